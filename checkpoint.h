@@ -1,0 +1,57 @@
+// checkpoint.h - maps a checkpoint file, checks all of its structure before anyone reads it, and
+// hands out views.
+#ifndef CHECKPOINT_H
+#define CHECKPOINT_H
+
+#include "ops.h"
+#include "util.h"
+
+// The shape of the model, by the names of the field.
+typedef struct {
+    size_t dim;         // width of the residual stream
+    size_t hidden_dim;  // width of the mlp
+    size_t n_layers;
+    size_t n_heads;     // query heads
+    size_t n_kv_heads;  // key and value heads; n_heads is a multiple
+    size_t head_dim;    // of queries, keys and values; even
+    size_t vocab_size;
+    size_t context_length;  // positions that the model was trained for
+    double rope_theta;
+    float norm_eps;
+    bool tied_head;  // the head is the embedding
+} Config;
+
+// A named matrix, or a vector (a norm's weights), which is stored plainly and padded with zeros to
+// 16 values.
+typedef struct {
+    char name[48];  // hierarchical: blocks.3.attn.q_proj
+    bool vector;
+    Matrix matrix;  // of a vector: rows 1, cols its length, type f32
+} Tensor;
+
+typedef struct {
+    const char *path;  // the caller's
+    Config config;
+    Tensor *tensors;  // owned
+    size_t n_tensors;
+    size_t cursor;  // where the last lookup ended: the model asks in the order of the file
+    bool repacked;  // a llama2.c file: the matrices are copies in the layout of the kernels
+    Mapping file;
+    void *memory;  // of the copies, memory_bytes of them; NULL where the mapping itself is read
+    size_t memory_bytes;
+} Checkpoint;
+
+// Opens llama2.c's three kinds of file: v0 (floats without a magic number; a negative vocab_size
+// says that the head is not the embedding), v1 (floats) and v2 (int8 in groups; widened to floats).
+// Sizes must agree with the file's length to the byte. Errors: ERROR_INPUT naming the file, the
+// field, the value found and wanted. `path` must outlive it.
+bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err);
+void checkpoint_close(Checkpoint *c);
+
+// A matrix or a vector by its name, of just these sizes; ERROR_INPUT in full where it is missing or
+// misshapen.
+bool checkpoint_matrix(Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
+                       Error *err);
+bool checkpoint_vector(Checkpoint *c, const char *name, size_t n, const float **out, Error *err);
+
+#endif

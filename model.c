@@ -1,0 +1,589 @@
+// model.c - the whole transformer, from top to bottom as in the paper (Llama, arXiv:2302.13971;
+// grouped queries, arXiv:2305.13245):
+//
+//     x = embedding[token]
+//     each block:  x += o_proj(attention(norm(x)))
+//                  x += down_proj(silu(gate_proj(norm(x))) * up_proj(norm(x)))
+//     logits = head(norm(x))
+//
+// All of a forward pass is one parallel region. Every thread walks the whole graph and takes its
+// share of each step - a range of outputs, of rows or of attention tiles, never a part of a sum -
+// with a barrier where a step reads what other threads wrote.
+#include "model.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// --------------------------------------------------------------------------------------------
+// Weights
+
+static bool block_create(Block *b, size_t layer, const Config *p, Checkpoint *c, Error *err)
+{
+    size_t q_dim = p->n_heads * p->head_dim, kv_dim = p->n_kv_heads * p->head_dim;
+    const struct {
+        const char *name;
+        size_t rows, cols;
+        Matrix *out;
+    } matrices[] = {
+        {"attn.q_proj", q_dim, p->dim, &b->q_proj},
+        {"attn.k_proj", kv_dim, p->dim, &b->k_proj},
+        {"attn.v_proj", kv_dim, p->dim, &b->v_proj},
+        {"attn.o_proj", p->dim, q_dim, &b->o_proj},
+        {"mlp.gate_proj", p->hidden_dim, p->dim, &b->gate_proj},
+        {"mlp.up_proj", p->hidden_dim, p->dim, &b->up_proj},
+        {"mlp.down_proj", p->dim, p->hidden_dim, &b->down_proj},
+    };
+    char name[48];
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
+        snprintf(name, sizeof name, "blocks.%zu.%s", layer, matrices[i].name);
+        if (!checkpoint_matrix(c, name, matrices[i].rows, matrices[i].cols, matrices[i].out, err)) {
+            return false;
+        }
+    }
+    snprintf(name, sizeof name, "blocks.%zu.attn_norm", layer);
+    if (!checkpoint_vector(c, name, p->dim, &b->attn_norm, err)) {
+        return false;
+    }
+    snprintf(name, sizeof name, "blocks.%zu.mlp_norm", layer);
+    return checkpoint_vector(c, name, p->dim, &b->mlp_norm, err);
+}
+
+bool model_create(Model *m, Checkpoint *c, Error *err)
+{
+    const Config *p = &c->config;
+    *m = (Model){.config = *p, .path = c->path, .blocks = calloc(p->n_layers, sizeof(Block))};
+    if (!m->blocks) {
+        return error_memory(err, "the list of blocks", p->n_layers * sizeof(Block));
+    }
+    bool ok = checkpoint_matrix(c, "embedding", p->vocab_size, p->dim, &m->embedding, err);
+    for (size_t layer = 0; ok && layer < p->n_layers; layer++) {
+        ok = block_create(&m->blocks[layer], layer, p, c, err);
+    }
+    ok = ok && checkpoint_vector(c, "norm", p->dim, &m->norm, err);
+    if (p->tied_head) {
+        m->head = m->embedding;
+    } else {
+        ok = ok && checkpoint_matrix(c, "head", p->vocab_size, p->dim, &m->head, err);
+    }
+    for (size_t i = 0; ok && i < c->n_tensors; i++) {
+        size_t bytes;
+        const Matrix *t = &c->tensors[i].matrix;
+        bool looked_up = t->data == m->embedding.data && !p->tied_head;  // only a row of it is read
+        if (!looked_up && matrix_bytes(t->type, t->rows, t->cols, &bytes)) {
+            m->read_bytes += bytes;
+        }
+    }
+    if (!ok) {
+        model_free(m);
+    }
+    return ok;
+}
+
+void model_free(Model *m)
+{
+    free(m->blocks);
+    *m = (Model){0};
+}
+
+// --------------------------------------------------------------------------------------------
+// Cache
+
+static bool head_bytes(const Config *p, bool f16, size_t *k_bytes, size_t *v_bytes,
+                       size_t *page_bytes)
+{
+    size_t value = f16 ? 2 : 4, heads;
+    return size_mul(p->head_dim, PAGE_POSITIONS * value, k_bytes) &&
+           size_mul(round_up(p->head_dim, LANES), PAGE_POSITIONS * value, v_bytes) &&
+           size_mul(p->n_layers, p->n_kv_heads, &heads) &&
+           size_mul(heads, *k_bytes + *v_bytes, page_bytes);
+}
+
+bool cache_sequence_bytes(const Config *config, size_t context, bool f16, size_t *bytes)
+{
+    size_t k, v, page;
+    return head_bytes(config, f16, &k, &v, &page) &&
+           size_mul(page, (context + PAGE_POSITIONS - 1) / PAGE_POSITIONS, bytes);
+}
+
+bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_sequences, bool f16,
+                  Error *err)
+{
+    const size_t half = config->head_dim / 2,
+                 pages = (context + PAGE_POSITIONS - 1) / PAGE_POSITIONS;
+    const size_t mask_size = 2 * context + LANES;
+    *cache = (Cache){.n_layers = config->n_layers,
+                     .n_kv_heads = config->n_kv_heads,
+                     .head_dim = config->head_dim,
+                     .context = context,
+                     .f16 = f16,
+                     .n_sequences = n_sequences,
+                     .max_pages = pages * n_sequences};
+    if (!head_bytes(config, f16, &cache->k_bytes, &cache->v_bytes, &cache->page_bytes)) {
+        return error_memory(err, "a page of keys and values", SIZE_MAX);
+    }
+    cache->sequences = calloc(n_sequences, sizeof *cache->sequences);
+    cache->free_pages = calloc(cache->max_pages, sizeof *cache->free_pages);
+    cache->mask = memory_map(mask_size * sizeof *cache->mask);
+    cache->rope_frequency = calloc(half, sizeof *cache->rope_frequency);
+    cache->rope_cos = memory_map(context * half * sizeof *cache->rope_cos);
+    cache->rope_sin = memory_map(context * half * sizeof *cache->rope_sin);
+    bool ok = cache->sequences && cache->free_pages && cache->mask && cache->rope_frequency &&
+              cache->rope_cos && cache->rope_sin;
+    for (size_t i = 0; ok && i < n_sequences; i++) {
+        cache->sequences[i].pages = calloc(pages, sizeof(void *));
+        ok = cache->sequences[i].pages != NULL;
+    }
+    if (!ok) {
+        cache_free(cache);
+        return error_memory(err, "the cache's tables",
+                            (mask_size + 2 * context * half) * sizeof(float));
+    }
+    for (size_t i = context + 1; i < mask_size; i++) {
+        cache->mask[i] = -INFINITY;
+    }
+    rope_frequencies(cache->rope_frequency, config->head_dim, config->rope_theta);
+    return true;
+}
+
+void cache_free(Cache *cache)
+{
+    for (size_t i = 0; cache->sequences && i < cache->n_sequences; i++) {
+        if (cache->sequences[i].pages) {
+            cache_truncate(cache, i, 0);
+        }
+        free(cache->sequences[i].pages);
+    }
+    while (cache->n_free_pages) {
+        memory_unmap(cache->free_pages[--cache->n_free_pages], cache->page_bytes);
+    }
+    const size_t half = cache->head_dim / 2;
+    free(cache->sequences);
+    free(cache->free_pages);
+    free(cache->rope_frequency);
+    memory_unmap(cache->mask, (2 * cache->context + LANES) * sizeof *cache->mask);
+    memory_unmap(cache->rope_cos, cache->context * half * sizeof *cache->rope_cos);
+    memory_unmap(cache->rope_sin, cache->context * half * sizeof *cache->rope_sin);
+    *cache = (Cache){0};
+}
+
+void cache_truncate(Cache *cache, size_t sequence, size_t length)
+{
+    CachedSequence *s = &cache->sequences[sequence];
+    s->length = length < s->length ? length : s->length;
+    while (s->n_pages > (s->length + PAGE_POSITIONS - 1) / PAGE_POSITIONS) {
+        cache->free_pages[cache->n_free_pages++] = s->pages[--s->n_pages];
+    }
+}
+
+// Appends a position to a sequence: gives it a page and its angles.
+static bool cache_append(Cache *cache, size_t sequence, size_t *position, Error *err)
+{
+    CachedSequence *s = &cache->sequences[sequence];
+    if (s->length == cache->context) {
+        return error_set(err, ERROR_INPUT, "the context is full: %zu positions", cache->context);
+    }
+    if (s->length == s->n_pages * PAGE_POSITIONS) {
+        void *page;
+        if (cache->n_free_pages) {
+            page = cache->free_pages[--cache->n_free_pages];
+            // The lanes past the last position are read, then masked: no NaN may be there.
+            memset(page, 0, cache->page_bytes);
+        } else {
+            page = memory_map(cache->page_bytes);
+            if (!page) {
+                return error_memory(err, "a page of keys and values", cache->page_bytes);
+            }
+        }
+        s->pages[s->n_pages++] = page;
+    }
+    const size_t half = cache->head_dim / 2;
+    for (; cache->n_angles <= s->length; cache->n_angles++) {
+        rope_angles(cache->rope_cos + cache->n_angles * half,
+                    cache->rope_sin + cache->n_angles * half, cache->rope_frequency, half,
+                    cache->n_angles);
+    }
+    *position = s->length++;
+    return true;
+}
+
+static char *cache_head(const Cache *cache, const Row *row, size_t layer, size_t kv_head,
+                        size_t *k_offset)
+{
+    *k_offset = (layer * cache->n_kv_heads + kv_head) * (cache->k_bytes + cache->v_bytes);
+    return cache->sequences[row->sequence].pages[row->position / PAGE_POSITIONS];
+}
+
+// --------------------------------------------------------------------------------------------
+// Scratch
+
+bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows, size_t max_logits,
+                    size_t threads, Error *err)
+{
+    const size_t heads_per_kv = p->n_heads / p->n_kv_heads;
+    const size_t parts = (heads_per_kv + MAX_QUERIES - 1) / MAX_QUERIES * max_rows;
+    const size_t dims = round_up(p->head_dim, LANES);
+    const size_t chunks = (context + CHUNK_POSITIONS - 1) / CHUNK_POSITIONS;
+    *s = (Scratch){
+        .threads = threads,
+        .max_rows = max_rows,
+        .max_logits = max_logits,
+        .dim_stride = round_up(p->dim, LANES),
+        .q_stride = round_up(p->n_heads * p->head_dim, LANES),
+        .kv_stride = round_up(p->n_kv_heads * p->head_dim, LANES),
+        .hidden_stride = round_up(p->hidden_dim, LANES),
+        .vocab_stride = round_up(p->vocab_size, LANES),
+        .result_stride = dims + LANES,
+        // Results of chunks are kept only where there are few rows: enough for every thread to have
+        // a few.
+        .n_results = max_rows * p->n_heads + 4 * threads * p->n_heads * chunks,
+        .per_thread = MAX_QUERIES * (p->head_dim + CHUNK_POSITIONS + dims + LANES),
+    };
+    s->per_thread = round_up(s->per_thread, LANES);
+    const struct {
+        float **buffer;
+        size_t count, stride;
+    } buffers[] = {
+        {&s->x, max_rows, s->dim_stride},
+        {&s->normed, max_rows, s->dim_stride},
+        {&s->q, max_rows, s->q_stride},
+        {&s->k, max_rows, s->kv_stride},
+        {&s->v, max_rows, s->kv_stride},
+        {&s->attended, max_rows, s->q_stride},
+        {&s->gate, max_rows, s->hidden_stride},
+        {&s->up, max_rows, s->hidden_stride},
+        {&s->logits, max_logits, s->vocab_stride},
+        {&s->results, s->n_results, s->result_stride},
+        {&s->own, threads, s->per_thread},
+    };
+    const size_t n_buffers = sizeof buffers / sizeof *buffers;
+    size_t total = 0;
+    for (size_t i = 0; i < n_buffers; i++) {
+        size_t size;
+        if (!size_mul(buffers[i].count, buffers[i].stride * sizeof(float), &size) ||
+            !size_add(total, size, &total)) {
+            return error_memory(err, "activations", SIZE_MAX);
+        }
+    }
+    s->memory = memory_map(total);
+    s->memory_bytes = total;
+    s->tiles = calloc(parts, sizeof *s->tiles);
+    s->bad_layer = calloc(threads, sizeof *s->bad_layer);
+    if (!s->memory || !s->tiles || !s->bad_layer) {
+        scratch_free(s);
+        return error_memory(err, "activations", total);
+    }
+    float *next = s->memory;
+    for (size_t i = 0; i < n_buffers; i++) {
+        *buffers[i].buffer = next;
+        next += buffers[i].count * buffers[i].stride;
+    }
+    return true;
+}
+
+void scratch_free(Scratch *s)
+{
+    memory_unmap(s->memory, s->memory_bytes);
+    free(s->tiles);
+    free(s->bad_layer);
+    *s = (Scratch){0};
+}
+
+// --------------------------------------------------------------------------------------------
+// Forward
+
+typedef struct {
+    const Model *m;
+    Cache *cache;
+    Scratch *s;
+    const Row *rows;
+    size_t n;
+    size_t n_logits;
+    size_t n_tiles;
+    size_t n_slots;  // results a query has before they are combined: 1, or one for each chunk of
+                     // its context
+} Pass;
+
+// normed = rms_norm(x) for this thread's share of the rows; notes the layer where a value is not
+// finite.
+static void norm_rows(Team team, const Pass *pass, const float *weight, size_t layer)
+{
+    Scratch *s = pass->s;
+    size_t begin, end;
+    team_split(team, pass->n, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        float mean = rms_norm(s->normed + r * s->dim_stride, s->x + r * s->dim_stride, weight,
+                              pass->m->config.dim, pass->m->config.norm_eps);
+        if (!isfinite(mean) && s->bad_layer[team.id] > layer) {
+            s->bad_layer[team.id] = layer;
+        }
+    }
+    team_barrier(team);
+}
+
+// x += o_proj(softmax(q k^T / sqrt(head_dim) + mask) v), with q, k, v = projections of normed, q
+// and k rotated.
+static void attention(Team team, const Pass *pass, size_t layer)
+{
+    const Config *p = &pass->m->config;
+    const Block *b = &pass->m->blocks[layer];
+    Cache *cache = pass->cache;
+    Scratch *s = pass->s;
+    const size_t hd = p->head_dim, heads_per_kv = p->n_heads / p->n_kv_heads, half = hd / 2;
+    size_t begin, end, k_offset;
+
+    matmul(team, &b->q_proj, s->normed, s->dim_stride, s->q, s->q_stride, pass->n, false);
+    matmul(team, &b->k_proj, s->normed, s->dim_stride, s->k, s->kv_stride, pass->n, false);
+    matmul(team, &b->v_proj, s->normed, s->dim_stride, s->v, s->kv_stride, pass->n, false);
+    team_barrier(team);
+
+    // Rotate; keys and values go to the cache. A unit is a key head of a row, and its query heads.
+    const float scale = (float)(1.0 / sqrt((double)hd));
+    team_split(team, pass->n * p->n_kv_heads, &begin, &end);
+    for (size_t unit = begin; unit < end; unit++) {
+        const size_t r = unit / p->n_kv_heads, kv_head = unit % p->n_kv_heads;
+        const Row *row = &pass->rows[r];
+        const float *cos = cache->rope_cos + row->position * half,
+                    *sin = cache->rope_sin + row->position * half;
+        float *k = s->k + r * s->kv_stride + kv_head * hd,
+              *v = s->v + r * s->kv_stride + kv_head * hd;
+        rope(k, cos, sin, hd);
+        char *page = cache_head(cache, row, layer, kv_head, &k_offset);
+        store_kv(page + k_offset, page + k_offset + cache->k_bytes, row->position % PAGE_POSITIONS,
+                 k, v, hd, cache->f16);
+        for (size_t h = kv_head * heads_per_kv; h < (kv_head + 1) * heads_per_kv; h++) {
+            float *q = s->q + r * s->q_stride + h * hd;
+            rope(q, cos, sin, hd);
+            for (size_t i = 0; i < hd; i++) {
+                q[i] *= scale;
+            }
+        }
+    }
+    team_barrier(team);
+
+    // Scores, mask, softmax, weighted sum. An item is a tile of queries of one key head over one
+    // slot: a chunk of the positions where there are few tiles, else all chunks in turn.
+    float *own = s->own + team.id * s->per_thread, *scores = own + MAX_QUERIES * hd;
+    float *part = scores + MAX_QUERIES * CHUNK_POSITIONS;
+    team_split(team, pass->n_tiles * p->n_kv_heads * pass->n_slots, &begin, &end);
+    for (size_t item = begin; item < end; item++) {
+        const AttentionTile *tile = &s->tiles[item / pass->n_slots / p->n_kv_heads];
+        const size_t kv_head = item / pass->n_slots % p->n_kv_heads, slot = item % pass->n_slots;
+        const Row *row = &pass->rows[tile->row];
+        const float *mask[MAX_QUERIES];
+        float *total[MAX_QUERIES];
+        size_t from[MAX_QUERIES], to[MAX_QUERIES], t = 0;
+        for (size_t r = 0; r < tile->n_rows; r++) {
+            for (size_t h = 0; h < tile->n_heads; h++, t++) {
+                const size_t head = kv_head * heads_per_kv + tile->head + h,
+                             position = row[r].position;
+                memcpy(own + t * hd, s->q + (tile->row + r) * s->q_stride + head * hd,
+                       hd * sizeof *own);
+                mask[t] = cache->mask + (cache->context - position);
+                from[t] = 0;
+                to[t] = position + 1;
+                total[t] = s->results +
+                           (((tile->row + r) * p->n_heads + head) * pass->n_slots + slot) *
+                               s->result_stride;
+            }
+        }
+        cache_head(cache, row, layer, kv_head, &k_offset);
+        Attend a = {.n_queries = t,
+                    .head_dim = hd,
+                    .q = own,
+                    .begin = from,
+                    .end = to,
+                    .mask = mask,
+                    .pages = cache->sequences[row->sequence].pages,
+                    .k_offset = k_offset,
+                    .v_offset = k_offset + cache->k_bytes,
+                    .f16 = cache->f16,
+                    .scores = scores,
+                    .out = part,
+                    .out_stride = s->result_stride};
+        const size_t chunks = (to[t - 1] + CHUNK_POSITIONS - 1) / CHUNK_POSITIONS;
+        const bool all = pass->n_slots == 1;
+        for (t = 0; t < a.n_queries; t++) {
+            memset(total[t], 0, s->result_stride * sizeof *total[t]);
+        }
+        for (a.chunk = all ? 0 : slot; a.chunk < (all || chunks < slot + 1 ? chunks : slot + 1);
+             a.chunk++) {
+            attend(&a);
+            for (t = 0; t < a.n_queries; t++) {
+                attend_combine(total[t], part + t * s->result_stride, hd);
+            }
+        }
+    }
+    team_barrier(team);
+
+    // A unit is a head of a row: its slots are combined in order.
+    team_split(team, pass->n * p->n_heads, &begin, &end);
+    for (size_t unit = begin; unit < end; unit++) {
+        float *total = s->results + unit * pass->n_slots * s->result_stride;
+        for (size_t slot = 1; slot < pass->n_slots; slot++) {
+            attend_combine(total, total + slot * s->result_stride, hd);
+        }
+        attend_finish(s->attended + unit / p->n_heads * s->q_stride + unit % p->n_heads * hd, total,
+                      hd);
+    }
+    team_barrier(team);
+
+    matmul(team, &b->o_proj, s->attended, s->q_stride, s->x, s->dim_stride, pass->n, true);
+    team_barrier(team);
+}
+
+// x += down_proj(silu(gate_proj(normed)) * up_proj(normed))
+static void mlp(Team team, const Pass *pass, const Block *b)
+{
+    Scratch *s = pass->s;
+    size_t begin, end;
+    matmul(team, &b->gate_proj, s->normed, s->dim_stride, s->gate, s->hidden_stride, pass->n,
+           false);
+    matmul(team, &b->up_proj, s->normed, s->dim_stride, s->up, s->hidden_stride, pass->n, false);
+    matmul_split(team, &b->up_proj, &begin, &end);  // what this thread has just computed of both
+    for (size_t r = 0; r < pass->n; r++) {
+        swiglu(s->gate + r * s->hidden_stride + begin, s->up + r * s->hidden_stride + begin,
+               end - begin);
+    }
+    team_barrier(team);
+    matmul(team, &b->down_proj, s->gate, s->hidden_stride, s->x, s->dim_stride, pass->n, true);
+    team_barrier(team);
+}
+
+static void block(Team team, const Pass *pass, size_t layer)
+{
+    const Block *b = &pass->m->blocks[layer];
+    norm_rows(team, pass, b->attn_norm, layer);
+    attention(team, pass, layer);
+    norm_rows(team, pass, b->mlp_norm, layer + 1);
+    mlp(team, pass, b);
+}
+
+static void forward_pass(Team team, void *arg)
+{
+    const Pass *pass = arg;
+    const Model *m = pass->m;
+    const Config *p = &m->config;
+    Scratch *s = pass->s;
+    size_t begin, end;
+    s->bad_layer[team.id] = SIZE_MAX;
+
+    team_split(team, pass->n, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        matrix_row(&m->embedding, (size_t)pass->rows[r].token, s->x + r * s->dim_stride);
+    }
+    team_barrier(team);
+    for (size_t layer = 0; layer < p->n_layers; layer++) {
+        block(team, pass, layer);
+    }
+    if (!pass->n_logits) {
+        return;
+    }
+    // The rows that ask move up to the front: in order, so none is overwritten before it has moved.
+    norm_rows(team, pass, m->norm, p->n_layers);
+    if (team.id == 0) {
+        for (size_t r = 0, to = 0; r < pass->n; r++) {
+            if (pass->rows[r].wants_logits) {
+                memmove(s->normed + to++ * s->dim_stride, s->normed + r * s->dim_stride,
+                        p->dim * sizeof(float));
+            }
+        }
+    }
+    team_barrier(team);
+    matmul(team, &m->head, s->normed, s->dim_stride, s->logits, s->vocab_stride, pass->n_logits,
+           false);
+    matmul_split(team, &m->head, &begin, &end);
+    for (size_t r = 0; r < pass->n_logits; r++) {
+        bool finite = true;
+        for (size_t i = begin; i < end; i++) {
+            finite &= fabsf(s->logits[r * s->vocab_stride + i]) <= FLT_MAX;
+        }
+        if (!finite && s->bad_layer[team.id] > p->n_layers + 1) {
+            s->bad_layer[team.id] = p->n_layers + 1;
+        }
+    }
+}
+
+// Cuts the rows into tiles of queries, each of one sequence at consecutive positions, and decides
+// whether their contexts are split between threads as well.
+static void plan_attention(Pass *pass)
+{
+    const Config *p = &pass->m->config;
+    Scratch *s = pass->s;
+    const size_t heads_per_kv = p->n_heads / p->n_kv_heads;
+    const size_t max_rows = heads_per_kv < MAX_QUERIES ? MAX_QUERIES / heads_per_kv : 1;
+    size_t longest = 0;
+    for (size_t r = 0, n_rows; r < pass->n; r += n_rows) {
+        const Row *row = &pass->rows[r];
+        for (n_rows = 1; n_rows < max_rows && r + n_rows < pass->n; n_rows++) {
+            if (row[n_rows].sequence != row->sequence) {
+                break;
+            }
+        }
+        for (size_t head = 0; head < heads_per_kv; head += MAX_QUERIES) {
+            size_t n_heads = heads_per_kv - head < MAX_QUERIES ? heads_per_kv - head : MAX_QUERIES;
+            s->tiles[pass->n_tiles++] = (AttentionTile){r, n_rows, head, n_heads};
+        }
+        longest = row[n_rows - 1].position >= longest ? row[n_rows - 1].position + 1 : longest;
+    }
+    const size_t chunks = (longest + CHUNK_POSITIONS - 1) / CHUNK_POSITIONS;
+    const bool few = pass->n_tiles * p->n_kv_heads < 4 * s->threads &&
+                     pass->n * p->n_heads * chunks <= s->n_results;
+    pass->n_slots = s->threads > 1 && few ? chunks : 1;
+}
+
+// What the numbers in bad_layer stand for.
+static bool non_finite(const Model *m, size_t layer, Error *err)
+{
+    if (layer == 0) {
+        return error_set(err, ERROR_INPUT, "%s: the embedding of a token is not finite", m->path);
+    }
+    if (layer <= m->config.n_layers) {
+        return error_set(err, ERROR_INPUT, "%s: blocks.%zu computes a value that is not finite",
+                         m->path, layer - 1);
+    }
+    return error_set(err, ERROR_INPUT, "%s: the head computes a value that is not finite", m->path);
+}
+
+bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n, Error *err)
+{
+    Pass pass = {.m = m, .cache = cache, .s = s, .rows = rows, .n = n};
+    size_t done = 0, bad = SIZE_MAX;
+    if (n < 1 || n > s->max_rows) {
+        return error_set(err, ERROR_RUN, "a forward pass of %zu rows, wanted 1 to %zu", n,
+                         s->max_rows);
+    }
+    for (; done < n; done++) {
+        if (rows[done].token < 0 || (size_t)rows[done].token >= m->config.vocab_size) {
+            error_set(err, ERROR_INPUT, "token %d, wanted 0 to %zu", rows[done].token,
+                      m->config.vocab_size - 1);
+            goto undo;
+        }
+        if (!cache_append(cache, rows[done].sequence, &rows[done].position, err)) {
+            goto undo;
+        }
+        if (rows[done].wants_logits && pass.n_logits == s->max_logits) {
+            error_set(err, ERROR_RUN, "logits for more than %zu rows", s->max_logits);
+            done++;
+            goto undo;
+        }
+        rows[done].logits = rows[done].wants_logits ? s->logits + pass.n_logits++ * s->vocab_stride
+                                                    : NULL;
+    }
+    plan_attention(&pass);
+    team_run(s->threads, forward_pass, &pass);
+    for (size_t t = 0; t < s->threads; t++) {
+        bad = s->bad_layer[t] < bad ? s->bad_layer[t] : bad;
+    }
+    if (bad == SIZE_MAX) {
+        return true;
+    }
+    non_finite(m, bad, err);
+undo:
+    while (done--) {
+        cache_truncate(cache, rows[done].sequence, rows[done].position);
+    }
+    return false;
+}

@@ -1,0 +1,125 @@
+// model.h - the transformer: its weights, its cache, and the one forward pass.
+//
+// Three things with three lives: the Model is const once loaded and may be shared; the Cache is all
+// that persists between two forward calls; the Scratch need not survive a call.
+#ifndef MODEL_H
+#define MODEL_H
+
+#include "checkpoint.h"
+
+typedef struct {
+    const float *attn_norm;  // (dim)
+    Matrix q_proj;           // (n_heads * head_dim, dim)
+    Matrix k_proj, v_proj;   // (n_kv_heads * head_dim, dim)
+    Matrix o_proj;           // (dim, n_heads * head_dim)
+    const float *mlp_norm;   // (dim)
+    Matrix gate_proj;        // (hidden_dim, dim)
+    Matrix up_proj;          // (hidden_dim, dim)
+    Matrix down_proj;        // (dim, hidden_dim)
+} Block;
+
+typedef struct {
+    Config config;
+    const char *path;   // the checkpoint's, for messages
+    Matrix embedding;   // (vocab_size, dim)
+    Block *blocks;      // (n_layers), owned
+    const float *norm;  // (dim)
+    Matrix head;        // (vocab_size, dim); the embedding where tied
+    size_t read_bytes;  // weights that a forward pass over one token reads
+} Model;
+
+// Takes the weights from an open checkpoint, which must outlive the model.
+bool model_create(Model *m, Checkpoint *c, Error *err);
+void model_free(Model *m);
+
+// What a sequence has in the cache.
+typedef struct {
+    size_t length;  // positions filled: the next token's position
+    void **pages;   // page i holds positions i * PAGE_POSITIONS ..; see page_bytes
+    size_t n_pages;
+} CachedSequence;
+
+// The one owner of everything that persists between two forward calls.
+//
+// A page holds PAGE_POSITIONS positions of one sequence, for every layer and key head in turn its
+// keys, then its values (simd/simd.h has the layout of both). Pages are allocated as sequences grow
+// and reused when they shrink.
+//
+// The mask is one band, zero up to the middle and -infinity from there on. The row of the query at
+// position p is the window that starts at mask + context - p: its element j is 0 for j <= p.
+typedef struct {
+    size_t n_layers, n_kv_heads, head_dim;
+    size_t context;             // positions a sequence can have
+    bool f16;                   // type of keys and values: f16 or f32
+    size_t k_bytes, v_bytes;    // keys and values of one head in a page
+    size_t page_bytes;          // n_layers * n_kv_heads * (k_bytes + v_bytes)
+    CachedSequence *sequences;  // (n_sequences)
+    size_t n_sequences;
+    void **free_pages;  // pages that no sequence uses at present
+    size_t n_free_pages, max_pages;
+    float *mask;                 // (2 * context + LANES)
+    double *rope_frequency;      // (head_dim / 2)
+    float *rope_cos, *rope_sin;  // (context, head_dim / 2), filled up to
+    size_t n_angles;             // this position
+} Cache;
+
+bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_sequences, bool f16,
+                  Error *err);
+void cache_free(Cache *cache);
+
+// Bytes that a sequence of `context` positions needs when it is full.
+bool cache_sequence_bytes(const Config *config, size_t context, bool f16, size_t *bytes);
+
+// Forgets what a sequence has beyond its first `length` positions.
+void cache_truncate(Cache *cache, size_t sequence, size_t length);
+
+// One token of one sequence to be run.
+typedef struct {
+    int token;
+    size_t sequence;
+    bool wants_logits;
+    size_t position;  // set by forward: the next one of the sequence
+    const float
+        *logits;  // set by forward where wanted: (vocab_size), in the scratch, until the next call
+} Row;
+
+typedef struct {
+    size_t row, n_rows;    // rows of one sequence at consecutive positions
+    size_t head, n_heads;  // among the query heads that share a key head
+} AttentionTile;
+
+// Buffers of a forward pass of at most max_rows rows, of which max_logits ask for logits.
+typedef struct {
+    size_t threads, max_rows, max_logits;
+    size_t dim_stride, q_stride, kv_stride, hidden_stride,
+        vocab_stride;      // row lengths, padded with zeros
+    float *x;              // (max_rows, dim_stride): the residual stream
+    float *normed;         // (max_rows, dim_stride)
+    float *q;              // (max_rows, q_stride)
+    float *k, *v;          // (max_rows, kv_stride)
+    float *attended;       // (max_rows, q_stride)
+    float *gate, *up;      // (max_rows, hidden_stride)
+    float *logits;         // (max_logits, vocab_stride)
+    AttentionTile *tiles;  // at most one a row and part of the heads
+    size_t result_stride;  // of Attend.out
+    float *results;        // (n_results, result_stride): of queries, or of chunks of queries
+    size_t n_results;
+    size_t per_thread;  // floats each thread has for its own tile of queries, scores and results
+    float *own;         // (threads, per_thread)
+    size_t *bad_layer;  // (threads): first layer whose input was not finite, or SIZE_MAX
+    void *memory;       // of all the float buffers
+    size_t memory_bytes;
+} Scratch;
+
+bool scratch_create(Scratch *s, const Config *config, size_t context, size_t max_rows,
+                    size_t max_logits, size_t threads, Error *err);
+void scratch_free(Scratch *s);
+
+// Runs n rows, 1 to max_rows, in the order given: each is appended to its sequence in the cache and
+// sees what that has up to itself. Results do not depend on which other rows are run along, nor on
+// the number of threads. Errors: ERROR_INPUT where a sequence is full, a token is out of range or
+// the model computes a value that is not finite (naming the layer); ERROR_RUN without memory. After
+// an error the sequences are as long as they were.
+bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n, Error *err);
+
+#endif

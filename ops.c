@@ -1,0 +1,293 @@
+// ops.c - stateless primitives: the choice of kernels, matrices, the division of work, the tables
+// of RoPE. See ops.h.
+#include "ops.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+// --------------------------------------------------------------------------------------------
+// The instruction set
+
+#if defined(__x86_64__)
+static bool has_avx2(void)
+{
+    unsigned a, b, c, d;
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) &&
+                (c & bit_F16C);  // older compilers cannot ask for it by name
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+static bool always(void) { return true; }
+
+// Best first.
+static const struct {
+    const Kernels *kernels;
+    bool (*supported)(void);
+} sets[] = {
+#if defined(__x86_64__)
+    {&kernels_avx512, has_avx512},
+    {&kernels_avx2, has_avx2},
+#elif defined(__aarch64__)
+    {&kernels_neon, always},
+#endif
+    {&kernels_scalar, always},
+};
+
+const Kernels *ops_kernels = &kernels_scalar;
+
+size_t ops_available(const char *names[4])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        if (sets[i].supported()) {
+            names[n++] = sets[i].kernels->name;
+        }
+    }
+    return n;
+}
+
+bool ops_select(const char *name, Error *err)
+{
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        if ((strcmp(name, "auto") == 0 || strcmp(name, sets[i].kernels->name) == 0) &&
+            sets[i].supported()) {
+            ops_kernels = sets[i].kernels;
+            return true;
+        }
+    }
+    const char *names[4];
+    char list[64] = "auto";
+    size_t n = ops_available(names);
+    for (size_t i = 0; i < n; i++) {
+        strcat(strcat(list, ", "), names[i]);
+    }
+    return error_set(err, ERROR_USAGE,
+                     "--simd %s: not a kernel set of this processor, which has: %s", name, list);
+}
+
+// --------------------------------------------------------------------------------------------
+// The division of work
+
+// The threads of a forward pass meet some hundred times, microseconds apart: they spin, and only
+// yield the processor after a while, in case there are fewer processors than threads. (OpenMP's own
+// barrier enters the kernel each time.)
+struct Barrier {
+    atomic_size_t arrived;  // in this round
+    atomic_size_t round;
+};
+
+#define SPINS_BEFORE_YIELD 1000
+
+void team_barrier(Team team)
+{
+    if (team.size == 1) {
+        return;
+    }
+    Barrier *b = team.barrier;
+    const size_t round = atomic_load_explicit(&b->round, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == team.size - 1) {
+        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&b->round, round + 1, memory_order_release);
+        return;
+    }
+    for (size_t spins = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round;
+         spins++) {
+        if (spins < SPINS_BEFORE_YIELD) {
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#endif
+        } else {
+            sched_yield();
+        }
+    }
+}
+
+void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg)
+{
+#ifdef _OPENMP
+    if (threads > 1) {
+        Barrier barrier;
+        atomic_init(&barrier.arrived, 0);
+        atomic_init(&barrier.round, 0);
+#pragma omp parallel num_threads((int)threads)
+        work((Team){(size_t)omp_get_thread_num(), (size_t)omp_get_num_threads(), &barrier}, arg);
+        return;
+    }
+#endif
+    (void)threads;
+    work((Team){0, 1, NULL}, arg);
+}
+
+size_t team_max(void)
+{
+#ifdef _OPENMP
+    return (size_t)omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+void team_split(Team team, size_t n, size_t *begin, size_t *end)
+{
+    size_t share = n / team.size, rest = n % team.size;  // the first `rest` threads take one more
+    *begin = team.id * share + (team.id < rest ? team.id : rest);
+    *end = *begin + share + (team.id < rest);
+}
+
+// --------------------------------------------------------------------------------------------
+// Matrices
+
+const WeightTypeInfo weight_types[N_WEIGHT_TYPES] = {
+    [WEIGHT_F32] = {"f32", 1, LANES * sizeof(float)},
+};
+
+bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes)
+{
+    const WeightTypeInfo *t = &weight_types[type];
+    size_t padded_rows, padded_cols;
+    if (!size_add(rows, LANES - 1, &padded_rows) ||
+        !size_add(cols, t->block_cols - 1, &padded_cols)) {
+        return false;
+    }
+    return size_mul(padded_rows / LANES, padded_cols / t->block_cols, bytes) &&
+           size_mul(*bytes, t->block_bytes, bytes);
+}
+
+void matrix_set_row(float *data, size_t cols, size_t row, const float *values)
+{
+    float *group = data + row / LANES * LANES * cols;
+    for (size_t i = 0; i < cols; i++) {
+        group[i * LANES + row % LANES] = values[i];
+    }
+}
+
+void matrix_row(const Matrix *m, size_t row, float *out)
+{
+    const float *group = (const float *)m->data + row / LANES * LANES * m->cols;
+    for (size_t i = 0; i < m->cols; i++) {
+        out[i] = group[i * LANES + row % LANES];
+    }
+}
+
+static size_t matrix_groups(const Matrix *m) { return (m->rows + LANES - 1) / LANES; }
+
+void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end)
+{
+    team_split(team, matrix_groups(m), begin, end);
+    *begin *= LANES;
+    *end *= LANES;
+}
+
+void matmul(Team team, const Matrix *m, const float *x, size_t x_stride, float *out,
+            size_t out_stride, size_t n_rows, bool add)
+{
+    Matmul product = {.w = m->data,
+                      .n_cols = m->cols,
+                      .x = x,
+                      .x_stride = x_stride,
+                      .out = out,
+                      .out_stride = out_stride,
+                      .n_rows = n_rows,
+                      .add = add};
+    team_split(team, matrix_groups(m), &product.group_begin, &product.group_end);
+    if (product.group_begin < product.group_end) {
+        ops_kernels->matmul_f32(&product);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// The tables of RoPE. libm's pow, sin and cos may differ in the last bit from one library to the
+// next; these use only additions, multiplications and divisions, in a fixed order.
+
+#define LN2_HIGH  0x1.62e42fee00000p-1  // ln 2 to 33 bits, so that small integers times it are exact
+#define LN2_LOW   0x1.a39ef35793c76p-33  // and the rest
+#define PIO2_HIGH 0x1.921fb54400000p+0   // pi / 2 to 33 bits
+#define PIO2_MID  0x1.0b4611a600000p-34  // 33 more
+#define PIO2_LOW  0x1.3198a2e037073p-69  // and the rest
+
+// ln x, x positive and normal: 2 atanh((m - 1) / (m + 1)) by its series, where x = m 2^e, m within
+// sqrt(2) of 1.
+static double exact_log(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    int64_t e = (int64_t)(bits >> 52) - 1023;
+    bits = (bits & 0xfffffffffffffu) | (uint64_t)1023 << 52;
+    double m;
+    memcpy(&m, &bits, sizeof m);
+    if (m > 0x1.6a09e667f3bcdp+0) {
+        m /= 2;
+        e++;
+    }
+    double s = (m - 1) / (m + 1), s2 = s * s, sum = 0;
+    for (int k = 25; k >= 3; k -= 2) {
+        sum = (sum + 1.0 / k) * s2;
+    }
+    return (double)e * LN2_HIGH + ((double)e * LN2_LOW + 2 * (s + s * sum));
+}
+
+// e^x for x in -700 .. 0: 2^n times the series of e^r, |r| <= ln 2 / 2.
+static double exact_exp(double x)
+{
+    int64_t n = (int64_t)(x / 0x1.62e42fefa39efp-1 - 0.5);
+    double r = (x - (double)n * LN2_HIGH) - (double)n * LN2_LOW, sum = 1;
+    for (int k = 16; k >= 1; k--) {
+        sum = 1 + sum * r / k;
+    }
+    uint64_t bits = (uint64_t)(n + 1023) << 52;
+    double scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return sum * scale;
+}
+
+// sin and cos of an angle up to 2^20: reduced by multiples of pi / 2 in three parts, then their
+// series.
+static void exact_sin_cos(double angle, double *sin, double *cos)
+{
+    int64_t n = (int64_t)(angle / 0x1.921fb54442d18p+0 + 0.5);
+    double m = (double)n;
+    double r = ((angle - m * PIO2_HIGH) - m * PIO2_MID) - m * PIO2_LOW;
+    double r2 = r * r, s = 0, c = 0;
+    for (int k = 18; k >= 2; k -= 2) {
+        c = (1 - c) * r2 / (k * (k - 1));
+        s = (1 - s) * r2 / (k * (k + 1));
+    }
+    s = (1 - s) * r;
+    c = 1 - c;
+    *sin = n % 4 == 0 ? s : n % 4 == 1 ? c : n % 4 == 2 ? -s : -c;
+    *cos = n % 4 == 0 ? c : n % 4 == 1 ? -s : n % 4 == 2 ? -c : s;
+}
+
+void rope_frequencies(double *frequency, size_t head_dim, double theta)
+{
+    double log_theta = exact_log(theta);
+    for (size_t i = 0; i < head_dim / 2; i++) {
+        frequency[i] = exact_exp(-log_theta * (double)(2 * i) / (double)head_dim);
+    }
+}
+
+void rope_angles(float *cos, float *sin, const double *frequency, size_t half, size_t position)
+{
+    for (size_t i = 0; i < half; i++) {
+        double s, c;
+        exact_sin_cos((double)position * frequency[i], &s, &c);
+        sin[i] = (float)s;
+        cos[i] = (float)c;
+    }
+}

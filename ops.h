@@ -1,0 +1,132 @@
+// ops.h - stateless primitives of the transformer, over plain pointers and sizes.
+//
+// Each works through the kernels of one instruction set, chosen once by ops_select; all sets give
+// the same bits (simd/simd.h says how). An op that is split between threads takes the Team that
+// calls it together.
+#ifndef OPS_H
+#define OPS_H
+
+#include "simd/simd.h"
+#include "util.h"
+
+// One thread's place among those that run a parallel region together.
+typedef struct Barrier Barrier;
+typedef struct {
+    size_t id, size;
+    Barrier *barrier;  // NULL for a team of one
+} Team;
+
+// Runs work(team, arg) once on each of `threads` threads, as far as the system gives them, and
+// waits for all.
+void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg);
+
+// All of the team arrive before any goes on.
+void team_barrier(Team team);
+
+// As many threads as there are processors for this process (or as OMP_NUM_THREADS says); 1 without
+// OpenMP.
+size_t team_max(void);
+
+// This thread's share, *begin .. *end - 1, of n units.
+void team_split(Team team, size_t n, size_t *begin, size_t *end);
+
+// How matrices are stored. Adding a type: a row in weight_types (ops.c) and a kernel in
+// simd/kernels.h.
+typedef enum { WEIGHT_F32, N_WEIGHT_TYPES } WeightType;
+
+typedef struct {
+    const char *name;
+    size_t block_cols;   // inputs that are stored together; a row is padded to a multiple of it
+    size_t block_bytes;  // bytes of that block for a group of 16 rows
+} WeightTypeInfo;
+
+extern const WeightTypeInfo weight_types[N_WEIGHT_TYPES];
+
+// A matrix in the interleaved layout of simd/simd.h.
+typedef struct {
+    WeightType type;
+    size_t rows, cols;  // outputs, inputs
+    const void *data;   // matrix_bytes() of them, aligned to 64
+} Matrix;
+
+// *bytes of a matrix, padding included; false where that overflows.
+bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes);
+
+// Puts a row into the interleaved data of an f32 matrix of `cols` inputs.
+void matrix_set_row(float *data, size_t cols, size_t row, const float *values);
+
+// out[0 .. cols - 1] = row `row` of the matrix.
+void matrix_row(const Matrix *m, size_t row, float *out);
+
+// Chooses the kernels: a set's name, or "auto" for the best that the processor has. Call once,
+// before any op; without it the plain ones run. Error: ERROR_USAGE naming the set and those there
+// are.
+bool ops_select(const char *name, Error *err);
+
+// The names of the sets that this processor can run, best first; returns how many.
+size_t ops_available(const char *names[4]);
+
+extern const Kernels *ops_kernels;  // changes only in ops_select
+
+static inline const char *ops_name(void) { return ops_kernels->name; }
+
+// out (n_rows, out_stride) = x (n_rows, x_stride) times the transposed matrix, or is added to out
+// where `add` is set. out_stride must hold the matrix's rows rounded up to 16. Split over the team
+// by groups of 16 outputs; each thread writes the outputs of matrix_split only.
+void matmul(Team team, const Matrix *m, const float *x, size_t x_stride, float *out,
+            size_t out_stride, size_t n_rows, bool add);
+
+// This thread's outputs *begin .. *end - 1 of a matmul, padding to 16 included.
+void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end);
+
+// x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16. Returns
+// mean(x^2).
+static inline float rms_norm(float *out, const float *x, const float *weight, size_t n, float eps)
+{
+    return ops_kernels->rms_norm(out, x, weight, n, eps);
+}
+
+// Rotary position embedding of one head: rotates the pairs (x[i], x[i + head_dim / 2]) by the
+// angles whose cosines and sines are given (arXiv:2104.09864, in the order of GPT-NeoX).
+static inline void rope(float *x, const float *cos, const float *sin, size_t head_dim)
+{
+    ops_kernels->rope(x, cos, sin, head_dim);
+}
+
+// gate = silu(gate) * up; n a multiple of 16 (arXiv:2002.05202).
+static inline void swiglu(float *gate, const float *up, size_t n)
+{
+    ops_kernels->swiglu(gate, up, n);
+}
+
+// x = softmax(x / temperature), over n values padded with -infinity to a multiple of 16.
+static inline void softmax(float *x, size_t n, float temperature)
+{
+    ops_kernels->softmax(x, n, temperature);
+}
+
+// Attention over one chunk of positions; how chunks add up; the end result. See simd/simd.h.
+static inline void attend(const Attend *a) { ops_kernels->attend(a); }
+static inline void attend_combine(float *total, const float *chunk, size_t head_dim)
+{
+    ops_kernels->combine(total, chunk, head_dim);
+}
+static inline void attend_finish(float *out, const float *total, size_t head_dim)
+{
+    ops_kernels->attend_finish(out, total, head_dim);
+}
+
+// Writes one position's key and value of one head into a page.
+static inline void store_kv(void *keys, void *values, size_t slot, const float *k, const float *v,
+                            size_t head_dim, bool f16)
+{
+    ops_kernels->store_kv(keys, values, slot, k, v, head_dim, f16);
+}
+
+// The frequencies and tables of RoPE, in double precision from operations that IEEE 754 defines
+// exactly, so that they are the same bits on every machine: angle = position * theta^(-2 i /
+// head_dim), i = 0 .. head_dim / 2 - 1.
+void rope_frequencies(double *frequency, size_t head_dim, double theta);
+void rope_angles(float *cos, float *sin, const double *frequency, size_t half, size_t position);
+
+#endif

@@ -1,0 +1,746 @@
+// run.c - the command line: options, the prompt, output, signals, exit codes. The only file that
+// prints and exits.
+//
+// One table of options drives the parser and --help. Text goes to stdout (or -o), all else to
+// stderr.
+#include <errno.h>
+#include <fcntl.h>
+#include <float.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "generate.h"
+#include "json.h"
+
+#define VERSION "0.1.0"
+
+// A thread must have this much to read for each token, or it costs more in waiting than it saves.
+// Measured on stories260K (1 MB): 2 threads 1.3 times as fast as one.
+#define WEIGHTS_PER_THREAD ((size_t)512 << 10)
+
+#define MAX_PROMPT_BYTES ((size_t)1 << 30)
+#define MAX_STOPS        16
+
+// --------------------------------------------------------------------------------------------
+// Options
+
+typedef struct {
+    const char *model;
+    const char *prompt, *prompt_file, *tokenizer, *output, *simd, *kv;
+    const char *stops[MAX_STOPS];
+    size_t n_stops;
+    size_t max_tokens, top_k, repeat_last_n, context, threads, logprobs, chunk;
+    double temperature, top_p, min_p, repeat_penalty;
+    uint64_t seed;
+    bool seed_set, logprobs_set, tokenize, ignore_eos, special, no_echo, truncate_prompt, json,
+        stats, quiet, digest;
+    bool help, version;
+} Options;
+
+typedef enum { FLAG, SIZE, REAL, SEED, TEXT, TEXTS } OptionKind;
+
+typedef struct {
+    char letter;  // 0: none
+    const char *name, *value;
+    OptionKind kind;
+    size_t offset;
+    double min, max;
+    const char *help;
+} Option;
+
+#define AT(field) offsetof(Options, field)
+
+static const Option option_table[] = {
+    {0, "tokenize", NULL, FLAG, AT(tokenize), 0, 0,
+     "print the prompt's token ids instead of generating"},
+    {0, "help", NULL, FLAG, AT(help), 0, 0, "this text"},
+    {0, "version", NULL, FLAG, AT(version), 0, 0, "the version"},
+    {'i', "prompt", "TEXT", TEXT, AT(prompt), 0, 0,
+     "the prompt; without it and -f: standard input"},
+    {'f', "prompt-file", "FILE", TEXT, AT(prompt_file), 0, 0,
+     "the prompt, or what follows TEXT in it; - is standard input"},
+    {0, "truncate-prompt", NULL, FLAG, AT(truncate_prompt), 0, 0,
+     "keep the end of a prompt that does not fit"},
+    {'n', "max-tokens", "N", SIZE, AT(max_tokens), 0, 1e9,
+     "new tokens at most (256); 0: until the context is full"},
+    {'t', "temperature", "T", REAL, AT(temperature), 0, 1000,
+     "1.0; 0 takes the most probable token"},
+    {'p', "top-p", "P", REAL, AT(top_p), 0, 1,
+     "sample from the best tokens that exceed P (0.9); 0, 1: off"},
+    {'k', "top-k", "K", SIZE, AT(top_k), 0, 1e9, "sample from the K best tokens; 0: off"},
+    {0, "min-p", "P", REAL, AT(min_p), 0, 1,
+     "drop tokens less than P times as probable as the best; 0: off"},
+    {0, "repeat-penalty", "R", REAL, AT(repeat_penalty), 0.01, 100,
+     "divide the logits of recent tokens by R (1.0: off)"},
+    {0, "repeat-last-n", "N", SIZE, AT(repeat_last_n), 0, 1e9, "how many tokens are recent (64)"},
+    {'s', "seed", "N", SEED, AT(seed), 0, 0, "of the random numbers; default: from the system"},
+    {0, "stop", "TEXT", TEXTS, AT(stops), 0, 0, "stop before TEXT; may be given up to 16 times"},
+    {0, "ignore-eos", NULL, FLAG, AT(ignore_eos), 0, 0, "go on after the end of the text"},
+    {0, "special", NULL, FLAG, AT(special), 0, 0,
+     "names of special tokens in the prompt are taken for them"},
+    {0, "no-echo", NULL, FLAG, AT(no_echo), 0, 0, "print the continuation without the prompt"},
+    {'z', "tokenizer", "FILE", TEXT, AT(tokenizer), 0, 0,
+     "of a llama2.c checkpoint; default: tokenizer.bin beside it, or here"},
+    {'c', "context", "N", SIZE, AT(context), 1, 1e9, "positions (the model's)"},
+    {0, "kv", "TYPE", TEXT, AT(kv), 0, 0, "type of cached keys and values: f32 or f16"},
+    {0, "chunk", "N", SIZE, AT(chunk), 1, 4096,
+     "prompt tokens that are run together (256); never changes the text"},
+    {'j', "threads", "N", SIZE, AT(threads), 1, 1024,
+     "default: what is fastest; also OMP_NUM_THREADS"},
+    {0, "simd", "SET", TEXT, AT(simd), 0, 0,
+     "kernels: auto, avx512, avx2, neon or scalar; never changes the text"},
+    {'o', "output", "FILE", TEXT, AT(output), 0, 0, "written whole or not at all"},
+    {0, "json", NULL, FLAG, AT(json), 0, 0, "one JSON object instead of text"},
+    {0, "logprobs", "K", SIZE, AT(logprobs), 0, 20,
+     "with --json: log-probabilities of each token and the K best"},
+    {0, "stats", NULL, FLAG, AT(stats), 0, 0,
+     "a line of statistics on stderr, also where that is no terminal"},
+    {'q', "quiet", NULL, FLAG, AT(quiet), 0, 0, "nothing on stderr but errors"},
+    {0, "digest", NULL, FLAG, AT(digest), 0, 0,
+     "print a digest of the bits of all logits on stderr"},
+};
+#define N_OPTIONS (sizeof option_table / sizeof *option_table)
+
+static void print_help(void)
+{
+    printf("Usage: run MODEL [options]\n\nGenerates text with a model of the Llama family.\n\n");
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const Option *o = &option_table[i];
+        char left[64];
+        snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ',
+                 o->letter ? o->letter : ' ', o->letter ? "," : " ", o->name, o->value ? " " : "",
+                 o->value ? o->value : "");
+        printf("  %-26s %s\n", left, o->help);
+    }
+    printf("\n  ./run stories.bin -i \"Once upon a time\"\n  git log -5 | ./run model.bin -n 100 > "
+           "out.txt\n");
+}
+
+// Parses the text of a number to its end.
+static bool parse_value(const Option *o, const char *shown, const char *text, Options *options,
+                        Error *err)
+{
+    void *field = (char *)options + o->offset;
+    char *end = NULL;
+    errno = 0;
+    const bool digits = *text >= '0' &&
+                        *text <= '9';  // no sign, no space: strtoull would take "-1"
+    if (o->kind == SEED || o->kind == SIZE) {
+        unsigned long long v = digits ? strtoull(text, &end, 10) : 0;
+        if (!digits || *end || errno ||
+            (o->kind == SIZE && ((double)v < o->min || (double)v > o->max))) {
+            return o->kind == SEED
+                       ? error_set(err, ERROR_USAGE,
+                                   "%s %s: wanted a whole number from 0 to 2^64 - 1", shown, text)
+                       : error_set(err, ERROR_USAGE,
+                                   "%s %s: wanted a whole number from %.0f to %.0f", shown, text,
+                                   o->min, o->max);
+        }
+        if (o->kind == SEED) {
+            *(uint64_t *)field = v;
+            options->seed_set = true;
+        } else {
+            *(size_t *)field = (size_t)v;
+        }
+        return true;
+    }
+    if (o->kind == REAL) {
+        double v = digits || *text == '.' ? strtod(text, &end) : 0;
+        if (!end || end == text || *end || !(v >= o->min && v <= o->max) || strpbrk(text, "xXnN")) {
+            return error_set(err, ERROR_USAGE, "%s %s: wanted a number from %g to %g", shown, text,
+                             o->min, o->max);
+        }
+        *(double *)field = v;
+        return true;
+    }
+    if (o->kind == TEXTS) {
+        if (!*text || options->n_stops == MAX_STOPS) {
+            return *text
+                       ? error_set(err, ERROR_USAGE, "%s: given more than %d times", shown,
+                                   MAX_STOPS)
+                       : error_set(err, ERROR_USAGE, "%s: wanted a text that is not empty", shown);
+        }
+        options->stops[options->n_stops++] = text;
+        return true;
+    }
+    *(const char **)field = text;
+    return true;
+}
+
+static bool parse_options(int argc, char **argv, Options *options, Error *err)
+{
+    bool only_operands = false;
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        if (only_operands || arg[0] != '-' || !arg[1]) {
+            if (options->model) {
+                return error_set(err, ERROR_USAGE,
+                                 "%s: a second model; wanted one (the prompt goes after -i)", arg);
+            }
+            options->model = arg;
+            continue;
+        }
+        if (strcmp(arg, "--") == 0) {
+            only_operands = true;
+            continue;
+        }
+        const bool is_long = arg[1] == '-';
+        const char *value = is_long ? strchr(arg, '=') : arg[2] ? arg + 2 : NULL;
+        const size_t length = is_long && value ? (size_t)(value - arg) - 2
+                                               : strlen(arg + 1 + is_long);
+        value += is_long && value;
+        const Option *o = NULL;
+        for (size_t k = 0; k < N_OPTIONS && !o; k++) {
+            const Option *c = &option_table[k];
+            if (is_long ? strlen(c->name) == length && memcmp(c->name, arg + 2, length) == 0
+                        : c->letter == arg[1]) {
+                o = c;
+            }
+        }
+        if (!o) {
+            return error_set(err, ERROR_USAGE, "%s: unknown option (--help lists them)", arg);
+        }
+        char shown[48];
+        snprintf(shown, sizeof shown, "%s%s", is_long ? "--" : "-",
+                 is_long ? o->name : (char[2]){o->letter, 0});
+        if (o->kind == FLAG) {
+            if (value) {
+                return error_set(err, ERROR_USAGE, "%s: takes no value, found %s", shown, value);
+            }
+            *(bool *)((char *)options + o->offset) = true;
+            continue;
+        }
+        if (!value && i + 1 == argc) {
+            return error_set(err, ERROR_USAGE, "%s: wanted a value, %s", shown, o->value);
+        }
+        if (!parse_value(o, shown, value ? value : argv[++i], options, err)) {
+            return false;
+        }
+        options->logprobs_set |= o->offset == AT(logprobs);
+    }
+    return true;
+}
+
+static bool check_options(const Options *o, Error *err)
+{
+    if (o->kv && strcmp(o->kv, "f32") != 0 && strcmp(o->kv, "f16") != 0) {
+        return error_set(err, ERROR_USAGE, "--kv %s: wanted f32 or f16", o->kv);
+    }
+    if (o->logprobs_set && !o->json) {
+        return error_set(err, ERROR_USAGE, "--logprobs: wanted --json with it");
+    }
+    if (o->logprobs_set && o->tokenize) {
+        return error_set(err, ERROR_USAGE, "--logprobs: not with --tokenize");
+    }
+    if (o->quiet && o->stats) {
+        return error_set(err, ERROR_USAGE, "--quiet: not with --stats");
+    }
+    if (!o->model) {
+        return error_set(err, ERROR_USAGE,
+                         "MODEL: missing; ./run MODEL -i \"Once upon a time\" (--help lists all)");
+    }
+    return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// Signals: the first asks for an end at the next token, the second ends at once
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number) { interrupted = number; }
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(
+        SIGPIPE,
+        SIG_DFL);  // also where the parent ignores it: a reader that has gone ends us as any filter
+}
+
+// Makes descriptors 0 to 2 exist, so that no file of ours is taken for one of them. What was closed
+// fails when used.
+static void guard_standard_files(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) {
+            exit(ERROR_RUN);
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Output
+
+// stdout, or a file that appears under its name only when it is complete.
+typedef struct {
+    int fd;
+    const char *name;  // for messages
+    char *temporary;   // owned; NULL: written in place
+} Output;
+
+static bool output_open(Output *out, const char *path, Error *err)
+{
+    *out = (Output){STDOUT_FILENO, "standard output", NULL};
+    if (!path) {
+        return true;
+    }
+    out->name = path;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {  // a device or a pipe cannot be replaced
+        out->fd = open(path, O_WRONLY | O_CLOEXEC);
+    } else {
+        out->temporary = malloc(strlen(path) + 8);
+        if (!out->temporary) {
+            return error_memory(err, "a file's name", strlen(path) + 8);
+        }
+        sprintf(out->temporary, "%s.XXXXXX", path);
+        out->fd = mkstemp(out->temporary);
+        if (out->fd >= 0) {
+            const mode_t mask = umask(0);
+            umask(mask);
+            fchmod(out->fd, stat(path, &st) == 0 ? st.st_mode & 07777 : 0666 & ~mask);
+        }
+    }
+    if (out->fd < 0) {
+        error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
+        free(out->temporary);
+        out->temporary = NULL;
+        return false;
+    }
+    return true;
+}
+
+// Completes the output (keep), or leaves no trace of an output file.
+static bool output_close(Output *out, bool keep, Error *err)
+{
+    bool ok = true;
+    if (out->temporary && keep) {
+        if (fsync(out->fd) != 0 || rename(out->temporary, out->name) != 0) {
+            ok = error_set(err, ERROR_RUN, "%s: cannot be written: %s", out->name, strerror(errno));
+        }
+    }
+    if (out->temporary && (!keep || !ok)) {
+        unlink(out->temporary);
+    }
+    if (out->fd != STDOUT_FILENO && out->fd >= 0 && close(out->fd) != 0 && ok && keep) {
+        ok = error_set(err, ERROR_RUN, "%s: cannot be written: %s", out->name, strerror(errno));
+    }
+    free(out->temporary);
+    *out = (Output){.fd = -1};
+    return ok;
+}
+
+// --------------------------------------------------------------------------------------------
+// The prompt and the model
+
+static bool read_prompt(const Options *o, Buffer *prompt, Error *err)
+{
+    if (o->prompt && !buffer_append(prompt, o->prompt, strlen(o->prompt), err)) {
+        return false;
+    }
+    if (o->prompt && o->prompt_file && !buffer_append(prompt, "\n\n", 2, err)) {
+        return false;
+    }
+    if (o->prompt_file ? strcmp(o->prompt_file, "-") == 0 : !o->prompt && !isatty(STDIN_FILENO)) {
+        return read_all(STDIN_FILENO, "standard input", MAX_PROMPT_BYTES, prompt, err);
+    }
+    return !o->prompt_file || read_file(o->prompt_file, MAX_PROMPT_BYTES, prompt, err);
+}
+
+// tokenizer.bin beside the model, or here.
+static bool open_tokenizer(Tokenizer **tokenizer, const Options *o, size_t vocab_size, Error *err)
+{
+    if (o->tokenizer) {
+        return tokenizer_open_llama2c(tokenizer, o->tokenizer, vocab_size, err);
+    }
+    const char *slash = strrchr(o->model, '/');
+    const size_t folder = slash ? (size_t)(slash - o->model) + 1 : 0;
+    Buffer path = {0};
+    bool ok = buffer_append(&path, o->model, folder, err) &&
+              buffer_append(&path, "tokenizer.bin", 13, err);
+    if (ok && access(path.data, F_OK) == 0) {
+        ok = tokenizer_open_llama2c(tokenizer, path.data, vocab_size, err);
+    } else if (ok && access("tokenizer.bin", F_OK) == 0) {
+        ok = tokenizer_open_llama2c(tokenizer, "tokenizer.bin", vocab_size, err);
+    } else if (ok) {
+        ok = error_set(
+            err, ERROR_INPUT,
+            "%s: a llama2.c checkpoint has no tokenizer inside; wanted -z FILE, or a file %s",
+            o->model, path.data);
+    }
+    buffer_free(&path);
+    return ok;
+}
+
+// All that a run holds, released together.
+typedef struct {
+    Options o;
+    Checkpoint checkpoint;
+    Tokenizer *tokenizer;
+    Model model;
+    Cache cache;
+    Scratch scratch;
+    Sequence sequence;
+    Row *rows;
+    Buffer prompt, json, tokens_json;
+    Tokens tokens;
+    Output out;
+    size_t threads, context;
+    uint64_t digest;
+} Run;
+
+static void run_free(Run *r)
+{
+    sequence_free(&r->sequence);
+    tokens_free(&r->tokens);
+    buffer_free(&r->prompt);
+    buffer_free(&r->json);
+    buffer_free(&r->tokens_json);
+    free(r->rows);
+    scratch_free(&r->scratch);
+    cache_free(&r->cache);
+    model_free(&r->model);
+    tokenizer_free(r->tokenizer);
+    checkpoint_close(&r->checkpoint);
+}
+
+static bool choose_context(Run *r, bool f16, Error *err)
+{
+    const Config *p = &r->model.config;
+    r->context = r->o.context ? r->o.context : p->context_length;
+    if (r->context > p->context_length) {
+        return error_set(err, ERROR_USAGE, "--context %zu: wanted at most %zu, the model's",
+                         r->context, p->context_length);
+    }
+    if (r->o.context) {
+        return true;
+    }
+    // Keys and values of the model's whole context may be more than the machine has: take what fits
+    // half of it.
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    size_t bytes;
+    while (pages > 0 && page > 0 && r->context > 512 &&
+           (!cache_sequence_bytes(p, r->context, f16, &bytes) ||
+            bytes / 2 / (size_t)page > (size_t)pages / 4)) {
+        r->context /= 2;
+    }
+    return true;
+}
+
+static bool open_model(Run *r, Error *err)
+{
+    const Options *o = &r->o;
+    if (!ops_select(o->simd ? o->simd : "auto", err) ||
+        !checkpoint_open(&r->checkpoint, o->model, team_max(), err) ||
+        !open_tokenizer(&r->tokenizer, o, r->checkpoint.config.vocab_size, err)) {
+        return false;
+    }
+    if (o->tokenize) {
+        return true;
+    }
+    if (!model_create(&r->model, &r->checkpoint, err)) {
+        return false;
+    }
+    // llama2.c keeps f32: so do its files here, and tell the same stories.
+    const bool f16 = o->kv && strcmp(o->kv, "f16") == 0;
+    const size_t useful = r->model.read_bytes / WEIGHTS_PER_THREAD + 1;
+    r->threads = o->threads ? o->threads : team_max();
+    if (!o->threads && !getenv("OMP_NUM_THREADS") && r->threads > useful) {
+        r->threads = useful;
+    }
+    if (!choose_context(r, f16, err)) {
+        return false;
+    }
+    r->rows = calloc(o->chunk, sizeof *r->rows);
+    if (!r->rows) {
+        return error_memory(err, "rows", o->chunk * sizeof *r->rows);
+    }
+    return cache_create(&r->cache, &r->model.config, r->context, 1, f16, err) &&
+           scratch_create(&r->scratch, &r->model.config, r->context, o->chunk, 1, r->threads, err);
+}
+
+// --------------------------------------------------------------------------------------------
+// What is printed
+
+// FNV-1a over the 32-bit patterns of the logits.
+static void add_to_digest(uint64_t *digest, const float *logits, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &logits[i], sizeof bits);
+        *digest = (*digest ^ bits) * 0x100000001b3u;
+    }
+}
+
+// {"id": .., "token": "..", "bytes": [..]  -- the caller adds to it and closes it.
+static bool token_json(Buffer *out, const Tokenizer *t, int id, Error *err)
+{
+    size_t size;
+    const char *piece = tokenizer_piece(t, id, &size);
+    bool ok = buffer_printf(out, err, "{\"id\": %d, \"token\": ", id) &&
+              json_string(out, piece, size, err) && buffer_printf(out, err, ", \"bytes\": [");
+    for (size_t i = 0; ok && i < size; i++) {
+        ok = buffer_printf(out, err, "%s%d", i ? ", " : "", (unsigned char)piece[i]);
+    }
+    return ok && buffer_append(out, "]", 1, err);
+}
+
+static bool logprobs_json(Run *r, const float *logits, int id, Error *err)
+{
+    const size_t vocab_size = r->model.config.vocab_size;
+    const size_t k = r->o.logprobs < vocab_size ? r->o.logprobs : vocab_size;
+    const double log_sum = logits_log_sum(logits, vocab_size);
+    Buffer *out = &r->tokens_json;
+    int best[20];
+    logits_best(logits, vocab_size, k, best);
+    bool ok = buffer_printf(out, err, "%s", out->size ? ", " : "") &&
+              token_json(out, r->tokenizer, id, err) &&
+              buffer_printf(out, err, ", \"logprob\": %.6f, \"top\": [", logits[id] - log_sum);
+    for (size_t i = 0; ok && i < k; i++) {
+        ok = buffer_printf(out, err, "%s", i ? ", " : "") &&
+             token_json(out, r->tokenizer, best[i], err) &&
+             buffer_printf(out, err, ", \"logprob\": %.6f}", logits[best[i]] - log_sum);
+    }
+    return ok && buffer_append(out, "]}", 2, err);
+}
+
+static bool print_tokens(Run *r, Error *err)
+{
+    Buffer *out = &r->json;
+    for (size_t i = 0; i < r->tokens.size; i++) {
+        const int id = r->tokens.ids[i];
+        const bool ok = r->o.json
+                            ? token_json(out, r->tokenizer, id, err) &&
+                                  buffer_printf(out, err, ", \"special\": %s}\n",
+                                                tokenizer_is_special(r->tokenizer, id) ? "true"
+                                                                                       : "false")
+                            : buffer_printf(out, err, "%s%d", i ? " " : "", id);
+        if (!ok) {
+            return false;
+        }
+    }
+    return (r->o.json || buffer_append(out, "\n", 1, err)) &&
+           write_all(r->out.fd, r->out.name, out->data, out->size, err);
+}
+
+typedef struct {
+    double start, prompt_done, first_token, end;  // seconds
+} Times;
+
+static double rate(size_t tokens, double seconds)
+{
+    return seconds > 0 ? (double)tokens / seconds : 0;
+}
+
+static bool print_json(Run *r, const Times *t, uint64_t seed, Error *err)
+{
+    const Sequence *s = &r->sequence;
+    const size_t n_new = s->tokens.size - s->n_prompt;
+    const char *finish = finish_name(s->finish);
+    Buffer *out = &r->json;
+    bool ok =
+        buffer_append(out, "{\"text\": ", 9, err) &&
+        json_string(out, s->text.data, s->text.size, err) &&
+        buffer_printf(
+            out, err,
+            ", \"finish_reason\": %s%s%s, \"prompt_tokens\": %zu, \"completion_tokens\": %zu",
+            finish ? "\"" : "", finish ? finish : "null", finish ? "\"" : "", s->n_prompt, n_new) &&
+        buffer_printf(out, err,
+                      ", \"seed\": %llu, \"prompt_per_second\": ", (unsigned long long)seed) &&
+        json_number(out, rate(s->n_prompt, t->prompt_done - t->start), 2, err) &&
+        buffer_printf(out, err, ", \"decode_per_second\": ") &&
+        json_number(out, rate(n_new ? n_new - 1 : 0, t->end - t->first_token), 2, err) &&
+        buffer_printf(out, err, ", \"first_token_ms\": ") &&
+        json_number(out, (t->first_token - t->start) * 1e3, 3, err);
+    if (ok && r->o.logprobs_set) {
+        ok = buffer_printf(out, err, ", \"logprobs\": [") &&
+             buffer_append(out, r->tokens_json.data, r->tokens_json.size, err) &&
+             buffer_append(out, "]", 1, err);
+    }
+    return ok && buffer_append(out, "}\n", 2, err) &&
+           write_all(r->out.fd, r->out.name, out->data, out->size, err);
+}
+
+static void print_stats(const Run *r, const Times *t, uint64_t seed)
+{
+    const Sequence *s = &r->sequence;
+    const size_t n_new = s->tokens.size - s->n_prompt;
+    if (r->checkpoint.repacked) {
+        fprintf(stderr, "run: %s: a llama2.c checkpoint, repacked in memory at each start\n",
+                r->o.model);
+    }
+    fprintf(stderr,
+            "prompt %zu tokens, %.1f tok/s; new %zu tokens, %.1f tok/s; first token %.1f ms; seed "
+            "%llu; %zu thread%s, %s\n",
+            s->n_prompt, rate(s->n_prompt, t->prompt_done - t->start), n_new,
+            rate(n_new ? n_new - 1 : 0, t->end - t->first_token), (t->first_token - t->start) * 1e3,
+            (unsigned long long)seed, r->threads, r->threads == 1 ? "" : "s", ops_name());
+}
+
+// How far a long prompt has come, on a terminal only; the line is wiped when it is done.
+static void draw_progress(const Sequence *s, const Times *t)
+{
+    if (s->n_run < s->n_prompt && now_seconds() - t->start > 0.5) {
+        fprintf(stderr, "\rreading the prompt: %zu of %zu tokens", s->n_run, s->n_prompt);
+    } else if (s->n_run >= s->n_prompt && s->tokens.size == s->n_prompt) {
+        fprintf(stderr, "\r\033[K");
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Generation
+
+static bool generate(Run *r, const GenerateOptions *options, uint64_t seed, Error *err)
+{
+    Sequence *s = &r->sequence;
+    Times t = {.start = now_seconds()};
+    const bool progress = !r->o.quiet && isatty(STDERR_FILENO);
+    bool drawn = false;
+    if (!sequence_start(s, r->tokenizer, options, seed, 0, r->context, &r->tokens, !r->o.no_echo,
+                        err)) {
+        return false;
+    }
+    while (!s->finish && !interrupted) {
+        if (!r->o.json && s->text.size) {
+            if (!write_all(r->out.fd, r->out.name, s->text.data, s->text.size, err)) {
+                return false;
+            }
+            buffer_clear(&s->text);
+        }
+        const size_t n = sequence_rows(s, r->rows, r->o.chunk);
+        if (!forward(&r->model, &r->cache, &r->scratch, r->rows, n, err)) {
+            return false;
+        }
+        if (progress && (s->n_prompt > r->o.chunk) && s->tokens.size == s->n_prompt) {
+            draw_progress(s, &t);
+            drawn = true;
+        }
+        const float *logits = r->rows[n - 1].logits;
+        if (!logits) {
+            continue;
+        }
+        if (r->o.digest) {
+            add_to_digest(&r->digest, logits, r->model.config.vocab_size);
+        }
+        if (s->tokens.size == s->n_prompt) {
+            t.prompt_done = now_seconds();
+        }
+        const size_t before = s->tokens.size;
+        if (!sequence_accept(s, logits, err)) {
+            return false;
+        }
+        if (before == s->n_prompt) {
+            t.first_token = now_seconds();
+        }
+        if (r->o.logprobs_set && s->tokens.size > before &&
+            !logprobs_json(r, logits, s->tokens.ids[before], err)) {
+            return false;
+        }
+    }
+    t.end = now_seconds();
+    if (drawn) {
+        fprintf(stderr, "\r\033[K");
+    }
+    if (r->o.json) {
+        if (!print_json(r, &t, seed, err)) {
+            return false;
+        }
+    } else if (!buffer_append(&s->text, "\n", 1, err) ||
+               !write_all(r->out.fd, r->out.name, s->text.data, s->text.size, err)) {
+        return false;
+    }
+    if (r->o.stats || (!r->o.quiet && isatty(STDERR_FILENO))) {
+        print_stats(r, &t, seed);
+    }
+    if (r->o.digest) {
+        fprintf(stderr, "digest: %016llx\n", (unsigned long long)r->digest);
+    }
+    return true;
+}
+
+static uint64_t system_seed(void)
+{
+    uint64_t seed = 0;
+    const int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, &seed, sizeof seed) != (ssize_t)sizeof seed) {
+        seed = (uint64_t)time(NULL) << 20 ^ (uint64_t)getpid();
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return seed >> 16;  // short enough to type again
+}
+
+static bool run(Run *r, Error *err)
+{
+    const Options *o = &r->o;
+    const GenerateOptions options = {
+        .max_tokens = o->max_tokens,
+        .stops = r->o.stops,
+        .n_stops = o->n_stops,
+        .ignore_eos = o->ignore_eos,
+        .sampler = {(float)o->temperature, o->top_k, (float)o->top_p, (float)o->min_p,
+                    (float)o->repeat_penalty, o->repeat_last_n},
+    };
+    if (!check_options(o, err) || !open_model(r, err) || !read_prompt(o, &r->prompt, err)) {
+        return false;
+    }
+    const TextSpan span = {r->prompt.data, r->prompt.size, o->special};
+    if (!tokenizer_encode(r->tokenizer, &span, 1, true, &r->tokens, err)) {
+        return false;
+    }
+    if (o->truncate_prompt) {
+        prompt_truncate(&r->tokens, tokenizer_bos(r->tokenizer), r->context, o->max_tokens);
+    }
+    if (!output_open(&r->out, o->output, err)) {
+        return false;
+    }
+    bool ok = o->tokenize ? print_tokens(r, err)
+                          : generate(r, &options, o->seed_set ? o->seed : system_seed(), err);
+    return output_close(&r->out, ok && !interrupted, err) && ok;
+}
+
+int main(int argc, char **argv)
+{
+    static Run r = {.o = {.max_tokens = 256,
+                          .temperature = 1.0,
+                          .top_p = 0.9,
+                          .repeat_penalty = 1.0,
+                          .repeat_last_n = 64,
+                          .chunk = 256},
+                    .out = {.fd = -1},
+                    .digest = 0xcbf29ce484222325u};
+    Error err = {0};
+    guard_standard_files();
+    bool ok = parse_options(argc, argv, &r.o, &err);
+    if (ok && (r.o.help || r.o.version)) {
+        if (r.o.help) {
+            print_help();
+        } else {
+            printf("run %s (kernels: %s)\n", VERSION,
+                   ops_select("auto", &err) ? ops_name() : "none");
+        }
+        if (fflush(stdout) != 0) {
+            fprintf(stderr, "run: standard output: cannot be written: %s\n", strerror(errno));
+            return ERROR_RUN;
+        }
+        return 0;
+    }
+    catch_signals();
+    ok = ok && run(&r, &err);
+    run_free(&r);
+    if (!ok) {
+        fprintf(stderr, "run: %s\n", err.message);
+        return (int)err.kind;
+    }
+    return interrupted ? 128 + interrupted : 0;
+}

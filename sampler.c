@@ -1,0 +1,242 @@
+// sampler.c - logits -> token, drawing as llama2.c does: the same generator (xorshift64*, one draw
+// a token), the same nucleus, walked from the most probable down, so that a seed tells the same
+// story.
+//
+// The nucleus is found without sorting the vocabulary: candidates are made a heap in O(n), and as
+// many are popped as the nucleus has.
+#include "sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops.h"
+
+bool sampler_create(Sampler *s, size_t vocab_size, const SamplerOptions *options, uint64_t seed,
+                    Error *err)
+{
+    const size_t padded = round_up(vocab_size, LANES);
+    *s = (Sampler){.options = *options,
+                   .vocab_size = vocab_size,
+                   .state = seed ? seed : 0x9e3779b97f4a7c15u,
+                   .probabilities = alloc_zeroed(padded, sizeof(float)),
+                   .candidates = alloc_zeroed(vocab_size, sizeof(Candidate)),
+                   .seen = alloc_zeroed(vocab_size, 1)};
+    if (!s->probabilities || !s->candidates || !s->seen) {
+        sampler_free(s);
+        return error_memory(err, "the sampler",
+                            vocab_size * (sizeof(float) + sizeof(Candidate) + 1));
+    }
+    return true;
+}
+
+void sampler_free(Sampler *s)
+{
+    free(s->probabilities);
+    free(s->candidates);
+    free(s->seen);
+    *s = (Sampler){0};
+}
+
+// A number in [0, 1) with 24 bits: xorshift64* (Vigna, arXiv:1402.6246).
+static float draw(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return (float)(*state * 0x2545f4914f6cdd1du >> 40) / 16777216.0f;
+}
+
+static bool better(Candidate a, Candidate b)
+{
+    return a.probability > b.probability || (a.probability == b.probability && a.id < b.id);
+}
+
+static void sift_down(Candidate *heap, size_t n, size_t i)
+{
+    Candidate c = heap[i];
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && better(heap[child + 1], heap[child])) {
+            child++;
+        }
+        if (!better(heap[child], c)) {
+            break;
+        }
+        heap[i] = heap[child];
+    }
+    heap[i] = c;
+}
+
+static void make_heap(Candidate *heap, size_t n)
+{
+    for (size_t i = n / 2; i--;) {
+        sift_down(heap, n, i);
+    }
+}
+
+// Moves the best of n candidates to the end of the array, heap[n - 1], and returns it.
+static Candidate pop(Candidate *heap, size_t n)
+{
+    Candidate best = heap[0];
+    heap[0] = heap[n - 1];
+    sift_down(heap, n - 1, 0);
+    heap[n - 1] = best;
+    return best;
+}
+
+static void penalise(Sampler *s, const int *tokens, size_t n_tokens)
+{
+    const SamplerOptions *o = &s->options;
+    const size_t first = n_tokens > o->repeat_last_n ? n_tokens - o->repeat_last_n : 0;
+    for (size_t i = first; i < n_tokens; i++) {
+        float *logit = &s->probabilities[tokens[i]];
+        if (!s->seen[tokens[i]]) {  // once, however often it occurs
+            *logit = *logit > 0 ? *logit / o->repeat_penalty : *logit * o->repeat_penalty;
+        }
+        s->seen[tokens[i]] = 1;
+    }
+    for (size_t i = first; i < n_tokens; i++) {
+        s->seen[tokens[i]] = 0;
+    }
+}
+
+static int argmax(const float *x, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (x[i] > x[best]) {
+            best = i;
+        }
+    }
+    return (int)best;
+}
+
+// Draws in the order of the ids, from all tokens of at least `least` probability.
+static int draw_from_all(const Sampler *s, float least, float coin)
+{
+    float total = 0, sum = 0;
+    int last = 0;
+    if (least <= 0) {
+        total = 1;
+    }
+    for (size_t i = 0; least > 0 && i < s->vocab_size; i++) {
+        total += s->probabilities[i] >= least ? s->probabilities[i] : 0;
+    }
+    for (size_t i = 0; i < s->vocab_size; i++) {
+        if (s->probabilities[i] >= least) {
+            sum += s->probabilities[i];
+            last = (int)i;
+            if (coin * total < sum) {
+                return last;
+            }
+        }
+    }
+    return last;  // the sum rounded to less than the coin
+}
+
+// Draws from the best candidates, in their order: at most k, then the nucleus of those.
+static int draw_from_best(Sampler *s, size_t k, bool nucleus, float least, float coin)
+{
+    const float top_p = s->options.top_p;
+    Candidate *heap = s->candidates;
+    // What is below this cannot be in the nucleus of all: all such together have less than 1 -
+    // top_p.
+    const float cutoff = nucleus && k >= s->vocab_size && s->vocab_size > 1
+                             ? (1.0f - top_p) / (float)(s->vocab_size - 1)
+                             : 0;
+    size_t n = 0;
+    for (size_t i = 0; i < s->vocab_size; i++) {
+        if (s->probabilities[i] >= cutoff) {
+            heap[n++] = (Candidate){s->probabilities[i], (int)i};
+        }
+    }
+    if (n == 0) {  // a nearly flat distribution and a tiny top_p
+        return argmax(s->probabilities, s->vocab_size);
+    }
+    make_heap(heap, n);
+    k = k < n ? k : n;
+    float limit = top_p;
+    size_t popped = 0;  // the best is at heap[n - 1], the next at heap[n - 2], ...
+    if (k < n && nucleus) {
+        float mass = 0;
+        for (; popped < k; popped++) {
+            mass += pop(heap, n - popped).probability;
+        }
+        limit = top_p * mass;
+    }
+    float total = 0;
+    size_t kept = 0;
+    while (kept < k) {
+        Candidate c = kept < popped ? heap[n - 1 - kept] : pop(heap, n - kept);
+        if (c.probability < least) {
+            break;
+        }
+        total += c.probability;
+        kept++;
+        if (nucleus && total > limit) {
+            break;
+        }
+    }
+    float r = coin * total, sum = 0;
+    for (size_t i = 0; i < kept; i++) {
+        sum += heap[n - 1 - i].probability;
+        if (r < sum) {
+            return heap[n - 1 - i].id;
+        }
+    }
+    return heap[n - kept].id;  // the sum rounded to less than r
+}
+
+int sampler_next(Sampler *s, const float *logits, const int *tokens, size_t n_tokens)
+{
+    const SamplerOptions *o = &s->options;
+    const size_t padded = round_up(s->vocab_size, LANES);
+    float *p = s->probabilities;
+    if (o->repeat_penalty == 1.0f && o->temperature == 0.0f) {
+        return argmax(logits, s->vocab_size);
+    }
+    memcpy(p, logits, s->vocab_size * sizeof *p);
+    if (o->repeat_penalty != 1.0f) {
+        penalise(s, tokens, n_tokens);
+    }
+    if (o->temperature == 0.0f) {
+        return argmax(p, s->vocab_size);
+    }
+    for (size_t i = s->vocab_size; i < padded; i++) {
+        p[i] = -INFINITY;
+    }
+    softmax(p, padded, o->temperature);
+    const float coin = draw(&s->state);
+    const float least = o->min_p > 0 ? o->min_p * p[argmax(p, s->vocab_size)] : 0;
+    const bool nucleus = o->top_p > 0 && o->top_p < 1;
+    if (!o->top_k && !nucleus) {
+        return draw_from_all(s, least, coin);
+    }
+    return draw_from_best(s, o->top_k ? o->top_k : s->vocab_size, nucleus, least, coin);
+}
+
+double logits_log_sum(const float *logits, size_t n)
+{
+    double max = logits[argmax(logits, n)], sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += exp(logits[i] - max);
+    }
+    return max + log(sum);
+}
+
+void logits_best(const float *logits, size_t n, size_t k, int *ids)
+{
+    for (size_t found = 0; found < k; found++) {
+        int best = -1;
+        for (size_t i = 0; i < n; i++) {
+            bool taken = false;
+            for (size_t j = 0; j < found && !taken; j++) {
+                taken = ids[j] == (int)i;
+            }
+            if (!taken && (best < 0 || logits[i] > logits[best])) {
+                best = (int)i;
+            }
+        }
+        ids[found] = best;
+    }
+}

@@ -1,0 +1,66 @@
+// avx512.h - the 16 lanes in one register. Needs AVX-512 F, BW, DQ, VL and VNNI.
+#ifndef SIMD_LANES_H
+#define SIMD_LANES_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define KERNELS      kernels_avx512
+#define KERNELS_NAME "avx512"
+// 32 registers: at most 24 sums, their groups' weights and one activation. One row alone has 4
+// independent sums, as many as a fused multiply-add takes cycles.
+#define TILE_ROWS         12
+#define TILE_GROUPS(rows) ((rows) <= 6 ? 4 : 2)
+
+typedef __m512 V;
+
+static inline V v_zero(void) { return _mm512_setzero_ps(); }
+static inline V v_set1(float a) { return _mm512_set1_ps(a); }
+static inline V v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, V a) { _mm512_storeu_ps(p, a); }
+static inline V v_add(V a, V b) { return _mm512_add_ps(a, b); }
+static inline V v_sub(V a, V b) { return _mm512_sub_ps(a, b); }
+static inline V v_mul(V a, V b) { return _mm512_mul_ps(a, b); }
+static inline V v_div(V a, V b) { return _mm512_div_ps(a, b); }
+static inline V v_fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+static inline V v_max(V a, V b) { return _mm512_max_ps(a, b); }
+static inline V v_min(V a, V b) { return _mm512_min_ps(a, b); }
+static inline V v_zero_where_less(V a, V b, V x)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ), x);
+}
+static inline V v_round(V a)
+{
+    return _mm512_sub_ps(_mm512_add_ps(a, _mm512_set1_ps(12582912.0f)),
+                         _mm512_set1_ps(12582912.0f));
+}
+static inline V v_pow2(V n)
+{
+    __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(e, 23));
+}
+static inline V v_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline void v_store_f16(uint16_t *p, V a)
+{
+    _mm256_storeu_si256((__m256i *)p,
+                        _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline float v_sum(V a)
+{
+    __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
+static inline float v_reduce_max(V a)
+{
+    __m256 b = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+#endif

@@ -1,0 +1,405 @@
+// kernels.h - every kernel, written once over the 16 lanes that the including file chose. See
+// simd.h for what each computes and for the layouts. The order of the operations here is the
+// canonical order: a change changes the output.
+#include <math.h>
+#include <string.h>
+
+#include "simd.h"
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+// e^x to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by its Taylor series (the first term
+// left out is below 2^-27 of the sum). Below -87.33, where the result would be subnormal, it is
+// zero, and from 88.38 on infinity; a NaN stays one.
+INLINE V v_exp(V x)
+{
+    V y = v_max(v_set1(-87.33654f), v_min(v_set1(88.8f), x));  // operand order lets a NaN through
+    V n = v_round(v_mul(y, v_set1(1.442695041f)));
+    V r = v_fma(n, v_set1(-0x1.62e4p-1f),
+                y);  // ln 2 in two parts, the first short enough for n times it to be exact
+    r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), r);
+    V p = v_set1(1.0f / 5040);
+    p = v_fma(p, r, v_set1(1.0f / 720));
+    p = v_fma(p, r, v_set1(1.0f / 120));
+    p = v_fma(p, r, v_set1(1.0f / 24));
+    p = v_fma(p, r, v_set1(1.0f / 6));
+    p = v_fma(p, r, v_set1(0.5f));
+    p = v_fma(p, r, v_set1(1.0f));
+    p = v_fma(p, r, v_set1(1.0f));
+    return v_zero_where_less(x, v_set1(-87.33654f), v_mul(p, v_pow2(n)));
+}
+
+// --------------------------------------------------------------------------------------------
+// Matrix products: a tile of `rows` activations by `groups` groups of 16 outputs, all sums in
+// registers
+
+// T and G are constants wherever this is inlined. `w` points to the first group's first step, `x`
+// to the first input.
+#define DEFINE_TILE(name, type, load)                                                              \
+    INLINE void name(const size_t T, const size_t G, float *out, size_t out_stride, const type *w, \
+                     size_t group_stride, const float *x, size_t x_stride, size_t n_cols,          \
+                     bool add)                                                                     \
+    {                                                                                              \
+        V sum[TILE_ROWS][4];                                                                       \
+        UNROLL                                                                                     \
+        for (size_t t = 0; t < T; t++) {                                                           \
+            UNROLL                                                                                 \
+            for (size_t g = 0; g < G; g++) {                                                       \
+                sum[t][g] = add ? v_load(out + t * out_stride + g * LANES) : v_zero();             \
+            }                                                                                      \
+        }                                                                                          \
+        for (size_t i = 0; i < n_cols; i++) {                                                      \
+            V weight[4];                                                                           \
+            UNROLL                                                                                 \
+            for (size_t g = 0; g < G; g++) {                                                       \
+                weight[g] = load(w + g * group_stride + i * LANES);                                \
+            }                                                                                      \
+            UNROLL                                                                                 \
+            for (size_t t = 0; t < T; t++) {                                                       \
+                V activation = v_set1(x[t * x_stride + i]);                                        \
+                UNROLL                                                                             \
+                for (size_t g = 0; g < G; g++) {                                                   \
+                    sum[t][g] = v_fma(weight[g], activation, sum[t][g]);                           \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+        UNROLL                                                                                     \
+        for (size_t t = 0; t < T; t++) {                                                           \
+            UNROLL                                                                                 \
+            for (size_t g = 0; g < G; g++) {                                                       \
+                v_store(out + t * out_stride + g * LANES, sum[t][g]);                              \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+    /* Any number of groups for T rows, the widest tiles first. */                                 \
+    INLINE void name##_groups(const size_t T, float *out, size_t out_stride, const type *w,        \
+                              size_t group_stride, size_t n_groups, const float *x,                \
+                              size_t x_stride, size_t n_cols, bool add)                            \
+    {                                                                                              \
+        const size_t G = TILE_GROUPS(T);                                                           \
+        size_t g = 0;                                                                              \
+        for (; g + G <= n_groups; g += G) {                                                        \
+            name(T, G, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
+                 x_stride, n_cols, add);                                                           \
+        }                                                                                          \
+        if (G > 2 && g + 2 <= n_groups) {                                                          \
+            name(T, 2, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
+                 x_stride, n_cols, add);                                                           \
+            g += 2;                                                                                \
+        }                                                                                          \
+        for (; g < n_groups; g++) {                                                                \
+            name(T, 1, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
+                 x_stride, n_cols, add);                                                           \
+        }                                                                                          \
+    }                                                                                              \
+    /* Any number of rows up to TILE_ROWS. */                                                      \
+    static void name##_rows(size_t n_rows, float *out, size_t out_stride, const type *w,           \
+                            size_t group_stride, size_t n_groups, const float *x, size_t x_stride, \
+                            size_t n_cols, bool add)                                               \
+    {                                                                                              \
+        switch (n_rows) {                                                                          \
+            TILE_CASES(name##_groups, out, out_stride, w, group_stride, n_groups, x, x_stride,     \
+                       n_cols, add)                                                                \
+        }                                                                                          \
+    }
+
+#define TILE_CASE(f, T, ...) \
+    case T:                  \
+        f(T, __VA_ARGS__);   \
+        break;
+#if TILE_ROWS == 4
+#define TILE_CASES(f, ...)       \
+    TILE_CASE(f, 1, __VA_ARGS__) \
+    TILE_CASE(f, 2, __VA_ARGS__) \
+    TILE_CASE(f, 3, __VA_ARGS__) \
+    TILE_CASE(f, 4, __VA_ARGS__)
+#elif TILE_ROWS == 6
+#define TILE_CASES(f, ...)       \
+    TILE_CASE(f, 1, __VA_ARGS__) \
+    TILE_CASE(f, 2, __VA_ARGS__) \
+    TILE_CASE(f, 3, __VA_ARGS__) \
+    TILE_CASE(f, 4, __VA_ARGS__) \
+    TILE_CASE(f, 5, __VA_ARGS__) \
+    TILE_CASE(f, 6, __VA_ARGS__)
+#elif TILE_ROWS == 12
+#define TILE_CASES(f, ...)        \
+    TILE_CASE(f, 1, __VA_ARGS__)  \
+    TILE_CASE(f, 2, __VA_ARGS__)  \
+    TILE_CASE(f, 3, __VA_ARGS__)  \
+    TILE_CASE(f, 4, __VA_ARGS__)  \
+    TILE_CASE(f, 5, __VA_ARGS__)  \
+    TILE_CASE(f, 6, __VA_ARGS__)  \
+    TILE_CASE(f, 7, __VA_ARGS__)  \
+    TILE_CASE(f, 8, __VA_ARGS__)  \
+    TILE_CASE(f, 9, __VA_ARGS__)  \
+    TILE_CASE(f, 10, __VA_ARGS__) \
+    TILE_CASE(f, 11, __VA_ARGS__) \
+    TILE_CASE(f, 12, __VA_ARGS__)
+#endif
+
+DEFINE_TILE(tile_f32, float, v_load)
+DEFINE_TILE(tile_f16, uint16_t, v_load_f16)
+
+// Inputs of a panel of weights that stays in the first-level cache while all rows pass over it.
+#define PANEL_COLS 128
+
+static void matmul_f32(const Matmul *m)
+{
+    const float *w = m->w;
+    size_t group_stride = m->n_cols * LANES;
+    if (m->n_rows <= TILE_ROWS) {  // one pass over the weights
+        tile_f32_rows(m->n_rows, m->out + m->group_begin * LANES, m->out_stride,
+                      w + m->group_begin * group_stride, group_stride,
+                      m->group_end - m->group_begin, m->x, m->x_stride, m->n_cols, m->add);
+        return;
+    }
+    const size_t G = TILE_GROUPS(TILE_ROWS);
+    for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {
+        size_t n_cols = m->n_cols - col < PANEL_COLS ? m->n_cols - col : PANEL_COLS;
+        for (size_t g = m->group_begin; g < m->group_end; g += G) {
+            size_t n_groups = m->group_end - g < G ? m->group_end - g : G;
+            for (size_t r = 0; r < m->n_rows; r += TILE_ROWS) {
+                size_t n_rows = m->n_rows - r < TILE_ROWS ? m->n_rows - r : TILE_ROWS;
+                tile_f32_rows(n_rows, m->out + r * m->out_stride + g * LANES, m->out_stride,
+                              w + g * group_stride + col * LANES, group_stride, n_groups,
+                              m->x + r * m->x_stride + col, m->x_stride, n_cols, m->add || col > 0);
+            }
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Elementwise
+
+static float rms_norm(float *out, const float *x, const float *weight, size_t n, float eps)
+{
+    V squares = v_zero();
+    for (size_t i = 0; i < n; i += LANES) {
+        V a = v_load(x + i);
+        squares = v_fma(a, a, squares);
+    }
+    float mean = v_sum(squares) / (float)n;
+    V scale = v_set1(1.0f / sqrtf(mean + eps));
+    for (size_t i = 0; i < n; i += LANES) {
+        v_store(out + i, v_mul(v_mul(v_load(x + i), scale), v_load(weight + i)));
+    }
+    return mean;
+}
+
+static void rope(float *x, const float *cos, const float *sin, size_t head_dim)
+{
+    size_t half = head_dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        float a = x[i], b = x[i + half];
+        x[i] = a * cos[i] - b * sin[i];
+        x[i + half] = b * cos[i] + a * sin[i];
+    }
+}
+
+static void swiglu(float *gate, const float *up, size_t n)
+{
+    V one = v_set1(1.0f);
+    for (size_t i = 0; i < n; i += LANES) {
+        V g = v_load(gate + i);
+        V silu = v_div(g, v_add(one, v_exp(v_sub(v_zero(), g))));
+        v_store(gate + i, v_mul(silu, v_load(up + i)));
+    }
+}
+
+static void softmax(float *x, size_t n, float temperature)
+{
+    V max = v_set1(-INFINITY), sum = v_zero(), t = v_set1(temperature);
+    for (size_t i = 0; i < n; i += LANES) {
+        max = v_max(v_load(x + i), max);
+    }
+    V m = v_set1(v_reduce_max(max));
+    for (size_t i = 0; i < n;
+         i += LANES) {  // the maximum first: a tiny temperature cannot overflow
+        V a = v_exp(v_div(v_sub(v_load(x + i), m), t));
+        v_store(x + i, a);
+        sum = v_add(sum, a);
+    }
+    V s = v_set1(v_sum(sum));
+    for (size_t i = 0; i < n; i += LANES) {
+        v_store(x + i, v_div(v_load(x + i), s));
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Attention
+
+INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+// out (n_rows, n_groups * 16) (+)= x times a matrix of f16 or f32 that starts `skip` values into w.
+static void kv_product(bool f16, size_t n_rows, float *out, size_t out_stride, const void *w,
+                       size_t skip, size_t group_stride, size_t n_groups, const float *x,
+                       size_t x_stride, size_t n_cols, bool add)
+{
+    for (size_t r = 0; r < n_rows; r += TILE_ROWS) {
+        size_t rows = min_size(n_rows - r, TILE_ROWS);
+        float *o = out + r * out_stride;
+        const float *in = x + r * x_stride;
+        if (f16) {
+            tile_f16_rows(rows, o, out_stride, (const uint16_t *)w + skip, group_stride, n_groups,
+                          in, x_stride, n_cols, add);
+        } else {
+            tile_f32_rows(rows, o, out_stride, (const float *)w + skip, group_stride, n_groups, in,
+                          x_stride, n_cols, add);
+        }
+    }
+}
+
+// Weighted sums of the values of positions begin .. end - 1 (of one chunk), added to the results of
+// queries t ..
+static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t begin, size_t end)
+{
+    size_t groups = (a->head_dim + LANES - 1) / LANES, chunk_begin = a->chunk * CHUNK_POSITIONS;
+    for (size_t j = begin; j < end;) {
+        size_t slot = j % PAGE_POSITIONS, n = min_size(end - j, PAGE_POSITIONS - slot);
+        const char *page = a->pages[j / PAGE_POSITIONS];
+        kv_product(a->f16, n_queries, a->out + t * a->out_stride, a->out_stride, page + a->v_offset,
+                   slot * LANES, PAGE_POSITIONS * LANES, groups,
+                   a->scores + t * CHUNK_POSITIONS + (j - chunk_begin), CHUNK_POSITIONS, n, true);
+        j += n;
+    }
+}
+
+static void attend(const Attend *a)
+{
+    size_t chunk_begin = a->chunk * CHUNK_POSITIONS, chunk_end = chunk_begin + CHUNK_POSITIONS;
+    size_t dims = (a->head_dim + LANES - 1) / LANES * LANES;
+    size_t begin[MAX_QUERIES], end[MAX_QUERIES];          // what each query sees of this chunk
+    size_t first = chunk_end, last = chunk_begin;         // what any sees
+    size_t all_begin = chunk_begin, all_end = chunk_end;  // what all see
+    for (size_t t = 0; t < a->n_queries; t++) {
+        begin[t] = min_size(max_size(a->begin[t], chunk_begin), chunk_end);
+        end[t] = max_size(min_size(a->end[t], chunk_end), begin[t]);
+        all_begin = max_size(all_begin, begin[t]);
+        all_end = min_size(all_end, end[t]);
+        if (begin[t] < end[t]) {
+            first = min_size(first, begin[t]);
+            last = max_size(last, end[t]);
+        }
+    }
+
+    // scores = q . k, 16 positions a vector
+    for (size_t j = first / LANES * LANES; j < last;) {
+        size_t slot = j % PAGE_POSITIONS, n = min_size(last - j, PAGE_POSITIONS - slot);
+        const char *page = a->pages[j / PAGE_POSITIONS];
+        kv_product(a->f16, a->n_queries, a->scores + (j - chunk_begin), CHUNK_POSITIONS,
+                   page + a->k_offset, slot * a->head_dim, a->head_dim * LANES,
+                   (n + LANES - 1) / LANES, a->q, a->head_dim, a->head_dim, false);
+        j += (n + LANES - 1) / LANES * LANES;
+    }
+
+    // weights = exp(score + mask - max)
+    for (size_t t = 0; t < a->n_queries; t++) {
+        float *out = a->out + t * a->out_stride;
+        memset(out, 0, (dims + 2) * sizeof *out);
+        if (begin[t] == end[t]) {
+            continue;
+        }
+        float *s = a->scores + t * CHUNK_POSITIONS;
+        V max = v_set1(-INFINITY), sum = v_zero();
+        size_t group = begin[t] / LANES * LANES;
+        for (size_t j = group; j < end[t]; j += LANES) {
+            V score = v_add(v_load(s + (j - chunk_begin)), v_load(a->mask[t] + j));
+            v_store(s + (j - chunk_begin), score);
+            max = v_max(score, max);
+        }
+        float m = v_reduce_max(max);
+        for (size_t j = group; j < end[t]; j += LANES) {
+            V weight = v_exp(v_sub(v_load(s + (j - chunk_begin)), v_set1(m)));
+            v_store(s + (j - chunk_begin), weight);
+            sum = v_add(sum, weight);
+        }
+        out[dims] = m;
+        out[dims + 1] = v_sum(sum);
+    }
+
+    // Values in the order of the positions: what only some queries see is done for each alone, at
+    // both ends.
+    if (all_begin >= all_end) {
+        all_begin = all_end = chunk_begin;
+    }
+    for (size_t t = 0; t < a->n_queries; t++) {
+        attend_values(a, t, 1, begin[t], min_size(all_begin, end[t]));
+    }
+    attend_values(a, 0, a->n_queries, all_begin, all_end);
+    for (size_t t = 0; t < a->n_queries; t++) {
+        attend_values(a, t, 1, max_size(all_end, begin[t]), end[t]);
+    }
+}
+
+static void combine(float *total, const float *chunk, size_t head_dim)
+{
+    size_t dims = (head_dim + LANES - 1) / LANES * LANES;
+    if (chunk[dims + 1] == 0.0f) {
+        return;
+    }
+    if (total[dims + 1] == 0.0f) {
+        memcpy(total, chunk, (dims + 2) * sizeof *total);
+        return;
+    }
+    float scales[LANES] = {total[dims], chunk[dims]};
+    float max = scales[0] > scales[1] ? scales[0] : scales[1];
+    v_store(scales, v_exp(v_sub(v_load(scales), v_set1(max))));
+    V old = v_set1(scales[0]), new = v_set1(scales[1]);
+    for (size_t i = 0; i < dims; i += LANES) {
+        v_store(total + i, v_fma(v_load(chunk + i), new, v_mul(v_load(total + i), old)));
+    }
+    total[dims] = max;
+    total[dims + 1] = fmaf(chunk[dims + 1], scales[1], total[dims + 1] * scales[0]);
+}
+
+static void attend_finish(float *out, const float *total, size_t head_dim)
+{
+    size_t dims = (head_dim + LANES - 1) / LANES * LANES;
+    for (size_t i = 0; i < head_dim; i++) {
+        out[i] = total[i] / total[dims + 1];
+    }
+}
+
+static void store_kv(void *page_k, void *page_v, size_t slot, const float *k, const float *v,
+                     size_t head_dim, bool f16)
+{
+    size_t k_start = slot / LANES * LANES * head_dim + slot % LANES;
+    for (size_t d = 0; d < head_dim; d += LANES) {
+        float key[LANES] = {0}, value[LANES] = {0};
+        size_t n = min_size(head_dim - d, LANES), v_start = (d * PAGE_POSITIONS) + slot * LANES;
+        memcpy(key, k + d, n * sizeof *key);
+        memcpy(value, v + d, n * sizeof *value);
+        if (f16) {
+            uint16_t half[LANES];
+            v_store_f16((uint16_t *)page_v + v_start, v_load(value));
+            v_store_f16(half, v_load(key));
+            for (size_t i = 0; i < n; i++) {
+                ((uint16_t *)page_k)[k_start + (d + i) * LANES] = half[i];
+            }
+        } else {
+            v_store((float *)page_v + v_start, v_load(value));
+            for (size_t i = 0; i < n; i++) {
+                ((float *)page_k)[k_start + (d + i) * LANES] = key[i];
+            }
+        }
+    }
+}
+
+const Kernels KERNELS = {
+    .name = KERNELS_NAME,
+    .matmul_f32 = matmul_f32,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .swiglu = swiglu,
+    .softmax = softmax,
+    .attend = attend,
+    .combine = combine,
+    .attend_finish = attend_finish,
+    .store_kv = store_kv,
+};

@@ -1,0 +1,4 @@
+// The kernels over the lanes of neon.h.
+#include "neon.h"
+
+#include "kernels.h"

@@ -1,0 +1,106 @@
+// neon.h - the 16 lanes in four registers of AArch64.
+#ifndef SIMD_LANES_H
+#define SIMD_LANES_H
+
+#include <arm_neon.h>
+#include <stdint.h>
+
+#define KERNELS      kernels_neon
+#define KERNELS_NAME "neon"
+// 32 registers, four for each sum: at most 6 sums, one group's weights and the activations.
+#define TILE_ROWS         6
+#define TILE_GROUPS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+
+typedef struct {
+    float32x4_t a, b, c, d;
+} V;
+
+#define V_EACH(f, x, y) ((V){f((x).a, (y).a), f((x).b, (y).b), f((x).c, (y).c), f((x).d, (y).d)})
+
+static inline V v_set1(float x)
+{
+    float32x4_t v = vdupq_n_f32(x);
+    return (V){v, v, v, v};
+}
+static inline V v_zero(void) { return v_set1(0.0f); }
+static inline V v_load(const float *p)
+{
+    return (V){vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)};
+}
+static inline void v_store(float *p, V x)
+{
+    vst1q_f32(p, x.a);
+    vst1q_f32(p + 4, x.b);
+    vst1q_f32(p + 8, x.c);
+    vst1q_f32(p + 12, x.d);
+}
+static inline V v_add(V x, V y) { return V_EACH(vaddq_f32, x, y); }
+static inline V v_sub(V x, V y) { return V_EACH(vsubq_f32, x, y); }
+static inline V v_mul(V x, V y) { return V_EACH(vmulq_f32, x, y); }
+static inline V v_div(V x, V y) { return V_EACH(vdivq_f32, x, y); }
+static inline V v_fma(V x, V y, V z)
+{
+    return (V){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b), vfmaq_f32(z.c, x.c, y.c),
+               vfmaq_f32(z.d, x.d, y.d)};
+}
+// Not vmaxq: the second operand must pass where either is a NaN.
+static inline float32x4_t max_4(float32x4_t x, float32x4_t y)
+{
+    return vbslq_f32(vcgtq_f32(x, y), x, y);
+}
+static inline float32x4_t min_4(float32x4_t x, float32x4_t y)
+{
+    return vbslq_f32(vcltq_f32(x, y), x, y);
+}
+static inline V v_max(V x, V y) { return V_EACH(max_4, x, y); }
+static inline V v_min(V x, V y) { return V_EACH(min_4, x, y); }
+static inline float32x4_t clear_4(uint32x4_t less, float32x4_t z)
+{
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(z), less));
+}
+static inline V v_zero_where_less(V x, V y, V z)
+{
+    return (V){clear_4(vcltq_f32(x.a, y.a), z.a), clear_4(vcltq_f32(x.b, y.b), z.b),
+               clear_4(vcltq_f32(x.c, y.c), z.c), clear_4(vcltq_f32(x.d, y.d), z.d)};
+}
+static inline V v_round(V x) { return v_sub(v_add(x, v_set1(12582912.0f)), v_set1(12582912.0f)); }
+static inline float32x4_t pow2_4(float32x4_t n)
+{
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
+}
+static inline V v_pow2(V n) { return (V){pow2_4(n.a), pow2_4(n.b), pow2_4(n.c), pow2_4(n.d)}; }
+static inline float32x4_t load_f16_4(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+static inline V v_load_f16(const uint16_t *p)
+{
+    return (V){load_f16_4(p), load_f16_4(p + 4), load_f16_4(p + 8), load_f16_4(p + 12)};
+}
+static inline void store_f16_4(uint16_t *p, float32x4_t x)
+{
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x)));
+}
+static inline void v_store_f16(uint16_t *p, V x)
+{
+    store_f16_4(p, x.a);
+    store_f16_4(p + 4, x.b);
+    store_f16_4(p + 8, x.c);
+    store_f16_4(p + 12, x.d);
+}
+static inline float v_sum(V x)
+{
+    float32x4_t s = vaddq_f32(vaddq_f32(x.a, x.c), vaddq_f32(x.b, x.d));
+    float32x2_t t = vadd_f32(vget_low_f32(s), vget_high_f32(s));
+    return vget_lane_f32(t, 0) + vget_lane_f32(t, 1);
+}
+static inline float v_reduce_max(V x)
+{
+    float32x4_t s = max_4(max_4(x.a, x.c), max_4(x.b, x.d));
+    float lane[4];
+    vst1q_f32(lane, s);
+    float p = lane[0] > lane[2] ? lane[0] : lane[2], q = lane[1] > lane[3] ? lane[1] : lane[3];
+    return p > q ? p : q;
+}
+
+#endif

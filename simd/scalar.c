@@ -1,0 +1,4 @@
+// The kernels over the lanes of scalar.h.
+#include "scalar.h"
+
+#include "kernels.h"

@@ -1,0 +1,106 @@
+// simd.h - the table of kernels that each instruction set fills, and the layouts that they read.
+//
+// A vector is always 16 f32 lanes, whatever the registers are; a lane is an output element, and
+// sums over its inputs one by one with fused multiply-add. So every set computes the same bits.
+//
+// A matrix of `rows` outputs and `cols` inputs is stored in groups of 16 rows, each step of the
+// inner loop contiguous:
+//
+//     group 0:  w[0][0] w[1][0] .. w[15][0] | w[0][1] w[1][1] .. w[15][1] | ..  cols times 16
+//     group 1:  w[16][0] ..                   rows past the end are zeros
+//
+// Keys and values are matrices of the same layout inside a page of positions: for the scores, an
+// output is a position and an input a dimension of the head; for the weighted sum of the values it
+// is the other way round.
+//
+//     keys:    (PAGE_POSITIONS / 16, head_dim, 16 positions)
+//     values:  (head_dim rounded up to 16, / 16, PAGE_POSITIONS, 16 dimensions)
+#ifndef SIMD_H
+#define SIMD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LANES 16
+
+// Positions in a page of the cache. Small enough that 16 short sequences waste little, large enough
+// that a head's keys in a page (4 KB at head_dim 64 in f16) are a run that the hardware prefetches.
+#ifndef PAGE_POSITIONS
+#define PAGE_POSITIONS 32
+#endif
+
+// Positions whose softmax is summed at once; longer contexts are combined chunk by chunk, in order.
+#ifndef CHUNK_POSITIONS
+#define CHUNK_POSITIONS 256
+#endif
+
+// Queries of one key head that are computed together: they share every load and conversion of keys
+// and values.
+#define MAX_QUERIES 24
+
+// out[r][o] (+)= sum over i of w[o][i] * x[r][i], for the outputs of groups group_begin ..
+// group_end - 1.
+typedef struct {
+    const void *w;  // interleaved, see above
+    size_t n_cols;
+    const float *x;  // (n_rows, x_stride)
+    size_t x_stride;
+    float *out;  // (n_rows, out_stride), padded so that whole groups can be stored
+    size_t out_stride;
+    size_t n_rows;
+    size_t group_begin, group_end;
+    bool add;  // add to what out holds instead of replacing it
+} Matmul;
+
+// Attention of some queries of one sequence that share a key head, over one chunk of its positions.
+typedef struct {
+    size_t n_queries;  // at most MAX_QUERIES
+    size_t head_dim;
+    const float *q;       // (n_queries, head_dim), already divided by sqrt(head_dim)
+    const size_t *begin;  // (n_queries): a query sees the positions begin .. end - 1,
+    const size_t *end;    //              of which those inside the chunk are taken
+    const float *const
+        *mask;           // (n_queries): row of the mask, 0 where position j is seen, else -infinity
+    void *const *pages;  // of the sequence
+    size_t k_offset;     // bytes from the start of a page to this layer's and head's keys
+    size_t v_offset;     // .. values
+    bool f16;            // type of keys and values: f16 or f32
+    size_t chunk;        // positions chunk * CHUNK_POSITIONS ..
+    float *scores;       // scratch: MAX_QUERIES * CHUNK_POSITIONS
+    float *out;  // query t's result at out + t * out_stride: head_dim (rounded up to 16) sums
+                 // weighted by
+    size_t out_stride;  // exp(score - max), then the max and the sum of the weights (0: it sees
+                        // none of the chunk)
+} Attend;
+
+typedef struct {
+    const char *name;
+    void (*matmul_f32)(const Matmul *m);
+    // out = x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16.
+    // Returns mean(x^2).
+    float (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);
+    // Rotates (x[i], x[i + head_dim / 2]) by the angle of (cos[i], sin[i]).
+    void (*rope)(float *x, const float *cos, const float *sin, size_t head_dim);
+    // gate = gate / (1 + exp(-gate)) * up; n a multiple of 16.
+    void (*swiglu)(float *gate, const float *up, size_t n);
+    // x = exp((x - max) / temperature) / sum; n padded to a multiple of 16 with -infinity.
+    void (*softmax)(float *x, size_t n, float temperature);
+    void (*attend)(const Attend *a);
+    // Adds a chunk's result (see Attend.out) to that of the chunks before it.
+    void (*combine)(float *total, const float *chunk, size_t head_dim);
+    // out = the weighted sums of a result divided by the sum of its weights.
+    void (*attend_finish)(float *out, const float *total, size_t head_dim);
+    // Stores a key and a value of head_dim at a position of its page.
+    void (*store_kv)(void *page_k, void *page_v, size_t slot, const float *k, const float *v,
+                     size_t head_dim, bool f16);
+} Kernels;
+
+extern const Kernels kernels_scalar;
+#if defined(__x86_64__)
+extern const Kernels kernels_avx2, kernels_avx512;
+#elif defined(__aarch64__)
+extern const Kernels kernels_neon;
+#endif
+
+#endif

@@ -1,0 +1,228 @@
+// The forward pass: what a row computes must not depend on what runs beside it, nor on how.
+#include <math.h>
+#include <unistd.h>
+
+#include "model.h"
+#include "unit.h"
+
+enum { DIM = 24, HIDDEN = 52, LAYERS = 2, HEADS = 6, KV_HEADS = 2, VOCAB = 37, CONTEXT = 700 };
+
+static char path[] = "/tmp/test_model.XXXXXX";
+static Checkpoint checkpoint;
+static Model model;
+
+static void must(bool ok, const Error *err)
+{
+    if (!ok) {
+        printf("  %s\n", err->message);
+        exit(1);
+    }
+}
+
+// A llama2.c file (v0) of fixed random weights.
+static void make_model(void)
+{
+    const int header[] = {DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, VOCAB, CONTEXT};
+    const size_t hd = DIM / HEADS;
+    const size_t n = (size_t)VOCAB * DIM +
+                     (size_t)LAYERS * DIM * (2 + 2 * DIM + 2 * KV_HEADS * hd) +
+                     (size_t)LAYERS * 3 * DIM * HIDDEN + DIM + CONTEXT * hd;
+    const int fd = mkstemp(path);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
+    Error err;
+    if (!f) {
+        exit(1);
+    }
+    fwrite(header, sizeof header, 1, f);
+    uint32_t state = 7;
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        const float w = ((float)(state >> 8) / 8388608.0f - 1.0f) * 0.7f;
+        fwrite(&w, sizeof w, 1, f);
+    }
+    fclose(f);
+    must(checkpoint_open(&checkpoint, path, 2, &err), &err);
+    must(model_create(&model, &checkpoint, &err), &err);
+    unlink(path);
+}
+
+static int token_of(size_t sequence, size_t position)
+{
+    return (int)((sequence * 31 + position * 7 + position * position) % VOCAB);
+}
+
+// Runs `lengths[s]` positions of each sequence, at most `chunk` rows of each in a pass, all
+// sequences together; logits of (sequence, position) go to out + (s * CONTEXT + position) * VOCAB.
+static void run_sequences(float *out, const size_t *lengths, size_t n, size_t chunk, size_t threads,
+                          bool f16)
+{
+    Cache cache;
+    Scratch scratch;
+    Error err;
+    const size_t max_rows = n * chunk;
+    Row *rows = calloc(max_rows, sizeof *rows);
+    must(cache_create(&cache, &model.config, CONTEXT, n, f16, &err), &err);
+    must(scratch_create(&scratch, &model.config, CONTEXT, max_rows, max_rows, threads, &err), &err);
+    for (size_t begin = 0;; begin += chunk) {
+        size_t n_rows = 0;
+        for (size_t s = 0; s < n; s++) {
+            for (size_t p = begin; p < begin + chunk && p < lengths[s]; p++) {
+                rows[n_rows++] = (Row){
+                    .token = token_of(s, p), .sequence = s, .wants_logits = true};
+            }
+        }
+        if (!n_rows) {
+            break;
+        }
+        must(forward(&model, &cache, &scratch, rows, n_rows, &err), &err);
+        for (size_t r = 0; r < n_rows; r++) {
+            memcpy(out + (rows[r].sequence * CONTEXT + rows[r].position) * VOCAB, rows[r].logits,
+                   VOCAB * sizeof *out);
+        }
+    }
+    scratch_free(&scratch);
+    cache_free(&cache);
+    free(rows);
+}
+
+TEST(test_logits_do_not_depend_on_chunks_threads_or_other_sequences)
+{
+    static const size_t lengths[] = {650, 1, 17, 300, 33};
+    static const struct {
+        size_t chunk, threads;
+    } cases[] = {{1, 1}, {1, 3}, {7, 1}, {32, 2}, {64, 8}, {650, 2}};
+    const size_t size = 5 * (size_t)CONTEXT * VOCAB;
+    float *want = calloc(size, sizeof *want), *got = calloc(size, sizeof *got);
+    for (int f16 = 0; f16 <= 1; f16++) {
+        run_sequences(want, lengths, 5, 650, 1, f16);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            run_sequences(got, lengths, 5, cases[i].chunk, cases[i].threads, f16);
+            CHECK(memcmp(want, got, size * sizeof *want) == 0,
+                  "chunks of %zu on %zu threads give other bits (f16: %d)", cases[i].chunk,
+                  cases[i].threads, f16);
+        }
+        memset(got, 0, size * sizeof *got);
+        run_sequences(got, lengths, 1, 50, 1, f16);  // the first sequence without the others
+        CHECK(memcmp(want, got, lengths[0] * VOCAB * sizeof *want) == 0,
+              "a sequence alone gives other bits (f16: %d)", f16);
+    }
+    free(want);
+    free(got);
+}
+
+TEST(test_truncate_and_run_again_gives_the_same_logits)
+{
+    Cache cache;
+    Scratch scratch;
+    Error err;
+    float first[VOCAB];
+    must(cache_create(&cache, &model.config, CONTEXT, 1, false, &err), &err);
+    must(scratch_create(&scratch, &model.config, CONTEXT, 64, 1, 1, &err), &err);
+    for (size_t round = 0; round < 3; round++) {
+        Row rows[40];
+        for (size_t p = 0; p < 40; p++) {
+            rows[p] = (Row){.token = token_of(3, p), .wants_logits = p == 39};
+        }
+        must(forward(&model, &cache, &scratch, rows + cache.sequences[0].length,
+                     40 - cache.sequences[0].length, &err),
+             &err);
+        if (round == 0) {
+            memcpy(first, rows[39].logits, sizeof first);
+        }
+        CHECK(memcmp(first, rows[39].logits, sizeof first) == 0, "round %zu differs", round);
+        cache_truncate(&cache, 0, round ? 0 : 33);
+        CHECK(cache.sequences[0].length == (round ? 0u : 33u), "length %zu",
+              cache.sequences[0].length);
+    }
+    scratch_free(&scratch);
+    cache_free(&cache);
+}
+
+TEST(test_memory_grows_by_pages_and_pages_are_reused)
+{
+    Cache cache;
+    Scratch scratch;
+    Error err;
+    Row rows[PAGE_POSITIONS + 1];
+    must(cache_create(&cache, &model.config, CONTEXT, 2, true, &err), &err);
+    must(scratch_create(&scratch, &model.config, CONTEXT, PAGE_POSITIONS + 1, 1, 1, &err), &err);
+    CHECK(cache.sequences[0].n_pages == 0, "%zu pages before use", cache.sequences[0].n_pages);
+    for (size_t i = 0; i <= PAGE_POSITIONS; i++) {
+        rows[i] = (Row){.token = 1};
+    }
+    must(forward(&model, &cache, &scratch, rows, PAGE_POSITIONS, &err), &err);
+    CHECK(cache.sequences[0].n_pages == 1, "%zu pages, wanted 1", cache.sequences[0].n_pages);
+    must(forward(&model, &cache, &scratch, rows, 1, &err), &err);
+    CHECK(cache.sequences[0].n_pages == 2, "%zu pages, wanted 2", cache.sequences[0].n_pages);
+    cache_truncate(&cache, 0, 0);
+    CHECK(cache.n_free_pages == 2, "%zu free pages, wanted 2", cache.n_free_pages);
+    for (size_t i = 0; i <= PAGE_POSITIONS; i++) {
+        rows[i].sequence = 1;
+    }
+    must(forward(&model, &cache, &scratch, rows, PAGE_POSITIONS + 1, &err), &err);
+    CHECK(cache.n_free_pages == 0, "%zu free pages, wanted 0", cache.n_free_pages);
+    scratch_free(&scratch);
+    cache_free(&cache);
+}
+
+TEST(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing)
+{
+    Cache cache;
+    Scratch scratch;
+    Error err = {0};
+    must(cache_create(&cache, &model.config, 10, 1, false, &err), &err);
+    must(scratch_create(&scratch, &model.config, 10, 16, 1, 1, &err), &err);
+    Row rows[16];
+    for (size_t i = 0; i < 16; i++) {
+        rows[i] = (Row){.token = 2};
+    }
+    CHECK(!forward(&model, &cache, &scratch, rows, 11, &err), "11 rows fit a context of 10");
+    CHECK(err.kind == ERROR_INPUT && strstr(err.message, "10"), "%s", err.message);
+    CHECK(cache.sequences[0].length == 0, "length %zu after an error", cache.sequences[0].length);
+    rows[3].token = VOCAB;
+    CHECK(!forward(&model, &cache, &scratch, rows, 5, &err), "token %d was taken", VOCAB);
+    CHECK(strstr(err.message, "37"), "%s", err.message);
+    CHECK(cache.sequences[0].length == 0, "length %zu after an error", cache.sequences[0].length);
+    rows[3].token = 2;
+    rows[0].wants_logits = rows[1].wants_logits = true;
+    CHECK(!forward(&model, &cache, &scratch, rows, 5, &err), "two logits in a scratch for one");
+    CHECK(cache.sequences[0].length == 0, "length %zu after an error", cache.sequences[0].length);
+    rows[1].wants_logits = false;
+    CHECK(forward(&model, &cache, &scratch, rows, 10, &err), "%s", err.message);
+    scratch_free(&scratch);
+    cache_free(&cache);
+}
+
+TEST(test_the_mask_is_one_band)
+{
+    Cache cache;
+    Error err;
+    must(cache_create(&cache, &model.config, 20, 1, false, &err), &err);
+    for (size_t p = 0; p < 20; p++) {
+        const float *row = cache.mask + (cache.context - p);
+        for (size_t j = 0; j < 20; j++) {
+            CHECK(row[j] == (j <= p ? 0.0f : -INFINITY), "position %zu sees %zu: %g", p, j, row[j]);
+        }
+    }
+    cache_free(&cache);
+}
+
+int main(int argc, char **argv)
+{
+    Error err;
+    must(ops_select("auto", &err), &err);
+    make_model();
+    const int status = unit_main(
+        argc, argv,
+        (UnitTest[]){
+            UNIT(test_logits_do_not_depend_on_chunks_threads_or_other_sequences),
+            UNIT(test_truncate_and_run_again_gives_the_same_logits),
+            UNIT(test_memory_grows_by_pages_and_pages_are_reused),
+            UNIT(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing),
+            UNIT(test_the_mask_is_one_band),
+            {0},
+        });
+    model_free(&model);
+    checkpoint_close(&checkpoint);
+    return status;
+}

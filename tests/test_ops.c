@@ -1,0 +1,532 @@
+// Each op against a plain double-precision reference, and each kernel set against the plain one bit
+// for bit.
+#include <math.h>
+
+#include "ops.h"
+#include "unit.h"
+
+static const size_t sizes[] = {1, 2, 8, 15, 16, 17, 31, 33, 64, 172};
+#define N_SIZES (sizeof sizes / sizeof *sizes)
+static const Team alone = {0, 1, NULL};
+
+// A fixed sequence of numbers in [-1, 1).
+static uint32_t random_state = 1;
+static float random_float(void)
+{
+    random_state = random_state * 1664525u + 1013904223u;
+    return (float)(random_state >> 8) / 8388608.0f - 1.0f;
+}
+
+static float *random_floats(size_t n, float scale)
+{
+    float *x = alloc_zeroed(round_up(n, 64) + 64, sizeof *x);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = random_float() * scale;
+    }
+    return x;
+}
+
+static void use_set(const char *name)
+{
+    Error err;
+    if (!ops_select(name, &err)) {
+        printf("  %s\n", err.message);
+        exit(1);
+    }
+}
+
+static void check_same_bits(const char *what, const char *set, const float *a, const float *b,
+                            size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        CHECK(memcmp(&a[i], &b[i], sizeof a[i]) == 0, "%s of %s: value %zu is %a, scalar has %a",
+              what, set, i, a[i], b[i]);
+    }
+}
+
+// Runs a computation that fills `n` floats on the plain set and on every other, and compares the
+// bits.
+static void check_all_sets(const char *what, size_t n, void (*compute)(float *out, const void *arg),
+                           const void *arg)
+{
+    const char *names[4];
+    size_t n_sets = ops_available(names);
+    float *want = alloc_zeroed(n, sizeof *want), *got = alloc_zeroed(n, sizeof *got);
+    use_set("scalar");
+    compute(want, arg);
+    for (size_t s = 0; s < n_sets; s++) {
+        use_set(names[s]);
+        memset(got, 0, n * sizeof *got);
+        compute(got, arg);
+        check_same_bits(what, names[s], got, want, n);
+    }
+    use_set("auto");
+    free(want);
+    free(got);
+}
+
+// --------------------------------------------------------------------------------------------
+
+typedef struct {
+    Matrix m;
+    const float *x;
+    size_t n_rows;
+    bool add;
+} MatmulCase;
+
+static void compute_matmul(float *out, const void *arg)
+{
+    const MatmulCase *c = arg;
+    const size_t stride = round_up(c->m.rows, LANES);
+    for (size_t i = 0; i < c->n_rows * stride; i++) {
+        out[i] = c->add ? 0.5f : 7.0f;
+    }
+    matmul(alone, &c->m, c->x, c->m.cols, out, stride, c->n_rows, c->add);
+}
+
+TEST(test_matmul_agrees_with_double_precision_and_all_sets_agree_in_bits)
+{
+    static const size_t row_counts[] = {1, 2, 3, 5, 12, 13, 31};
+    for (size_t i = 0; i < N_SIZES * N_SIZES * 7; i++) {
+        const size_t rows = sizes[i % N_SIZES], cols = sizes[i / N_SIZES % N_SIZES],
+                     n = row_counts[i / N_SIZES / N_SIZES];
+        size_t bytes;
+        matrix_bytes(WEIGHT_F32, rows, cols, &bytes);
+        float *w = random_floats(rows * cols, 1), *x = random_floats(n * cols, 1),
+              *packed = alloc_zeroed(bytes, 1);
+        for (size_t r = 0; r < rows; r++) {
+            matrix_set_row(packed, cols, r, w + r * cols);
+        }
+        MatmulCase c = {{WEIGHT_F32, rows, cols, packed}, x, n, i % 2};
+        const size_t stride = round_up(rows, LANES);
+        float *out = alloc_zeroed(n * stride, sizeof *out);
+        compute_matmul(out, &c);
+        for (size_t t = 0; t < n; t++) {
+            for (size_t r = 0; r < rows; r++) {
+                double want = c.add ? 0.5 : 0;
+                for (size_t k = 0; k < cols; k++) {
+                    want += (double)w[r * cols + k] * x[t * cols + k];
+                }
+                CHECK(fabs(out[t * stride + r] - want) < 1e-5, "%zu x %zu, row %zu: %g, wanted %g",
+                      rows, cols, t, out[t * stride + r], want);
+            }
+        }
+        check_all_sets("matmul", n * stride, compute_matmul, &c);
+        free(w);
+        free(x);
+        free(packed);
+        free(out);
+    }
+}
+
+TEST(test_matrix_row_gives_back_what_was_set)
+{
+    float *w = random_floats(17 * 5, 1), *packed = alloc_zeroed(32 * 5, sizeof *packed), row[5];
+    for (size_t r = 0; r < 17; r++) {
+        matrix_set_row(packed, 5, r, w + r * 5);
+    }
+    Matrix m = {WEIGHT_F32, 17, 5, packed};
+    for (size_t r = 0; r < 17; r++) {
+        matrix_row(&m, r, row);
+        check_same_bits("row", "matrix_row", row, w + r * 5, 5);
+    }
+    free(w);
+    free(packed);
+}
+
+typedef struct {
+    const float *a, *b;
+    size_t n;
+} VectorCase;
+
+static void compute_rms_norm(float *out, const void *arg)
+{
+    const VectorCase *c = arg;
+    rms_norm(out, c->a, c->b, c->n, 1e-5f);
+}
+
+static void compute_swiglu(float *out, const void *arg)
+{
+    const VectorCase *c = arg;
+    memcpy(out, c->a, round_up(c->n, LANES) * sizeof *out);
+    swiglu(out, c->b, round_up(c->n, LANES));
+}
+
+static void compute_softmax(float *out, const void *arg)
+{
+    const VectorCase *c = arg;
+    memcpy(out, c->a, c->n * sizeof *out);
+    for (size_t i = c->n; i < round_up(c->n, LANES); i++) {
+        out[i] = -INFINITY;
+    }
+    softmax(out, round_up(c->n, LANES), 0.7f);
+}
+
+TEST(test_rms_norm_swiglu_and_softmax_agree_with_double_precision_and_all_sets_agree_in_bits)
+{
+    for (size_t k = 0; k < N_SIZES; k++) {
+        const size_t n = sizes[k], padded = round_up(n, LANES);
+        float *a = random_floats(n, 20), *b = random_floats(n, 1),
+              *out = alloc_zeroed(padded, sizeof *out);
+        VectorCase c = {a, b, n};
+        double squares = 0, total = 0, max = -INFINITY;
+        for (size_t i = 0; i < n; i++) {
+            squares += (double)a[i] * a[i];
+            max = a[i] > max ? a[i] : max;
+        }
+        for (size_t i = 0; i < n; i++) {
+            total += exp((a[i] - max) / 0.7f);
+        }
+        compute_rms_norm(out, &c);
+        for (size_t i = 0; i < n; i++) {
+            double want = a[i] / sqrt(squares / (double)n + 1e-5) * b[i];
+            CHECK(fabs(out[i] - want) < 1e-6, "rms_norm of %zu: %g, wanted %g", n, out[i], want);
+        }
+        compute_swiglu(out, &c);
+        for (size_t i = 0; i < n; i++) {
+            double want = a[i] / (1 + exp(-a[i])) * b[i];
+            CHECK(fabs(out[i] - want) < 4e-6, "swiglu of %zu: %g, wanted %g", n, out[i], want);
+        }
+        compute_softmax(out, &c);
+        for (size_t i = 0; i < n; i++) {
+            double want = exp((a[i] - max) / 0.7f) / total;
+            CHECK(fabs(out[i] - want) < 1e-6, "softmax of %zu: %g, wanted %g", n, out[i], want);
+        }
+        check_all_sets("rms_norm", padded, compute_rms_norm, &c);
+        check_all_sets("swiglu", padded, compute_swiglu, &c);
+        check_all_sets("softmax", padded, compute_softmax, &c);
+        free(a);
+        free(b);
+        free(out);
+    }
+}
+
+// swiglu(x, 1) is x / (1 + e^-x), so for x = -y its e^y shows: relative error over the whole range.
+TEST(test_exp_is_within_two_ulp_and_nan_and_infinity_pass)
+{
+    enum { N = 4096 };
+    float *x = alloc_zeroed(N, sizeof *x), *p = alloc_zeroed(LANES, sizeof *p), one[LANES];
+    double worst = 0;
+    for (size_t i = 0; i < N; i++) {
+        // softmax of (0, -y, -inf ..): the second is e^-y / (1 + e^-y)
+        float y = (float)i * (87.0f / N);
+        for (size_t k = 2; k < LANES; k++) {
+            p[k] = -INFINITY;
+        }
+        p[0] = 0;
+        p[1] = -y;
+        softmax(p, LANES, 1.0f);
+        double want = exp(-(double)y) / (1 + exp(-(double)y));
+        worst = fmax(worst, fabs(p[1] - want) / want);
+    }
+    CHECK(worst < 2.5e-7, "largest relative error %g, wanted below 2.5e-7", worst);
+    for (size_t k = 0; k < LANES; k++) {
+        one[k] = 1;
+        p[k] = (float)k;
+    }
+    p[3] = NAN;
+    p[4] = INFINITY;
+    p[5] = -INFINITY;
+    p[6] = -1e30f;
+    swiglu(p, one, LANES);
+    CHECK(isnan(p[3]), "swiglu(NaN) is %g", p[3]);
+    CHECK(isinf(p[4]), "swiglu(infinity) is %g", p[4]);
+    CHECK(p[6] == 0, "swiglu(-1e30) is %g", p[6]);
+    for (size_t k = 0; k < LANES; k++) {
+        p[k] = (float)k;
+    }
+    p[9] = NAN;
+    softmax(p, LANES, 1.0f);
+    CHECK(isnan(p[0]), "softmax hides a NaN: %g", p[0]);
+    free(x);
+    free(p);
+}
+
+// --------------------------------------------------------------------------------------------
+// Attention over pages
+
+typedef struct {
+    size_t head_dim, n_positions, n_queries, window;
+    bool f16;
+    const float *k, *v,
+        *q;  // (n_positions, head_dim), (n_positions, head_dim), (n_queries, head_dim)
+} AttendCase;
+
+// The last n_queries positions attend to all up to themselves, `window` back at most. out:
+// (n_queries, head_dim).
+static void compute_attend(float *out, const void *arg)
+{
+    const AttendCase *c = arg;
+    const size_t dims = round_up(c->head_dim, LANES), value = c->f16 ? 2 : 4, stride = dims + LANES;
+    const size_t k_bytes = c->head_dim * PAGE_POSITIONS * value,
+                 v_bytes = dims * PAGE_POSITIONS * value;
+    const size_t n_pages = (c->n_positions + PAGE_POSITIONS - 1) / PAGE_POSITIONS;
+    void **pages = calloc(n_pages, sizeof *pages);
+    for (size_t i = 0; i < n_pages; i++) {
+        pages[i] = alloc_zeroed(k_bytes + v_bytes, 1);
+    }
+    for (size_t j = 0; j < c->n_positions; j++) {
+        char *page = pages[j / PAGE_POSITIONS];
+        store_kv(page, page + k_bytes, j % PAGE_POSITIONS, c->k + j * c->head_dim,
+                 c->v + j * c->head_dim, c->head_dim, c->f16);
+    }
+    float *scores = alloc_zeroed(MAX_QUERIES * CHUNK_POSITIONS, sizeof *scores);
+    float *part = alloc_zeroed(MAX_QUERIES * stride, sizeof *part),
+          *total = alloc_zeroed(MAX_QUERIES * stride, sizeof *total);
+    float *mask = alloc_zeroed(MAX_QUERIES * (c->n_positions + LANES), sizeof *mask);
+    const float *rows[MAX_QUERIES];
+    size_t begin[MAX_QUERIES], end[MAX_QUERIES];
+    for (size_t t = 0; t < c->n_queries; t++) {
+        end[t] = c->n_positions - c->n_queries + t + 1;
+        begin[t] = end[t] > c->window ? end[t] - c->window : 0;
+        float *row = mask + t * (c->n_positions + LANES);
+        for (size_t j = 0; j < c->n_positions + LANES; j++) {
+            row[j] = j < begin[t] || j >= end[t] ? -INFINITY : 0;
+        }
+        rows[t] = row;
+    }
+    Attend a = {.n_queries = c->n_queries,
+                .head_dim = c->head_dim,
+                .q = c->q,
+                .begin = begin,
+                .end = end,
+                .mask = rows,
+                .pages = pages,
+                .v_offset = k_bytes,
+                .f16 = c->f16,
+                .scores = scores,
+                .out = part,
+                .out_stride = stride};
+    for (a.chunk = 0; a.chunk * CHUNK_POSITIONS < c->n_positions; a.chunk++) {
+        attend(&a);
+        for (size_t t = 0; t < c->n_queries; t++) {
+            attend_combine(total + t * stride, part + t * stride, c->head_dim);
+        }
+    }
+    for (size_t t = 0; t < c->n_queries; t++) {
+        attend_finish(out + t * c->head_dim, total + t * stride, c->head_dim);
+    }
+    for (size_t i = 0; i < n_pages; i++) {
+        free(pages[i]);
+    }
+    free(pages);
+    free(scores);
+    free(part);
+    free(total);
+    free(mask);
+}
+
+static void check_attend(AttendCase c)
+{
+    const size_t n = c.n_queries * c.head_dim;
+    float *k = random_floats(c.n_positions * c.head_dim, 2),
+          *v = random_floats(c.n_positions * c.head_dim, 1);
+    float *q = random_floats(n, 1), *out = alloc_zeroed(n, sizeof *out),
+          *alone_out = alloc_zeroed(n, sizeof *out);
+    c.k = k;
+    c.v = v;
+    c.q = q;
+    compute_attend(out, &c);
+    for (size_t t = 0; t < c.n_queries; t++) {
+        const size_t end = c.n_positions - c.n_queries + t + 1,
+                     begin = end > c.window ? end - c.window : 0;
+        double sum = 0, want[256] = {0};
+        for (size_t j = begin; j < end; j++) {
+            double score = 0;
+            for (size_t d = 0; d < c.head_dim; d++) {
+                score += (double)q[t * c.head_dim + d] * k[j * c.head_dim + d];
+            }
+            sum += exp(score);
+            for (size_t d = 0; d < c.head_dim; d++) {
+                want[d] += exp(score) * v[j * c.head_dim + d];
+            }
+        }
+        for (size_t d = 0; d < c.head_dim; d++) {
+            CHECK(fabs(out[t * c.head_dim + d] - want[d] / sum) < (c.f16 ? 1e-2 : 1e-5),
+                  "head_dim %zu, %zu positions, query %zu, dim %zu: %g, wanted %g", c.head_dim,
+                  c.n_positions, t, d, out[t * c.head_dim + d], want[d] / sum);
+        }
+    }
+    check_all_sets("attend", n, compute_attend, &c);
+    // One query at a time gives the same bits as all together.
+    for (size_t t = 0; t < c.n_queries; t++) {
+        AttendCase one = c;
+        one.n_positions = c.n_positions - c.n_queries + t + 1;
+        one.n_queries = 1;
+        one.q = q + t * c.head_dim;
+        compute_attend(alone_out + t * c.head_dim, &one);
+    }
+    check_same_bits("attend", "one query at a time", alone_out, out, n);
+    free(k);
+    free(v);
+    free(q);
+    free(out);
+    free(alone_out);
+}
+
+TEST(test_attention_agrees_with_double_precision_sets_and_tiles_agree_in_bits)
+{
+    static const size_t positions[] = {1, 5, 16, 17, 33, 250, 256, 257, 600};
+    static const size_t head_dims[] = {2, 8, 16, 24, 64, 128};
+    for (size_t i = 0; i < 9 * 6 * 4; i++) {
+        AttendCase c = {.head_dim = head_dims[i % 6],
+                        .n_positions = positions[i / 6 % 9],
+                        .n_queries = 1,
+                        .window = 1000,
+                        .f16 = i / 54 % 2};
+        c.n_queries = i / 108 ? (c.n_positions < MAX_QUERIES ? c.n_positions : 7 + i % 18) : 1;
+        check_attend(c);
+    }
+}
+
+TEST(test_attention_through_a_sliding_window)
+{
+    for (size_t window = 1; window < 400; window += 37) {
+        check_attend(
+            (AttendCase){.head_dim = 8, .n_positions = 530, .n_queries = 13, .window = window});
+    }
+}
+
+// One-hot keys make one score large: the result is that position's value.
+TEST(test_attention_to_one_position_returns_its_value)
+{
+    enum { HD = 16, N = 40 };
+    float k[N * HD] = {0}, v[N * HD], q[HD] = {0}, out[HD];
+    for (size_t i = 0; i < N * HD; i++) {
+        v[i] = (float)i;
+    }
+    q[3] = 50;
+    k[21 * HD + 3] = 2;
+    compute_attend(
+        out,
+        &(AttendCase){
+            .head_dim = HD, .n_positions = N, .n_queries = 1, .window = N, .k = k, .v = v, .q = q});
+    check_same_bits("attention", "the chosen position", out, v + 21 * HD, HD);
+}
+
+static void compute_half_round_trip(float *out, const void *arg)
+{
+    const float *x = arg;
+    uint16_t page_k[16 * PAGE_POSITIONS] = {0}, page_v[16 * PAGE_POSITIONS] = {0};
+    store_kv(page_k, page_v, 0, x, x, 16, true);
+    for (size_t i = 0; i < 16; i++) {
+        out[i] = page_v[i];
+        out[16 + i] = page_k[i * LANES];
+    }
+}
+
+TEST(test_half_precision_rounds_alike_on_all_sets)
+{
+    static const float edges[16] = {0.0f,     -0.0f,  1.0f,      65504.0f, 65519.99f, 65520.0f,
+                                    1e9f,     -1e9f,  6.1e-5f,   6.0e-5f,  5.96e-8f,  2.98e-8f,
+                                    2.99e-8f, 1e-10f, 1.000488f, 1.001465f};
+    check_all_sets("f16", 32, compute_half_round_trip, edges);
+    for (int round = 0; round < 2000; round++) {
+        float *x = random_floats(16, powf(2, (float)(round % 60) - 40));
+        check_all_sets("f16", 32, compute_half_round_trip, x);
+        free(x);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+
+static void compute_rope(float *out, const void *arg)
+{
+    const VectorCase *c = arg;
+    memcpy(out, c->a, c->n * sizeof *out);
+    rope(out, c->b, c->b + 64, c->n);
+}
+
+TEST(test_rope_rotates_pairs_half_a_head_apart)
+{
+    for (size_t hd = 2; hd <= 128; hd += 2) {
+        float *x = random_floats(hd, 1), *angles = random_floats(128, 1),
+              *out = alloc_zeroed(hd, sizeof *out);
+        VectorCase c = {x, angles, hd};
+        compute_rope(out, &c);
+        for (size_t i = 0; i < hd / 2; i++) {
+            double cs = angles[i], sn = angles[64 + i], a = x[i], b = x[i + hd / 2];
+            CHECK(fabs(out[i] - (a * cs - b * sn)) < 1e-6, "head_dim %zu, %zu: %g", hd, i, out[i]);
+            CHECK(fabs(out[i + hd / 2] - (b * cs + a * sn)) < 1e-6, "head_dim %zu, %zu: %g", hd, i,
+                  out[i + hd / 2]);
+        }
+        check_all_sets("rope", hd, compute_rope, &c);
+        free(x);
+        free(angles);
+        free(out);
+    }
+}
+
+TEST(test_rope_tables_are_exact_to_half_an_ulp_of_f32)
+{
+    static const double thetas[] = {10000, 100000, 500000, 1e6};
+    for (size_t k = 0; k < 4; k++) {
+        double frequency[64];
+        float cos_[64], sin_[64];
+        rope_frequencies(frequency, 128, thetas[k]);
+        for (size_t i = 0; i < 64; i++) {
+            double want = pow(thetas[k], -(double)(2 * i) / 128);
+            CHECK(fabs(frequency[i] - want) < 1e-14 * want, "frequency %zu: %.17g, wanted %.17g", i,
+                  frequency[i], want);
+        }
+        for (size_t p = 0; p < 131072; p += p < 600 ? 1 : 1237) {
+            rope_angles(cos_, sin_, frequency, 64, p);
+            for (size_t i = 0; i < 64; i++) {
+                double angle = (double)p * frequency[i];
+                CHECK(fabs(cos_[i] - cos(angle)) < 6e-8, "cos at %zu, %zu: %.9g, wanted %.9g", p, i,
+                      cos_[i], cos(angle));
+                CHECK(fabs(sin_[i] - sin(angle)) < 6e-8, "sin at %zu, %zu: %.9g, wanted %.9g", p, i,
+                      sin_[i], sin(angle));
+            }
+        }
+    }
+}
+
+TEST(test_team_split_gives_every_unit_to_one_thread)
+{
+    for (size_t n = 0; n < 40; n++) {
+        for (size_t size = 1; size < 10; size++) {
+            size_t next = 0;
+            for (size_t id = 0; id < size; id++) {
+                size_t begin, end;
+                team_split((Team){id, size, NULL}, n, &begin, &end);
+                CHECK(begin == next && end >= begin, "thread %zu of %zu begins at %zu, wanted %zu",
+                      id, size, begin, next);
+                CHECK(end - begin <= n / size + 1, "thread %zu of %zu takes %zu of %zu", id, size,
+                      end - begin, n);
+                next = end;
+            }
+            CHECK(next == n, "%zu threads take %zu of %zu", size, next, n);
+        }
+    }
+}
+
+TEST(test_an_unknown_kernel_set_is_refused_with_those_there_are)
+{
+    Error err = {0};
+    CHECK(!ops_select("mmx", &err) && err.kind == ERROR_USAGE, "kind %d", (int)err.kind);
+    CHECK(strstr(err.message, "mmx") && strstr(err.message, "scalar"), "message: %s", err.message);
+}
+
+int main(int argc, char **argv)
+{
+    use_set("auto");
+    return unit_main(
+        argc, argv,
+        (UnitTest[]){
+            UNIT(test_matmul_agrees_with_double_precision_and_all_sets_agree_in_bits),
+            UNIT(test_matrix_row_gives_back_what_was_set),
+            UNIT(
+                test_rms_norm_swiglu_and_softmax_agree_with_double_precision_and_all_sets_agree_in_bits),
+            UNIT(test_exp_is_within_two_ulp_and_nan_and_infinity_pass),
+            UNIT(test_attention_agrees_with_double_precision_sets_and_tiles_agree_in_bits),
+            UNIT(test_attention_through_a_sliding_window),
+            UNIT(test_attention_to_one_position_returns_its_value),
+            UNIT(test_half_precision_rounds_alike_on_all_sets),
+            UNIT(test_rope_rotates_pairs_half_a_head_apart),
+            UNIT(test_rope_tables_are_exact_to_half_an_ulp_of_f32),
+            UNIT(test_team_split_gives_every_unit_to_one_thread),
+            UNIT(test_an_unknown_kernel_set_is_refused_with_those_there_are),
+            {0},
+        });
+}

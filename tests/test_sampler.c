@@ -1,0 +1,225 @@
+// Sampling: filters with obvious answers, llama2.c's generator, frequencies against probabilities.
+#include <math.h>
+
+#include "ops.h"
+#include "sampler.h"
+#include "unit.h"
+
+static Sampler make(size_t vocab_size, SamplerOptions options, uint64_t seed)
+{
+    Sampler s;
+    Error err;
+    if (!sampler_create(&s, vocab_size, &options, seed, &err)) {
+        printf("  %s\n", err.message);
+        exit(1);
+    }
+    return s;
+}
+
+// Logits of the probabilities 0.5, 0.25, 0.125, ... in an order of ids that is not sorted.
+static const float logits[5] = {-2, -1, 0, -3, -4};  // times ln 2
+static float log2_logits[5];
+static const int best_first[5] = {2, 1, 0, 3, 4};
+
+// How often each of 5 ids is drawn in 40,000 draws.
+static void count(SamplerOptions options, double share[5])
+{
+    enum { DRAWS = 40000 };
+    Sampler s = make(5, options, 11);
+    for (int i = 0; i < 5; i++) {
+        share[i] = 0;
+        log2_logits[i] = logits[i] * 0.6931472f;
+    }
+    for (int i = 0; i < DRAWS; i++) {
+        share[sampler_next(&s, log2_logits, NULL, 0)] += 1.0 / DRAWS;
+    }
+    sampler_free(&s);
+}
+
+// The first `kept` of the best ids in proportion, the others never.
+static void check_kept(const char *what, SamplerOptions options, int kept)
+{
+    double share[5], total = 0;
+    count(options, share);
+    for (int i = 0; i < kept; i++) {
+        total += pow(0.5, i);
+    }
+    for (int i = 0; i < 5; i++) {
+        const double want = i < kept ? pow(0.5, i) / total : 0, got = share[best_first[i]];
+        CHECK(want == 0 ? got == 0 : fabs(got - want) < 0.01,
+              "%s: id %d has %.4f of the draws, wanted %.4f", what, best_first[i], got, want);
+    }
+}
+
+TEST(test_each_filter_keeps_what_it_should)
+{
+    const SamplerOptions all = {.temperature = 1, .repeat_penalty = 1};
+    SamplerOptions o = all;
+    check_kept("no filter", all, 5);
+    o.top_p = 1;
+    check_kept("top_p 1 is off", o, 5);
+    o.top_p = 0.5f;  // 16/31 = 0.516 exceeds it at once
+    check_kept("top_p 0.5", o, 1);
+    o.top_p = 0.6f;  // 24/31 = 0.77
+    check_kept("top_p 0.6", o, 2);
+    o.top_p = 0.8f;  // 28/31 = 0.90
+    check_kept("top_p 0.8", o, 3);
+    o.top_p = 1e-6f;
+    check_kept("a tiny top_p keeps the best", o, 1);
+    for (size_t k = 1; k <= 7; k++) {
+        o = all;
+        o.top_k = k;
+        check_kept("top_k", o, k < 5 ? (int)k : 5);
+    }
+    o = all;
+    o.min_p = 0.2f;  // the third has a quarter of the best
+    check_kept("min_p 0.2", o, 3);
+    o.min_p = 1;
+    check_kept("min_p 1 keeps the best", o, 1);
+    o = (SamplerOptions){.temperature = 1, .repeat_penalty = 1, .top_k = 3, .top_p = 0.6f};
+    check_kept("top_p of what top_k left: 4/7 is not over 0.6", o, 2);
+    o = (SamplerOptions){.temperature = 1, .repeat_penalty = 1, .top_k = 4, .min_p = 0.2f};
+    check_kept("min_p of what top_k left", o, 3);
+}
+
+TEST(test_temperature_flattens_and_sharpens)
+{
+    double share[5];
+    count((SamplerOptions){.temperature = 0.5f, .repeat_penalty = 1}, share);
+    CHECK(fabs(share[2] / share[1] - 4) < 0.2, "ratio %.3f at temperature 0.5, wanted 4",
+          share[2] / share[1]);
+    count((SamplerOptions){.temperature = 2, .repeat_penalty = 1}, share);
+    CHECK(fabs(share[2] / share[1] - sqrt(2)) < 0.06, "ratio %.3f at temperature 2, wanted 1.414",
+          share[2] / share[1]);
+    count((SamplerOptions){.temperature = 1e-30f, .repeat_penalty = 1}, share);
+    CHECK(share[2] > 0.9999, "a tiny temperature takes the best in %.4f", share[2]);
+    count((SamplerOptions){.temperature = 0, .repeat_penalty = 1}, share);
+    CHECK(share[2] > 0.9999, "temperature 0 takes the best in %.4f", share[2]);
+}
+
+TEST(test_greedy_takes_the_lowest_of_equal_ids)
+{
+    const float flat[4] = {1, 3, 3, 3};
+    Sampler s = make(4, (SamplerOptions){.repeat_penalty = 1}, 1);
+    const int id = sampler_next(&s, flat, NULL, 0);
+    CHECK(id == 1, "id %d, wanted 1", id);
+    sampler_free(&s);
+}
+
+TEST(test_the_penalty_weakens_recent_tokens_once)
+{
+    const float two[2] = {2.0f, 1.5f}, negative[2] = {-1.0f, -1.5f};
+    const int tokens[] = {0, 0, 0, 1, 1, 1};
+    Sampler s = make(2, (SamplerOptions){.repeat_penalty = 1.3f, .repeat_last_n = 3}, 1);
+    // 2 / 1.3 = 1.54 > 1.5, but twice would be 1.18: it must be divided once.
+    int id = sampler_next(&s, two, tokens, 3);
+    CHECK(id == 0, "penalised more than once: id %d", id);
+    s.options.repeat_penalty = 1.4f;
+    id = sampler_next(&s, two, tokens, 3);
+    CHECK(id == 1, "not penalised: id %d", id);
+    id = sampler_next(&s, two, tokens, 6);
+    CHECK(id == 0, "a token beyond the last three was penalised: id %d", id);
+    s.options.repeat_penalty = 1.6f;
+    id = sampler_next(&s, negative, tokens, 3);
+    CHECK(id == 1, "a negative logit was not pushed down: id %d", id);
+    sampler_free(&s);
+}
+
+// The numbers that xorshift64* gives from state 42, worked out by hand in Python:
+// x ^= x >> 12; x ^= x << 25; x ^= x >> 27; (x * 0x2545f4914f6cdd1d >> 32) >> 8
+TEST(test_the_generator_is_xorshift64star)
+{
+    enum { N = 1000 };
+    float uniform[N] = {0};
+    Sampler s = make(N, (SamplerOptions){.temperature = 1, .repeat_penalty = 1}, 42);
+    uint64_t x = 42;
+    for (int i = 0; i < 50; i++) {
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        const double coin = (double)(((x * 0x2545f4914f6cdd1du) & 0xffffffffffffffffu) >> 40) /
+                            16777216.0;
+        const int id = sampler_next(&s, uniform, NULL, 0);
+        CHECK(abs(id - (int)(coin * N)) <= 1, "draw %d: id %d, wanted %d", i, id, (int)(coin * N));
+    }
+    sampler_free(&s);
+}
+
+TEST(test_seed_zero_draws_different_numbers)
+{
+    const float uniform[8] = {0};
+    Sampler s = make(8, (SamplerOptions){.temperature = 1, .repeat_penalty = 1}, 0);
+    int seen = 0;
+    for (int i = 0; i < 200; i++) {
+        seen |= 1 << sampler_next(&s, uniform, NULL, 0);
+    }
+    CHECK(seen == 255, "ids drawn: %x, wanted all of 8", (unsigned)seen);
+    sampler_free(&s);
+}
+
+// The nucleus by heap against the nucleus by sorting, on random distributions.
+static int descending(const void *a, const void *b)
+{
+    const Candidate *x = a, *y = b;
+    return x->probability > y->probability   ? -1
+           : x->probability < y->probability ? 1
+                                             : (x->id > y->id) - (x->id < y->id);
+}
+
+TEST(test_the_nucleus_is_what_sorting_gives)
+{
+    enum { N = 300 };
+    float l[N], p[304];
+    Candidate sorted[N];
+    uint32_t state = 5;
+    Sampler s = make(N, (SamplerOptions){.temperature = 1, .top_p = 0.9f, .repeat_penalty = 1}, 9);
+    for (int round = 0; round < 300; round++) {
+        for (int i = 0; i < 304; i++) {
+            state = state * 1664525u + 1013904223u;
+            p[i] = i < N ? (float)(state >> 24) / 16 : -INFINITY;  // many are equal
+            if (i < N) {
+                l[i] = p[i];
+            }
+        }
+        softmax(p, 304, 1);
+        for (int i = 0; i < N; i++) {
+            sorted[i] = (Candidate){p[i], i};
+        }
+        qsort(sorted, N, sizeof *sorted, descending);
+        const int id = sampler_next(&s, l, NULL, 0);
+        float total = 0;
+        int kept = 0, found = 0;
+        while (kept < N && total <= 0.9f) {
+            found |= sorted[kept].id == id;
+            total += sorted[kept++].probability;
+        }
+        CHECK(found, "round %d: id %d is not among the best %d", round, id, kept);
+    }
+    sampler_free(&s);
+}
+
+TEST(test_log_probabilities_and_the_best)
+{
+    int best[3];
+    const float l[4] = {0, 2, 1, 2};
+    const double sum = logits_log_sum(l, 4), want = log(1 + 2 * exp(2) + exp(1));
+    CHECK(fabs(sum - want) < 1e-12, "%.15g, wanted %.15g", sum, want);
+    logits_best(l, 4, 3, best);
+    CHECK(best[0] == 1 && best[1] == 3 && best[2] == 2, "%d %d %d", best[0], best[1], best[2]);
+}
+
+int main(int argc, char **argv)
+{
+    return unit_main(argc, argv,
+                     (UnitTest[]){
+                         UNIT(test_each_filter_keeps_what_it_should),
+                         UNIT(test_temperature_flattens_and_sharpens),
+                         UNIT(test_greedy_takes_the_lowest_of_equal_ids),
+                         UNIT(test_the_penalty_weakens_recent_tokens_once),
+                         UNIT(test_the_generator_is_xorshift64star),
+                         UNIT(test_seed_zero_draws_different_numbers),
+                         UNIT(test_the_nucleus_is_what_sorting_gives),
+                         UNIT(test_log_probabilities_and_the_best),
+                         {0},
+                     });
+}

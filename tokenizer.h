@@ -1,0 +1,54 @@
+// tokenizer.h - text <-> tokens.
+#ifndef TOKENIZER_H
+#define TOKENIZER_H
+
+#include "util.h"
+
+typedef struct Tokenizer Tokenizer;
+
+// A growing list of token ids.
+typedef struct {
+    int *ids;  // owned
+    size_t size;
+    size_t capacity;
+} Tokens;
+
+bool tokens_append(Tokens *t, int id, Error *err);
+void tokens_free(Tokens *t);
+
+// A piece of text to encode. Neighbouring spans are one text to the tokenizer (a word may straddle
+// them); they differ only in whether the names of special tokens inside are taken for those tokens.
+typedef struct {
+    const char *text;  // any bytes; need not be NUL-terminated
+    size_t size;
+    bool special;  // names of special tokens, such as <|im_end|>, become those tokens
+} TextSpan;
+
+// Reads a tokenizer.bin of llama2.c: SentencePiece BPE with scores; ids 1 and 2 are BOS and EOS.
+// The file must hold exactly vocab_size pieces. Errors: ERROR_INPUT naming the file, the piece and
+// what is wrong with it.
+bool tokenizer_open_llama2c(Tokenizer **out, const char *path, size_t vocab_size, Error *err);
+
+void tokenizer_free(Tokenizer *t);
+
+// Appends the ids of the spans' text to *out, after BOS where add_bos is set and the tokenizer
+// begins its texts with one. Bytes that are not UTF-8 become byte tokens; where the vocabulary has
+// none: ERROR_INPUT with the byte's offset.
+bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans, bool add_bos,
+                      Tokens *out, Error *err);
+
+// The bytes that a token stands for, given the token before it (-1: none): after BOS, or at the
+// start, SentencePiece's leading space is dropped. Special tokens stand for nothing. The pointer is
+// good as long as the tokenizer.
+const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *size);
+
+// A token's own bytes, no rule applied; of a special token its name.
+const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size);
+
+size_t tokenizer_vocab_size(const Tokenizer *t);
+int tokenizer_bos(const Tokenizer *t);  // -1: none
+bool tokenizer_is_special(const Tokenizer *t,
+                          int id);                  // control tokens: BOS, EOS, <|im_start|>, ...
+bool tokenizer_is_end(const Tokenizer *t, int id);  // generation stops at this token
+
+#endif

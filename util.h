@@ -1,0 +1,105 @@
+// util.h - the error type, checked size arithmetic, memory and files.
+//
+// Library code never prints and never exits: a function that can fail returns false and fills the
+// Error that its caller gave it; run.c prints the message and exits with the kind.
+#ifndef UTIL_H
+#define UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "checkpoints are little-endian and are read in place: this machine cannot run them"
+#endif
+
+#if defined(__GNUC__)
+#define PRINTF_LIKE(string, first) __attribute__((format(printf, string, first)))
+#else
+#define PRINTF_LIKE(string, first)
+#endif
+
+// The kinds are the exit statuses of the program.
+typedef enum {
+    ERROR_NONE = 0,
+    ERROR_RUN = 1,    // it failed while running: output could not be written, out of memory
+    ERROR_USAGE = 2,  // an option or its value
+    ERROR_INPUT = 3,  // the model, tokenizer or input cannot be used
+} ErrorKind;
+
+typedef struct {
+    ErrorKind kind;
+    char message[600];  // one line, no control characters: names the file, the field, the value
+                        // found and wanted
+} Error;
+
+// Fills *err and returns false, so that a function can `return error_set(...)`. Bytes of the
+// message that are control characters become '?': a file's name or contents cannot break the line
+// or drive the terminal.
+bool error_set(Error *err, ErrorKind kind, const char *format, ...) PRINTF_LIKE(3, 4);
+
+// error_set for a failed allocation of `bytes` for `what`.
+bool error_memory(Error *err, const char *what, size_t bytes);
+
+// *out = a * b (or a + b); false, with *out untouched, where that overflows.
+bool size_mul(size_t a, size_t b, size_t *out);
+bool size_add(size_t a, size_t b, size_t *out);
+
+// n rounded up to a multiple of `multiple`; the caller knows that it does not overflow.
+static inline size_t round_up(size_t n, size_t multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+// Zeroed memory for count * size bytes, aligned to 64 (a cache line, a 512-bit register), or NULL
+// when the product overflows or there is none. Freed with free().
+void *alloc_zeroed(size_t count, size_t size);
+
+// Large zeroed memory straight from the system: pages cost nothing until touched, and huge pages
+// are asked for. NULL where there is none.
+void *memory_map(size_t bytes);
+void memory_unmap(void *p, size_t bytes);
+
+// A growing byte buffer. Always NUL-terminated once anything was appended, so data can be used as a
+// string.
+typedef struct {
+    char *data;       // owned; NULL while empty
+    size_t size;      // bytes in use
+    size_t capacity;  // bytes allocated
+} Buffer;
+
+bool buffer_append(Buffer *b, const void *data, size_t size, Error *err);
+bool buffer_printf(Buffer *b, Error *err, const char *format, ...) PRINTF_LIKE(3, 4);
+void buffer_clear(Buffer *b);  // size = 0, memory kept
+void buffer_free(Buffer *b);
+
+// Looks at the first character of n > 0 bytes of UTF-8 (Unicode's table 3-7). Positive: its length,
+// it is whole. Zero: the bytes are the beginning of one. Negative: so many bytes are not UTF-8; one
+// U+FFFD stands for them.
+int utf8_scan(const char *bytes, size_t n);
+#define UTF8_REPLACEMENT "\xef\xbf\xbd"
+
+// A file's bytes, read-only and mapped: shared with every other process that maps the same file.
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} Mapping;
+
+// Maps a whole regular file. Errors (ERROR_INPUT): it cannot be opened, is not a regular file, is
+// empty.
+bool mapping_open(Mapping *m, const char *path, Error *err);
+void mapping_close(Mapping *m);
+
+// Appends all that can be read from the descriptor to *out; `name` is for messages. Fails beyond
+// `limit` bytes.
+bool read_all(int fd, const char *name, size_t limit, Buffer *out, Error *err);
+
+// Opens and reads a whole file (a pipe or a terminal is fine).
+bool read_file(const char *path, size_t limit, Buffer *out, Error *err);
+
+// Writes all bytes, however often the system takes only a part. Error: ERROR_RUN.
+bool write_all(int fd, const char *name, const void *data, size_t size, Error *err);
+
+double now_seconds(void);  // a monotonic clock
+
+#endif
