@@ -31,6 +31,7 @@ typedef struct {
     size_t offset;
     size_t scales;  // offset of the scales (v2 matrices)
     bool rotated;   // rows to be reordered
+    size_t place;   // offset of the copy in the checkpoint's memory
 } Source;
 
 typedef struct {
@@ -195,8 +196,7 @@ static void repack(Team team, void *arg)
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Matrix *m = &c->tensors[i].matrix;
         const Source *s = &l->sources[i];
-        float *data =
-            (float *)(uintptr_t)m->data;  // in c->memory, which is ours to write until it is open
+        float *data = (float *)(void *)((char *)c->memory + s->place);
         if (c->tensors[i].vector) {
             if (team.id == 0) {
                 memcpy(data, file + s->offset, m->cols * sizeof(float));
@@ -242,6 +242,7 @@ static bool load_tensors(Loader *l, size_t threads, Error *err)
                 return error_memory(err, c->tensors[i].name, SIZE_MAX);
             }
             m->data = pass ? (char *)c->memory + total : NULL;
+            l->sources[i].place = total;
             longest = m->cols > longest ? m->cols : longest;
             if (!size_add(total, round_up(bytes, 64), &total)) {
                 return error_memory(err, "weights", SIZE_MAX);

@@ -156,7 +156,7 @@ void cache_free(Cache *cache)
         }
         free(cache->sequences[i].pages);
     }
-    while (cache->n_free_pages) {
+    while (cache->free_pages && cache->n_free_pages) {
         memory_unmap(cache->free_pages[--cache->n_free_pages], cache->page_bytes);
     }
     const size_t half = cache->head_dim / 2;
@@ -373,7 +373,7 @@ static void attention(Team team, const Pass *pass, size_t layer)
         const size_t kv_head = item / pass->n_slots % p->n_kv_heads, slot = item % pass->n_slots;
         const Row *row = &pass->rows[tile->row];
         const float *mask[MAX_QUERIES];
-        float *total[MAX_QUERIES];
+        float *total[MAX_QUERIES] = {0};
         size_t from[MAX_QUERIES], to[MAX_QUERIES], t = 0;
         for (size_t r = 0; r < tile->n_rows; r++) {
             for (size_t h = 0; h < tile->n_heads; h++, t++) {
@@ -403,7 +403,8 @@ static void attention(Team team, const Pass *pass, size_t layer)
                     .scores = scores,
                     .out = part,
                     .out_stride = s->result_stride};
-        const size_t chunks = (to[t - 1] + CHUNK_POSITIONS - 1) / CHUNK_POSITIONS;
+        const size_t longest = row[tile->n_rows - 1].position + 1;
+        const size_t chunks = (longest + CHUNK_POSITIONS - 1) / CHUNK_POSITIONS;
         const bool all = pass->n_slots == 1;
         for (t = 0; t < a.n_queries; t++) {
             memset(total[t], 0, s->result_stride * sizeof *total[t]);

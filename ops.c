@@ -4,6 +4,7 @@
 
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -71,12 +72,11 @@ bool ops_select(const char *name, Error *err)
             return true;
         }
     }
-    const char *names[4];
-    char list[64] = "auto";
-    size_t n = ops_available(names);
-    for (size_t i = 0; i < n; i++) {
-        strcat(strcat(list, ", "), names[i]);
-    }
+    const char *names[4] = {"", "", "", ""};
+    const size_t n = ops_available(names);
+    char list[64];
+    snprintf(list, sizeof list, "auto, %s%s%s%s%s", names[0], n > 1 ? ", " : "", names[1],
+             n > 2 ? ", " : "", names[2]);
     return error_set(err, ERROR_USAGE,
                      "--simd %s: not a kernel set of this processor, which has: %s", name, list);
 }

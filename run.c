@@ -194,7 +194,9 @@ static bool parse_options(int argc, char **argv, Options *options, Error *err)
         const char *value = is_long ? strchr(arg, '=') : arg[2] ? arg + 2 : NULL;
         const size_t length = is_long && value ? (size_t)(value - arg) - 2
                                                : strlen(arg + 1 + is_long);
-        value += is_long && value;
+        if (is_long && value) {
+            value++;
+        }
         const Option *o = NULL;
         for (size_t k = 0; k < N_OPTIONS && !o; k++) {
             const Option *c = &option_table[k];
@@ -255,15 +257,13 @@ static volatile sig_atomic_t interrupted;
 
 static void on_signal(int number) { interrupted = number; }
 
+// Only while there is something to be flushed: before that, a signal ends the program by itself.
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    signal(
-        SIGPIPE,
-        SIG_DFL);  // also where the parent ignores it: a reader that has gone ends us as any filter
 }
 
 // Makes descriptors 0 to 2 exist, so that no file of ours is taken for one of them. What was closed
@@ -481,17 +481,25 @@ static void add_to_digest(uint64_t *digest, const float *logits, size_t n)
     }
 }
 
-// {"id": .., "token": "..", "bytes": [..]  -- the caller adds to it and closes it.
-static bool token_json(Buffer *out, const Tokenizer *t, int id, Error *err)
+// [1, 2, ..]
+static bool bytes_json(Buffer *out, const char *bytes, size_t size, Error *err)
+{
+    bool ok = buffer_append(out, "[", 1, err);
+    for (size_t i = 0; ok && i < size; i++) {
+        ok = buffer_printf(out, err, "%s%d", i ? ", " : "", (unsigned char)bytes[i]);
+    }
+    return ok && buffer_append(out, "]", 1, err);
+}
+
+// {"id": .., "token": "..", "bytes": [..], "logprob": ..  -- the caller adds to it and closes it.
+static bool logprob_json(Buffer *out, const Tokenizer *t, int id, double logprob, Error *err)
 {
     size_t size;
     const char *piece = tokenizer_piece(t, id, &size);
-    bool ok = buffer_printf(out, err, "{\"id\": %d, \"token\": ", id) &&
-              json_string(out, piece, size, err) && buffer_printf(out, err, ", \"bytes\": [");
-    for (size_t i = 0; ok && i < size; i++) {
-        ok = buffer_printf(out, err, "%s%d", i ? ", " : "", (unsigned char)piece[i]);
-    }
-    return ok && buffer_append(out, "]", 1, err);
+    return buffer_printf(out, err, "{\"id\": %d, \"token\": ", id) &&
+           json_string(out, piece, size, err) && buffer_printf(out, err, ", \"bytes\": ") &&
+           bytes_json(out, piece, size, err) && buffer_printf(out, err, ", \"logprob\": ") &&
+           json_number(out, logprob, 6, err);
 }
 
 static bool logprobs_json(Run *r, const float *logits, int id, Error *err)
@@ -503,12 +511,12 @@ static bool logprobs_json(Run *r, const float *logits, int id, Error *err)
     int best[20];
     logits_best(logits, vocab_size, k, best);
     bool ok = buffer_printf(out, err, "%s", out->size ? ", " : "") &&
-              token_json(out, r->tokenizer, id, err) &&
-              buffer_printf(out, err, ", \"logprob\": %.6f, \"top\": [", logits[id] - log_sum);
+              logprob_json(out, r->tokenizer, id, logits[id] - log_sum, err) &&
+              buffer_printf(out, err, ", \"top\": [");
     for (size_t i = 0; ok && i < k; i++) {
         ok = buffer_printf(out, err, "%s", i ? ", " : "") &&
-             token_json(out, r->tokenizer, best[i], err) &&
-             buffer_printf(out, err, ", \"logprob\": %.6f}", logits[best[i]] - log_sum);
+             logprob_json(out, r->tokenizer, best[i], logits[best[i]] - log_sum, err) &&
+             buffer_append(out, "}", 1, err);
     }
     return ok && buffer_append(out, "]}", 2, err);
 }
@@ -518,12 +526,17 @@ static bool print_tokens(Run *r, Error *err)
     Buffer *out = &r->json;
     for (size_t i = 0; i < r->tokens.size; i++) {
         const int id = r->tokens.ids[i];
-        const bool ok = r->o.json
-                            ? token_json(out, r->tokenizer, id, err) &&
-                                  buffer_printf(out, err, ", \"special\": %s}\n",
-                                                tokenizer_is_special(r->tokenizer, id) ? "true"
-                                                                                       : "false")
-                            : buffer_printf(out, err, "%s%d", i ? " " : "", id);
+        bool ok;
+        if (r->o.json) {
+            size_t size;
+            const char *piece = tokenizer_piece(r->tokenizer, id, &size);
+            const bool special = tokenizer_is_special(r->tokenizer, id);
+            ok = buffer_printf(out, err, "{\"id\": %d, \"bytes\": ", id) &&
+                 bytes_json(out, piece, size, err) &&
+                 buffer_printf(out, err, ", \"special\": %s}\n", special ? "true" : "false");
+        } else {
+            ok = buffer_printf(out, err, "%s%d", i ? " " : "", id);
+        }
         if (!ok) {
             return false;
         }
@@ -698,12 +711,13 @@ static bool run(Run *r, Error *err)
     if (!tokenizer_encode(r->tokenizer, &span, 1, true, &r->tokens, err)) {
         return false;
     }
-    if (o->truncate_prompt) {
+    if (o->truncate_prompt && !o->tokenize) {
         prompt_truncate(&r->tokens, tokenizer_bos(r->tokenizer), r->context, o->max_tokens);
     }
     if (!output_open(&r->out, o->output, err)) {
         return false;
     }
+    catch_signals();
     bool ok = o->tokenize ? print_tokens(r, err)
                           : generate(r, &options, o->seed_set ? o->seed : system_seed(), err);
     return output_close(&r->out, ok && !interrupted, err) && ok;
@@ -735,7 +749,7 @@ int main(int argc, char **argv)
         }
         return 0;
     }
-    catch_signals();
+    signal(SIGPIPE, SIG_DFL);  // a reader that has gone ends us as any filter, whatever the parent
     ok = ok && run(&r, &err);
     run_free(&r);
     if (!ok) {

@@ -217,9 +217,10 @@ int sampler_next(Sampler *s, const float *logits, const int *tokens, size_t n_to
 
 double logits_log_sum(const float *logits, size_t n)
 {
-    double max = logits[argmax(logits, n)], sum = 0;
+    const size_t best = (size_t)argmax(logits, n);
+    double max = logits[best], sum = 1;  // the best itself is e^0
     for (size_t i = 0; i < n; i++) {
-        sum += exp(logits[i] - max);
+        sum += i == best ? 0 : exp(logits[i] - max);
     }
     return max + log(sum);
 }

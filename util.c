@@ -197,7 +197,7 @@ bool mapping_open(Mapping *m, const char *path, Error *err)
         if (data == MAP_FAILED) {
             error_set(err, ERROR_RUN, "%s: cannot be mapped: %s", path, strerror(errno));
         } else {
-            *m = (Mapping){data, (size_t)st.st_size};
+            *m = (Mapping){data, (size_t)st.st_size, data};
             ok = true;
         }
     }
@@ -207,8 +207,8 @@ bool mapping_open(Mapping *m, const char *path, Error *err)
 
 void mapping_close(Mapping *m)
 {
-    if (m->data) {
-        munmap((void *)(uintptr_t)m->data, m->size);
+    if (m->address) {
+        munmap(m->address, m->size);
     }
     *m = (Mapping){0};
 }
