@@ -16,8 +16,11 @@ typedef struct {
     size_t head_dim;    // of queries, keys and values; even
     size_t vocab_size;
     size_t context_length;  // positions that the model was trained for
+    size_t sliding_window;  // positions that a query sees, itself included; 0: all
     double rope_theta;
+    RopeScaling rope_scaling;
     float norm_eps;
+    bool qkv_bias;   // q, k and v have biases
     bool tied_head;  // the head is the embedding
 } Config;
 

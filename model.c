@@ -43,6 +43,19 @@ static bool block_create(Block *b, size_t layer, const Config *p, Checkpoint *c,
             return false;
         }
     }
+    const struct {
+        const char *name;
+        size_t size;
+        const float **out;
+    } biases[] = {{"attn.q_bias", q_dim, &b->q_bias},
+                  {"attn.k_bias", kv_dim, &b->k_bias},
+                  {"attn.v_bias", kv_dim, &b->v_bias}};
+    for (size_t i = 0; p->qkv_bias && i < sizeof biases / sizeof *biases; i++) {
+        snprintf(name, sizeof name, "blocks.%zu.%s", layer, biases[i].name);
+        if (!checkpoint_vector(c, name, biases[i].size, biases[i].out, err)) {
+            return false;
+        }
+    }
     snprintf(name, sizeof name, "blocks.%zu.attn_norm", layer);
     if (!checkpoint_vector(c, name, p->dim, &b->attn_norm, err)) {
         return false;
@@ -71,10 +84,12 @@ bool model_create(Model *m, Checkpoint *c, Error *err)
     for (size_t i = 0; ok && i < c->n_tensors; i++) {
         size_t bytes;
         const Matrix *t = &c->tensors[i].matrix;
-        bool looked_up = t->data == m->embedding.data && !p->tied_head;  // only a row of it is read
+        const bool looked_up = t->data == m->embedding.data &&
+                               !p->tied_head;  // only a row of it is read
         if (!looked_up && matrix_bytes(t->type, t->rows, t->cols, &bytes)) {
             m->read_bytes += bytes;
         }
+        m->quantized |= weight_types[t->type].quantized;
     }
     if (!ok) {
         model_free(m);
@@ -141,10 +156,12 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
         return error_memory(err, "the cache's tables",
                             (mask_size + 2 * context * half) * sizeof(float));
     }
-    for (size_t i = context + 1; i < mask_size; i++) {
-        cache->mask[i] = -INFINITY;
+    for (size_t i = 0; i < mask_size; i++) {
+        const bool before_window = config->sliding_window && i + config->sliding_window <= context;
+        cache->mask[i] = i > context || before_window ? -INFINITY : 0;
     }
-    rope_frequencies(cache->rope_frequency, config->head_dim, config->rope_theta);
+    rope_frequencies(cache->rope_frequency, config->head_dim, config->rope_theta,
+                     &config->rope_scaling);
     return true;
 }
 
@@ -230,11 +247,11 @@ bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows
         .threads = threads,
         .max_rows = max_rows,
         .max_logits = max_logits,
-        .dim_stride = round_up(p->dim, LANES),
-        .q_stride = round_up(p->n_heads * p->head_dim, LANES),
-        .kv_stride = round_up(p->n_kv_heads * p->head_dim, LANES),
-        .hidden_stride = round_up(p->hidden_dim, LANES),
-        .vocab_stride = round_up(p->vocab_size, LANES),
+        .dim_stride = round_up(p->dim, BLOCK),
+        .q_stride = round_up(p->n_heads * p->head_dim, BLOCK),
+        .kv_stride = round_up(p->n_kv_heads * p->head_dim, BLOCK),
+        .hidden_stride = round_up(p->hidden_dim, BLOCK),
+        .vocab_stride = round_up(p->vocab_size, BLOCK),
         .result_stride = dims + LANES,
         // Results of chunks are kept only where there are few rows: enough for every thread to have
         // a few.
@@ -243,43 +260,57 @@ bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows
     };
     s->per_thread = round_up(s->per_thread, LANES);
     const struct {
-        float **buffer;
-        size_t count, stride;
+        void *pointer;  // to the buffer's pointer
+        size_t count, stride, value_bytes;
     } buffers[] = {
-        {&s->x, max_rows, s->dim_stride},
-        {&s->normed, max_rows, s->dim_stride},
-        {&s->q, max_rows, s->q_stride},
-        {&s->k, max_rows, s->kv_stride},
-        {&s->v, max_rows, s->kv_stride},
-        {&s->attended, max_rows, s->q_stride},
-        {&s->gate, max_rows, s->hidden_stride},
-        {&s->up, max_rows, s->hidden_stride},
-        {&s->logits, max_logits, s->vocab_stride},
-        {&s->results, s->n_results, s->result_stride},
-        {&s->own, threads, s->per_thread},
+        {&s->x, max_rows, s->dim_stride, 4},
+        {&s->normed.x, max_rows, s->dim_stride, 4},
+        {&s->normed.q, max_rows, s->dim_stride, 1},
+        {&s->normed.q_scale, max_rows, s->dim_stride / BLOCK, 4},
+        {&s->normed.q_sum, max_rows, s->dim_stride / BLOCK, 4},
+        {&s->q, max_rows, s->q_stride, 4},
+        {&s->k, max_rows, s->kv_stride, 4},
+        {&s->v, max_rows, s->kv_stride, 4},
+        {&s->attended.x, max_rows, s->q_stride, 4},
+        {&s->attended.q, max_rows, s->q_stride, 1},
+        {&s->attended.q_scale, max_rows, s->q_stride / BLOCK, 4},
+        {&s->attended.q_sum, max_rows, s->q_stride / BLOCK, 4},
+        {&s->gate.x, max_rows, s->hidden_stride, 4},
+        {&s->gate.q, max_rows, s->hidden_stride, 1},
+        {&s->gate.q_scale, max_rows, s->hidden_stride / BLOCK, 4},
+        {&s->gate.q_sum, max_rows, s->hidden_stride / BLOCK, 4},
+        {&s->up, max_rows, s->hidden_stride, 4},
+        {&s->logits, max_logits, s->vocab_stride, 4},
+        {&s->results, s->n_results, s->result_stride, 4},
+        {&s->own, threads, s->per_thread, 4},
     };
     const size_t n_buffers = sizeof buffers / sizeof *buffers;
-    size_t total = 0;
+    size_t place[sizeof buffers / sizeof *buffers], total = 0;
     for (size_t i = 0; i < n_buffers; i++) {
         size_t size;
-        if (!size_mul(buffers[i].count, buffers[i].stride * sizeof(float), &size) ||
-            !size_add(total, size, &total)) {
+        place[i] = total;
+        if (!size_mul(buffers[i].count, buffers[i].stride * buffers[i].value_bytes, &size) ||
+            !size_add(total, size, &total) || total > SIZE_MAX / 2) {
             return error_memory(err, "activations", SIZE_MAX);
         }
+        total = round_up(total, 64);
     }
     s->memory = memory_map(total);
     s->memory_bytes = total;
     s->tiles = calloc(parts, sizeof *s->tiles);
+    s->asking = calloc(max_logits, sizeof *s->asking);
     s->bad_layer = calloc(threads, sizeof *s->bad_layer);
-    if (!s->memory || !s->tiles || !s->bad_layer) {
+    if (!s->memory || !s->tiles || !s->asking || !s->bad_layer) {
         scratch_free(s);
         return error_memory(err, "activations", total);
     }
-    float *next = s->memory;
     for (size_t i = 0; i < n_buffers; i++) {
-        *buffers[i].buffer = next;
-        next += buffers[i].count * buffers[i].stride;
+        void *buffer = (char *)s->memory + place[i];
+        memcpy(buffers[i].pointer, &buffer, sizeof buffer);
     }
+    s->normed.stride = s->dim_stride;
+    s->attended.stride = s->q_stride;
+    s->gate.stride = s->hidden_stride;
     return true;
 }
 
@@ -287,6 +318,7 @@ void scratch_free(Scratch *s)
 {
     memory_unmap(s->memory, s->memory_bytes);
     free(s->tiles);
+    free(s->asking);
     free(s->bad_layer);
     *s = (Scratch){0};
 }
@@ -306,21 +338,45 @@ typedef struct {
                      // its context
 } Pass;
 
-// normed = rms_norm(x) for this thread's share of the rows; notes the layer where a value is not
-// finite.
-static void norm_rows(Team team, const Pass *pass, const float *weight, size_t layer)
+// normed = rms_norm(x), row i of it from row from[i] of x (from row i where `from` is NULL), for
+// this thread's share of n rows; notes the layer where a value is not finite.
+static void norm_rows(Team team, const Pass *pass, const float *weight, const size_t *from,
+                      size_t n, size_t layer)
 {
     Scratch *s = pass->s;
+    const Config *p = &pass->m->config;
     size_t begin, end;
-    team_split(team, pass->n, &begin, &end);
+    team_split(team, n, &begin, &end);
     for (size_t r = begin; r < end; r++) {
-        float mean = rms_norm(s->normed + r * s->dim_stride, s->x + r * s->dim_stride, weight,
-                              pass->m->config.dim, pass->m->config.norm_eps);
+        const float *x = s->x + (from ? from[r] : r) * s->dim_stride;
+        const float mean = rms_norm(s->normed.x + r * s->dim_stride, x, weight, p->dim,
+                                    p->norm_eps);
         if (!isfinite(mean) && s->bad_layer[team.id] > layer) {
             s->bad_layer[team.id] = layer;
         }
+        if (pass->m->quantized) {
+            quantize(&s->normed, r, 0, s->dim_stride);
+        }
     }
     team_barrier(team);
+}
+
+// out = projection of normed, plus the bias where there is one (each thread adds it to what it has
+// just computed).
+static void project(Team team, const Pass *pass, const Matrix *m, const float *bias, float *out,
+                    size_t out_stride)
+{
+    size_t begin, end;
+    matmul(team, m, &pass->s->normed, out, out_stride, pass->n, false);
+    if (!bias) {
+        return;
+    }
+    matmul_split(team, m, &begin, &end);
+    for (size_t r = 0; r < pass->n; r++) {
+        for (size_t i = begin; i < end && i < m->rows; i++) {
+            out[r * out_stride + i] += bias[i];
+        }
+    }
 }
 
 // x += o_proj(softmax(q k^T / sqrt(head_dim) + mask) v), with q, k, v = projections of normed, q
@@ -334,9 +390,9 @@ static void attention(Team team, const Pass *pass, size_t layer)
     const size_t hd = p->head_dim, heads_per_kv = p->n_heads / p->n_kv_heads, half = hd / 2;
     size_t begin, end, k_offset;
 
-    matmul(team, &b->q_proj, s->normed, s->dim_stride, s->q, s->q_stride, pass->n, false);
-    matmul(team, &b->k_proj, s->normed, s->dim_stride, s->k, s->kv_stride, pass->n, false);
-    matmul(team, &b->v_proj, s->normed, s->dim_stride, s->v, s->kv_stride, pass->n, false);
+    project(team, pass, &b->q_proj, b->q_bias, s->q, s->q_stride);
+    project(team, pass, &b->k_proj, b->k_bias, s->k, s->kv_stride);
+    project(team, pass, &b->v_proj, b->v_bias, s->v, s->kv_stride);
     team_barrier(team);
 
     // Rotate; keys and values go to the cache. A unit is a key head of a row, and its query heads.
@@ -382,8 +438,9 @@ static void attention(Team team, const Pass *pass, size_t layer)
                 memcpy(own + t * hd, s->q + (tile->row + r) * s->q_stride + head * hd,
                        hd * sizeof *own);
                 mask[t] = cache->mask + (cache->context - position);
-                from[t] = 0;
                 to[t] = position + 1;
+                from[t] = p->sliding_window && to[t] > p->sliding_window ? to[t] - p->sliding_window
+                                                                         : 0;
                 total[t] = s->results +
                            (((tile->row + r) * p->n_heads + head) * pass->n_slots + slot) *
                                s->result_stride;
@@ -406,11 +463,12 @@ static void attention(Team team, const Pass *pass, size_t layer)
         const size_t longest = row[tile->n_rows - 1].position + 1;
         const size_t chunks = (longest + CHUNK_POSITIONS - 1) / CHUNK_POSITIONS;
         const bool all = pass->n_slots == 1;
+        const size_t first_chunk = all ? from[0] / CHUNK_POSITIONS : slot;
+        const size_t last_chunk = all || chunks < slot + 1 ? chunks : slot + 1;
         for (t = 0; t < a.n_queries; t++) {
             memset(total[t], 0, s->result_stride * sizeof *total[t]);
         }
-        for (a.chunk = all ? 0 : slot; a.chunk < (all || chunks < slot + 1 ? chunks : slot + 1);
-             a.chunk++) {
+        for (a.chunk = first_chunk; a.chunk < last_chunk; a.chunk++) {
             attend(&a);
             for (t = 0; t < a.n_queries; t++) {
                 attend_combine(total[t], part + t * s->result_stride, hd);
@@ -419,19 +477,31 @@ static void attention(Team team, const Pass *pass, size_t layer)
     }
     team_barrier(team);
 
-    // A unit is a head of a row: its slots are combined in order.
-    team_split(team, pass->n * p->n_heads, &begin, &end);
+    // The slots of a head are combined in order. A unit is as many heads of a row as make whole
+    // blocks, so that the thread can quantise them at once.
+    size_t unit_heads = 1;
+    while (unit_heads * hd % BLOCK != 0) {
+        unit_heads++;
+    }
+    const size_t units = (p->n_heads + unit_heads - 1) / unit_heads;
+    team_split(team, pass->n * units, &begin, &end);
     for (size_t unit = begin; unit < end; unit++) {
-        float *total = s->results + unit * pass->n_slots * s->result_stride;
-        for (size_t slot = 1; slot < pass->n_slots; slot++) {
-            attend_combine(total, total + slot * s->result_stride, hd);
+        const size_t r = unit / units, first = unit % units * unit_heads;
+        for (size_t h = first; h < first + unit_heads && h < p->n_heads; h++) {
+            float *total = s->results + (r * p->n_heads + h) * pass->n_slots * s->result_stride;
+            for (size_t slot = 1; slot < pass->n_slots; slot++) {
+                attend_combine(total, total + slot * s->result_stride, hd);
+            }
+            attend_finish(s->attended.x + r * s->q_stride + h * hd, total, hd);
         }
-        attend_finish(s->attended + unit / p->n_heads * s->q_stride + unit % p->n_heads * hd, total,
-                      hd);
+        if (pass->m->quantized) {
+            const size_t last = (first + unit_heads) * hd;
+            quantize(&s->attended, r, first * hd, last < s->q_stride ? last : s->q_stride);
+        }
     }
     team_barrier(team);
 
-    matmul(team, &b->o_proj, s->attended, s->q_stride, s->x, s->dim_stride, pass->n, true);
+    matmul(team, &b->o_proj, &s->attended, s->x, s->dim_stride, pass->n, true);
     team_barrier(team);
 }
 
@@ -440,25 +510,27 @@ static void mlp(Team team, const Pass *pass, const Block *b)
 {
     Scratch *s = pass->s;
     size_t begin, end;
-    matmul(team, &b->gate_proj, s->normed, s->dim_stride, s->gate, s->hidden_stride, pass->n,
-           false);
-    matmul(team, &b->up_proj, s->normed, s->dim_stride, s->up, s->hidden_stride, pass->n, false);
+    matmul(team, &b->gate_proj, &s->normed, s->gate.x, s->hidden_stride, pass->n, false);
+    matmul(team, &b->up_proj, &s->normed, s->up, s->hidden_stride, pass->n, false);
     matmul_split(team, &b->up_proj, &begin, &end);  // what this thread has just computed of both
     for (size_t r = 0; r < pass->n; r++) {
-        swiglu(s->gate + r * s->hidden_stride + begin, s->up + r * s->hidden_stride + begin,
-               end - begin);
+        float *gate = s->gate.x + r * s->hidden_stride + begin;
+        swiglu(gate, s->up + r * s->hidden_stride + begin, end - begin);
+        if (pass->m->quantized) {
+            quantize(&s->gate, r, begin, end);
+        }
     }
     team_barrier(team);
-    matmul(team, &b->down_proj, s->gate, s->hidden_stride, s->x, s->dim_stride, pass->n, true);
+    matmul(team, &b->down_proj, &s->gate, s->x, s->dim_stride, pass->n, true);
     team_barrier(team);
 }
 
 static void block(Team team, const Pass *pass, size_t layer)
 {
     const Block *b = &pass->m->blocks[layer];
-    norm_rows(team, pass, b->attn_norm, layer);
+    norm_rows(team, pass, b->attn_norm, NULL, pass->n, layer);
     attention(team, pass, layer);
-    norm_rows(team, pass, b->mlp_norm, layer + 1);
+    norm_rows(team, pass, b->mlp_norm, NULL, pass->n, layer + 1);
     mlp(team, pass, b);
 }
 
@@ -482,19 +554,8 @@ static void forward_pass(Team team, void *arg)
     if (!pass->n_logits) {
         return;
     }
-    // The rows that ask move up to the front: in order, so none is overwritten before it has moved.
-    norm_rows(team, pass, m->norm, p->n_layers);
-    if (team.id == 0) {
-        for (size_t r = 0, to = 0; r < pass->n; r++) {
-            if (pass->rows[r].wants_logits) {
-                memmove(s->normed + to++ * s->dim_stride, s->normed + r * s->dim_stride,
-                        p->dim * sizeof(float));
-            }
-        }
-    }
-    team_barrier(team);
-    matmul(team, &m->head, s->normed, s->dim_stride, s->logits, s->vocab_stride, pass->n_logits,
-           false);
+    norm_rows(team, pass, m->norm, s->asking, pass->n_logits, p->n_layers);
+    matmul(team, &m->head, &s->normed, s->logits, s->vocab_stride, pass->n_logits, false);
     matmul_split(team, &m->head, &begin, &end);
     for (size_t r = 0; r < pass->n_logits; r++) {
         bool finite = true;
@@ -570,8 +631,12 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n, Erro
             done++;
             goto undo;
         }
-        rows[done].logits = rows[done].wants_logits ? s->logits + pass.n_logits++ * s->vocab_stride
-                                                    : NULL;
+        if (rows[done].wants_logits) {
+            s->asking[pass.n_logits] = done;
+            rows[done].logits = s->logits + pass.n_logits++ * s->vocab_stride;
+        } else {
+            rows[done].logits = NULL;
+        }
     }
     plan_attention(&pass);
     team_run(s->threads, forward_pass, &pass);

@@ -8,14 +8,16 @@
 #include "checkpoint.h"
 
 typedef struct {
-    const float *attn_norm;  // (dim)
-    Matrix q_proj;           // (n_heads * head_dim, dim)
-    Matrix k_proj, v_proj;   // (n_kv_heads * head_dim, dim)
-    Matrix o_proj;           // (dim, n_heads * head_dim)
-    const float *mlp_norm;   // (dim)
-    Matrix gate_proj;        // (hidden_dim, dim)
-    Matrix up_proj;          // (hidden_dim, dim)
-    Matrix down_proj;        // (dim, hidden_dim)
+    const float *attn_norm;        // (dim)
+    Matrix q_proj;                 // (n_heads * head_dim, dim)
+    Matrix k_proj, v_proj;         // (n_kv_heads * head_dim, dim)
+    const float *q_bias;           // (n_heads * head_dim), or NULL
+    const float *k_bias, *v_bias;  // (n_kv_heads * head_dim), or NULL
+    Matrix o_proj;                 // (dim, n_heads * head_dim)
+    const float *mlp_norm;         // (dim)
+    Matrix gate_proj;              // (hidden_dim, dim)
+    Matrix up_proj;                // (hidden_dim, dim)
+    Matrix down_proj;              // (dim, hidden_dim)
 } Block;
 
 typedef struct {
@@ -25,6 +27,7 @@ typedef struct {
     Block *blocks;      // (n_layers), owned
     const float *norm;  // (dim)
     Matrix head;        // (vocab_size, dim); the embedding where tied
+    bool quantized;     // some weights are multiplied as integers
     size_t read_bytes;  // weights that a forward pass over one token reads
 } Model;
 
@@ -88,26 +91,28 @@ typedef struct {
     size_t head, n_heads;  // among the query heads that share a key head
 } AttentionTile;
 
-// Buffers of a forward pass of at most max_rows rows, of which max_logits ask for logits.
+// Buffers of a forward pass of at most max_rows rows, of which max_logits ask for logits. Row
+// lengths are padded with zeros to whole blocks.
 typedef struct {
     size_t threads, max_rows, max_logits;
-    size_t dim_stride, q_stride, kv_stride, hidden_stride,
-        vocab_stride;      // row lengths, padded with zeros
     float *x;              // (max_rows, dim_stride): the residual stream
-    float *normed;         // (max_rows, dim_stride)
+    Activations normed;    // (max_rows, dim)
     float *q;              // (max_rows, q_stride)
     float *k, *v;          // (max_rows, kv_stride)
-    float *attended;       // (max_rows, q_stride)
-    float *gate, *up;      // (max_rows, hidden_stride)
+    Activations attended;  // (max_rows, n_heads * head_dim)
+    Activations gate;      // (max_rows, hidden_dim)
+    float *up;             // (max_rows, hidden_stride)
     float *logits;         // (max_logits, vocab_stride)
+    size_t dim_stride, q_stride, kv_stride, hidden_stride, vocab_stride;
     AttentionTile *tiles;  // at most one a row and part of the heads
     size_t result_stride;  // of Attend.out
     float *results;        // (n_results, result_stride): of queries, or of chunks of queries
     size_t n_results;
     size_t per_thread;  // floats each thread has for its own tile of queries, scores and results
     float *own;         // (threads, per_thread)
+    size_t *asking;     // (max_logits): rows that ask for logits
     size_t *bad_layer;  // (threads): first layer whose input was not finite, or SIZE_MAX
-    void *memory;       // of all the float buffers
+    void *memory;       // of all the buffers
     size_t memory_bytes;
 } Scratch;
 

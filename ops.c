@@ -154,7 +154,11 @@ void team_split(Team team, size_t n, size_t *begin, size_t *end)
 // Matrices
 
 const WeightTypeInfo weight_types[N_WEIGHT_TYPES] = {
-    [WEIGHT_F32] = {"f32", 1, LANES * sizeof(float)},
+    [WEIGHT_F32] = {"f32", 1, LANES * sizeof(float), false},
+    [WEIGHT_BF16] = {"bf16", 1, LANES * sizeof(uint16_t), false},
+    [WEIGHT_Q8] = {"q8", BLOCK, LANES *(2 + BLOCK), true},
+    [WEIGHT_Q4] = {"q4", BLOCK, LANES *(2 + BLOCK / 2), true},
+    [WEIGHT_Q4M] = {"q4m", BLOCK, LANES *(4 + BLOCK / 2), true},
 };
 
 bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes)
@@ -177,37 +181,35 @@ void matrix_set_row(float *data, size_t cols, size_t row, const float *values)
     }
 }
 
-void matrix_row(const Matrix *m, size_t row, float *out)
+// Both in units of BLOCK outputs, two groups.
+static void split_groups(Team team, const Matrix *m, size_t *begin, size_t *end)
 {
-    const float *group = (const float *)m->data + row / LANES * LANES * m->cols;
-    for (size_t i = 0; i < m->cols; i++) {
-        out[i] = group[i * LANES + row % LANES];
-    }
+    const size_t groups = (m->rows + LANES - 1) / LANES, pair = BLOCK / LANES;
+    team_split(team, (groups + pair - 1) / pair, begin, end);
+    *begin *= pair;
+    *end = *end * pair < groups ? *end * pair : groups;
 }
-
-static size_t matrix_groups(const Matrix *m) { return (m->rows + LANES - 1) / LANES; }
 
 void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end)
 {
-    team_split(team, matrix_groups(m), begin, end);
+    split_groups(team, m, begin, end);
     *begin *= LANES;
-    *end *= LANES;
+    *end = round_up(*end * LANES, BLOCK);
 }
 
-void matmul(Team team, const Matrix *m, const float *x, size_t x_stride, float *out,
-            size_t out_stride, size_t n_rows, bool add)
+void matmul(Team team, const Matrix *m, const Activations *in, float *out, size_t out_stride,
+            size_t n_rows, bool add)
 {
     Matmul product = {.w = m->data,
                       .n_cols = m->cols,
-                      .x = x,
-                      .x_stride = x_stride,
+                      .in = in,
                       .out = out,
                       .out_stride = out_stride,
                       .n_rows = n_rows,
                       .add = add};
-    team_split(team, matrix_groups(m), &product.group_begin, &product.group_end);
+    split_groups(team, m, &product.group_begin, &product.group_end);
     if (product.group_begin < product.group_end) {
-        ops_kernels->matmul_f32(&product);
+        ops_kernels->matmul[m->type](&product);
     }
 }
 
@@ -274,11 +276,20 @@ static void exact_sin_cos(double angle, double *sin, double *cos)
     *cos = n % 4 == 0 ? c : n % 4 == 1 ? -s : n % 4 == 2 ? -c : s;
 }
 
-void rope_frequencies(double *frequency, size_t head_dim, double theta)
+void rope_frequencies(double *frequency, size_t head_dim, double theta, const RopeScaling *scaling)
 {
-    double log_theta = exact_log(theta);
+    const double two_pi = 0x1.921fb54442d18p+2, log_theta = exact_log(theta);
     for (size_t i = 0; i < head_dim / 2; i++) {
-        frequency[i] = exact_exp(-log_theta * (double)(2 * i) / (double)head_dim);
+        double f = exact_exp(-log_theta * (double)(2 * i) / (double)head_dim);
+        double scaled = 1;  // share of the angle that is stretched
+        if (scaling->kind == ROPE_UNSCALED) {
+            scaled = 0;
+        } else if (scaling->kind == ROPE_LLAMA3) {
+            const double turns = (double)scaling->original_context * f / two_pi;
+            const double low = scaling->low_freq_factor, high = scaling->high_freq_factor;
+            scaled = turns > high ? 0 : turns < low ? 1 : 1 - (turns - low) / (high - low);
+        }
+        frequency[i] = scaled > 0 ? scaled * f / scaling->factor + (1 - scaled) * f : f;
     }
 }
 

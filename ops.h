@@ -30,14 +30,12 @@ size_t team_max(void);
 // This thread's share, *begin .. *end - 1, of n units.
 void team_split(Team team, size_t n, size_t *begin, size_t *end);
 
-// How matrices are stored. Adding a type: a row in weight_types (ops.c) and a kernel in
-// simd/kernels.h.
-typedef enum { WEIGHT_F32, N_WEIGHT_TYPES } WeightType;
-
+// Adding a type: a value in WeightType (simd/simd.h), a row here and its kernels in simd/kernels.h.
 typedef struct {
     const char *name;
     size_t block_cols;   // inputs that are stored together; a row is padded to a multiple of it
     size_t block_bytes;  // bytes of that block for a group of 16 rows
+    bool quantized;      // multiplied as integers: the activations must be quantised
 } WeightTypeInfo;
 
 extern const WeightTypeInfo weight_types[N_WEIGHT_TYPES];
@@ -55,9 +53,6 @@ bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes);
 // Puts a row into the interleaved data of an f32 matrix of `cols` inputs.
 void matrix_set_row(float *data, size_t cols, size_t row, const float *values);
 
-// out[0 .. cols - 1] = row `row` of the matrix.
-void matrix_row(const Matrix *m, size_t row, float *out);
-
 // Chooses the kernels: a set's name, or "auto" for the best that the processor has. Call once,
 // before any op; without it the plain ones run. Error: ERROR_USAGE naming the set and those there
 // are.
@@ -70,14 +65,29 @@ extern const Kernels *ops_kernels;  // changes only in ops_select
 
 static inline const char *ops_name(void) { return ops_kernels->name; }
 
-// out (n_rows, out_stride) = x (n_rows, x_stride) times the transposed matrix, or is added to out
-// where `add` is set. out_stride must hold the matrix's rows rounded up to 16. Split over the team
-// by groups of 16 outputs; each thread writes the outputs of matrix_split only.
-void matmul(Team team, const Matrix *m, const float *x, size_t x_stride, float *out,
-            size_t out_stride, size_t n_rows, bool add);
+// out[0 .. cols - 1] = row `row` of the matrix.
+static inline void matrix_row(const Matrix *m, size_t row, float *out)
+{
+    ops_kernels->row[m->type](out, m->data, m->cols, row);
+}
 
-// This thread's outputs *begin .. *end - 1 of a matmul, padding to 16 included.
+// out (n_rows, out_stride) = in times the transposed matrix, or is added to out where `add` is set.
+// out_stride must hold the matrix's rows rounded up to 16. Split over the team by outputs; each
+// thread writes the outputs of matmul_split only.
+void matmul(Team team, const Matrix *m, const Activations *in, float *out, size_t out_stride,
+            size_t n_rows, bool add);
+
+// This thread's outputs *begin .. *end - 1 of a matmul, in multiples of BLOCK: it can go on to
+// quantise them without waiting for the others.
 void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end);
+
+// Fills q, q_scale and q_sum of a row's columns begin .. end - 1, both multiples of BLOCK.
+static inline void quantize(const Activations *a, size_t row, size_t begin, size_t end)
+{
+    const size_t i = row * a->stride + begin;
+    ops_kernels->quantize(a->q + i, a->q_scale + i / BLOCK, a->q_sum + i / BLOCK, a->x + i,
+                          end - begin);
+}
 
 // x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16. Returns
 // mean(x^2).
@@ -126,7 +136,17 @@ static inline void store_kv(void *keys, void *values, size_t slot, const float *
 // The frequencies and tables of RoPE, in double precision from operations that IEEE 754 defines
 // exactly, so that they are the same bits on every machine: angle = position * theta^(-2 i /
 // head_dim), i = 0 .. head_dim / 2 - 1.
-void rope_frequencies(double *frequency, size_t head_dim, double theta);
+// Scaling stretches the angles for contexts longer than those trained on: all of them (linear), or
+// those of long wavelengths (Llama 3.1, arXiv:2407.21783: wavelengths above original_context /
+// low_freq_factor by the whole factor, below original_context / high_freq_factor not at all,
+// between them by a mixture).
+typedef struct {
+    enum { ROPE_UNSCALED, ROPE_LINEAR, ROPE_LLAMA3, N_ROPE_SCALINGS } kind;
+    size_t original_context;
+    double factor, low_freq_factor, high_freq_factor;
+} RopeScaling;
+
+void rope_frequencies(double *frequency, size_t head_dim, double theta, const RopeScaling *scaling);
 void rope_angles(float *cos, float *sin, const double *frequency, size_t half, size_t position);
 
 #endif

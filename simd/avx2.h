@@ -4,12 +4,14 @@
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 #define KERNELS      kernels_avx2
 #define KERNELS_NAME "avx2"
 // 16 registers, two for each sum: at most 6 sums, one group's weights and one activation.
-#define TILE_ROWS         6
-#define TILE_GROUPS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+#define TILE_ROWS           6
+#define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
+#define TILE_GROUPS(rows)   ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 
 typedef struct {
     __m256 a, b;
@@ -45,6 +47,12 @@ static inline __m256 pow2_8(__m256 n)
     return _mm256_castsi256_ps(_mm256_slli_epi32(e, 23));
 }
 static inline V v_pow2(V n) { return (V){pow2_8(n.a), pow2_8(n.b)}; }
+static inline __m256 load_bf16_8(const uint16_t *p)
+{
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+static inline V v_load_bf16(const uint16_t *p) { return (V){load_bf16_8(p), load_bf16_8(p + 8)}; }
 static inline V v_load_f16(const uint16_t *p)
 {
     return (V){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
@@ -71,5 +79,96 @@ static inline float v_reduce_max(V x)
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
+
+static inline float v_abs_max(V x, V y)
+{
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i m = _mm256_max_epu32(
+        _mm256_max_epu32(_mm256_and_si256(_mm256_castps_si256(x.a), magnitude),
+                         _mm256_and_si256(_mm256_castps_si256(x.b), magnitude)),
+        _mm256_max_epu32(_mm256_and_si256(_mm256_castps_si256(y.a), magnitude),
+                         _mm256_and_si256(_mm256_castps_si256(y.b), magnitude)));
+    __m128i o = _mm_max_epu32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
+    o = _mm_max_epu32(o, _mm_shuffle_epi32(o, 0x4e));
+    o = _mm_max_epu32(o, _mm_shuffle_epi32(o, 0xb1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(o));
+}
+static inline void v_store_i8(int8_t *p, V x)
+{
+    __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+    words = _mm256_permute4x64_epi64(words, 0xd8);  // packs works on each half of the register
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(words),
+                                                   _mm256_extracti128_si256(words, 1)));
+}
+
+typedef struct {
+    __m256i a, b;
+} VI;
+typedef VI VB;
+
+static inline V vi_to_float(VI x) { return (V){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+static inline VB vb_load(const uint8_t *p)
+{
+    return (VB){_mm256_loadu_si256((const __m256i *)p),
+                _mm256_loadu_si256((const __m256i *)(p + 32))};
+}
+static inline VB vb_low(VB x)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    return (VB){_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low)};
+}
+static inline VB vb_high(VB x)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    return (VB){_mm256_and_si256(_mm256_srli_epi16(x.a, 4), low),
+                _mm256_and_si256(_mm256_srli_epi16(x.b, 4), low)};
+}
+static inline __m256i broadcast_4(const int8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+// 16-bit sums of two products: 8 steps of at most 2 * 15 * 127 fit.
+typedef VI NibbleSum;
+static inline NibbleSum nibble_begin(int32_t start)
+{
+    (void)start;
+    return (VI){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+static inline NibbleSum nibble_add(NibbleSum s, VB w, const int8_t *x)
+{
+    const __m256i four = broadcast_4(x);
+    return (VI){_mm256_add_epi16(s.a, _mm256_maddubs_epi16(w.a, four)),
+                _mm256_add_epi16(s.b, _mm256_maddubs_epi16(w.b, four))};
+}
+static inline VI nibble_end(NibbleSum s, int32_t start)
+{
+    const __m256i ones = _mm256_set1_epi16(1), first = _mm256_set1_epi32(start);
+    return (VI){_mm256_add_epi32(_mm256_madd_epi16(s.a, ones), first),
+                _mm256_add_epi32(_mm256_madd_epi16(s.b, ones), first)};
+}
+
+// Weights times activations = (weights with the sign of the activations) times their magnitude.
+typedef VI ByteSum;
+static inline ByteSum byte_begin(int32_t x_sum)
+{
+    (void)x_sum;
+    return (VI){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+static inline __m256i byte_products(__m256i w, __m256i four)
+{
+    w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));  // minus 128, as signed bytes
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(four), _mm256_sign_epi8(w, four));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x)
+{
+    const __m256i four = broadcast_4(x);
+    return (VI){_mm256_add_epi32(s.a, byte_products(w.a, four)),
+                _mm256_add_epi32(s.b, byte_products(w.b, four))};
+}
+static inline VI byte_end(ByteSum s) { return s; }
 
 #endif

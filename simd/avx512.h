@@ -4,13 +4,15 @@
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 #define KERNELS      kernels_avx512
 #define KERNELS_NAME "avx512"
 // 32 registers: at most 24 sums, their groups' weights and one activation. One row alone has 4
 // independent sums, as many as a fused multiply-add takes cycles.
-#define TILE_ROWS         12
-#define TILE_GROUPS(rows) ((rows) <= 6 ? 4 : 2)
+#define TILE_ROWS           12
+#define TILE_ROWS_QUANTIZED 12  // of weights that are multiplied as integers
+#define TILE_GROUPS(rows)   ((rows) <= 6 ? 4 : 2)
 
 typedef __m512 V;
 
@@ -39,6 +41,11 @@ static inline V v_pow2(V n)
     __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(e, 23));
 }
+static inline V v_load_bf16(const uint16_t *p)
+{
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
 static inline V v_load_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
@@ -62,5 +69,55 @@ static inline float v_reduce_max(V a)
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
+
+static inline float v_abs_max(V a, V b)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i m = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a), magnitude),
+                                 _mm512_and_si512(_mm512_castps_si512(b), magnitude));
+    __m256i n = _mm256_max_epu32(_mm512_castsi512_si256(m), _mm512_extracti64x4_epi64(m, 1));
+    __m128i o = _mm_max_epu32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1));
+    o = _mm_max_epu32(o, _mm_shuffle_epi32(o, 0x4e));
+    o = _mm_max_epu32(o, _mm_shuffle_epi32(o, 0xb1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(o));
+}
+static inline void v_store_i8(int8_t *p, V a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
+typedef __m512i VI;
+typedef __m512i VB;
+
+static inline V vi_to_float(VI a) { return _mm512_cvtepi32_ps(a); }
+static inline VB vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline VB vb_low(VB a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
+static inline VB vb_high(VB a)
+{
+    return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
+}
+static inline __m512i broadcast_4(const int8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+typedef __m512i NibbleSum;
+static inline NibbleSum nibble_begin(int32_t start) { return _mm512_set1_epi32(start); }
+static inline NibbleSum nibble_add(NibbleSum s, VB w, const int8_t *x)
+{
+    return _mm512_dpbusd_epi32(s, w, broadcast_4(x));
+}
+static inline VI nibble_end(NibbleSum s, int32_t start)
+{
+    (void)start;
+    return s;
+}
+
+typedef __m512i ByteSum;
+static inline ByteSum byte_begin(int32_t x_sum) { return _mm512_set1_epi32(-128 * x_sum); }
+static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
+static inline VI byte_end(ByteSum s) { return s; }
 
 #endif

@@ -6,12 +6,16 @@
 
 #include "simd.h"
 
-#if defined(__clang__)
+#if defined(UNROLL)
+#elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 #define INLINE static inline __attribute__((always_inline))
+
+INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 // e^x to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by its Taylor series (the first term
 // left out is below 2^-27 of the sum). Below -87.33, where the result would be subnormal, it is
@@ -142,36 +146,243 @@ INLINE V v_exp(V x)
     TILE_CASE(f, 12, __VA_ARGS__)
 #endif
 
+#define QUANTIZED_CASE(type, T, ...)          \
+    case T:                                   \
+        tile_quantized(type, T, __VA_ARGS__); \
+        break;
+#if TILE_ROWS_QUANTIZED == 4
+#define QUANTIZED_CASES(type, ...)       \
+    QUANTIZED_CASE(type, 1, __VA_ARGS__) \
+    QUANTIZED_CASE(type, 2, __VA_ARGS__) \
+    QUANTIZED_CASE(type, 3, __VA_ARGS__) \
+    QUANTIZED_CASE(type, 4, __VA_ARGS__)
+#elif TILE_ROWS_QUANTIZED == 12
+#define QUANTIZED_CASES(type, ...)        \
+    QUANTIZED_CASE(type, 1, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 2, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 3, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 4, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 5, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 6, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 7, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 8, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 9, __VA_ARGS__)  \
+    QUANTIZED_CASE(type, 10, __VA_ARGS__) \
+    QUANTIZED_CASE(type, 11, __VA_ARGS__) \
+    QUANTIZED_CASE(type, 12, __VA_ARGS__)
+#endif
+
 DEFINE_TILE(tile_f32, float, v_load)
 DEFINE_TILE(tile_f16, uint16_t, v_load_f16)
+DEFINE_TILE(tile_bf16, uint16_t, v_load_bf16)
 
 // Inputs of a panel of weights that stays in the first-level cache while all rows pass over it.
 #define PANEL_COLS 128
 
-static void matmul_f32(const Matmul *m)
-{
-    const float *w = m->w;
-    size_t group_stride = m->n_cols * LANES;
-    if (m->n_rows <= TILE_ROWS) {  // one pass over the weights
-        tile_f32_rows(m->n_rows, m->out + m->group_begin * LANES, m->out_stride,
-                      w + m->group_begin * group_stride, group_stride,
-                      m->group_end - m->group_begin, m->x, m->x_stride, m->n_cols, m->add);
-        return;
+#define DEFINE_MATMUL(name, tile, type)                                                          \
+    static void name(const Matmul *m)                                                            \
+    {                                                                                            \
+        const type *w = m->w;                                                                    \
+        const size_t group_stride = m->n_cols * LANES, stride = m->in->stride;                   \
+        if (m->n_rows <= TILE_ROWS) { /* one pass over the weights */                            \
+            tile##_rows(m->n_rows, m->out + m->group_begin * LANES, m->out_stride,               \
+                        w + m->group_begin * group_stride, group_stride,                         \
+                        m->group_end - m->group_begin, m->in->x, stride, m->n_cols, m->add);     \
+            return;                                                                              \
+        }                                                                                        \
+        const size_t G = TILE_GROUPS(TILE_ROWS);                                                 \
+        for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {                               \
+            const size_t n_cols = min_size(m->n_cols - col, PANEL_COLS);                         \
+            for (size_t g = m->group_begin; g < m->group_end; g += G) {                          \
+                const size_t n_groups = min_size(m->group_end - g, G);                           \
+                for (size_t r = 0; r < m->n_rows; r += TILE_ROWS) {                              \
+                    tile##_rows(min_size(m->n_rows - r, TILE_ROWS),                              \
+                                m->out + r * m->out_stride + g * LANES, m->out_stride,           \
+                                w + g * group_stride + col * LANES, group_stride, n_groups,      \
+                                m->in->x + r * stride + col, stride, n_cols, m->add || col > 0); \
+                }                                                                                \
+            }                                                                                    \
+        }                                                                                        \
     }
-    const size_t G = TILE_GROUPS(TILE_ROWS);
-    for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {
-        size_t n_cols = m->n_cols - col < PANEL_COLS ? m->n_cols - col : PANEL_COLS;
-        for (size_t g = m->group_begin; g < m->group_end; g += G) {
-            size_t n_groups = m->group_end - g < G ? m->group_end - g : G;
-            for (size_t r = 0; r < m->n_rows; r += TILE_ROWS) {
-                size_t n_rows = m->n_rows - r < TILE_ROWS ? m->n_rows - r : TILE_ROWS;
-                tile_f32_rows(n_rows, m->out + r * m->out_stride + g * LANES, m->out_stride,
-                              w + g * group_stride + col * LANES, group_stride, n_groups,
-                              m->x + r * m->x_stride + col, m->x_stride, n_cols, m->add || col > 0);
+
+DEFINE_MATMUL(matmul_f32, tile_f32, float)
+DEFINE_MATMUL(matmul_bf16, tile_bf16, uint16_t)
+
+static void row_f32(float *out, const void *w, size_t n_cols, size_t row)
+{
+    const float *group = (const float *)w + row / LANES * LANES * n_cols;
+    for (size_t i = 0; i < n_cols; i++) {
+        out[i] = group[i * LANES + row % LANES];
+    }
+}
+
+static void row_bf16(float *out, const void *w, size_t n_cols, size_t row)
+{
+    const uint16_t *group = (const uint16_t *)w + row / LANES * LANES * n_cols;
+    for (size_t i = 0; i < n_cols; i++) {
+        const uint32_t bits = (uint32_t)group[i * LANES + row % LANES] << 16;
+        memcpy(&out[i], &bits, sizeof bits);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Matrix products in integers: exact within a block, then scaled and summed in f32
+//
+//     sum += float(block's integer sum) * (scale of the weights * scale of the activations)
+//     q4m: sum += minimum of the weights * (scale of the activations * sum of the activations)
+
+static void quantize(int8_t *q, float *scale, int32_t *sum, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += BLOCK) {
+        const V a = v_load(x + i), b = v_load(x + i + LANES);
+        const float max = v_abs_max(a, b);
+        const V inverse = v_set1(max > 0 ? 127.0f / max : 0);
+        v_store_i8(q + i, v_round(v_mul(a, inverse)));
+        v_store_i8(q + i + LANES, v_round(v_mul(b, inverse)));
+        scale[i / BLOCK] = max / 127.0f;
+        int32_t total = 0;
+        for (size_t k = 0; k < BLOCK; k++) {
+            total += q[i + k];
+        }
+        sum[i / BLOCK] = total;
+    }
+}
+
+// Bytes of a block of 16 rows, and where its values begin: after the scales, and minimums of q4m.
+INLINE size_t block_values(WeightType type) { return type == WEIGHT_Q4M ? 64 : 32; }
+INLINE size_t block_bytes(WeightType type)
+{
+    return block_values(type) + LANES * (size_t)(type == WEIGHT_Q8 ? BLOCK : BLOCK / 2);
+}
+
+// T rows from `row` on by one group of 16 outputs. type and T are constants wherever this is
+// inlined.
+INLINE void tile_quantized(const WeightType type, const size_t T, float *out, size_t out_stride,
+                           const uint8_t *w, const Activations *in, size_t row, size_t n_blocks,
+                           bool add)
+{
+    const size_t stride = in->stride, scale_stride = stride / BLOCK;
+    const int8_t *q = in->q + row * stride;
+    const float *q_scale = in->q_scale + row * scale_stride;
+    const int32_t *q_sum = in->q_sum + row * scale_stride;
+    V sum[TILE_ROWS_QUANTIZED];
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        sum[t] = add ? v_load(out + t * out_stride) : v_zero();
+    }
+    for (size_t b = 0; b < n_blocks; b++, w += block_bytes(type), q += BLOCK) {
+        const uint8_t *values = w + block_values(type);
+        VI total[TILE_ROWS_QUANTIZED];
+        if (type == WEIGHT_Q8) {
+            ByteSum s[TILE_ROWS_QUANTIZED];
+            UNROLL
+            for (size_t t = 0; t < T; t++) {
+                s[t] = byte_begin(q_sum[t * scale_stride + b]);
+            }
+            UNROLL
+            for (size_t step = 0; step < 8; step++) {
+                const VB weights = vb_load(values + step * 64);
+                UNROLL
+                for (size_t t = 0; t < T; t++) {
+                    s[t] = byte_add(s[t], weights, q + t * stride + 4 * step);
+                }
+            }
+            UNROLL
+            for (size_t t = 0; t < T; t++) {
+                total[t] = byte_end(s[t]);
+            }
+        } else {
+            const int32_t offset = type == WEIGHT_Q4 ? -8 : 0;
+            NibbleSum s[TILE_ROWS_QUANTIZED];
+            UNROLL
+            for (size_t t = 0; t < T; t++) {
+                s[t] = nibble_begin(offset * q_sum[t * scale_stride + b]);
+            }
+            UNROLL
+            for (size_t step = 0; step < 4; step++) {
+                const VB weights = vb_load(values + step * 64);
+                const VB low = vb_low(weights), high = vb_high(weights);
+                UNROLL
+                for (size_t t = 0; t < T; t++) {
+                    s[t] = nibble_add(s[t], low, q + t * stride + 4 * step);
+                    s[t] = nibble_add(s[t], high, q + t * stride + 16 + 4 * step);
+                }
+            }
+            UNROLL
+            for (size_t t = 0; t < T; t++) {
+                total[t] = nibble_end(s[t], offset * q_sum[t * scale_stride + b]);
+            }
+        }
+        const V scale = v_load_f16((const uint16_t *)(const void *)w);
+        UNROLL
+        for (size_t t = 0; t < T; t++) {
+            const V both = v_mul(scale, v_set1(q_scale[t * scale_stride + b]));
+            sum[t] = v_fma(vi_to_float(total[t]), both, sum[t]);
+        }
+        if (type == WEIGHT_Q4M) {
+            const V minimum = v_load_f16((const uint16_t *)(const void *)w + LANES);
+            UNROLL
+            for (size_t t = 0; t < T; t++) {
+                const size_t i = t * scale_stride + b;
+                sum[t] = v_fma(minimum, v_set1(q_scale[i] * (float)q_sum[i]), sum[t]);
             }
         }
     }
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        v_store(out + t * out_stride, sum[t]);
+    }
 }
+
+// A group's weights stay in the cache while all rows pass over them.
+#define DEFINE_QUANTIZED(type_, suffix)                                                           \
+    static void tile_##suffix(size_t n_rows, float *out, size_t out_stride, const uint8_t *w,     \
+                              const Activations *in, size_t row, size_t n_blocks, bool add)       \
+    {                                                                                             \
+        switch (n_rows) {                                                                         \
+            QUANTIZED_CASES(type_, out, out_stride, w, in, row, n_blocks, add)                    \
+        }                                                                                         \
+    }                                                                                             \
+    static void matmul_##suffix(const Matmul *m)                                                  \
+    {                                                                                             \
+        const size_t n_blocks = (m->n_cols + BLOCK - 1) / BLOCK;                                  \
+        const uint8_t *w = m->w;                                                                  \
+        for (size_t g = m->group_begin; g < m->group_end; g++) {                                  \
+            for (size_t r = 0; r < m->n_rows; r += TILE_ROWS_QUANTIZED) {                         \
+                tile_##suffix(min_size(m->n_rows - r, TILE_ROWS_QUANTIZED),                       \
+                              m->out + r * m->out_stride + g * LANES, m->out_stride,              \
+                              w + g * n_blocks * block_bytes(type_), m->in, r, n_blocks, m->add); \
+            }                                                                                     \
+        }                                                                                         \
+    }                                                                                             \
+    static void row_##suffix(float *out, const void *w, size_t n_cols, size_t row)                \
+    {                                                                                             \
+        row_quantized(type_, out, w, n_cols, row);                                                \
+    }
+
+// Plain C: a row of the embedding is all that is ever read so.
+INLINE void row_quantized(const WeightType type, float *out, const void *w, size_t n_cols,
+                          size_t row)
+{
+    const size_t n_blocks = (n_cols + BLOCK - 1) / BLOCK, lane = row % LANES;
+    const uint8_t *block = (const uint8_t *)w + row / LANES * n_blocks * block_bytes(type);
+    for (size_t i = 0; i < n_cols; i++) {
+        const uint8_t *b = block + i / BLOCK * block_bytes(type);
+        const size_t in_block = i % BLOCK, column = type == WEIGHT_Q8 ? in_block : in_block % 16;
+        const uint8_t byte = b[block_values(type) + column / 4 * 64 + lane * 4 + column % 4];
+        float scale[LANES], minimum[LANES];
+        v_store(scale, v_load_f16((const uint16_t *)(const void *)b));
+        v_store(minimum, v_load_f16((const uint16_t *)(const void *)b + LANES));
+        const int nibble = in_block < 16 ? byte & 15 : byte >> 4;
+        out[i] = type == WEIGHT_Q8   ? scale[lane] * (float)(byte - 128)
+                 : type == WEIGHT_Q4 ? scale[lane] * (float)(nibble - 8)
+                                     : fmaf(scale[lane], (float)nibble, minimum[lane]);
+    }
+}
+
+DEFINE_QUANTIZED(WEIGHT_Q8, q8)
+DEFINE_QUANTIZED(WEIGHT_Q4, q4)
+DEFINE_QUANTIZED(WEIGHT_Q4M, q4m)
 
 // --------------------------------------------------------------------------------------------
 // Elementwise
@@ -232,9 +443,6 @@ static void softmax(float *x, size_t n, float temperature)
 
 // --------------------------------------------------------------------------------------------
 // Attention
-
-INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
-INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 // out (n_rows, n_groups * 16) (+)= x times a matrix of f16 or f32 that starts `skip` values into w.
 static void kv_product(bool f16, size_t n_rows, float *out, size_t out_stride, const void *w,
@@ -393,7 +601,9 @@ static void store_kv(void *page_k, void *page_v, size_t slot, const float *k, co
 
 const Kernels KERNELS = {
     .name = KERNELS_NAME,
-    .matmul_f32 = matmul_f32,
+    .matmul = {matmul_f32, matmul_bf16, matmul_q8, matmul_q4, matmul_q4m},
+    .row = {row_f32, row_bf16, row_q8, row_q4, row_q4m},
+    .quantize = quantize,
     .rms_norm = rms_norm,
     .rope = rope,
     .swiglu = swiglu,

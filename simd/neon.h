@@ -4,12 +4,14 @@
 
 #include <arm_neon.h>
 #include <stdint.h>
+#include <string.h>
 
 #define KERNELS      kernels_neon
 #define KERNELS_NAME "neon"
 // 32 registers, four for each sum: at most 6 sums, one group's weights and the activations.
-#define TILE_ROWS         6
-#define TILE_GROUPS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+#define TILE_ROWS           6
+#define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
+#define TILE_GROUPS(rows)   ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 
 typedef struct {
     float32x4_t a, b, c, d;
@@ -69,6 +71,14 @@ static inline float32x4_t pow2_4(float32x4_t n)
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
 }
 static inline V v_pow2(V n) { return (V){pow2_4(n.a), pow2_4(n.b), pow2_4(n.c), pow2_4(n.d)}; }
+static inline float32x4_t load_bf16_4(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+static inline V v_load_bf16(const uint16_t *p)
+{
+    return (V){load_bf16_4(p), load_bf16_4(p + 4), load_bf16_4(p + 8), load_bf16_4(p + 12)};
+}
 static inline float32x4_t load_f16_4(const uint16_t *p)
 {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
@@ -101,6 +111,121 @@ static inline float v_reduce_max(V x)
     vst1q_f32(lane, s);
     float p = lane[0] > lane[2] ? lane[0] : lane[2], q = lane[1] > lane[3] ? lane[1] : lane[3];
     return p > q ? p : q;
+}
+
+static inline uint32x4_t magnitude_4(float32x4_t x)
+{
+    return vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7fffffffu));
+}
+static inline float v_abs_max(V x, V y)
+{
+    uint32x4_t m = vmaxq_u32(vmaxq_u32(magnitude_4(x.a), magnitude_4(x.b)),
+                             vmaxq_u32(magnitude_4(x.c), magnitude_4(x.d)));
+    uint32x4_t n = vmaxq_u32(vmaxq_u32(magnitude_4(y.a), magnitude_4(y.b)),
+                             vmaxq_u32(magnitude_4(y.c), magnitude_4(y.d)));
+    const uint32_t max = vmaxvq_u32(vmaxq_u32(m, n));
+    float f;
+    memcpy(&f, &max, sizeof f);
+    return f;
+}
+static inline void v_store_i8(int8_t *p, V x)
+{
+    int16x8_t low = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(x.a)), vmovn_s32(vcvtnq_s32_f32(x.b)));
+    int16x8_t high = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(x.c)), vmovn_s32(vcvtnq_s32_f32(x.d)));
+    vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+}
+
+typedef struct {
+    int32x4_t r[4];
+} VI;
+typedef struct {
+    uint8x16_t r[4];
+} VB;
+
+#define EACH_REGISTER for (int i = 0; i < 4; i++)
+
+static inline V vi_to_float(VI x)
+{
+    return (V){vcvtq_f32_s32(x.r[0]), vcvtq_f32_s32(x.r[1]), vcvtq_f32_s32(x.r[2]),
+               vcvtq_f32_s32(x.r[3])};
+}
+static inline VB vb_load(const uint8_t *p)
+{
+    return (VB){{vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
+}
+static inline VB vb_low(VB x)
+{
+    EACH_REGISTER x.r[i] = vandq_u8(x.r[i], vdupq_n_u8(15));
+    return x;
+}
+static inline VB vb_high(VB x)
+{
+    EACH_REGISTER x.r[i] = vshrq_n_u8(x.r[i], 4);
+    return x;
+}
+static inline int8x8_t broadcast_4(const int8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return vreinterpret_s8_s32(vdup_n_s32(four));
+}
+
+// 16-bit sums, four to a lane: 8 steps of at most 15 * 127 fit.
+typedef struct {
+    int16x8_t low[4], high[4];
+} NibbleSum;
+static inline NibbleSum nibble_begin(int32_t start)
+{
+    (void)start;
+    NibbleSum s;
+    EACH_REGISTER s.low[i] = s.high[i] = vdupq_n_s16(0);
+    return s;
+}
+static inline NibbleSum nibble_add(NibbleSum s, VB w, const int8_t *x)
+{
+    const int8x8_t four = broadcast_4(x);
+    EACH_REGISTER
+    {
+        const int8x16_t weights = vreinterpretq_s8_u8(w.r[i]);
+        s.low[i] = vmlal_s8(s.low[i], vget_low_s8(weights), four);
+        s.high[i] = vmlal_s8(s.high[i], vget_high_s8(weights), four);
+    }
+    return s;
+}
+static inline VI nibble_end(NibbleSum s, int32_t start)
+{
+    VI r;
+    EACH_REGISTER r.r[i] = vaddq_s32(vpaddq_s32(vpaddlq_s16(s.low[i]), vpaddlq_s16(s.high[i])),
+                                     vdupq_n_s32(start));
+    return r;
+}
+
+typedef struct {
+    int32x4_t low[4], high[4];
+} ByteSum;
+static inline ByteSum byte_begin(int32_t x_sum)
+{
+    (void)x_sum;
+    ByteSum s;
+    EACH_REGISTER s.low[i] = s.high[i] = vdupq_n_s32(0);
+    return s;
+}
+static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x)
+{
+    const int8x8_t four = broadcast_4(x);
+    EACH_REGISTER
+    {
+        const int8x16_t weights = vreinterpretq_s8_u8(veorq_u8(w.r[i], vdupq_n_u8(128)));
+        s.low[i] = vpadalq_s16(s.low[i], vmull_s8(vget_low_s8(weights), four));
+        s.high[i] = vpadalq_s16(s.high[i], vmull_s8(vget_high_s8(weights), four));
+    }
+    return s;
+}
+static inline VI byte_end(ByteSum s)
+{
+    VI r;
+    EACH_REGISTER r.r[i] = vpaddq_s32(s.low[i], s.high[i]);
+    return r;
 }
 
 #endif

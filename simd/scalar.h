@@ -7,10 +7,13 @@
 #include <stdint.h>
 #include <string.h>
 
-#define KERNELS           kernels_scalar
-#define KERNELS_NAME      "scalar"
-#define TILE_ROWS         4  // rows of activations that a tile of the matrix product holds at most
-#define TILE_GROUPS(rows) 1  // groups of 16 outputs that go with them
+#define KERNELS             kernels_scalar
+#define KERNELS_NAME        "scalar"
+#define TILE_ROWS           4  // rows of activations that a tile of the matrix product holds at most
+#define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
+#define TILE_GROUPS(rows)   1  // groups of 16 outputs that go with them
+
+#define UNROLL  // nothing: sixteen-fold loops inside unrolled loops only make the compiler slow
 
 typedef struct {
     float lane[16];
@@ -144,6 +147,15 @@ static inline uint16_t f32_to_f16(float f)
     rest += 0xfffu + (rest >> 13 & 1u);
     return (uint16_t)(sign | (rest - 0x38000000u) >> 13);
 }
+static inline V v_load_bf16(const uint16_t *p)
+{
+    V r;
+    EACH_LANE {
+        uint32_t bits = (uint32_t)p[i] << 16;
+        memcpy(&r.lane[i], &bits, sizeof bits);
+    }
+    return r;
+}
 static inline V v_load_f16(const uint16_t *p)
 {
     V r;
@@ -176,5 +188,94 @@ static inline float v_reduce_max(V a)
     }
     return a.lane[0];
 }
+
+// The largest magnitude among 32 values, by the order of the bits: a NaN is larger than all.
+static inline float v_abs_max(V a, V b)
+{
+    uint32_t max = 0, bits;
+    EACH_LANE {
+        memcpy(&bits, &a.lane[i], sizeof bits);
+        max = (bits & 0x7fffffffu) > max ? bits & 0x7fffffffu : max;
+        memcpy(&bits, &b.lane[i], sizeof bits);
+        max = (bits & 0x7fffffffu) > max ? bits & 0x7fffffffu : max;
+    }
+    float f;
+    memcpy(&f, &max, sizeof f);
+    return f;
+}
+// Integers of magnitude up to 127 as bytes; what a NaN becomes is not defined.
+static inline void v_store_i8(int8_t *p, V a)
+{
+    EACH_LANE
+        p[i] = (int8_t)(a.lane[i] == a.lane[i] ? a.lane[i] : 0);
+}
+
+// ---- Dot products of bytes. A step is 64 bytes of weights, 4 for each lane, and 4 activations
+// that all lanes share. A block has 32 activations: 8 steps of bytes, or 4 of two nibbles each.
+
+typedef struct {
+    int32_t lane[16];
+} VI;
+typedef struct {
+    uint8_t byte[64];
+} VB;
+
+static inline V vi_to_float(VI a)
+{
+    V r;
+    EACH_LANE
+        r.lane[i] = (float)a.lane[i];
+    return r;
+}
+static inline VB vb_load(const uint8_t *p)
+{
+    VB r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+static inline VB vb_low(VB a)
+{
+    for (int i = 0; i < 64; i++) {
+        a.byte[i] &= 15;
+    }
+    return a;
+}
+static inline VB vb_high(VB a)
+{
+    for (int i = 0; i < 64; i++) {
+        a.byte[i] >>= 4;
+    }
+    return a;
+}
+
+// Sums of unsigned weights up to 15 times activations; `start` is part of the result.
+typedef VI NibbleSum;
+static inline NibbleSum nibble_begin(int32_t start)
+{
+    VI r;
+    EACH_LANE
+        r.lane[i] = start;
+    return r;
+}
+static inline NibbleSum nibble_add(NibbleSum s, VB w, const int8_t *x)
+{
+    EACH_LANE {
+        for (int j = 0; j < 4; j++) {
+            s.lane[i] += w.byte[4 * i + j] * x[j];
+        }
+    }
+    return s;
+}
+static inline VI nibble_end(NibbleSum s, int32_t start)
+{
+    (void)start;
+    return s;
+}
+
+// Sums of (weight - 128) times activations; x_sum is the sum of the block's activations.
+typedef VI ByteSum;
+static inline ByteSum byte_begin(int32_t x_sum) { return nibble_begin(-128 * x_sum); }
+static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
+static inline VI byte_end(ByteSum s) { return s; }
 
 #endif

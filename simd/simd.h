@@ -39,13 +39,35 @@
 // and values.
 #define MAX_QUERIES 24
 
-// out[r][o] (+)= sum over i of w[o][i] * x[r][i], for the outputs of groups group_begin ..
-// group_end - 1.
+// How matrices are stored (docs/format.md has the blocks to the byte).
+typedef enum {
+    WEIGHT_F32,
+    WEIGHT_BF16,
+    WEIGHT_Q8,
+    WEIGHT_Q4,
+    WEIGHT_Q4M,
+    N_WEIGHT_TYPES
+} WeightType;
+
+// Columns that share a scale, in weights and activations.
+#define BLOCK 32
+
+// Rows of activations in f32 and, for weights that are multiplied as integers, quantised: in blocks
+// of 32, scale = max / 127, halves to even.
+typedef struct {
+    size_t stride;   // row length of x and q, a multiple of BLOCK; zeros after the last column
+    float *x;        // (n_rows, stride)
+    int8_t *q;       // (n_rows, stride)
+    float *q_scale;  // (n_rows, stride / BLOCK)
+    int32_t *q_sum;  // (n_rows, stride / BLOCK): sum of the block's q
+} Activations;
+
+// out[r][o] (+)= sum over i of w[o][i] * in[r][i], for outputs of groups group_begin .. group_end
+// - 1.
 typedef struct {
     const void *w;  // interleaved, see above
     size_t n_cols;
-    const float *x;  // (n_rows, x_stride)
-    size_t x_stride;
+    const Activations *in;
     float *out;  // (n_rows, out_stride), padded so that whole groups can be stored
     size_t out_stride;
     size_t n_rows;
@@ -76,7 +98,11 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    void (*matmul_f32)(const Matmul *m);
+    void (*matmul[N_WEIGHT_TYPES])(const Matmul *m);
+    // out[0 .. n_cols - 1] = row `row` of a matrix.
+    void (*row[N_WEIGHT_TYPES])(float *out, const void *w, size_t n_cols, size_t row);
+    // Quantises n values, a multiple of BLOCK.
+    void (*quantize)(int8_t *q, float *scale, int32_t *sum, const float *x, size_t n);
     // out = x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16.
     // Returns mean(x^2).
     float (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);

@@ -69,10 +69,68 @@ static void check_all_sets(const char *what, size_t n, void (*compute)(float *ou
 
 typedef struct {
     Matrix m;
-    const float *x;
+    Activations in;
     size_t n_rows;
     bool add;
 } MatmulCase;
+
+// Random activations, quantised as well.
+static Activations random_activations(size_t n_rows, size_t cols)
+{
+    const size_t stride = round_up(cols, BLOCK);
+    Activations a = {.stride = stride,
+                     .x = alloc_zeroed(n_rows * stride, sizeof(float)),
+                     .q = alloc_zeroed(n_rows * stride, 1),
+                     .q_scale = alloc_zeroed(n_rows * stride / BLOCK, sizeof(float)),
+                     .q_sum = alloc_zeroed(n_rows * stride / BLOCK, sizeof(int32_t))};
+    for (size_t r = 0; r < n_rows; r++) {
+        for (size_t i = 0; i < cols; i++) {
+            a.x[r * stride + i] = random_float();
+        }
+        quantize(&a, r, 0, stride);
+    }
+    return a;
+}
+
+static void free_activations(Activations *a)
+{
+    free(a->x);
+    free(a->q);
+    free(a->q_scale);
+    free(a->q_sum);
+}
+
+// A matrix of random blocks: values from the whole range, scales around 2^-8, no padding anywhere.
+static Matrix random_matrix(WeightType type, size_t rows, size_t cols)
+{
+    size_t bytes;
+    matrix_bytes(type, rows, cols, &bytes);
+    uint8_t *data = alloc_zeroed(bytes, 1);
+    const size_t block = weight_types[type].block_bytes;
+    for (size_t b = 0; b < bytes / block; b++) {
+        uint8_t *p = data + b * block;
+        for (size_t i = 0; i < block; i++) {
+            random_float();
+            p[i] = (uint8_t)(random_state >> 24);
+            p[i] = type == WEIGHT_Q8 && p[i] == 0 ? 1 : p[i];
+        }
+        for (size_t i = 0; i < block / 2 && type == WEIGHT_BF16; i++) {
+            const uint16_t value = (uint16_t)(0x3e00 + (random_state >> (i % 16) & 0x81ff));
+            memcpy(p + 2 * i, &value, sizeof value);
+        }
+        for (size_t i = 0; i < block / 4 && type == WEIGHT_F32; i++) {
+            const float value = random_float();
+            memcpy(p + 4 * i, &value, sizeof value);
+        }
+        const size_t scales = type == WEIGHT_Q4M ? 32 : weight_types[type].quantized ? 16 : 0;
+        for (size_t i = 0; i < scales; i++) {
+            random_float();
+            const uint16_t scale = (uint16_t)(0x1c00 + (random_state >> 16 & 0x83ff));
+            memcpy(p + 2 * i, &scale, sizeof scale);
+        }
+    }
+    return (Matrix){type, rows, cols, data};
+}
 
 static void compute_matmul(float *out, const void *arg)
 {
@@ -81,42 +139,131 @@ static void compute_matmul(float *out, const void *arg)
     for (size_t i = 0; i < c->n_rows * stride; i++) {
         out[i] = c->add ? 0.5f : 7.0f;
     }
-    matmul(alone, &c->m, c->x, c->m.cols, out, stride, c->n_rows, c->add);
+    matmul(alone, &c->m, &c->in, out, stride, c->n_rows, c->add);
 }
 
-TEST(test_matmul_agrees_with_double_precision_and_all_sets_agree_in_bits)
+static void check_matmul(MatmulCase c)
 {
-    static const size_t row_counts[] = {1, 2, 3, 5, 12, 13, 31};
-    for (size_t i = 0; i < N_SIZES * N_SIZES * 7; i++) {
-        const size_t rows = sizes[i % N_SIZES], cols = sizes[i / N_SIZES % N_SIZES],
-                     n = row_counts[i / N_SIZES / N_SIZES];
-        size_t bytes;
-        matrix_bytes(WEIGHT_F32, rows, cols, &bytes);
-        float *w = random_floats(rows * cols, 1), *x = random_floats(n * cols, 1),
-              *packed = alloc_zeroed(bytes, 1);
-        for (size_t r = 0; r < rows; r++) {
-            matrix_set_row(packed, cols, r, w + r * cols);
+    const size_t rows = c.m.rows, cols = c.m.cols, stride = round_up(rows, LANES);
+    const bool quantized = weight_types[c.m.type].quantized;
+    float *out = alloc_zeroed(c.n_rows * stride, sizeof *out), *w = alloc_zeroed(cols, sizeof *w);
+    compute_matmul(out, &c);
+    for (size_t r = 0; r < rows; r++) {
+        matrix_row(&c.m, r, w);
+        for (size_t t = 0; t < c.n_rows; t++) {
+            double want = c.add ? 0.5 : 0, size = 1;
+            for (size_t k = 0; k < cols; k++) {
+                const size_t i = t * c.in.stride + k;
+                const double x = quantized ? (double)c.in.q[i] * c.in.q_scale[i / BLOCK]
+                                           : c.in.x[i];
+                want += w[k] * x;
+                size += fabs(w[k] * x);
+            }
+            CHECK(fabs(out[t * stride + r] - want) < 3e-7 * size,
+                  "%s, %zu x %zu, %zu rows, output (%zu, %zu): %.9g, wanted %.9g",
+                  weight_types[c.m.type].name, rows, cols, c.n_rows, t, r, out[t * stride + r],
+                  want);
         }
-        MatmulCase c = {{WEIGHT_F32, rows, cols, packed}, x, n, i % 2};
-        const size_t stride = round_up(rows, LANES);
-        float *out = alloc_zeroed(n * stride, sizeof *out);
-        compute_matmul(out, &c);
-        for (size_t t = 0; t < n; t++) {
-            for (size_t r = 0; r < rows; r++) {
-                double want = c.add ? 0.5 : 0;
-                for (size_t k = 0; k < cols; k++) {
-                    want += (double)w[r * cols + k] * x[t * cols + k];
+    }
+    check_all_sets(weight_types[c.m.type].name, c.n_rows * stride, compute_matmul, &c);
+    free(out);
+    free(w);
+}
+
+TEST(test_matmul_of_each_type_agrees_with_double_precision_and_all_sets_agree_in_bits)
+{
+    static const size_t row_counts[] = {1, 2, 3, 4, 5, 11, 12, 13, 31};
+    for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
+        for (size_t i = 0; i < N_SIZES * N_SIZES; i++) {
+            const size_t rows = sizes[i % N_SIZES], cols = sizes[i / N_SIZES],
+                         n = row_counts[i % 9];
+            MatmulCase c = {random_matrix(type, rows, cols), random_activations(n, cols), n, i % 2};
+            check_matmul(c);
+            free((void *)(uintptr_t)c.m.data);
+            free_activations(&c.in);
+        }
+    }
+}
+
+// The blocks of docs/format.md, decoded as that page says.
+TEST(test_rows_are_decoded_as_the_format_says)
+{
+    for (WeightType type = WEIGHT_Q8; type <= WEIGHT_Q4M; type++) {
+        const size_t rows = 35, cols = 70, block = weight_types[type].block_bytes;
+        Matrix m = random_matrix(type, rows, cols);
+        float row[70];
+        for (size_t r = 0; r < rows; r++) {
+            matrix_row(&m, r, row);
+            for (size_t col = 0; col < cols; col++) {
+                const uint8_t *b = (const uint8_t *)m.data + (r / 16 * 3 + col / 32) * block;
+                uint16_t bits[2];
+                double f16[2];
+                for (int k = 0; k < 2; k++) {
+                    memcpy(&bits[k], b + (size_t)k * 32 + 2 * (r % 16), 2);
+                    f16[k] = ldexp(1 + (bits[k] & 0x3ff) / 1024.0, (bits[k] >> 10 & 31) - 15);
+                    f16[k] = bits[k] >> 15 ? -f16[k] : f16[k];
                 }
-                CHECK(fabs(out[t * stride + r] - want) < 1e-5, "%zu x %zu, row %zu: %g, wanted %g",
-                      rows, cols, t, out[t * stride + r], want);
+                const size_t c = col % 32;
+                const uint8_t *steps = b + (type == WEIGHT_Q4M ? 64 : 32);
+                const int byte = steps[c / 4 * 64 + r % 16 * 4 + c % 4];
+                const int nibble = c < 16 ? steps[c / 4 * 64 + r % 16 * 4 + c % 4] & 15
+                                          : steps[(c - 16) / 4 * 64 + r % 16 * 4 + c % 4] >> 4;
+                const double want = type == WEIGHT_Q8   ? f16[0] * (byte - 128)
+                                    : type == WEIGHT_Q4 ? f16[0] * (nibble - 8)
+                                                        : f16[0] * nibble + f16[1];
+                CHECK(fabs(row[col] - want) < 1e-7, "%s row %zu column %zu: %g, wanted %g",
+                      weight_types[type].name, r, col, row[col], want);
             }
         }
-        check_all_sets("matmul", n * stride, compute_matmul, &c);
-        free(w);
-        free(x);
-        free(packed);
-        free(out);
+        free((void *)(uintptr_t)m.data);
     }
+}
+
+static void compute_quantize(float *out, const void *arg)
+{
+    const float *x = arg;
+    int8_t q[64];
+    float scale[2];
+    int32_t sum[2];
+    ops_kernels->quantize(q, scale, sum, x, 64);
+    for (size_t i = 0; i < 64; i++) {
+        out[i] = q[i];
+    }
+    for (size_t i = 0; i < 2; i++) {
+        out[64 + i] = scale[i];
+        out[66 + i] = (float)sum[i];
+    }
+}
+
+TEST(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show)
+{
+    float out[68], x[64] = {0};
+    for (int round = 0; round < 200; round++) {
+        for (size_t i = 0; i < 64; i++) {
+            x[i] = random_float() * ldexpf(1, round % 50 - 25);
+        }
+        compute_quantize(out, x);
+        for (size_t i = 0; i < 64; i++) {
+            CHECK(fabsf(out[i]) <= 127, "value %g", out[i]);
+            CHECK(fabs((double)out[i] * out[64 + i / 32] - x[i]) <= out[64 + i / 32] * 0.5001,
+                  "%g * %g is not within half a step of %g", out[i], out[64 + i / 32], x[i]);
+        }
+        check_all_sets("quantize", 68, compute_quantize, x);
+    }
+    memset(x, 0, sizeof x);
+    x[0] = 127;  // steps of 1
+    x[1] = 0.5f;
+    x[2] = 1.5f;
+    x[3] = -2.5f;
+    compute_quantize(out, x);
+    CHECK(out[1] == 0 && out[2] == 2 && out[3] == -2, "halves became %g %g %g, wanted 0 2 -2",
+          out[1], out[2], out[3]);
+    CHECK(out[64] == 1 && out[66] == 127, "scale %g, sum %g, wanted 1 and 127", out[64], out[66]);
+    CHECK(out[65] == 0 && out[67] == 0, "scale of zeros %g, sum %g", out[65], out[67]);
+    x[40] = NAN;
+    x[41] = 3;
+    compute_quantize(out, x);
+    CHECK(isnan(out[65]), "the scale of a block with a NaN is %g", out[65]);
 }
 
 TEST(test_matrix_row_gives_back_what_was_set)
@@ -125,7 +272,7 @@ TEST(test_matrix_row_gives_back_what_was_set)
     for (size_t r = 0; r < 17; r++) {
         matrix_set_row(packed, 5, r, w + r * 5);
     }
-    Matrix m = {WEIGHT_F32, 17, 5, packed};
+    const Matrix m = {WEIGHT_F32, 17, 5, packed};
     for (size_t r = 0; r < 17; r++) {
         matrix_row(&m, r, row);
         check_same_bits("row", "matrix_row", row, w + r * 5, 5);
@@ -463,7 +610,7 @@ TEST(test_rope_tables_are_exact_to_half_an_ulp_of_f32)
     for (size_t k = 0; k < 4; k++) {
         double frequency[64];
         float cos_[64], sin_[64];
-        rope_frequencies(frequency, 128, thetas[k]);
+        rope_frequencies(frequency, 128, thetas[k], &(RopeScaling){ROPE_UNSCALED, 0, 0, 0, 0});
         for (size_t i = 0; i < 64; i++) {
             double want = pow(thetas[k], -(double)(2 * i) / 128);
             CHECK(fabs(frequency[i] - want) < 1e-14 * want, "frequency %zu: %.17g, wanted %.17g", i,
@@ -480,6 +627,25 @@ TEST(test_rope_tables_are_exact_to_half_an_ulp_of_f32)
             }
         }
     }
+}
+
+TEST(test_rope_scaling_stretches_long_wavelengths)
+{
+    double plain[32], linear[32], llama3[32];
+    rope_frequencies(plain, 64, 5e5, &(RopeScaling){ROPE_UNSCALED, 0, 0, 0, 0});
+    rope_frequencies(linear, 64, 5e5, &(RopeScaling){ROPE_LINEAR, 0, 4, 0, 0});
+    rope_frequencies(llama3, 64, 5e5, &(RopeScaling){ROPE_LLAMA3, 8192, 32, 1, 4});
+    for (size_t i = 0; i < 32; i++) {
+        const double turns = 8192 * plain[i] / (2 * acos(-1)), smooth = (turns - 1) / 3;
+        const double want = turns > 4   ? plain[i]
+                            : turns < 1 ? plain[i] / 32
+                                        : (1 - smooth) * plain[i] / 32 + smooth * plain[i];
+        CHECK(fabs(linear[i] - plain[i] / 4) < 1e-15, "linear %zu: %g", i, linear[i]);
+        CHECK(fabs(llama3[i] - want) < 1e-14 * want, "llama3 %zu: %g, wanted %g", i, llama3[i],
+              want);
+    }
+    CHECK(llama3[0] == plain[0] && llama3[31] < plain[31] / 31, "ends: %g %g", llama3[0],
+          llama3[31]);
 }
 
 TEST(test_team_split_gives_every_unit_to_one_thread)
@@ -514,7 +680,9 @@ int main(int argc, char **argv)
     return unit_main(
         argc, argv,
         (UnitTest[]){
-            UNIT(test_matmul_agrees_with_double_precision_and_all_sets_agree_in_bits),
+            UNIT(test_matmul_of_each_type_agrees_with_double_precision_and_all_sets_agree_in_bits),
+            UNIT(test_rows_are_decoded_as_the_format_says),
+            UNIT(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show),
             UNIT(test_matrix_row_gives_back_what_was_set),
             UNIT(
                 test_rms_norm_swiglu_and_softmax_agree_with_double_precision_and_all_sets_agree_in_bits),
@@ -525,6 +693,7 @@ int main(int argc, char **argv)
             UNIT(test_half_precision_rounds_alike_on_all_sets),
             UNIT(test_rope_rotates_pairs_half_a_head_apart),
             UNIT(test_rope_tables_are_exact_to_half_an_ulp_of_f32),
+            UNIT(test_rope_scaling_stretches_long_wavelengths),
             UNIT(test_team_split_gives_every_unit_to_one_thread),
             UNIT(test_an_unknown_kernel_set_is_refused_with_those_there_are),
             {0},
