@@ -1,0 +1,36 @@
+"""Runs the C unit tests, BUILD_DIR/tests/test_*, one pytest case for each test inside each executable."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import BUILD_DIR, TESTS, execute
+
+
+def executables():
+    return sorted(p for p in (BUILD_DIR / "tests").glob("test_*") if p.is_file() and os.access(p, os.X_OK))
+
+
+def unit_tests():
+    """(executable, name of a test); the name is None where the list could not be had, which is then a failure."""
+    cases = []
+    for executable in executables():
+        listed = subprocess.run([executable, "--list"], capture_output=True, text=True, timeout=60)
+        names = listed.stdout.split() if listed.returncode == 0 else []
+        cases += [pytest.param(executable, name, id=f"{executable.name}-{name}") for name in names or [None]]
+    return cases
+
+
+@pytest.mark.parametrize("executable, name", unit_tests())
+def test_unit(executable, name):
+    assert name, f"{executable.name} --list names no test"
+    done = execute([executable, name], timeout=300)
+    assert done.code == 0, f"{done.bytes.decode('utf-8', 'replace')}\n{done.err}"
+
+
+def test_every_unit_test_source_was_built():
+    wanted = sorted(p.stem for p in TESTS.glob("test_*.c"))
+    assert wanted, "tests/ has no test_*.c"
+    found = [p.name for p in executables()]
+    missing = [name for name in wanted if name not in found]
+    assert not missing, f"not built into {BUILD_DIR.name}/tests: {missing}"
