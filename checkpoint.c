@@ -1,335 +1,407 @@
-// checkpoint.c - llama2.c's checkpoints: checked to the byte, then repacked into the lanes of the
-// kernels.
+// checkpoint.c - the native checkpoint: one flat file, mapped, and read where it lies.
 //
-//     v0   7 int32: dim hidden_dim n_layers n_heads n_kv_heads vocab_size seq_len, then f32:
-//          embedding | attn_norm* | q* | k* | v* | o* | mlp_norm* | gate* | down* | up* | norm | 2
-//          tables | [head]
-//     v1   256 bytes: "24ka", 1, the 7 int32, u8 tied; then f32:
-//          attn_norm* | mlp_norm* | norm | embedding | q* | k* | v* | o* | gate* | down* | up* |
-//          [head]
-//     v2   as v1 with version 2 and an int32 group size after the u8; each matrix as int8, followed
-//     by an f32 scale for
-//          each group of that many values, counted through the flattened matrix: groups may
-//          straddle rows
+//     header 256 | table of sections, 96 each | section | zeros | section | ...
 //
-// A * stands for all layers, one after the other. A source of every tensor is listed first, which
-// gives the size that the file must have; only then is anything read. llama2.c rotates neighbouring
-// values (2i, 2i + 1) of a head, the kernels rotate (i, i + head_dim / 2): the rows of q and k are
-// reordered on the way.
+// docs/format.md defines every byte. Nothing in the file is trusted: the header and the table have
+// a checksum of their own, every field is compared with its range, every section with its shape,
+// its alignment and the end of the one before, and the last with the length of the file. So once a
+// checkpoint is open, a matrix of given rows and columns can be read without another check.
 #include "checkpoint.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LLAMA2C_MAGIC  0x616b3432u
-#define LLAMA2C_HEADER 256
-#define LLAMA2C_FIELDS 7
+#include "llama2c.h"
 
-// Where the values of a tensor stand in the file.
+#define HEADER_BYTES      256
+#define ENTRY_BYTES       96
+#define MAX_SECTIONS      65536
+#define MATRIX_ALIGNMENT  4096  // a page: a section can be mapped, advised or dropped by itself
+#define SECTION_ALIGNMENT 64    // a cache line, a 512-bit register
+
+#define FLAG_TIED_HEAD  1u
+#define FLAG_QKV_BIAS   2u
+#define FLAG_VOCAB_ONLY 4u
+
+static const uint8_t magic[8] = {0x89, 'R', 'U', 'N', '\r', '\n', 0x1a, '\n'};
+
+typedef enum { SECTION_BYTES, SECTION_VECTOR, SECTION_MATRIX, N_SECTION_KINDS } SectionKind;
+
+// An entry of the table as it lies in the file.
 typedef struct {
-    size_t offset;
-    size_t scales;  // offset of the scales (v2 matrices)
-    bool rotated;   // rows to be reordered
-    size_t place;   // offset of the copy in the checkpoint's memory
-} Source;
+    char name[48];
+    uint32_t kind, type, rows, cols;
+    uint64_t offset, bytes;
+    uint32_t crc;
+    uint8_t zeros[12];
+} Entry;
+_Static_assert(sizeof(Entry) == ENTRY_BYTES, "an entry of the table has 96 bytes");
 
-typedef struct {
-    Checkpoint *c;
-    Source *sources;    // (n_tensors)
-    size_t group_size;  // of v2, else 0
-    size_t end;         // offset of the first byte not yet assigned
-    float *rows;        // (threads, longest row): v2 rows, widened
-    size_t row_stride;
-    Error *err;
-} Loader;
-
-static int32_t int32_at(const uint8_t *p)
+static uint32_t u32_at(const uint8_t *p)
 {
-    uint32_t v = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-    return (int32_t)v;
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
 }
 
-static bool check_field(const Checkpoint *c, const char *field, int32_t value, int32_t max,
-                        Error *err)
+static uint64_t u64_at(const uint8_t *p)
 {
-    if (value < 1 || value > max) {
-        return error_set(err, ERROR_INPUT, "%s: %s is %d, wanted 1 to %d", c->path, field, value,
-                         max);
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static double f64_at(const uint8_t *p)
+{
+    double v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static Entry entry_at(const Checkpoint *c, size_t i)
+{
+    Entry e;
+    memcpy(&e, c->file.data + HEADER_BYTES + i * ENTRY_BYTES, sizeof e);
+    return e;
+}
+
+// CRC-32 as zlib and PNG have it (polynomial 0xedb88320, reflected), eight bytes a step through
+// eight tables: table k advances a byte by k further bytes (M. Kounavis, F. Berry, ISCC 2005).
+typedef struct {
+    uint32_t t[8][256];
+} CrcTables;
+
+static void crc_tables(CrcTables *c)
+{
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t crc = i;
+        for (int bit = 0; bit < 8; bit++) {
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+        }
+        c->t[0][i] = crc;
+    }
+    for (size_t k = 1; k < 8; k++) {
+        for (size_t i = 0; i < 256; i++) {
+            c->t[k][i] = c->t[k - 1][i] >> 8 ^ c->t[0][c->t[k - 1][i] & 255];
+        }
+    }
+}
+
+// Continues a checksum (0 at the start) over more bytes.
+static uint32_t crc_update(const CrcTables *c, uint32_t crc, const uint8_t *p, size_t size)
+{
+    crc = ~crc;
+    for (; size >= 8; size -= 8, p += 8) {
+        const uint32_t low = u32_at(p) ^ crc, high = u32_at(p + 4);
+        crc = c->t[7][low & 255] ^ c->t[6][low >> 8 & 255] ^ c->t[5][low >> 16 & 255] ^
+              c->t[4][low >> 24] ^ c->t[3][high & 255] ^ c->t[2][high >> 8 & 255] ^
+              c->t[1][high >> 16 & 255] ^ c->t[0][high >> 24];
+    }
+    for (; size; size--, p++) {
+        crc = crc >> 8 ^ c->t[0][(crc ^ *p) & 255];
+    }
+    return ~crc;
+}
+
+static bool all_zero(const uint8_t *p, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (p[i]) {
+            return false;
+        }
     }
     return true;
 }
 
-// Fills the config from the 7 integers. The limits keep every later product of two fields within 64
-// bits.
-static bool read_config(Checkpoint *c, const uint8_t *fields, bool v0, Error *err)
+// --------------------------------------------------------------------------------------------
+// Header
+
+static bool check_integer(const Checkpoint *c, const char *field, uint64_t value, uint64_t min,
+                          uint64_t max, Error *err)
 {
-    static const struct {
+    if (value < min || value > max) {
+        return error_set(err, ERROR_INPUT, "%s: %s is %llu, wanted %llu to %llu", c->path, field,
+                         (unsigned long long)value, (unsigned long long)min,
+                         (unsigned long long)max);
+    }
+    return true;
+}
+
+static bool check_real(const Checkpoint *c, const char *field, double value, double min, double max,
+                       Error *err)
+{
+    if (!(value >= min && value <= max)) {
+        return error_set(err, ERROR_INPUT, "%s: %s is %g, wanted %g to %g", c->path, field, value,
+                         min, max);
+    }
+    return true;
+}
+
+// Fills the config. The limits keep every later product of two fields within 64 bits.
+static bool read_config(Checkpoint *c, Error *err)
+{
+    const uint8_t *h = c->file.data;
+    const uint32_t flags = u32_at(h + 72);
+    if (!check_integer(c, "flags", flags, 0, 7, err)) {
+        return false;
+    }
+    c->vocab_only = flags & FLAG_VOCAB_ONLY;
+    const struct {
         const char *name;
-        int32_t max;
-    } limits[LLAMA2C_FIELDS] = {{"dim", 1 << 20},        {"hidden_dim", 1 << 22},
-                                {"n_layers", 1 << 12},   {"n_heads", 1 << 12},
-                                {"n_kv_heads", 1 << 12}, {"vocab_size", 1 << 24},
-                                {"seq_len", 1 << 20}};
-    int32_t v[LLAMA2C_FIELDS];
-    bool untied = false;
-    for (size_t i = 0; i < LLAMA2C_FIELDS; i++) {
-        v[i] = int32_at(fields + 4 * i);
-        if (v0 && i == 5 && v[i] < 0 && v[i] > INT32_MIN) {
-            untied = true;
-            v[i] = -v[i];
-        }
-        if (!check_field(c, limits[i].name, v[i], limits[i].max, err)) {
+        size_t offset, min, max;
+        size_t *field;
+    } integers[] = {
+        {"dim", 36, 1, 1 << 20, &c->config.dim},
+        {"hidden_dim", 40, 1, 1 << 22, &c->config.hidden_dim},
+        {"n_layers", 44, 1, 1 << 12, &c->config.n_layers},
+        {"n_heads", 48, 1, 1 << 12, &c->config.n_heads},
+        {"n_kv_heads", 52, 1, 1 << 12, &c->config.n_kv_heads},
+        {"head_dim", 56, 2, 1 << 12, &c->config.head_dim},
+        {"vocab_size", 60, 1, 1 << 24, &c->config.vocab_size},
+        {"context_length", 64, 1, 1 << 24, &c->config.context_length},
+        {"sliding_window", 68, 0, 1 << 24, &c->config.sliding_window},
+        {"rope_original_context", 92, 0, 1 << 24, &c->config.rope_scaling.original_context},
+    };
+    for (size_t i = 0; i < sizeof integers / sizeof *integers; i++) {
+        const uint32_t value = u32_at(h + integers[i].offset);
+        const bool free_of_shape = c->vocab_only && integers[i].offset != 60;
+        if (!check_integer(c, integers[i].name, value, free_of_shape ? 0 : integers[i].min,
+                           integers[i].max, err)) {
             return false;
         }
+        *integers[i].field = value;
     }
-    if (v[0] % v[3] != 0 || v[0] / v[3] % 2 != 0) {
-        return error_set(err, ERROR_INPUT, "%s: dim is %d, wanted an even multiple of n_heads, %d",
-                         c->path, v[0], v[3]);
+    Config *p = &c->config;
+    float norm_eps;
+    memcpy(&norm_eps, h + 76, sizeof norm_eps);
+    p->norm_eps = norm_eps;
+    p->rope_theta = f64_at(h + 80);
+    p->tied_head = flags & FLAG_TIED_HEAD;
+    p->qkv_bias = flags & FLAG_QKV_BIAS;
+    const uint32_t kind = u32_at(h + 88);
+    if (c->vocab_only) {
+        return true;
     }
-    if (v[3] % v[4] != 0) {
-        return error_set(err, ERROR_INPUT, "%s: n_kv_heads is %d, wanted a divisor of n_heads, %d",
-                         c->path, v[4], v[3]);
+    if (p->n_heads % p->n_kv_heads != 0) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: n_kv_heads is %zu, wanted a divisor of n_heads, %zu", c->path,
+                         p->n_kv_heads, p->n_heads);
     }
-    c->config = (Config){.dim = (size_t)v[0],
-                         .hidden_dim = (size_t)v[1],
-                         .n_layers = (size_t)v[2],
-                         .n_heads = (size_t)v[3],
-                         .n_kv_heads = (size_t)v[4],
-                         .head_dim = (size_t)(v[0] / v[3]),
-                         .vocab_size = (size_t)v[5],
-                         .context_length = (size_t)v[6],
-                         .rope_theta = 10000.0,
-                         .norm_eps = 1e-5f,
-                         .tied_head = !untied};
+    if (p->head_dim % 2 != 0) {
+        return error_set(err, ERROR_INPUT, "%s: head_dim is %zu, wanted an even number", c->path,
+                         p->head_dim);
+    }
+    if (!check_real(c, "norm_eps", (double)p->norm_eps, 0, 1, err) ||
+        !check_real(c, "rope_theta", p->rope_theta, 1, 1e12, err) ||
+        !check_integer(c, "rope_scaling", kind, 0, N_ROPE_SCALINGS - 1, err)) {
+        return false;
+    }
+    RopeScaling *s = &p->rope_scaling;
+    s->kind = kind == 1 ? ROPE_LINEAR : kind == 2 ? ROPE_LLAMA3 : ROPE_UNSCALED;
+    s->factor = f64_at(h + 96);
+    s->low_freq_factor = f64_at(h + 104);
+    s->high_freq_factor = f64_at(h + 112);
+    if (kind && !check_real(c, "rope_factor", s->factor, 1, 1e6, err)) {
+        return false;
+    }
+    return s->kind != ROPE_LLAMA3 ||
+           (check_integer(c, "rope_original_context", s->original_context, 1, 1 << 24, err) &&
+            check_real(c, "rope_low_freq_factor", s->low_freq_factor, 1e-6, 1e6, err) &&
+            check_real(c, "rope_high_freq_factor", s->high_freq_factor,
+                       s->low_freq_factor * 1.000001, 1e6, err));
+}
+
+static bool read_header(Checkpoint *c, size_t *n_sections, Error *err)
+{
+    const uint8_t *h = c->file.data;
+    if (c->file.size < HEADER_BYTES) {
+        return error_set(err, ERROR_INPUT, "%s: the file has %zu bytes, the header alone needs %d",
+                         c->path, c->file.size, HEADER_BYTES);
+    }
+    *n_sections = u32_at(h + 12);
+    if (!check_integer(c, "version", u32_at(h + 8), 1, 1, err) ||
+        !check_integer(c, "n_sections", *n_sections, 1, MAX_SECTIONS, err) ||
+        !check_integer(c, "file_bytes", u64_at(h + 16), c->file.size, c->file.size, err) ||
+        !check_integer(c, "table_offset", u64_at(h + 24), HEADER_BYTES, HEADER_BYTES, err)) {
+        return false;
+    }
+    const size_t table_bytes = *n_sections * ENTRY_BYTES;
+    if (table_bytes > c->file.size - HEADER_BYTES) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: the file has %zu bytes, the table of n_sections %zu needs %zu",
+                         c->path, c->file.size, *n_sections, HEADER_BYTES + table_bytes);
+    }
+    CrcTables tables;
+    crc_tables(&tables);
+    static const uint8_t zeros[4];
+    uint32_t crc = crc_update(&tables, 0, h, 32);
+    crc = crc_update(&tables, crc, zeros, sizeof zeros);
+    crc = crc_update(&tables, crc, h + 36, HEADER_BYTES - 36 + table_bytes);
+    if (crc != u32_at(h + 32)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: header_crc is %08x, wanted %08x: header or table are damaged",
+                         c->path, (unsigned)u32_at(h + 32), (unsigned)crc);
+    }
+    if (!all_zero(h + 120, HEADER_BYTES - 120)) {
+        return error_set(err, ERROR_INPUT, "%s: bytes 120 to 255 of the header are not zeros",
+                         c->path);
+    }
+    return read_config(c, err);
+}
+
+// --------------------------------------------------------------------------------------------
+// Table
+
+// Checks an entry; *end is where the one before ends, and then where this one does.
+static bool check_entry(const Checkpoint *c, size_t i, const Entry *e, size_t *end, Error *err)
+{
+    const size_t length = strnlen(e->name, sizeof e->name);
+    if (length == 0 || length == sizeof e->name ||
+        !all_zero((const uint8_t *)e->name + length, sizeof e->name - length)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: the name of section %zu is not 1 to 47 characters filled with zeros",
+                         c->path, i);
+    }
+    if (e->kind >= N_SECTION_KINDS) {
+        return error_set(err, ERROR_INPUT, "%s: the kind of section %s is %u, wanted 0 to 2",
+                         c->path, e->name, (unsigned)e->kind);
+    }
+    const uint32_t most = e->kind == SECTION_MATRIX ? N_WEIGHT_TYPES - 1 : 0;
+    if (e->type > most) {
+        return error_set(err, ERROR_INPUT, "%s: the type of section %s is %u, wanted 0 to %u",
+                         c->path, e->name, (unsigned)e->type, (unsigned)most);
+    }
+    size_t bytes = e->bytes;
+    if (e->kind == SECTION_VECTOR) {
+        bytes = round_up((size_t)e->cols * sizeof(float), SECTION_ALIGNMENT);
+    }
+    if (e->kind == SECTION_MATRIX && !matrix_bytes((WeightType)e->type, e->rows, e->cols, &bytes)) {
+        bytes = SIZE_MAX;
+    }
+    const bool shaped = e->kind == SECTION_BYTES    ? !e->rows && !e->cols
+                        : e->kind == SECTION_VECTOR ? e->rows == 1 && e->cols
+                                                    : e->rows && e->cols;
+    if (!shaped || e->bytes != bytes) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: section %s has %llu bytes for %u x %u values, wanted %zu", c->path,
+                         e->name, (unsigned long long)e->bytes, (unsigned)e->rows,
+                         (unsigned)e->cols, bytes);
+    }
+    const size_t alignment = e->kind == SECTION_MATRIX ? MATRIX_ALIGNMENT : SECTION_ALIGNMENT;
+    const size_t place = round_up(*end, alignment);
+    if (e->offset != place) {
+        return error_set(err, ERROR_INPUT, "%s: section %s is at %llu, wanted %zu", c->path,
+                         e->name, (unsigned long long)e->offset, place);
+    }
+    if (e->bytes > c->file.size || place > c->file.size - e->bytes) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: section %s ends at %llu, wanted at most %zu, the file's length",
+                         c->path, e->name, (unsigned long long)(place + e->bytes), c->file.size);
+    }
+    if (!all_zero(e->zeros, sizeof e->zeros)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: the last bytes of section %s in the table are not zeros", c->path,
+                         e->name);
+    }
+    *end = place + e->bytes;
     return true;
 }
 
-// Assigns the next bytes of the file to `rows` x `cols` values of `value_bytes`.
-static bool take(Loader *l, size_t rows, size_t cols, size_t value_bytes, size_t *offset)
+static int compare_names(const void *a, const void *b)
 {
-    size_t bytes;
-    *offset = l->end;
-    return size_mul(rows, cols, &bytes) && size_mul(bytes, value_bytes, &bytes) &&
-           size_add(l->end, bytes, &l->end);
+    return strcmp(((const Tensor *)a)->name, ((const Tensor *)b)->name);
 }
 
-// Lists a tensor and assigns its bytes. A layer of -1 is outside the blocks.
-static bool add_tensor(Loader *l, int layer, const char *name, bool vector, size_t rows,
-                       size_t cols)
+// Refuses two sections of one name: sorts a copy.
+static bool check_names(const Checkpoint *c, Error *err)
 {
-    Checkpoint *c = l->c;
-    Tensor *t = &c->tensors[c->n_tensors];
-    Source *s = &l->sources[c->n_tensors];
-    if (layer < 0) {
-        snprintf(t->name, sizeof t->name, "%s", name);
-    } else {
-        snprintf(t->name, sizeof t->name, "blocks.%d.%s", layer, name);
+    Tensor *sorted = malloc((c->n_tensors + 1) * sizeof *sorted);
+    if (!sorted) {
+        return error_memory(err, "the list of tensors", c->n_tensors * sizeof *sorted);
     }
-    t->vector = vector;
-    t->matrix = (Matrix){.type = WEIGHT_F32, .rows = rows, .cols = cols};
-    s->rotated = strcmp(name, "attn.q_proj") == 0 || strcmp(name, "attn.k_proj") == 0;
-    bool ok;
-    if (vector || !l->group_size) {
-        ok = take(l, rows, cols, sizeof(float), &s->offset);
-    } else {
-        if (rows * cols % l->group_size != 0) {
-            return error_set(l->err, ERROR_INPUT,
-                             "%s: group_size is %zu, wanted a divisor of the %zu values of %s",
-                             c->path, l->group_size, rows * cols, t->name);
+    memcpy(sorted, c->tensors, c->n_tensors * sizeof *sorted);
+    qsort(sorted, c->n_tensors, sizeof *sorted, compare_names);
+    bool ok = true;
+    for (size_t i = 1; ok && i < c->n_tensors; i++) {
+        if (strcmp(sorted[i - 1].name, sorted[i].name) == 0) {
+            ok = error_set(err, ERROR_INPUT, "%s: there are two sections %s", c->path,
+                           sorted[i].name);
         }
-        ok = take(l, rows, cols, 1, &s->offset) &&
-             take(l, rows * cols / l->group_size, 1, sizeof(float), &s->scales);
     }
-    if (!ok) {
-        return error_set(l->err, ERROR_INPUT, "%s: %s of %zu x %zu values is larger than any file",
-                         c->path, t->name, rows, cols);
-    }
-    c->n_tensors++;
-    return true;
+    free(sorted);
+    return ok;
 }
 
-static bool add_layers(Loader *l, const char *name, bool vector, size_t rows, size_t cols)
+static bool add_bytes(Checkpoint *c, const Entry *e, Error *err)
 {
-    for (size_t layer = 0; layer < l->c->config.n_layers; layer++) {
-        if (!add_tensor(l, (int)layer, name, vector, rows, cols)) {
+    const struct {
+        const char *name;
+        Bytes *to;
+    } known[] = {{"tokenizer", &c->tokenizer}, {"chat", &c->chat}, {"provenance", &c->provenance}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(e->name, known[i].name) == 0 && !known[i].to->data) {
+            *known[i].to = (Bytes){c->file.data + e->offset, e->bytes};
+            return true;
+        }
+    }
+    return error_set(err, ERROR_INPUT, "%s: section %s is unknown or there twice", c->path,
+                     e->name);
+}
+
+static bool read_table(Checkpoint *c, size_t n_sections, Error *err)
+{
+    size_t end = HEADER_BYTES + n_sections * ENTRY_BYTES;
+    c->tensors = calloc(n_sections, sizeof *c->tensors);
+    if (!c->tensors) {
+        return error_memory(err, "the list of tensors", n_sections * sizeof *c->tensors);
+    }
+    for (size_t i = 0; i < n_sections; i++) {
+        const Entry e = entry_at(c, i);
+        if (!check_entry(c, i, &e, &end, err)) {
             return false;
         }
-    }
-    return true;
-}
-
-// Lists all tensors in the order of the file.
-static bool list_tensors(Loader *l, bool v0)
-{
-    const Config *p = &l->c->config;
-    size_t q_dim = p->n_heads * p->head_dim, kv_dim = p->n_kv_heads * p->head_dim, tables;
-    bool ok = v0 ? add_tensor(l, -1, "embedding", false, p->vocab_size, p->dim) &&
-                       add_layers(l, "attn_norm", true, 1, p->dim)
-                 : add_layers(l, "attn_norm", true, 1, p->dim) &&
-                       add_layers(l, "mlp_norm", true, 1, p->dim) &&
-                       add_tensor(l, -1, "norm", true, 1, p->dim) &&
-                       add_tensor(l, -1, "embedding", false, p->vocab_size, p->dim);
-    ok = ok && add_layers(l, "attn.q_proj", false, q_dim, p->dim) &&
-         add_layers(l, "attn.k_proj", false, kv_dim, p->dim) &&
-         add_layers(l, "attn.v_proj", false, kv_dim, p->dim) &&
-         add_layers(l, "attn.o_proj", false, p->dim, q_dim) &&
-         (!v0 || add_layers(l, "mlp_norm", true, 1, p->dim)) &&
-         add_layers(l, "mlp.gate_proj", false, p->hidden_dim, p->dim) &&
-         add_layers(l, "mlp.down_proj", false, p->dim, p->hidden_dim) &&
-         add_layers(l, "mlp.up_proj", false, p->hidden_dim, p->dim);
-    if (ok && v0) {  // the tables of RoPE are stored too, but made anew by the cache
-        ok = add_tensor(l, -1, "norm", true, 1, p->dim) &&
-             take(l, p->context_length, p->head_dim / 2 * 2, sizeof(float), &tables);
-    }
-    return ok && (p->tied_head || add_tensor(l, -1, "head", false, p->vocab_size, p->dim));
-}
-
-// Copies this thread's share of every tensor into the lanes.
-static void repack(Team team, void *arg)
-{
-    const Loader *l = arg;
-    const Checkpoint *c = l->c;
-    const uint8_t *file = c->file.data;
-    size_t half = c->config.head_dim / 2;
-    float *row = l->rows + team.id * l->row_stride;
-    for (size_t i = 0; i < c->n_tensors; i++) {
-        const Matrix *m = &c->tensors[i].matrix;
-        const Source *s = &l->sources[i];
-        float *data = (float *)(void *)((char *)c->memory + s->place);
-        if (c->tensors[i].vector) {
-            if (team.id == 0) {
-                memcpy(data, file + s->offset, m->cols * sizeof(float));
+        if (e.kind == SECTION_BYTES) {
+            if (!add_bytes(c, &e, err)) {
+                return false;
             }
             continue;
         }
-        size_t begin, end;
-        matmul_split(team, m, &begin, &end);
-        for (size_t r = begin; r < end && r < m->rows; r++) {
-            size_t from = r, in_head = r % c->config.head_dim;
-            if (s->rotated) {
-                from = r - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
-            }
-            if (l->group_size) {
-                const int8_t *q = (const int8_t *)file + s->offset + from * m->cols;
-                for (size_t col = 0; col < m->cols; col++) {
-                    float scale;
-                    memcpy(&scale,
-                           file + s->scales + (from * m->cols + col) / l->group_size * sizeof scale,
-                           sizeof scale);
-                    row[col] = (float)q[col] * scale;
-                }
-            } else {
-                memcpy(row, file + s->offset + from * m->cols * sizeof(float),
-                       m->cols * sizeof(float));
-            }
-            matrix_set_row(data, m->cols, r, row);
-        }
+        Tensor *t = &c->tensors[c->n_tensors++];
+        memcpy(t->name, e.name, sizeof t->name);
+        t->vector = e.kind == SECTION_VECTOR;
+        t->bytes = e.bytes;
+        t->matrix = (Matrix){(WeightType)e.type, e.rows, e.cols, c->file.data + e.offset};
     }
-}
-
-// Gives each tensor its place in one block of memory and fills it.
-static bool load_tensors(Loader *l, size_t threads, Error *err)
-{
-    Checkpoint *c = l->c;
-    size_t total = 0, longest = 0;
-    for (int pass = 0; pass < 2; pass++) {  // first the sizes, then the places
-        total = 0;
-        for (size_t i = 0; i < c->n_tensors; i++) {
-            Matrix *m = &c->tensors[i].matrix;
-            size_t bytes = round_up(m->cols, LANES) * sizeof(float);
-            if (!c->tensors[i].vector && !matrix_bytes(m->type, m->rows, m->cols, &bytes)) {
-                return error_memory(err, c->tensors[i].name, SIZE_MAX);
-            }
-            m->data = pass ? (char *)c->memory + total : NULL;
-            l->sources[i].place = total;
-            longest = m->cols > longest ? m->cols : longest;
-            if (!size_add(total, round_up(bytes, 64), &total)) {
-                return error_memory(err, "weights", SIZE_MAX);
-            }
-        }
-        if (pass == 0) {
-            c->memory = memory_map(total);
-            c->memory_bytes = total;
-            if (!c->memory) {
-                return error_memory(err, "repacked weights", total);
-            }
-        }
+    if (end != c->file.size) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: the file has %zu bytes, wanted %zu, the end of the last section",
+                         c->path, c->file.size, end);
     }
-    l->row_stride = round_up(longest, LANES);
-    l->rows = alloc_zeroed(threads, l->row_stride * sizeof(float));
-    if (!l->rows) {
-        return error_memory(err, "rows to repack", threads * l->row_stride * sizeof(float));
+    if (!c->tokenizer.data) {
+        return error_set(err, ERROR_INPUT, "%s: section tokenizer is missing", c->path);
     }
-    team_run(threads, repack, l);
-    return true;
+    return check_names(c, err);
 }
 
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err)
 {
-    *c = (Checkpoint){.path = path, .repacked = true};
-    Loader l = {.c = c, .err = err};
-    bool ok = false;
+    *c = (Checkpoint){.path = path};
     if (!mapping_open(&c->file, path, err)) {
         return false;
     }
-    const uint8_t *fields = c->file.data;
-    bool v0 = c->file.size < 4 || (uint32_t)int32_at(fields) != LLAMA2C_MAGIC;
-    size_t header = v0 ? 4 * LLAMA2C_FIELDS : LLAMA2C_HEADER;
-    if (c->file.size < header) {
-        error_set(err, ERROR_INPUT, "%s: the file has %zu bytes, the header alone needs %zu", path,
-                  c->file.size, header);
-        goto done;
+    size_t n_sections;
+    const bool native = c->file.size >= sizeof magic &&
+                        memcmp(c->file.data, magic, sizeof magic) == 0;
+    bool ok;
+    if (native) {
+        ok = read_header(c, &n_sections, err) && read_table(c, n_sections, err);
+    } else if (c->file.size >= 4 && memcmp(c->file.data, "GGUF", 4) == 0) {
+        ok = error_set(err, ERROR_INPUT,
+                       "%s: is a GGUF file; scripts/convert.py makes a checkpoint of it", path);
+    } else {
+        ok = llama2c_open(c, threads, err);
     }
-    int32_t version = v0 ? 0 : int32_at(fields + 4);
-    if (version < 0 || version > 2 || (!v0 && version == 0)) {
-        error_set(err, ERROR_INPUT, "%s: version is %d, wanted 1 or 2", path, version);
-        goto done;
-    }
-    if (!read_config(c, v0 ? fields : fields + 8, v0, err)) {
-        goto done;
-    }
-    if (!v0) {
-        uint8_t tied = fields[8 + 4 * LLAMA2C_FIELDS];
-        if (tied > 1) {
-            error_set(err, ERROR_INPUT, "%s: shared_classifier is %d, wanted 0 or 1", path, tied);
-            goto done;
-        }
-        c->config.tied_head = tied;
-    }
-    if (version == 2) {
-        int32_t group_size = int32_at(fields + 8 + 4 * LLAMA2C_FIELDS + 1);
-        if (!check_field(c, "group_size", group_size, 1 << 20, err)) {
-            goto done;
-        }
-        l.group_size = (size_t)group_size;
-    }
-    l.end = header;
-    size_t most = 9 * c->config.n_layers + 3;
-    c->tensors = calloc(most, sizeof *c->tensors);
-    l.sources = calloc(most, sizeof *l.sources);
-    if (!c->tensors || !l.sources) {
-        error_memory(err, "the list of tensors", most * sizeof *c->tensors);
-        goto done;
-    }
-    if (!list_tensors(&l, v0)) {
-        goto done;
-    }
-    if (l.end != c->file.size) {
-        error_set(err, ERROR_INPUT,
-                  "%s: the file has %zu bytes, wanted %zu for dim %zu, hidden_dim %zu, n_layers "
-                  "%zu, n_heads %zu, "
-                  "n_kv_heads %zu, vocab_size %zu, seq_len %zu",
-                  path, c->file.size, l.end, c->config.dim, c->config.hidden_dim,
-                  c->config.n_layers, c->config.n_heads, c->config.n_kv_heads, c->config.vocab_size,
-                  c->config.context_length);
-        goto done;
-    }
-    ok = load_tensors(&l, threads, err);
-done:
-    free(l.sources);
-    free(l.rows);
-    mapping_close(&c->file);  // all that was wanted of it is copied
     if (!ok) {
         checkpoint_close(c);
     }
@@ -388,4 +460,61 @@ bool checkpoint_vector(Checkpoint *c, const char *name, size_t n, const float **
     }
     *out = t->matrix.data;
     return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// Verification
+
+typedef struct {
+    const Checkpoint *c;
+    size_t n_sections;
+    CrcTables tables;
+    uint8_t *damaged;  // (n_sections): 1 the section, 2 the zeros before it
+} Verification;
+
+static void verify_sections(Team team, void *arg)
+{
+    Verification *v = arg;
+    const uint8_t *file = v->c->file.data;
+    for (size_t i = team.id; i < v->n_sections; i += team.size) {
+        const Entry e = entry_at(v->c, i);
+        size_t end = HEADER_BYTES + v->n_sections * ENTRY_BYTES;
+        if (i) {
+            const Entry before = entry_at(v->c, i - 1);
+            end = before.offset + before.bytes;
+        }
+        if (!all_zero(file + end, e.offset - end)) {
+            v->damaged[i] = 2;
+        } else if (crc_update(&v->tables, 0, file + e.offset, e.bytes) != e.crc) {
+            v->damaged[i] = 1;
+        }
+    }
+}
+
+bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err)
+{
+    if (c->repacked) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: a llama2.c checkpoint has no checksums; scripts/convert.py makes a "
+                         "checkpoint that does",
+                         c->path);
+    }
+    Verification v = {.c = c, .n_sections = u32_at(c->file.data + 12)};
+    crc_tables(&v.tables);
+    v.damaged = calloc(v.n_sections, 1);
+    if (!v.damaged) {
+        return error_memory(err, "the list of sections", v.n_sections);
+    }
+    team_run(threads, verify_sections, &v);
+    bool ok = true;
+    for (size_t i = 0; ok && i < v.n_sections; i++) {
+        if (v.damaged[i]) {
+            const Entry e = entry_at(c, i);
+            ok = error_set(err, ERROR_INPUT, "%s: %s section %s is damaged: %s", c->path,
+                           v.damaged[i] == 1 ? "the" : "the padding before", e.name,
+                           v.damaged[i] == 1 ? "its checksum differs" : "it is not zeros");
+        }
+    }
+    free(v.damaged);
+    return ok;
 }

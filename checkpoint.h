@@ -30,7 +30,14 @@ typedef struct {
     char name[48];  // hierarchical: blocks.3.attn.q_proj
     bool vector;
     Matrix matrix;  // of a vector: rows 1, cols its length, type f32
+    size_t bytes;
 } Tensor;
+
+// A section of plain bytes.
+typedef struct {
+    const uint8_t *data;  // NULL where the file has none
+    size_t size;
+} Bytes;
 
 typedef struct {
     const char *path;  // the caller's
@@ -38,18 +45,24 @@ typedef struct {
     Tensor *tensors;  // owned
     size_t n_tensors;
     size_t cursor;  // where the last lookup ended: the model asks in the order of the file
-    bool repacked;  // a llama2.c file: the matrices are copies in the layout of the kernels
+    Bytes tokenizer, chat, provenance;
+    bool vocab_only;  // no weights
+    bool repacked;    // a llama2.c file: the matrices are copies in the layout of the kernels
     Mapping file;
     void *memory;  // of the copies, memory_bytes of them; NULL where the mapping itself is read
     size_t memory_bytes;
 } Checkpoint;
 
-// Opens llama2.c's three kinds of file: v0 (floats without a magic number; a negative vocab_size
-// says that the head is not the embedding), v1 (floats) and v2 (int8 in groups; widened to floats).
-// Sizes must agree with the file's length to the byte. Errors: ERROR_INPUT naming the file, the
-// field, the value found and wanted. `path` must outlive it.
+// Maps a native checkpoint (docs/format.md), or reads one of llama2.c's three kinds (llama2c.h).
+// All of the structure is checked, to the byte, before anything is read; what the sections hold is
+// not. Errors: ERROR_INPUT naming the file, the field, the value found and wanted. `path` must
+// outlive it.
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err);
 void checkpoint_close(Checkpoint *c);
+
+// Reads all of a native file and compares its checksums; ERROR_INPUT naming the section that
+// differs.
+bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err);
 
 // A matrix or a vector by its name, of just these sizes; ERROR_INPUT in full where it is missing or
 // misshapen.

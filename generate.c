@@ -109,6 +109,26 @@ fail:
     return false;
 }
 
+bool sequence_continue(Sequence *s, Tokens *more, Error *err)
+{
+    if (more->size >= s->context - s->tokens.size) {
+        return error_set(
+            err, ERROR_INPUT,
+            "the conversation has %zu tokens, wanted at most %zu, which leaves one new "
+            "token in the context of %zu",
+            s->tokens.size + more->size, s->context - 1, s->context);
+    }
+    for (size_t i = 0; i < more->size; i++) {
+        if (!tokens_append(&s->tokens, more->ids[i], err)) {
+            return false;
+        }
+    }
+    tokens_free(more);
+    s->n_prompt = s->tokens.size;
+    s->finish = FINISH_NONE;
+    return true;
+}
+
 void sequence_free(Sequence *s)
 {
     sampler_free(&s->sampler);

@@ -51,6 +51,10 @@ bool sequence_start(Sequence *s, const Tokenizer *tokenizer, const GenerateOptio
                     Error *err);
 void sequence_free(Sequence *s);
 
+// Goes on after an answer with further tokens of the prompt, which it takes over: their text is not
+// echoed, and as many new tokens are allowed as at the start. Error: ERROR_INPUT without room.
+bool sequence_continue(Sequence *s, Tokens *more, Error *err);
+
 // Fills up to max rows with what has to be run next. The last one asks for logits once the whole
 // prompt is run.
 size_t sequence_rows(Sequence *s, Row *rows, size_t max);

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "chat.h"
 #include "generate.h"
 #include "json.h"
 
@@ -24,6 +25,9 @@
 // Measured on stories260K (1 MB): 2 threads 1.3 times as fast as one.
 #define WEIGHTS_PER_THREAD ((size_t)512 << 10)
 
+// Logits of several rows that --score holds at once.
+#define SCORE_LOGITS_BYTES ((size_t)64 << 20)
+
 #define MAX_PROMPT_BYTES ((size_t)1 << 30)
 #define MAX_STOPS        16
 
@@ -32,7 +36,7 @@
 
 typedef struct {
     const char *model;
-    const char *prompt, *prompt_file, *tokenizer, *output, *simd, *kv;
+    const char *prompt, *prompt_file, *tokenizer, *output, *simd, *kv, *mode, *system;
     const char *stops[MAX_STOPS];
     size_t n_stops;
     size_t max_tokens, top_k, repeat_last_n, context, threads, logprobs, chunk;
@@ -40,7 +44,7 @@ typedef struct {
     uint64_t seed;
     bool seed_set, logprobs_set, tokenize, ignore_eos, special, no_echo, truncate_prompt, json,
         stats, quiet, digest;
-    bool help, version;
+    bool chat, score, info, verify, help, version;
 } Options;
 
 typedef enum { FLAG, SIZE, REAL, SEED, TEXT, TEXTS } OptionKind;
@@ -57,8 +61,16 @@ typedef struct {
 #define AT(field) offsetof(Options, field)
 
 static const Option option_table[] = {
+    {0, "chat", NULL, FLAG, AT(chat), 0, 0,
+     "answer the prompt through the model's chat template; no prompt: converse"},
+    {'m', "mode", "MODE", TEXT, AT(mode), 0, 0, "generate or chat, as llama2.c has it"},
     {0, "tokenize", NULL, FLAG, AT(tokenize), 0, 0,
      "print the prompt's token ids instead of generating"},
+    {0, "score", NULL, FLAG, AT(score), 0, 0,
+     "print how probable the model finds the prompt: log-likelihood, perplexity"},
+    {0, "info", NULL, FLAG, AT(info), 0, 0,
+     "print what the checkpoint holds and the memory it needs"},
+    {0, "verify", NULL, FLAG, AT(verify), 0, 0, "check the checkpoint's checksums from end to end"},
     {0, "help", NULL, FLAG, AT(help), 0, 0, "this text"},
     {0, "version", NULL, FLAG, AT(version), 0, 0, "the version"},
     {'i', "prompt", "TEXT", TEXT, AT(prompt), 0, 0,
@@ -85,6 +97,8 @@ static const Option option_table[] = {
     {0, "special", NULL, FLAG, AT(special), 0, 0,
      "names of special tokens in the prompt are taken for them"},
     {0, "no-echo", NULL, FLAG, AT(no_echo), 0, 0, "print the continuation without the prompt"},
+    {'y', "system", "TEXT", TEXT, AT(system), 0, 0,
+     "the system message of a chat (the template's own)"},
     {'z', "tokenizer", "FILE", TEXT, AT(tokenizer), 0, 0,
      "of a llama2.c checkpoint; default: tokenizer.bin beside it, or here"},
     {'c', "context", "N", SIZE, AT(context), 1, 1e9, "positions (the model's)"},
@@ -229,16 +243,30 @@ static bool parse_options(int argc, char **argv, Options *options, Error *err)
     return true;
 }
 
-static bool check_options(const Options *o, Error *err)
+static bool check_options(Options *o, Error *err)
 {
     if (o->kv && strcmp(o->kv, "f32") != 0 && strcmp(o->kv, "f16") != 0) {
         return error_set(err, ERROR_USAGE, "--kv %s: wanted f32 or f16", o->kv);
     }
-    if (o->logprobs_set && !o->json) {
-        return error_set(err, ERROR_USAGE, "--logprobs: wanted --json with it");
+    if (o->mode && strcmp(o->mode, "chat") != 0 && strcmp(o->mode, "generate") != 0) {
+        return error_set(err, ERROR_USAGE, "--mode %s: wanted generate or chat", o->mode);
     }
-    if (o->logprobs_set && o->tokenize) {
-        return error_set(err, ERROR_USAGE, "--logprobs: not with --tokenize");
+    o->chat |= o->mode && strcmp(o->mode, "chat") == 0;
+    static const char *const names[] = {"--chat", "--tokenize", "--score", "--info", "--verify"};
+    const bool modes[] = {o->chat, o->tokenize, o->score, o->info, o->verify};
+    const char *mode = NULL;
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (modes[i] && mode) {
+            return error_set(err, ERROR_USAGE, "%s: not with %s", names[i], mode);
+        }
+        mode = modes[i] ? names[i] : mode;
+    }
+    if (o->logprobs_set && (!o->json || (mode && !o->chat))) {
+        return error_set(err, ERROR_USAGE, "--logprobs: wanted --json with it, and no %s",
+                         mode && !o->chat ? mode : "other mode");
+    }
+    if (o->system && !o->chat) {
+        return error_set(err, ERROR_USAGE, "--system: wanted --chat with it");
     }
     if (o->quiet && o->stats) {
         return error_set(err, ERROR_USAGE, "--quiet: not with --stats");
@@ -356,9 +384,16 @@ static bool read_prompt(const Options *o, Buffer *prompt, Error *err)
     return !o->prompt_file || read_file(o->prompt_file, MAX_PROMPT_BYTES, prompt, err);
 }
 
-// tokenizer.bin beside the model, or here.
-static bool open_tokenizer(Tokenizer **tokenizer, const Options *o, size_t vocab_size, Error *err)
+// Inside a native checkpoint; of llama2.c's, tokenizer.bin beside the model, or here.
+static bool open_tokenizer(Tokenizer **tokenizer, const Options *o, const Checkpoint *c, Error *err)
 {
+    const size_t vocab_size = c->config.vocab_size;
+    if (!c->repacked) {
+        return o->tokenizer ? error_set(err, ERROR_USAGE, "--tokenizer %s: %s has its own inside",
+                                        o->tokenizer, o->model)
+                            : tokenizer_open_section(tokenizer, o->model, c->tokenizer.data,
+                                                     c->tokenizer.size, vocab_size, err);
+    }
     if (o->tokenizer) {
         return tokenizer_open_llama2c(tokenizer, o->tokenizer, vocab_size, err);
     }
@@ -393,6 +428,7 @@ typedef struct {
     Row *rows;
     Buffer prompt, json, tokens_json;
     Tokens tokens;
+    ChatTemplate chat;
     Output out;
     size_t threads, context;
     uint64_t digest;
@@ -415,7 +451,7 @@ static void run_free(Run *r)
 
 static bool choose_context(Run *r, bool f16, Error *err)
 {
-    const Config *p = &r->model.config;
+    const Config *p = &r->checkpoint.config;
     r->context = r->o.context ? r->o.context : p->context_length;
     if (r->context > p->context_length) {
         return error_set(err, ERROR_USAGE, "--context %zu: wanted at most %zu, the model's",
@@ -436,36 +472,45 @@ static bool choose_context(Run *r, bool f16, Error *err)
     return true;
 }
 
-static bool open_model(Run *r, Error *err)
+// Opens the checkpoint and its tokenizer.
+static bool open_checkpoint(Run *r, Error *err)
 {
     const Options *o = &r->o;
-    if (!ops_select(o->simd ? o->simd : "auto", err) ||
-        !checkpoint_open(&r->checkpoint, o->model, team_max(), err) ||
-        !open_tokenizer(&r->tokenizer, o, r->checkpoint.config.vocab_size, err)) {
+    return ops_select(o->simd ? o->simd : "auto", err) &&
+           checkpoint_open(&r->checkpoint, o->model, team_max(), err) &&
+           open_tokenizer(&r->tokenizer, o, &r->checkpoint, err);
+}
+
+// Type of the keys and values that are cached. llama2.c keeps f32: so do its files here, and tell
+// the same stories.
+static bool kv_f16(const Run *r)
+{
+    return r->o.kv ? strcmp(r->o.kv, "f16") == 0 : !r->checkpoint.repacked;
+}
+
+// Takes the weights, and makes a cache and buffers for `rows` rows, `logits` of which ask for
+// logits.
+static bool open_model(Run *r, size_t rows, size_t logits, Error *err)
+{
+    const Options *o = &r->o;
+    if (r->checkpoint.vocab_only) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: holds a vocabulary only; it can be used with --tokenize", o->model);
+    }
+    if (!model_create(&r->model, &r->checkpoint, err) || !choose_context(r, kv_f16(r), err)) {
         return false;
     }
-    if (o->tokenize) {
-        return true;
-    }
-    if (!model_create(&r->model, &r->checkpoint, err)) {
-        return false;
-    }
-    // llama2.c keeps f32: so do its files here, and tell the same stories.
-    const bool f16 = o->kv && strcmp(o->kv, "f16") == 0;
     const size_t useful = r->model.read_bytes / WEIGHTS_PER_THREAD + 1;
     r->threads = o->threads ? o->threads : team_max();
     if (!o->threads && !getenv("OMP_NUM_THREADS") && r->threads > useful) {
         r->threads = useful;
     }
-    if (!choose_context(r, f16, err)) {
-        return false;
-    }
-    r->rows = calloc(o->chunk, sizeof *r->rows);
+    r->rows = calloc(rows, sizeof *r->rows);
     if (!r->rows) {
-        return error_memory(err, "rows", o->chunk * sizeof *r->rows);
+        return error_memory(err, "rows", rows * sizeof *r->rows);
     }
-    return cache_create(&r->cache, &r->model.config, r->context, 1, f16, err) &&
-           scratch_create(&r->scratch, &r->model.config, r->context, o->chunk, 1, r->threads, err);
+    return cache_create(&r->cache, &r->model.config, r->context, 1, kv_f16(r), err) &&
+           scratch_create(&r->scratch, &r->model.config, r->context, rows, logits, r->threads, err);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -547,6 +592,7 @@ static bool print_tokens(Run *r, Error *err)
 
 typedef struct {
     double start, prompt_done, first_token, end;  // seconds
+    bool drawn;                                   // there is a line of progress on the terminal
 } Times;
 
 static double rate(size_t tokens, double seconds)
@@ -600,42 +646,40 @@ static void print_stats(const Run *r, const Times *t, uint64_t seed)
 }
 
 // How far a long prompt has come, on a terminal only; the line is wiped when it is done.
-static void draw_progress(const Sequence *s, const Times *t)
+static void draw_progress(const Sequence *s, Times *t)
 {
     if (s->n_run < s->n_prompt && now_seconds() - t->start > 0.5) {
         fprintf(stderr, "\rreading the prompt: %zu of %zu tokens", s->n_run, s->n_prompt);
-    } else if (s->n_run >= s->n_prompt && s->tokens.size == s->n_prompt) {
+        t->drawn = true;
+    } else if (s->n_run >= s->n_prompt && t->drawn) {
         fprintf(stderr, "\r\033[K");
+        t->drawn = false;
     }
 }
 
 // --------------------------------------------------------------------------------------------
 // Generation
 
-static bool generate(Run *r, const GenerateOptions *options, uint64_t seed, Error *err)
+static bool write_text(Run *r, Error *err)
+{
+    Buffer *text = &r->sequence.text;
+    const bool ok = write_all(r->out.fd, r->out.name, text->data, text->size, err);
+    buffer_clear(text);
+    return ok;
+}
+
+// Runs the sequence until it finishes or a signal comes, and streams its text.
+static bool run_sequence(Run *r, Times *t, Error *err)
 {
     Sequence *s = &r->sequence;
-    Times t = {.start = now_seconds()};
     const bool progress = !r->o.quiet && isatty(STDERR_FILENO);
-    bool drawn = false;
-    if (!sequence_start(s, r->tokenizer, options, seed, 0, r->context, &r->tokens, !r->o.no_echo,
-                        err)) {
-        return false;
-    }
     while (!s->finish && !interrupted) {
-        if (!r->o.json && s->text.size) {
-            if (!write_all(r->out.fd, r->out.name, s->text.data, s->text.size, err)) {
-                return false;
-            }
-            buffer_clear(&s->text);
-        }
         const size_t n = sequence_rows(s, r->rows, r->o.chunk);
         if (!forward(&r->model, &r->cache, &r->scratch, r->rows, n, err)) {
             return false;
         }
-        if (progress && (s->n_prompt > r->o.chunk) && s->tokens.size == s->n_prompt) {
-            draw_progress(s, &t);
-            drawn = true;
+        if (progress) {
+            draw_progress(s, t);
         }
         const float *logits = r->rows[n - 1].logits;
         if (!logits) {
@@ -644,40 +688,241 @@ static bool generate(Run *r, const GenerateOptions *options, uint64_t seed, Erro
         if (r->o.digest) {
             add_to_digest(&r->digest, logits, r->model.config.vocab_size);
         }
-        if (s->tokens.size == s->n_prompt) {
-            t.prompt_done = now_seconds();
-        }
         const size_t before = s->tokens.size;
+        if (before == s->n_prompt) {
+            t->prompt_done = now_seconds();
+        }
         if (!sequence_accept(s, logits, err)) {
             return false;
         }
         if (before == s->n_prompt) {
-            t.first_token = now_seconds();
+            t->first_token = now_seconds();
         }
         if (r->o.logprobs_set && s->tokens.size > before &&
             !logprobs_json(r, logits, s->tokens.ids[before], err)) {
             return false;
         }
-    }
-    t.end = now_seconds();
-    if (drawn) {
-        fprintf(stderr, "\r\033[K");
-    }
-    if (r->o.json) {
-        if (!print_json(r, &t, seed, err)) {
+        if (!r->o.json && s->text.size && !write_text(r, err)) {
             return false;
         }
-    } else if (!buffer_append(&s->text, "\n", 1, err) ||
-               !write_all(r->out.fd, r->out.name, s->text.data, s->text.size, err)) {
+    }
+    t->end = now_seconds();
+    return true;
+}
+
+// Runs a sequence that has been started, and prints what there is beside its text.
+static bool answer(Run *r, Times *t, uint64_t seed, Error *err)
+{
+    if (!run_sequence(r, t, err)) {
         return false;
     }
-    if (r->o.stats || (!r->o.quiet && isatty(STDERR_FILENO))) {
-        print_stats(r, &t, seed);
+    if (r->o.json ? !print_json(r, t, seed, err)
+                  : !buffer_append(&r->sequence.text, "\n", 1, err) || !write_text(r, err)) {
+        return false;
     }
-    if (r->o.digest) {
-        fprintf(stderr, "digest: %016llx\n", (unsigned long long)r->digest);
+    buffer_clear(&r->sequence.text);
+    if (r->o.stats || (!r->o.quiet && isatty(STDERR_FILENO))) {
+        print_stats(r, t, seed);
     }
     return true;
+}
+
+static bool generate(Run *r, const GenerateOptions *options, uint64_t seed, Error *err)
+{
+    Times t = {.start = now_seconds()};
+    return sequence_start(&r->sequence, r->tokenizer, options, seed, 0, r->context, &r->tokens,
+                          !r->o.no_echo && !r->o.chat, err) &&
+           answer(r, &t, seed, err);
+}
+
+// Encodes the next message of a conversation, after the system message where it is the first.
+static bool encode_message(Run *r, const char *text, size_t size, bool started, Error *err)
+{
+    const char *system = r->o.system;
+    const Message messages[] = {{ROLE_SYSTEM, system, system ? strlen(system) : 0},
+                                {ROLE_USER, text, size}};
+    const size_t first = system && !started ? 0 : 1;
+    return chat_encode(&r->chat, r->tokenizer, messages + first, 2 - first, started, r->o.special,
+                       &r->tokens, err);
+}
+
+// A conversation, line by line until the end of input. The cache keeps all earlier turns.
+static bool converse(Run *r, const GenerateOptions *options, uint64_t seed, Error *err)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    bool ok = true;
+    for (bool started = false; ok && !interrupted; started = true) {
+        fputs("> ", stderr);
+        const ssize_t length = getline(&line, &capacity, stdin);
+        if (length < 0) {
+            fputs("\n", stderr);
+            break;
+        }
+        const size_t size = (size_t)length - (line[length - 1] == '\n');
+        Times t = {.start = now_seconds()};
+        ok = encode_message(r, line, size, started, err) &&
+             (started ? sequence_continue(&r->sequence, &r->tokens, err)
+                      : sequence_start(&r->sequence, r->tokenizer, options, seed, 0, r->context,
+                                       &r->tokens, false, err)) &&
+             answer(r, &t, seed, err);
+    }
+    free(line);
+    return ok;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Scoring
+
+// How probable the model finds the tokens: windows of the context's length, the first token of each
+// unscored.
+static bool score(Run *r, size_t max_rows, Error *err)
+{
+    const size_t vocab_size = r->model.config.vocab_size, n = r->tokens.size;
+    const int *ids = r->tokens.ids;
+    size_t scored = 0;
+    double total = 0;
+    Buffer *out = &r->json;
+    for (size_t i = 0, rows; i < n && !interrupted; i += rows) {
+        const size_t window = i % r->context, left = n - i;
+        if (window == 0) {
+            cache_truncate(&r->cache, 0, 0);
+        }
+        rows = r->context - window < max_rows ? r->context - window : max_rows;
+        rows = left < rows ? left : rows;
+        for (size_t k = 0; k < rows; k++) {
+            r->rows[k] = (Row){.token = ids[i + k], .wants_logits = true};
+        }
+        if (!forward(&r->model, &r->cache, &r->scratch, r->rows, rows, err)) {
+            return false;
+        }
+        for (size_t k = 0; k < rows; k++) {
+            const float *logits = r->rows[k].logits;
+            const size_t next = i + k + 1;
+            if (r->o.digest) {
+                add_to_digest(&r->digest, logits, vocab_size);
+            }
+            if (next == n || next % r->context == 0) {
+                continue;
+            }
+            const double logprob = logits[ids[next]] - logits_log_sum(logits, vocab_size);
+            total -= logprob;
+            scored++;
+            // The tokens between the last scored one and this have no logprob: the first of a
+            // window.
+            if (r->o.json &&
+                ((next % r->context == 1 &&
+                  !buffer_printf(&r->tokens_json, err, "%snull", next > 1 ? ", " : "")) ||
+                 !buffer_append(&r->tokens_json, ", ", 2, err) ||
+                 !json_number(&r->tokens_json, logprob, 6, err))) {
+                return false;
+            }
+        }
+        if (!r->o.quiet && isatty(STDERR_FILENO)) {
+            fprintf(stderr, "\rscored %zu of %zu tokens%s", i + rows, n,
+                    i + rows == n ? "\r\033[K" : "");
+        }
+    }
+    if (interrupted) {
+        return true;
+    }
+    const double nll = scored ? total / (double)scored : 0;
+    bool ok;
+    if (r->o.json) {
+        if (n % r->context == 1 &&
+            !buffer_printf(&r->tokens_json, err, "%snull", n > 1 ? ", " : "")) {
+            return false;
+        }
+        ok = buffer_printf(out, err,
+                           "{\"tokens\": %zu, \"scored\": %zu, \"nll\": %.6f, \"perplexity\": ", n,
+                           scored, nll) &&
+             json_number(out, exp(nll), 6, err) &&
+             buffer_append(out, ", \"logprobs\": [", 15, err) &&
+             buffer_append(out, r->tokens_json.data, r->tokens_json.size, err) &&
+             buffer_append(out, "]}\n", 3, err);
+    } else {
+        ok = buffer_printf(out, err, "%zu tokens, %zu scored, nll %.6f, perplexity %.6f\n", n,
+                           scored, nll, exp(nll));
+    }
+    return ok && write_all(r->out.fd, r->out.name, out->data, out->size, err);
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Information
+
+static bool print_info(Run *r, Error *err)
+{
+    const Checkpoint *c = &r->checkpoint;
+    const Config *p = &c->config;
+    const bool json = r->o.json;
+    size_t weights = 0, sequence = 0;
+    Buffer *out = &r->json;
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        weights += c->tensors[i].bytes;
+    }
+    if (!c->vocab_only && !cache_sequence_bytes(p, r->context, kv_f16(r), &sequence)) {
+        return error_memory(err, "keys and values", SIZE_MAX);
+    }
+    static const char *const scalings[] = {"none", "linear", "llama3"};
+    const struct {
+        const char *name;
+        double value;
+    } fields[] = {{"dim", (double)p->dim},
+                  {"hidden_dim", (double)p->hidden_dim},
+                  {"n_layers", (double)p->n_layers},
+                  {"n_heads", (double)p->n_heads},
+                  {"n_kv_heads", (double)p->n_kv_heads},
+                  {"head_dim", (double)p->head_dim},
+                  {"vocab_size", (double)p->vocab_size},
+                  {"context_length", (double)p->context_length},
+                  {"sliding_window", (double)p->sliding_window},
+                  {"rope_theta", p->rope_theta},
+                  {"norm_eps", (double)p->norm_eps},
+                  {"tied_head", p->tied_head},
+                  {"qkv_bias", p->qkv_bias}};
+    bool ok = !json || buffer_append(out, "{\"config\": {", 12, err);
+    for (size_t i = 0; ok && i < sizeof fields / sizeof *fields; i++) {
+        ok = buffer_printf(out, err, json ? "\"%s\": %.9g, " : "%-16s %.9g\n", fields[i].name,
+                           fields[i].value);
+    }
+    const char *scaling = scalings[p->rope_scaling.kind];
+    ok = ok &&
+         buffer_printf(out, err, json ? "\"rope_scaling\": \"%s\"}, " : "rope_scaling     %s\n",
+                       scaling) &&
+         (json ? buffer_append(out, "\"file\": ", 8, err) &&
+                     json_string(out, c->path, strlen(c->path), err) &&
+                     buffer_printf(out, err,
+                                   ", \"kind\": \"%s\", \"tokenizer\": \"%s\", \"chat\": %s, ",
+                                   c->repacked ? "llama2.c" : "native",
+                                   tokenizer_kind(r->tokenizer), c->chat.data ? "true" : "false") &&
+                     buffer_printf(out, err,
+                                   "\"weight_bytes\": %zu, \"context\": %zu, \"kv_bytes\": %zu, "
+                                   "\"provenance\": ",
+                                   weights, r->context, sequence) &&
+                     json_string(out, (const char *)c->provenance.data, c->provenance.size, err) &&
+                     buffer_append(out, ", \"tensors\": [", 14, err)
+               : buffer_printf(out, err,
+                               "kind             %s\ntokenizer        %s\nchat template    %s\n",
+                               c->repacked ? "llama2.c" : "native", tokenizer_kind(r->tokenizer),
+                               c->chat.data ? "yes" : "no") &&
+                     buffer_printf(
+                         out, err,
+                         "weights          %.1f MB\nkeys and values  %.1f MB at a context of %zu\n",
+                         (double)weights / 1e6, (double)sequence / 1e6, r->context) &&
+                     buffer_append(out, c->provenance.data, c->provenance.size, err) &&
+                     buffer_append(out, "\n", 1, err));
+    for (size_t i = 0; ok && i < c->n_tensors; i++) {
+        const Tensor *t = &c->tensors[i];
+        const char *type = weight_types[t->matrix.type].name;
+        ok = buffer_printf(out, err,
+                           json ? "%s{\"name\": \"%s\", \"type\": \"%s\", \"rows\": %zu, \"cols\": "
+                                  "%zu, \"bytes\": %zu}"
+                                : "%s%-28s %-5s %7zu x %-7zu %12zu bytes\n",
+                           json && i ? ", " : "", t->name, type, t->matrix.rows, t->matrix.cols,
+                           t->bytes);
+    }
+    return ok && (!json || buffer_append(out, "]}\n", 3, err)) &&
+           write_all(r->out.fd, r->out.name, out->data, out->size, err);
 }
 
 static uint64_t system_seed(void)
@@ -693,7 +938,8 @@ static uint64_t system_seed(void)
     return seed >> 16;  // short enough to type again
 }
 
-static bool run(Run *r, Error *err)
+// Reads the prompt, encodes it and generates, chats or scores.
+static bool run_prompt(Run *r, Error *err)
 {
     const Options *o = &r->o;
     const GenerateOptions options = {
@@ -704,22 +950,60 @@ static bool run(Run *r, Error *err)
         .sampler = {(float)o->temperature, o->top_k, (float)o->top_p, (float)o->min_p,
                     (float)o->repeat_penalty, o->repeat_last_n},
     };
-    if (!check_options(o, err) || !open_model(r, err) || !read_prompt(o, &r->prompt, err)) {
+    const uint64_t seed = o->seed_set ? o->seed : system_seed();
+    const Bytes chat = r->checkpoint.chat;
+    if (o->chat && !chat.data) {
+        return error_set(err, ERROR_INPUT, "%s: has no chat template, wanted one for --chat",
+                         o->model);
+    }
+    if (o->chat && !chat_open(&r->chat, o->model, chat.data, chat.size, err)) {
+        return false;
+    }
+    if (o->chat && !o->prompt && !o->prompt_file && isatty(STDIN_FILENO)) {
+        catch_signals();
+        return converse(r, &options, seed, err);
+    }
+    if (!read_prompt(o, &r->prompt, err)) {
         return false;
     }
     const TextSpan span = {r->prompt.data, r->prompt.size, o->special};
-    if (!tokenizer_encode(r->tokenizer, &span, 1, true, &r->tokens, err)) {
+    if (o->chat ? !encode_message(r, r->prompt.data, r->prompt.size, false, err)
+                : !tokenizer_encode(r->tokenizer, &span, 1, true, &r->tokens, err)) {
         return false;
     }
-    if (o->truncate_prompt && !o->tokenize) {
+    if (o->truncate_prompt && !o->tokenize && !o->score) {
         prompt_truncate(&r->tokens, tokenizer_bos(r->tokenizer), r->context, o->max_tokens);
     }
-    if (!output_open(&r->out, o->output, err)) {
+    catch_signals();
+    return o->tokenize ? print_tokens(r, err)
+           : o->score  ? score(r, r->scratch.max_logits, err)
+                       : generate(r, &options, seed, err);
+}
+
+static bool run(Run *r, Error *err)
+{
+    Options *o = &r->o;
+    if (!check_options(o, err) || !open_checkpoint(r, err)) {
         return false;
     }
-    catch_signals();
-    bool ok = o->tokenize ? print_tokens(r, err)
-                          : generate(r, &options, o->seed_set ? o->seed : system_seed(), err);
+    bool ok = true;
+    if (!o->tokenize && !o->info && !o->verify) {
+        const size_t vocab_bytes = r->checkpoint.config.vocab_size * sizeof(float);
+        const size_t fit = SCORE_LOGITS_BYTES / vocab_bytes + 1;
+        const size_t rows = o->score && fit < o->chunk ? fit : o->chunk;
+        ok = open_model(r, rows, o->score ? rows : 1, err);
+    } else if (o->info) {
+        ok = r->checkpoint.vocab_only || choose_context(r, kv_f16(r), err);
+    }
+    if (!ok || !output_open(&r->out, o->output, err)) {
+        return false;
+    }
+    ok = o->verify ? checkpoint_verify(&r->checkpoint, team_max(), err)
+         : o->info ? print_info(r, err)
+                   : run_prompt(r, err);
+    if (ok && o->digest) {
+        fprintf(stderr, "digest: %016llx\n", (unsigned long long)r->digest);
+    }
     return output_close(&r->out, ok && !interrupted, err) && ok;
 }
 

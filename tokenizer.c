@@ -497,3 +497,11 @@ int tokenizer_bos(const Tokenizer *t) { return t->bos; }
 bool tokenizer_is_special(const Tokenizer *t, int id) { return t->kind[id] == PIECE_SPECIAL; }
 // llama2.c's models end a text with BOS, chat models with EOS.
 bool tokenizer_is_end(const Tokenizer *t, int id) { return id == t->bos || id == t->eos; }
+const char *tokenizer_kind(const Tokenizer *t) { return t ? "sentencepiece" : "none"; }
+bool tokenizer_open_section(Tokenizer **out, const char *name, const uint8_t *data, size_t size,
+                            size_t vocab_size, Error *err)
+{
+    (void)data, (void)size, (void)vocab_size;
+    *out = NULL;
+    return error_set(err, ERROR_INPUT, "%s: section tokenizer cannot be read yet", name);
+}

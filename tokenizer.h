@@ -29,6 +29,11 @@ typedef struct {
 // what is wrong with it.
 bool tokenizer_open_llama2c(Tokenizer **out, const char *path, size_t vocab_size, Error *err);
 
+// Reads the tokenizer section of a native checkpoint (docs/format.md), whose memory must outlive
+// it; `name` is the file's. Errors: ERROR_INPUT naming the field and what is wrong with it.
+bool tokenizer_open_section(Tokenizer **out, const char *name, const uint8_t *data, size_t size,
+                            size_t vocab_size, Error *err);
+
 void tokenizer_free(Tokenizer *t);
 
 // Appends the ids of the spans' text to *out, after BOS where add_bos is set and the tokenizer
@@ -45,6 +50,7 @@ const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *s
 // A token's own bytes, no rule applied; of a special token its name.
 const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size);
 
+const char *tokenizer_kind(const Tokenizer *t);  // "sentencepiece" or "byte-level bpe"
 size_t tokenizer_vocab_size(const Tokenizer *t);
 int tokenizer_bos(const Tokenizer *t);  // -1: none
 bool tokenizer_is_special(const Tokenizer *t,
