@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import checkpoint
 import chat_template
+import checkpoint
 import quantize
 import source_gguf
 import source_huggingface
 import source_llama2c
 import vocabulary
-from source import SourceError
+from source import Source, SourceError
 
 CONVERTER = "convert.py 1"
 FOUR_BIT = ("q4", "q4m")
@@ -62,10 +62,10 @@ def source_kind(path):
     return "gguf" if start[:4] == b"GGUF" else "llama2c"
 
 
-def choose_types(args, source):
+def choose_types(args, source, tensors):
     """Name -> weight type of each matrix."""
     types = {}
-    for name, rows, _ in checkpoint.model_tensors(source.config):
+    for name, rows, _ in tensors:
         if rows is None:
             continue
         kept = source.tensors[name].type if source.keeps_types else None
@@ -110,50 +110,78 @@ def matrix_pieces(tensor, weight_type, head_dim):
 
 
 def vector_pieces(tensor):
-    values = tensor.vector().astype("<f4")
+    values = tensor.vector().astype("<f4").tobytes()
     yield values
-    yield bytes(-4 * len(values) % checkpoint.SECTION_ALIGNMENT)
+    yield bytes(-len(values) % checkpoint.SECTION_ALIGNMENT)
 
 
 def provenance(args, source, types):
+    """The section of lines; what comes from the source cannot begin a line of its own."""
     matrices = {t for name, t in types.items() if name not in ("embedding", "head")}
     lines = {
         "source": args.source.resolve().name,
         "license": source.license,
-        "type": "+".join(sorted(matrices)),
+        "type": "+".join(sorted(matrices)) or "none",
         "head_type": types.get("head", types.get("embedding", "none")),
         "converter": CONVERTER,
     }
     return "".join(f"{key}: {' '.join(str(value).split())}\n" for key, value in lines.items()).encode("utf-8")
 
 
+def chat_section(args, words):
+    """The section's bytes; None where there is no template, or none that can be represented."""
+    if not words.chat_template:
+        return None
+    try:
+        texts = chat_template.derive(words.chat_template, words.bos_name, words.eos_name)
+    except chat_template.TemplateError as error:
+        warn(args, f"no chat section, the chat template cannot be represented: {error}")
+        return None
+    for note in texts.notes:
+        warn(args, f"chat template: {note}")
+    return texts.section()
+
+
+def warn(args, message):
+    print(f"convert: {args.source}: {message}", file=sys.stderr)
+
+
 def read_source(args):
+    """The model's Source, and its Vocabulary."""
     kind = source_kind(args.source)
     if args.tokenizer and kind != "llama2c":
         raise SourceError(f"{args.source}: has a tokenizer of its own, --tokenizer is for llama2.c files")
     if kind == "llama2c" and not args.tokenizer:
         raise SourceError(f"{args.source}: a llama2.c file has no tokenizer inside, wanted --tokenizer tokenizer.bin")
     module = {"huggingface": source_huggingface, "gguf": source_gguf, "llama2c": source_llama2c}[kind]
-    return module.read(args.source)
+    if args.vocab_only:
+        words = vocabulary.read_vocabulary(args.tokenizer or args.source)
+        return Source(args.source, checkpoint.Config(vocab_size=len(words.pieces), vocab_only=True)), words
+    source = module.read(args.source)
+    check_tensors(source)
+    return source, vocabulary.read_vocabulary(args.tokenizer or source.vocabulary)
 
 
 def convert(args):
-    source = read_source(args)
-    check_tensors(source)
-    config, types = source.config, choose_types(args, source)
-    words = vocabulary.read_vocabulary(args.tokenizer or args.source, config.vocab_size)
-    contents = {"provenance": provenance(args, source, types), "tokenizer": words.section()}
-    chat = chat_section(args.source, words)
+    source, words = read_source(args)
+    config = source.config
+    tensors = list(checkpoint.model_tensors(config)) if not config.vocab_only else []
+    types = choose_types(args, source, tensors)
+    contents = {"provenance": provenance(args, source, types), "tokenizer": words.section(config.vocab_size)}
+    chat = chat_section(args, words)
     if chat:
         contents["chat"] = chat
     sections = [checkpoint.bytes_section(name, len(data)) for name, data in contents.items()]
-    for name, rows, cols in checkpoint.model_tensors(config):
+    for name, rows, cols in tensors:
         if rows is None:
             sections.append(checkpoint.vector_section(name, cols))
         else:
             sections.append(checkpoint.matrix_section(name, types[name], rows, cols))
-    progress = tqdm(total=sum(s.size for s in sections), unit="B", unit_scale=True, disable=not sys.stderr.isatty())
-    with progress, checkpoint.Writer(args.out, config, sections) as writer:
+    total = sum(section.size for section in sections)
+    with (
+        tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as progress,
+        checkpoint.Writer(args.out, config, sections) as writer,
+    ):
         for section in sections:
             if section.kind == checkpoint.BYTES:
                 pieces = [contents[section.name]]
@@ -168,3 +196,23 @@ def counted(pieces, progress):
     for piece in pieces:
         yield piece
         progress.update(len(piece))
+
+
+def main():
+    args = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes what was begun
+    try:
+        convert(args)
+    except (SourceError, vocabulary.VocabularyError) as error:
+        print(f"convert: {' '.join(str(error).split())}", file=sys.stderr)
+        return 3
+    except OSError as error:
+        print(f"convert: {error.filename or args.out}: {error.strerror}", file=sys.stderr)
+        return 3 if error.filename and Path(error.filename).is_relative_to(args.source) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -95,6 +95,7 @@ class Source:
     path: Path
     config: object  # checkpoint.Config
     tensors: dict = field(default_factory=dict)  # name -> Tensor
+    vocabulary: object = None  # what vocabulary.read_vocabulary takes
     keeps_types: bool = False  # quantised by itself: without --type the types stay
     license: str = "unknown"
 

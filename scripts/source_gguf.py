@@ -70,13 +70,7 @@ def read(path):
         for name, tensor in tensors.items():
             if name.endswith(("attn.q_proj", "attn.k_proj", "attn.q_bias", "attn.k_bias")):
                 tensor.neighbours = config.head_dim
-    return Source(path, config, tensors, keeps_types=True, license=str(fields.get("general.license", "unknown")))
-
-
-def read_vocab_config(path):
-    """The shape of a file that only has a vocabulary."""
-    tokens = Fields(path).reader.get_field("tokenizer.ggml.tokens")
-    return None if tokens is None else Config(vocab_size=len(tokens.data), vocab_only=True)
+    return Source(path, config, tensors, fields.reader, keeps_types=True, license=str(fields.get("general.license", "unknown")))
 
 
 def check_supported(fields):

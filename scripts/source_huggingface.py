@@ -42,7 +42,7 @@ def read(folder):
     config = read_config(path, fields, tensors)
     if config.tied_head:
         tensors.pop("head", None)  # a copy of the embedding
-    return Source(folder, config, tensors, license=read_license(folder))
+    return Source(folder, config, tensors, folder, license=read_license(folder))
 
 
 def read_json(path):
@@ -55,13 +55,6 @@ def read_json(path):
     if not isinstance(value, dict):
         raise SourceError(f"{path}: wanted a JSON object")
     return value
-
-
-def read_vocab_config(folder):
-    """The shape of a file that only has a vocabulary."""
-    path = folder / "config.json"
-    vocab_size = read_json(path).get("vocab_size") if path.exists() else None
-    return Config(vocab_size=vocab_size, vocab_only=True) if is_count(vocab_size) else None
 
 
 def read_license(folder):
