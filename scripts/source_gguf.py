@@ -130,36 +130,43 @@ def read_config(fields, a, tensors, factors):
     return config
 
 
+def turns(theta, head_dim, positions):
+    """How often each pair of dimensions turns around in so many positions. f64 (head_dim / 2,)"""
+    return positions * theta ** (-np.arange(0, head_dim, 2) / head_dim) / (2 * np.pi)
+
+
 def llama3_factors(theta, head_dim, factor, low, high, original):
     """What Llama 3.1's scaling divides each frequency by (arXiv:2407.21783). f64 (head_dim / 2,)"""
-    turns = original * theta ** (-np.arange(0, head_dim, 2) / head_dim) / (2 * np.pi)  # over the original context
-    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    smooth = np.clip((turns(theta, head_dim, original) - low) / (high - low), 0, 1)
     return 1 / ((1 - smooth) / factor + smooth)
 
 
 def llama3_scaling(path, factors, theta, head_dim, original):
-    """The parameters behind the tensor of factors; its largest is the factor itself, and where it lies between 1 and
-    that, its inverse is a straight line over the number of turns. Only the ratios of the turns to the original context
-    matter, so that can be any."""
+    """The parameters behind the tensor of factors. Its largest is the factor itself; where one lies between 1 and
+    that, its inverse is a straight line over the number of turns in the original context, from `low` to `high`. Llama
+    3 has 1 and 4 there, so that one such value gives the original context; two give any other line."""
     factor = float(factors.max())
-    low, high = 1.0, 4.0
+    guesses = [(1.0, 4.0, original)]
     if len(factors) == head_dim // 2 and factor > 1:
-        turns = original * theta ** (-np.arange(0, head_dim, 2) / head_dim) / (2 * np.pi)
-        smooth = (1 / factors - 1 / factor) / (1 - 1 / factor)
+        smooth = (1 / factors.astype(np.float64) - 1 / factor) / (1 - 1 / factor)
         between = (smooth > 1e-4) & (smooth < 1 - 1e-4)
+        a_turn = turns(theta, head_dim, 1)[between]
+        if between.any():
+            guesses.append((1.0, 4.0, round(float(np.median((1 + 3 * smooth[between]) / a_turn)))))
         if between.sum() >= 2:
-            slope, start = np.polyfit(turns[between], smooth[between].astype(np.float64), 1)
-            low, high = (float(f"{turn:.5g}") for turn in (-start / slope, (1 - start) / slope))
-        if 0 < low < high:
-            wanted = llama3_factors(theta, head_dim, factor, low, high, original)
-            if np.abs(wanted / factors - 1).max() < 1e-5:
-                return {
-                    "rope_scaling": "llama3",
-                    "rope_factor": factor,
-                    "rope_original_context": original,
-                    "rope_low_freq_factor": low,
-                    "rope_high_freq_factor": high,
-                }
+            slope, start = np.polyfit(original * a_turn, smooth[between], 1)
+            guesses.append((float(f"{-start / slope:.5g}"), float(f"{(1 - start) / slope:.5g}"), original))
+        for low, high, context in guesses:
+            if 0 < low < high and context >= 1:
+                wanted = llama3_factors(theta, head_dim, factor, low, high, context)
+                if np.abs(wanted / factors - 1).max() < 1e-5:
+                    return {
+                        "rope_scaling": "llama3",
+                        "rope_factor": factor,
+                        "rope_original_context": context,
+                        "rope_low_freq_factor": low,
+                        "rope_high_freq_factor": high,
+                    }
     raise SourceError(f"{path}: tensor {ROPE_FACTORS} is not Llama 3's scaling of RoPE, which alone is supported")
 
 
