@@ -617,6 +617,65 @@ static void store_kv(void *page_k, void *page_v, size_t slot, const float *k, co
     }
 }
 
+// --------------------------------------------------------------------------------------------
+// The machine's limits
+
+static float read_memory(const float *p, size_t n)
+{
+    V sum[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+    for (size_t i = 0; i < n; i += 4 * LANES) {
+        UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            sum[k] = v_add(sum[k], v_load(p + i + k * LANES));
+        }
+    }
+    return v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
+}
+
+static float peak_int8(size_t steps, const uint8_t *operands)
+{
+    NibbleSum sum[TILE_ROWS_QUANTIZED];
+    const VB weights = vb_low(vb_load(operands));
+    UNROLL
+    for (size_t t = 0; t < TILE_ROWS_QUANTIZED; t++) {
+        sum[t] = nibble_begin((int32_t)t);
+    }
+    for (size_t i = 0; i < steps; i++) {
+        UNROLL
+        for (size_t t = 0; t < TILE_ROWS_QUANTIZED; t++) {
+            sum[t] = nibble_add(sum[t], weights, (const int8_t *)operands);
+        }
+    }
+    float total = 0;
+    UNROLL
+    for (size_t t = 0; t < TILE_ROWS_QUANTIZED; t++) {
+        total += v_sum(vi_to_float(nibble_end(sum[t], 0)));
+    }
+    return total;
+}
+
+static float peak_f32(size_t steps, const float *operands)
+{
+    V sum[TILE_ROWS];
+    const V a = v_load(operands), b = v_load(operands + LANES);
+    UNROLL
+    for (size_t t = 0; t < TILE_ROWS; t++) {
+        sum[t] = v_set1((float)t);
+    }
+    for (size_t i = 0; i < steps; i++) {
+        UNROLL
+        for (size_t t = 0; t < TILE_ROWS; t++) {
+            sum[t] = v_fma(a, b, sum[t]);
+        }
+    }
+    V total = v_zero();
+    UNROLL
+    for (size_t t = 0; t < TILE_ROWS; t++) {
+        total = v_add(total, sum[t]);
+    }
+    return v_sum(total);
+}
+
 const Kernels KERNELS = {
     .name = KERNELS_NAME,
     .matmul = {matmul_f32, matmul_bf16, matmul_q8, matmul_q4, matmul_q4m},
@@ -630,4 +689,9 @@ const Kernels KERNELS = {
     .combine = combine,
     .attend_finish = attend_finish,
     .store_kv = store_kv,
+    .read = read_memory,
+    .peak_int8 = peak_int8,
+    .peak_f32 = peak_f32,
+    .int8_macs_per_step = (size_t)TILE_ROWS_QUANTIZED * LANES * 4,
+    .f32_macs_per_step = (size_t)TILE_ROWS * LANES,
 };
