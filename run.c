@@ -63,12 +63,11 @@ typedef struct {
 
 static const Option option_table[] = {
     {0, "chat", NULL, FLAG, AT(chat), 0, 0,
-     "answer the prompt through the model's chat template; no prompt: converse"},
+     "answer through the model's chat template; no prompt: converse"},
     {'m', "mode", "MODE", TEXT, AT(mode), 0, 0, "generate or chat, as llama2.c has it"},
     {0, "tokenize", NULL, FLAG, AT(tokenize), 0, 0,
      "print the prompt's token ids instead of generating"},
-    {0, "score", NULL, FLAG, AT(score), 0, 0,
-     "print how probable the model finds the prompt: log-likelihood, perplexity"},
+    {0, "score", NULL, FLAG, AT(score), 0, 0, "print the prompt's log-likelihood and perplexity"},
     {0, "bench", NULL, FLAG, AT(bench), 0, 0,
      "measure the model's speed here, beside the machine's limits"},
     {0, "info", NULL, FLAG, AT(info), 0, 0,
