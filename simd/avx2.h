@@ -151,7 +151,8 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
                 _mm256_add_epi32(_mm256_madd_epi16(s.b, ones), first)};
 }
 
-// Weights times activations = (weights with the sign of the activations) times their magnitude.
+// Weights times activations = magnitude of the weights, which all rows share, times the activations
+// with their sign.
 typedef VI ByteSum;
 static inline ByteSum byte_begin(int32_t start)
 {
@@ -161,7 +162,7 @@ static inline ByteSum byte_begin(int32_t start)
 static inline __m256i byte_products(__m256i w, __m256i four)
 {
     w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));  // minus 128, as signed bytes
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(four), _mm256_sign_epi8(w, four));
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four, w));
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x)
