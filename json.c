@@ -267,38 +267,38 @@ static bool read_word(Reader *r, JsonValue *v)
 
 static int compare_names(const void *a, const void *b)
 {
-    const JsonValue *x = *(const JsonValue *const *)a, *y = *(const JsonValue *const *)b;
-    if (x->name_size != y->name_size) {
-        return x->name_size < y->name_size ? -1 : 1;
+    const JsonName *x = a, *y = b;
+    if (x->size != y->size) {
+        return x->size < y->size ? -1 : 1;
     }
-    return memcmp(x->name, y->name, x->name_size);
+    return memcmp(x->text, y->text, x->size);
 }
 
 // Sorted, equal names are neighbours: no object makes this slow.
 static bool check_names(Reader *r, size_t object)
 {
     Json *json = r->json;
-    const JsonValue *v = &json->values[object];
-    if (v->count > json->members_capacity) {
-        const JsonValue **members = realloc(json->members, v->count * sizeof *members);
-        if (!members) {
-            return error_memory(r->err, "members of JSON", v->count * sizeof *members);
+    const size_t n = json->values[object].count;
+    if (n > json->names_capacity) {
+        JsonName *names = realloc(json->names, n * sizeof *names);
+        if (!names) {
+            return error_memory(r->err, "names of JSON", n * sizeof *names);
         }
-        json->members = members;
-        json->members_capacity = v->count;
+        json->names = names;
+        json->names_capacity = n;
     }
-    const JsonValue *member = json_first(v);
-    for (size_t i = 0; i < v->count; i++, member = json_next(member)) {
-        json->members[i] = member;
+    const JsonValue *member = json_first(&json->values[object]);
+    for (size_t i = 0; i < n; i++, member = json_next(member)) {
+        json->names[i] = (JsonName){member->name, member->name_size, member->offset};
     }
-    if (v->count > 1) {
-        qsort(json->members, v->count, sizeof *json->members, compare_names);
+    if (n > 1) {
+        qsort(json->names, n, sizeof *json->names, compare_names);
     }
-    for (size_t i = 1; i < v->count; i++) {
-        const JsonValue *a = json->members[i - 1], *b = json->members[i];
-        if (compare_names(&json->members[i - 1], &json->members[i]) == 0) {
+    for (size_t i = 1; i < n; i++) {
+        const JsonName *x = &json->names[i - 1], *y = &json->names[i];
+        if (compare_names(x, y) == 0) {
             return error_set(r->err, ERROR_INPUT, "byte %zu: the name %.100s is there twice",
-                             a->offset > b->offset ? a->offset : b->offset, a->name);
+                             x->offset > y->offset ? x->offset : y->offset, y->text);
         }
     }
     return true;
@@ -396,7 +396,7 @@ void json_free(Json *json)
 {
     free(json->values);
     free(json->text);
-    free(json->members);
+    free(json->names);
     *json = (Json){0};
 }
 

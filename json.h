@@ -37,14 +37,20 @@ typedef struct {
     size_t size;
 } JsonValue;  // name and text end with a NUL that their sizes do not count
 
+// The name of a member, and where it stands.
+typedef struct {
+    const char *text;
+    size_t size, offset;
+} JsonName;
+
 // A text that was read. Reading another into the same Json reuses its memory.
 typedef struct {
     JsonValue *values;  // (capacity), owned; the first is the whole text
     size_t n_values, capacity;
     char *text;  // (text_capacity), owned: of all strings and numbers
     size_t text_capacity;
-    const JsonValue **members;  // (members_capacity), owned: scratch, to find a name that is twice
-    size_t members_capacity;
+    JsonName *names;  // (names_capacity), owned: scratch, to find a name that is there twice
+    size_t names_capacity;
 } Json;
 
 // Reads `size` bytes as one JSON text. Errors: ERROR_INPUT with the byte's offset, what is there
