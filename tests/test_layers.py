@@ -17,6 +17,7 @@ BELOW = {
     "chat": {"tokenizer"},
     "sampler": {"ops"},
     "tokenizer": set(),
+    "prompt_cache": {"model"},
     "model": {"checkpoint", "ops"},
     "checkpoint": {"llama2c", "ops"},
     "llama2c": {"checkpoint", "ops"},
