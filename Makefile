@@ -27,7 +27,7 @@ endif
 SET_avx2 := -mavx2 -mfma -mf16c
 SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 
-PARTS := util json ops checkpoint llama2c model prompt_cache tokenizer chat sampler generate
+PARTS := util json ops checkpoint llama2c model prompt_cache tokenizer chat sampler generate request batch
 OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
 RUN := $(if $(filter build,$(BUILD)),run,$(BUILD)/run)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
