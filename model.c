@@ -483,6 +483,7 @@ bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows
     const size_t heads_per_kv = p->n_heads / p->n_kv_heads;
     const size_t parts = (heads_per_kv + MAX_QUERIES - 1) / MAX_QUERIES * max_rows;
     const size_t dims = round_up(p->head_dim, LANES);
+    const size_t tile_rows = max_rows + max_rows / ACTIVATION_TILE + 1;  // whole tiles of any n
     const size_t chunks = (context + CHUNK_POSITIONS - 1) / CHUNK_POSITIONS;
     *s = (Scratch){
         .threads = threads,
@@ -506,20 +507,26 @@ bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows
     } buffers[] = {
         {&s->x, max_rows, s->dim_stride, 4},
         {&s->normed.x, max_rows, s->dim_stride, 4},
-        {&s->normed.q, max_rows, s->dim_stride, 1},
-        {&s->normed.q_scale, max_rows, s->dim_stride / BLOCK, 4},
-        {&s->normed.q_sum, max_rows, s->dim_stride / BLOCK, 4},
+        {&s->normed.q, tile_rows, s->dim_stride, 1},
+        {&s->normed.q_scale, tile_rows, s->dim_stride / BLOCK, 4},
+        {&s->normed.q_total, tile_rows, s->dim_stride / BLOCK, 4},
+        {&s->normed.q_begin4, tile_rows, s->dim_stride / BLOCK, 4},
+        {&s->normed.q_begin8, tile_rows, s->dim_stride / BLOCK, 4},
         {&s->q, max_rows, s->q_stride, 4},
         {&s->k, max_rows, s->kv_stride, 4},
         {&s->v, max_rows, s->kv_stride, 4},
         {&s->attended.x, max_rows, s->q_stride, 4},
-        {&s->attended.q, max_rows, s->q_stride, 1},
-        {&s->attended.q_scale, max_rows, s->q_stride / BLOCK, 4},
-        {&s->attended.q_sum, max_rows, s->q_stride / BLOCK, 4},
+        {&s->attended.q, tile_rows, s->q_stride, 1},
+        {&s->attended.q_scale, tile_rows, s->q_stride / BLOCK, 4},
+        {&s->attended.q_total, tile_rows, s->q_stride / BLOCK, 4},
+        {&s->attended.q_begin4, tile_rows, s->q_stride / BLOCK, 4},
+        {&s->attended.q_begin8, tile_rows, s->q_stride / BLOCK, 4},
         {&s->gate.x, max_rows, s->hidden_stride, 4},
-        {&s->gate.q, max_rows, s->hidden_stride, 1},
-        {&s->gate.q_scale, max_rows, s->hidden_stride / BLOCK, 4},
-        {&s->gate.q_sum, max_rows, s->hidden_stride / BLOCK, 4},
+        {&s->gate.q, tile_rows, s->hidden_stride, 1},
+        {&s->gate.q_scale, tile_rows, s->hidden_stride / BLOCK, 4},
+        {&s->gate.q_total, tile_rows, s->hidden_stride / BLOCK, 4},
+        {&s->gate.q_begin4, tile_rows, s->hidden_stride / BLOCK, 4},
+        {&s->gate.q_begin8, tile_rows, s->hidden_stride / BLOCK, 4},
         {&s->up, max_rows, s->hidden_stride, 4},
         {&s->logits, max_logits, s->vocab_stride, 4},
         {&s->results, s->n_results, s->result_stride, 4},
@@ -881,6 +888,7 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n, Erro
         }
     }
     plan_attention(&pass);
+    s->normed.tile = s->attended.tile = s->gate.tile = activation_tile(n);
     team_run(s->threads, forward_pass, &pass);
     for (size_t t = 0; t < s->threads; t++) {
         bad = s->bad_layer[t] < bad ? s->bad_layer[t] : bad;

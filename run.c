@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "bench.h"
 #include "chat.h"
 #include "generate.h"
 #include "json.h"
@@ -51,7 +52,7 @@ typedef struct {
     uint64_t seed;
     bool seed_set, logprobs_set, tokenize, ignore_eos, special, no_echo, truncate_prompt, json,
         stats, quiet, digest;
-    bool chat, score, info, verify, help, version, lines, resume;
+    bool chat, score, bench, info, verify, help, version, lines, resume;
 } Options;
 
 typedef enum { FLAG, SIZE, REAL, SEED, TEXT, TEXTS } OptionKind;
@@ -77,6 +78,8 @@ static const Option option_table[] = {
      "print the prompt's token ids instead of generating"},
     {0, "score", NULL, FLAG, AT(score), 0, 0,
      "print how probable the model finds the prompt: log-likelihood, perplexity"},
+    {0, "bench", NULL, FLAG, AT(bench), 0, 0,
+     "measure the model's speed here, beside the machine's limits"},
     {0, "info", NULL, FLAG, AT(info), 0, 0,
      "print what the checkpoint holds and the memory it needs"},
     {0, "verify", NULL, FLAG, AT(verify), 0, 0, "check the checkpoint's checksums from end to end"},
@@ -303,8 +306,9 @@ static bool check_options(Options *o, Error *err)
         return error_set(err, ERROR_USAGE, "--mode %s: wanted generate or chat", o->mode);
     }
     o->chat |= o->mode && strcmp(o->mode, "chat") == 0;
-    static const char *const names[] = {"--chat", "--tokenize", "--score", "--info", "--verify"};
-    const bool modes[] = {o->chat, o->tokenize, o->score, o->info, o->verify};
+    static const char *const names[] = {"--chat",  "--tokenize", "--score",
+                                        "--bench", "--info",     "--verify"};
+    const bool modes[] = {o->chat, o->tokenize, o->score, o->bench, o->info, o->verify};
     const char *mode = NULL;
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (modes[i] && mode) {
@@ -531,13 +535,14 @@ static bool choose_context(Run *r, bool f16, Error *err)
     return true;
 }
 
-// Opens the checkpoint and its tokenizer.
+// Opens the checkpoint and its tokenizer. To verify a file is to say what is damaged, which the
+// tokenizer may be.
 static bool open_checkpoint(Run *r, Error *err)
 {
     const Options *o = &r->o;
     return ops_select(o->simd ? o->simd : "auto", err) &&
            checkpoint_open(&r->checkpoint, o->model, team_max(), err) &&
-           open_tokenizer(&r->tokenizer, o, &r->checkpoint, err);
+           (o->verify || open_tokenizer(&r->tokenizer, o, &r->checkpoint, err));
 }
 
 // Type of the keys and values that are cached. llama2.c keeps f32: so do its files here, and tell
@@ -547,9 +552,8 @@ static bool kv_f16(const Run *r)
     return r->o.kv ? strcmp(r->o.kv, "f16") == 0 : !r->checkpoint.repacked;
 }
 
-// Takes the weights, and makes a cache and buffers for `rows` rows, `logits` of which ask for
-// logits.
-static bool open_model(Run *r, size_t rows, size_t logits, Error *err)
+// Takes the weights, and decides how many positions and threads there are.
+static bool open_model(Run *r, Error *err)
 {
     const Options *o = &r->o;
     if (r->checkpoint.vocab_only) {
@@ -564,6 +568,13 @@ static bool open_model(Run *r, size_t rows, size_t logits, Error *err)
     if (!o->threads && !getenv("OMP_NUM_THREADS") && r->threads > useful) {
         r->threads = useful;
     }
+    return true;
+}
+
+// Makes a cache and buffers for `rows` rows, `logits` of which ask for logits.
+static bool open_cache(Run *r, size_t rows, size_t logits, Error *err)
+{
+    const Options *o = &r->o;
     r->rows = calloc(rows, sizeof *r->rows);
     if (!r->rows) {
         return error_memory(err, "rows", rows * sizeof *r->rows);
@@ -1008,6 +1019,58 @@ static bool print_info(Run *r, Error *err)
            write_all(r->out.fd, r->out.name, out->data, out->size, err);
 }
 
+// --------------------------------------------------------------------------------------------
+// Speed
+
+static void draw_bench(const char *test) { fprintf(stderr, "\r\033[K%s", test); }
+
+static bool is_interrupted(void) { return interrupted; }
+
+static bool bench(Run *r, Error *err)
+{
+    const bool progress = !r->o.quiet && isatty(STDERR_FILENO);
+    const BenchOptions options = {
+        r->context,    r->o.chunk, r->threads, kv_f16(r), progress ? draw_bench : NULL,
+        is_interrupted};
+    BenchLimits limits;
+    BenchResult results[BENCH_TESTS];
+    size_t n;
+    if (r->context <= BENCH_MIN_CONTEXT) {
+        return error_set(err, ERROR_INPUT, "--bench: the context is %zu, wanted more than %d",
+                         r->context, BENCH_MIN_CONTEXT);
+    }
+    catch_signals();
+    const bool done = bench_run(&r->model, &options, &limits, results, &n, err);
+    if (progress) {
+        fputs("\r\033[K", stderr);
+    }
+    Buffer *out = &r->json;
+    const bool json = r->o.json;
+    bool ok = done &&
+              buffer_printf(out, err,
+                            json ? "{\"threads\": %zu, \"simd\": \"%s\", " : "%zu thread(s), %s\n",
+                            r->threads, ops_name()) &&
+              buffer_printf(out, err,
+                            json ? "\"limits\": {\"read_gbs\": %.2f, \"int8_gmacs\": %.2f, "
+                                   "\"f32_gmacs\": %.2f}, \"results\": ["
+                                 : "memory read %.1f GB/s, int8 %.0f and f32 %.0f billion "
+                                   "multiply-adds/s\n\n",
+                            limits.read_gbs, limits.int8_gmacs, limits.f32_gmacs) &&
+              (json ||
+               buffer_printf(out, err, "%-22s %12s %15s\n", "test", "tokens/s", "share of limit"));
+    for (size_t i = 0; ok && i < n; i++) {
+        ok = json ? buffer_printf(
+                        out, err,
+                        "%s{\"test\": \"%s\", \"tokens_per_second\": %.3f, \"share\": %.4f}",
+                        i ? ", " : "", results[i].test, results[i].tokens_per_second,
+                        results[i].share)
+                  : buffer_printf(out, err, "%-22s %12.1f %13.0f %%\n", results[i].test,
+                                  results[i].tokens_per_second, results[i].share * 100);
+    }
+    return ok && (!json || buffer_append(out, "]}\n", 3, err)) &&
+           write_all(r->out.fd, r->out.name, out->data, out->size, err);
+}
+
 static uint64_t system_seed(void)
 {
     uint64_t seed = 0;
@@ -1164,8 +1227,9 @@ static bool run(Run *r, Error *err)
         const size_t vocab_bytes = r->checkpoint.config.vocab_size * sizeof(float);
         const size_t fit = SCORE_LOGITS_BYTES / vocab_bytes + 1;
         const size_t rows = o->score && fit < o->chunk ? fit : o->chunk;
-        ok = o->batch ? open_model(r, rows + o->parallel, o->parallel, err)
-                      : open_model(r, rows, o->score ? rows : 1, err);
+        const size_t logits = o->batch ? o->parallel : o->score ? rows : 1;
+        ok = open_model(r, err) &&
+             (o->bench || open_cache(r, o->batch ? rows + o->parallel : rows, logits, err));
     } else if (o->info) {
         ok = r->checkpoint.vocab_only || choose_context(r, kv_f16(r), err);
     }
@@ -1175,9 +1239,10 @@ static bool run(Run *r, Error *err)
     if (!ok || !output_open(&r->out, o->output, err)) {
         return false;
     }
-    ok = o->verify ? checkpoint_verify(&r->checkpoint, team_max(), err)
-         : o->info ? print_info(r, err)
-                   : run_prompt(r, err);
+    ok = o->verify  ? checkpoint_verify(&r->checkpoint, team_max(), err)
+         : o->info  ? print_info(r, err)
+         : o->bench ? bench(r, err)
+                    : run_prompt(r, err);
     if (ok && o->digest) {
         fprintf(stderr, "digest: %016llx\n", (unsigned long long)r->digest);
     }

@@ -11,6 +11,7 @@
 // 16 registers, two for each sum: at most 6 sums, one group's weights and one activation.
 #define TILE_ROWS           6
 #define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
+#define STEPS_HELD          2  // both nibbles of the bytes loaded
 #define TILE_GROUPS(rows)   ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 
 typedef struct {
@@ -152,9 +153,9 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
 
 // Weights times activations = (weights with the sign of the activations) times their magnitude.
 typedef VI ByteSum;
-static inline ByteSum byte_begin(int32_t x_sum)
+static inline ByteSum byte_begin(int32_t start)
 {
-    (void)x_sum;
+    (void)start;
     return (VI){_mm256_setzero_si256(), _mm256_setzero_si256()};
 }
 static inline __m256i byte_products(__m256i w, __m256i four)

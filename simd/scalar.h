@@ -11,6 +11,7 @@
 #define KERNELS_NAME        "scalar"
 #define TILE_ROWS           4  // rows of activations that a tile of the matrix product holds at most
 #define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
+#define STEPS_HELD          2  // both nibbles of the bytes loaded
 #define TILE_GROUPS(rows)   1  // groups of 16 outputs that go with them
 
 #define UNROLL  // nothing: sixteen-fold loops inside unrolled loops only make the compiler slow
@@ -272,9 +273,8 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
     return s;
 }
 
-// Sums of (weight - 128) times activations; x_sum is the sum of the block's activations.
 typedef VI ByteSum;
-static inline ByteSum byte_begin(int32_t x_sum) { return nibble_begin(-128 * x_sum); }
+static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
 static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
 static inline VI byte_end(ByteSum s) { return s; }
 
