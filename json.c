@@ -441,6 +441,16 @@ bool json_whole(const JsonValue *v, uint64_t *out)
 
 double json_real(const JsonValue *number) { return strtod(number->text, NULL); }
 
+// U+0085, U+2028 and U+2029 are allowed in JSON, but programs that know them as ends of lines would
+// cut a line of JSON in two. Returns the number to be escaped, or 0.
+static unsigned line_end(const char *character, int length)
+{
+    return length == 2 && memcmp(character, "\xc2\x85", 2) == 0       ? 0x85
+           : length == 3 && memcmp(character, "\xe2\x80\xa8", 3) == 0 ? 0x2028
+           : length == 3 && memcmp(character, "\xe2\x80\xa9", 3) == 0 ? 0x2029
+                                                                      : 0;
+}
+
 bool json_string(Buffer *out, const char *bytes, size_t size, Error *err)
 {
     bool ok = buffer_append(out, "\"", 1, err);
@@ -448,7 +458,8 @@ bool json_string(Buffer *out, const char *bytes, size_t size, Error *err)
     for (size_t i = 0; ok && i < size;) {
         const unsigned char c = (unsigned char)bytes[i];
         const int length = c < 0x80 ? 1 : utf8_scan(bytes + i, size - i);
-        if (length > 0 && c >= 0x20 && c != '"' && c != '\\') {
+        const unsigned special = c < 0x20 ? c : line_end(bytes + i, length);
+        if (length > 0 && c >= 0x20 && c != '"' && c != '\\' && !special) {
             plain += (size_t)length;
             i += (size_t)length;
             continue;
@@ -461,10 +472,10 @@ bool json_string(Buffer *out, const char *bytes, size_t size, Error *err)
             continue;
         }
         const char *found = c ? strchr("\nn\rr\tt", c) : NULL;
-        ok = ok && (c >= 0x20 ? buffer_printf(out, err, "\\%c", c)
-                    : found   ? buffer_printf(out, err, "\\%c", found[1])
-                              : buffer_printf(out, err, "\\u%04x", c));
-        i++;
+        ok = ok && (c < 0x20 && found     ? buffer_printf(out, err, "\\%c", found[1])
+                    : c < 0x20 || special ? buffer_printf(out, err, "\\u%04x", special)
+                                          : buffer_printf(out, err, "\\%c", c));
+        i += (size_t)length;
     }
     return ok && (!plain || buffer_append(out, bytes + size - plain, plain, err)) &&
            buffer_append(out, "\"", 1, err);

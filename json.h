@@ -74,8 +74,8 @@ bool json_whole(const JsonValue *v, uint64_t *out);
 // A number's value, to the nearest double. Numbers beyond the doubles are refused when read.
 double json_real(const JsonValue *number);
 
-// Appends a JSON string of the bytes: quotes, backslashes and control characters are escaped, and
-// what is not UTF-8 becomes U+FFFD.
+// Appends a JSON string of the bytes: quotes, backslashes, control characters and Unicode's ends of
+// lines are escaped, and what is not UTF-8 becomes U+FFFD.
 bool json_string(Buffer *out, const char *bytes, size_t size, Error *err);
 
 // Appends a number with so many decimals; null where it is not finite.

@@ -539,6 +539,10 @@ TEST(test_strings_that_are_written_are_read_back)
     CHECK(json.values[0].size == size && memcmp(json.values[0].text, bytes, size) == 0,
           "%zu bytes, wanted %zu", json.values[0].size, size);
     buffer_clear(&out);
+    CHECK(json_string(&out, "\xc2\x85\xe2\x80\xa8\xe2\x80\xa9\n\x01", 10, &err) &&
+              strcmp(out.data, "\"\\u0085\\u2028\\u2029\\n\\u0001\"") == 0,
+          "%s", out.data);
+    buffer_clear(&out);
     CHECK(json_string(&out, "a\xff\xc3", 3, &err) &&
               strcmp(out.data, "\"a" UTF8_REPLACEMENT UTF8_REPLACEMENT "\"") == 0,
           "%s", out.data);
