@@ -27,7 +27,8 @@ endif
 SET_avx2 := -mavx2 -mfma -mf16c
 SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 
-PARTS := util json ops checkpoint llama2c model pretokenizer vocabulary tokenizer chat sampler generate bench
+PARTS := util json ops checkpoint llama2c model prompt_cache pretokenizer vocabulary tokenizer chat sampler generate \
+         request batch bench
 OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
 RUN := $(if $(filter build,$(BUILD)),run,$(BUILD)/run)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))

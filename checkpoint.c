@@ -66,44 +66,6 @@ static Entry entry_at(const Checkpoint *c, size_t i)
     return e;
 }
 
-// CRC-32 as zlib and PNG have it (polynomial 0xedb88320, reflected), eight bytes a step through
-// eight tables: table k advances a byte by k further bytes (M. Kounavis, F. Berry, ISCC 2005).
-typedef struct {
-    uint32_t t[8][256];
-} CrcTables;
-
-static void crc_tables(CrcTables *c)
-{
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t crc = i;
-        for (int bit = 0; bit < 8; bit++) {
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-        }
-        c->t[0][i] = crc;
-    }
-    for (size_t k = 1; k < 8; k++) {
-        for (size_t i = 0; i < 256; i++) {
-            c->t[k][i] = c->t[k - 1][i] >> 8 ^ c->t[0][c->t[k - 1][i] & 255];
-        }
-    }
-}
-
-// Continues a checksum (0 at the start) over more bytes.
-static uint32_t crc_update(const CrcTables *c, uint32_t crc, const uint8_t *p, size_t size)
-{
-    crc = ~crc;
-    for (; size >= 8; size -= 8, p += 8) {
-        const uint32_t low = u32_at(p) ^ crc, high = u32_at(p + 4);
-        crc = c->t[7][low & 255] ^ c->t[6][low >> 8 & 255] ^ c->t[5][low >> 16 & 255] ^
-              c->t[4][low >> 24] ^ c->t[3][high & 255] ^ c->t[2][high >> 8 & 255] ^
-              c->t[1][high >> 16 & 255] ^ c->t[0][high >> 24];
-    }
-    for (; size; size--, p++) {
-        crc = crc >> 8 ^ c->t[0][(crc ^ *p) & 255];
-    }
-    return ~crc;
-}
-
 static bool all_zero(const uint8_t *p, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
@@ -232,12 +194,12 @@ static bool read_header(Checkpoint *c, size_t *n_sections, Error *err)
                          "%s: the file has %zu bytes, the table of n_sections %zu needs %zu",
                          c->path, c->file.size, *n_sections, HEADER_BYTES + table_bytes);
     }
-    CrcTables tables;
-    crc_tables(&tables);
+    Crc32 tables;
+    crc32_init(&tables);
     static const uint8_t zeros[4];
-    uint32_t crc = crc_update(&tables, 0, h, 32);
-    crc = crc_update(&tables, crc, zeros, sizeof zeros);
-    crc = crc_update(&tables, crc, h + 36, HEADER_BYTES - 36 + table_bytes);
+    uint32_t crc = crc32_update(&tables, 0, h, 32);
+    crc = crc32_update(&tables, crc, zeros, sizeof zeros);
+    crc = crc32_update(&tables, crc, h + 36, HEADER_BYTES - 36 + table_bytes);
     if (crc != u32_at(h + 32)) {
         return error_set(err, ERROR_INPUT,
                          "%s: header_crc is %08x, wanted %08x: header or table are damaged",
@@ -466,13 +428,28 @@ bool checkpoint_vector(Checkpoint *c, const char *name, size_t n, const float **
     return true;
 }
 
+uint64_t checkpoint_fingerprint(const Checkpoint *c)
+{
+    if (!c->repacked) {
+        return (uint64_t)u32_at(c->file.data + 32) << 32 | (uint32_t)c->file.size;
+    }
+    Crc32 tables;
+    crc32_init(&tables);
+    const size_t shape[] = {c->config.dim,      c->config.hidden_dim, c->config.n_layers,
+                            c->config.n_heads,  c->config.n_kv_heads, c->config.vocab_size,
+                            c->config.tied_head};
+    const uint32_t crc = crc32_update(&tables, 0, (const uint8_t *)shape, sizeof shape);
+    return (uint64_t)crc32_update(&tables, crc, c->memory, c->memory_bytes) << 32 |
+           (uint32_t)c->memory_bytes;
+}
+
 // --------------------------------------------------------------------------------------------
 // Verification
 
 typedef struct {
     const Checkpoint *c;
     size_t n_sections;
-    CrcTables tables;
+    Crc32 tables;
     uint8_t *damaged;  // (n_sections): 1 the section, 2 the zeros before it
 } Verification;
 
@@ -489,7 +466,7 @@ static void verify_sections(Team team, void *arg)
         }
         if (!all_zero(file + end, e.offset - end)) {
             v->damaged[i] = 2;
-        } else if (crc_update(&v->tables, 0, file + e.offset, e.bytes) != e.crc) {
+        } else if (crc32_update(&v->tables, 0, file + e.offset, e.bytes) != e.crc) {
             v->damaged[i] = 1;
         }
     }
@@ -504,7 +481,7 @@ bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err)
                          c->path);
     }
     Verification v = {.c = c, .n_sections = u32_at(c->file.data + 12)};
-    crc_tables(&v.tables);
+    crc32_init(&v.tables);
     v.damaged = calloc(v.n_sections, 1);
     if (!v.damaged) {
         return error_memory(err, "the list of sections", v.n_sections);

@@ -64,6 +64,10 @@ void checkpoint_close(Checkpoint *c);
 // differs.
 bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err);
 
+// A number that other weights almost surely have not: of a native file its header_crc, which covers
+// the checksums of all sections; of a llama2.c file a checksum of all weights, which reads them.
+uint64_t checkpoint_fingerprint(const Checkpoint *c);
+
 // A matrix or a vector by its name, of just these sizes; ERROR_INPUT in full where it is missing or
 // misshapen.
 bool checkpoint_matrix(Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
