@@ -386,10 +386,18 @@ static bool read_table(Checkpoint *c, size_t n_sections, Error *err)
 
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err)
 {
-    *c = (Checkpoint){.path = path};
-    if (!mapping_open(&c->file, path, err)) {
+    Mapping file;
+    if (!mapping_open(&file, path, err)) {
+        *c = (Checkpoint){.path = path};
         return false;
     }
+    return checkpoint_open_mapping(c, path, file, threads, err);
+}
+
+bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size_t threads,
+                             Error *err)
+{
+    *c = (Checkpoint){.path = path, .file = file};
     size_t n_sections, alike = 0;
     for (size_t i = 0; i < sizeof magic && i < c->file.size; i++) {
         alike += c->file.data[i] == magic[i];

@@ -58,6 +58,11 @@ typedef struct {
 // not. Errors: ERROR_INPUT naming the file, the field, the value found and wanted. `path` must
 // outlive it.
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err);
+
+// The same of a file that is mapped already, which it takes over; `path` is for messages. The bytes
+// must be aligned to 64.
+bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size_t threads,
+                             Error *err);
 void checkpoint_close(Checkpoint *c);
 
 // Reads all of a native file and compares its checksums; ERROR_INPUT naming the section that
