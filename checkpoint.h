@@ -44,7 +44,7 @@ typedef struct {
     Config config;
     Tensor *tensors;  // owned
     size_t n_tensors;
-    size_t cursor;  // where the last lookup ended: the model asks in the order of the file
+    Tensor **by_name;  // (n_tensors): the same in the order of their names; owned
     Bytes tokenizer, chat, provenance;
     bool vocab_only;  // no weights
     bool repacked;    // a llama2.c file: the matrices are copies in the layout of the kernels
@@ -71,8 +71,9 @@ bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err);
 
 // A matrix or a vector by its name, of just these sizes; ERROR_INPUT in full where it is missing or
 // misshapen.
-bool checkpoint_matrix(Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
+bool checkpoint_matrix(const Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
                        Error *err);
-bool checkpoint_vector(Checkpoint *c, const char *name, size_t n, const float **out, Error *err);
+bool checkpoint_vector(const Checkpoint *c, const char *name, size_t n, const float **out,
+                       Error *err);
 
 #endif

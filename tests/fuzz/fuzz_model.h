@@ -7,8 +7,10 @@
 #include "fuzz.h"
 #include "model.h"
 
-#define FUZZ_CONTEXT 70  // more than a page of positions
-#define FUZZ_ROWS    5
+// Most files are run for a few positions; one in 16 for more than a page of the cache has.
+#define FUZZ_CONTEXT      (1 + FUZZ_ROWS)
+#define FUZZ_LONG_CONTEXT (1 + 14 * FUZZ_ROWS)
+#define FUZZ_ROWS         5
 
 // Opens these bytes, and runs a few tokens through what is accepted. Takes over the block.
 static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_token)
@@ -25,8 +27,8 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
         free(block);
         return;
     }
-    const size_t context = c.config.context_length < FUZZ_CONTEXT ? c.config.context_length
-                                                                  : FUZZ_CONTEXT;
+    const size_t wanted = first_token % 16 == 15 ? FUZZ_LONG_CONTEXT : FUZZ_CONTEXT;
+    const size_t context = c.config.context_length < wanted ? c.config.context_length : wanted;
     if (!c.repacked && !checkpoint_verify(&c, 1, &err)) {
         check_error(&err);  // the contents are damaged, and run all the same
         err = (Error){0};

@@ -46,7 +46,7 @@ def checkpoint_input(mode, config, weight_type, contents):
             sections.append(checkpoint.vector_section(name, cols) if rows is None else
                             checkpoint.matrix_section(name, weight_type, rows, cols))  # fmt: skip
     head = checkpoint.MAGIC + struct.pack("<IIQQI", 1, len(sections), 0, 256, 0) + config.pack()
-    return bytes([mode, 1]) + head.ljust(256, b"\0") + b"".join(s.pack() for s in sections) + contents
+    return bytes([mode, 15]) + head.ljust(256, b"\0") + b"".join(s.pack() for s in sections) + contents
 
 
 def corpora():
