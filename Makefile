@@ -9,10 +9,18 @@ WARN := -Wall -Wextra -Wconversion -Wshadow -pedantic
 
 # -ffp-contract=off: the order and rounding of every operation is part of what the program promises.
 CFLAGS_ALL = -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -ffp-contract=off $(WARN) $(OPT) $(SAN) $(OPENMP) \
-             $(CFLAGS)
+             $(HARDEN) $(CFLAGS)
 LDLIBS += -lm
 
 MACHINE := $(shell $(CC) -dumpmachine)
+
+# What makes a bug harder to use (SECURITY.md). The checks of _FORTIFY_SOURCE need optimisation, and the sanitizers have
+# their own; a static executable (LDFLAGS=-static) stays where it was linked to.
+HARDEN = -fstack-protector-strong $(if $(filter -O0,$(OPT))$(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+ifneq (,$(findstring linux,$(MACHINE)))
+HARDEN += -fPIE
+HARDEN_LINK = $(if $(filter -static,$(LDFLAGS) $(CFLAGS)),,-pie) -Wl,-z,relro,-z,now,-z,noexecstack
+endif
 # Where the compiler has no OpenMP (or its library is missing), the program is single-threaded.
 OPENMP := $(shell printf '\043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n' | \
             $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
@@ -29,13 +37,15 @@ SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnn
 
 PARTS := util json ops checkpoint llama2c model prompt_cache pretokenizer vocabulary tokenizer chat sampler generate \
          request batch bench
+PARSERS := checkpoint llama2c vocabulary pretokenizer tokenizer chat json request
 OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
 RUN := $(if $(filter build,$(BUILD)),run,$(BUILD)/run)
-TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c)) $(FUZZ:%=$(BUILD)/tests/fuzz/%)
 
 ## run: the program (the default)
 $(RUN): $(BUILD)/run.o $(OBJ)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(CC) $(CFLAGS_ALL) $(HARDEN_LINK) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 $(BUILD)/simd/%.o: simd/%.c Makefile
 	@mkdir -p $(@D)
@@ -47,9 +57,15 @@ $(BUILD)/%.o: %.c Makefile
 
 $(BUILD)/tests/%: tests/%.c $(OBJ) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(LDFLAGS) $< $(OBJ) $(LDLIBS) -o $@
+	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(OBJ) $(LDLIBS) -o $@
 
-.PHONY: tests test demo debug sanitize test-sanitize lint format install clean help
+# A fuzz target: by a driver that replays files, or in build/fuzz by libFuzzer.
+FUZZ_DRIVER ?= tests/fuzz/replay.c
+$(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
+
+.PHONY: fuzzers fuzz coverage tests test demo debug sanitize test-sanitize lint format install clean help
 .SECONDARY:
 
 ## tests: the unit tests and test tools, built but not run
@@ -76,6 +92,33 @@ sanitize:
 test-sanitize: sanitize .venv/installed
 	RUN=build/sanitize/run BUILD_DIR=build/sanitize .venv/bin/python -m pytest -q tests
 
+SECONDS ?= 60
+fuzzers: $(FUZZ:%=$(BUILD)/tests/fuzz/%)
+
+## fuzz: runs each fuzz target of tests/fuzz for SECONDS (60) by clang's libFuzzer; findings go to build/fuzz/findings
+fuzz:
+	$(MAKE) CC=clang BUILD=build/fuzz OPT="-O1 -g" OPENMP= FUZZ_DRIVER=-fsanitize=fuzzer \
+	    SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" fuzzers
+	@mkdir -p build/fuzz/findings
+	for target in $(FUZZ); do \
+	    mkdir -p build/fuzz/corpus/$$target && \
+	    build/fuzz/tests/fuzz/$$target -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=8192 \
+	        -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/findings/$$target- \
+	        build/fuzz/corpus/$$target tests/fuzz/corpus/$$target || exit 1; \
+	done
+
+## coverage: which lines of the parsers the corpora reach, those of `make fuzz` included
+coverage:
+	$(MAKE) CC=clang BUILD=build/coverage OPT="-O1 -g" OPENMP= \
+	    SAN="-fprofile-instr-generate -fcoverage-mapping" fuzzers
+	for target in $(FUZZ); do \
+	    find tests/fuzz/corpus/$$target build/fuzz/corpus/$$target -type f 2>/dev/null | \
+	        LLVM_PROFILE_FILE=build/coverage/$$target-%p.profraw xargs build/coverage/tests/fuzz/$$target 2>/dev/null || exit 1; \
+	done
+	llvm-profdata merge -o build/coverage/all.profdata build/coverage/*.profraw
+	llvm-cov report $(FUZZ:%=-object build/coverage/tests/fuzz/%) -instr-profile build/coverage/all.profdata \
+	    $(PARSERS:%=%.c)
+
 # The converter has packages of its own: who only runs models needs none.
 .venv-convert/installed: scripts/requirements.txt
 	python3 -m venv .venv-convert
@@ -92,7 +135,7 @@ models/smollm2-135m.bin: .venv-convert/installed
 ## smollm2: models/smollm2-135m.bin, a small model to chat with (100 MB, Apache 2.0)
 smollm2: models/smollm2-135m.bin
 
-C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h)
+C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h tests/fuzz/*.c tests/fuzz/*.h)
 ## lint: clang-format, cppcheck and clang-tidy find nothing
 lint:
 	clang-format --dry-run -Werror $(C_FILES)
@@ -118,4 +161,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
--include $(OBJ:.o=.d) $(BUILD)/run.d $(wildcard $(BUILD)/tests/*.d)
+-include $(OBJ:.o=.d) $(BUILD)/run.d $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/fuzz/*.d)

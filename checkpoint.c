@@ -270,31 +270,6 @@ static bool check_entry(const Checkpoint *c, size_t i, const Entry *e, size_t *e
     return true;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(((const Tensor *)a)->name, ((const Tensor *)b)->name);
-}
-
-// Refuses two sections of one name: sorts a copy.
-static bool check_names(const Checkpoint *c, Error *err)
-{
-    Tensor *sorted = malloc((c->n_tensors + 1) * sizeof *sorted);
-    if (!sorted) {
-        return error_memory(err, "the list of tensors", c->n_tensors * sizeof *sorted);
-    }
-    memcpy(sorted, c->tensors, c->n_tensors * sizeof *sorted);
-    qsort(sorted, c->n_tensors, sizeof *sorted, compare_names);
-    bool ok = true;
-    for (size_t i = 1; ok && i < c->n_tensors; i++) {
-        if (strcmp(sorted[i - 1].name, sorted[i].name) == 0) {
-            ok = error_set(err, ERROR_INPUT, "%s: there are two sections %s", c->path,
-                           sorted[i].name);
-        }
-    }
-    free(sorted);
-    return ok;
-}
-
 static bool add_bytes(Checkpoint *c, const Entry *e, Error *err)
 {
     const struct {
@@ -343,15 +318,48 @@ static bool read_table(Checkpoint *c, size_t n_sections, Error *err)
     if (!c->tokenizer.data) {
         return error_set(err, ERROR_INPUT, "%s: section tokenizer is missing", c->path);
     }
-    return check_names(c, err);
+    return true;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp((*(Tensor *const *)a)->name, (*(Tensor *const *)b)->name);
+}
+
+// Sorts the tensors' names for find_tensor, and refuses two of one name.
+static bool sort_names(Checkpoint *c, Error *err)
+{
+    c->by_name = malloc((c->n_tensors + 1) * sizeof *c->by_name);
+    if (!c->by_name) {
+        return error_memory(err, "the list of tensors", c->n_tensors * sizeof *c->by_name);
+    }
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        c->by_name[i] = &c->tensors[i];
+    }
+    qsort(c->by_name, c->n_tensors, sizeof *c->by_name, compare_names);
+    for (size_t i = 1; i < c->n_tensors; i++) {
+        if (strcmp(c->by_name[i - 1]->name, c->by_name[i]->name) == 0) {
+            return error_set(err, ERROR_INPUT, "%s: there are two sections %s", c->path,
+                             c->by_name[i]->name);
+        }
+    }
+    return true;
 }
 
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err)
 {
-    *c = (Checkpoint){.path = path};
-    if (!mapping_open(&c->file, path, err)) {
+    Mapping file;
+    if (!mapping_open(&file, path, err)) {
+        *c = (Checkpoint){.path = path};
         return false;
     }
+    return checkpoint_open_mapping(c, path, file, threads, err);
+}
+
+bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size_t threads,
+                             Error *err)
+{
+    *c = (Checkpoint){.path = path, .file = file};
     size_t n_sections, alike = 0;
     for (size_t i = 0; i < sizeof magic && i < c->file.size; i++) {
         alike += c->file.data[i] == magic[i];
@@ -368,6 +376,7 @@ bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err
     } else {
         ok = llama2c_open(c, threads, err);
     }
+    ok = ok && sort_names(c, err);
     if (!ok) {
         checkpoint_close(c);
     }
@@ -379,16 +388,24 @@ void checkpoint_close(Checkpoint *c)
     mapping_close(&c->file);
     memory_unmap(c->memory, c->memory_bytes);
     free(c->tensors);
+    free(c->by_name);
     *c = (Checkpoint){0};
 }
 
-static const Tensor *find_tensor(Checkpoint *c, const char *name, Error *err)
+// By halving: a file may have tens of thousands of tensors, in any order.
+static const Tensor *find_tensor(const Checkpoint *c, const char *name, Error *err)
 {
-    for (size_t n = 0; n < c->n_tensors; n++) {
-        size_t i = (c->cursor + n) % c->n_tensors;
-        if (strcmp(c->tensors[i].name, name) == 0) {
-            c->cursor = (i + 1) % c->n_tensors;
-            return &c->tensors[i];
+    size_t low = 0, high = c->n_tensors;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = strcmp(c->by_name[middle]->name, name);
+        if (order == 0) {
+            return c->by_name[middle];
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
     error_set(err, ERROR_INPUT, "%s: tensor %s is missing", c->path, name);
@@ -407,7 +424,7 @@ static bool check_shape(const Checkpoint *c, const Tensor *t, bool vector, size_
     return true;
 }
 
-bool checkpoint_matrix(Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
+bool checkpoint_matrix(const Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
                        Error *err)
 {
     const Tensor *t = find_tensor(c, name, err);
@@ -418,7 +435,8 @@ bool checkpoint_matrix(Checkpoint *c, const char *name, size_t rows, size_t cols
     return true;
 }
 
-bool checkpoint_vector(Checkpoint *c, const char *name, size_t n, const float **out, Error *err)
+bool checkpoint_vector(const Checkpoint *c, const char *name, size_t n, const float **out,
+                       Error *err)
 {
     const Tensor *t = find_tensor(c, name, err);
     if (!t || !check_shape(c, t, true, 1, n, err)) {

@@ -8,6 +8,7 @@
 #include <float.h>
 #include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -495,6 +496,44 @@ typedef struct {
     uint64_t digest;
 } Run;
 
+// A checkpoint is read where it is mapped. Where another program cuts it short meanwhile, the pages
+// past its new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any
+// more. What the handler needs is made ready beforehand, since it may not format a message.
+static const Run *watched;
+static char cut_short[sizeof(Error) + 16];
+
+static void on_bus_error(int number, siginfo_t *info, void *context)
+{
+    static atomic_flag first = ATOMIC_FLAG_INIT;
+    const uintptr_t at = (uintptr_t)info->si_addr, file = (uintptr_t)watched->checkpoint.file.data;
+    (void)context;
+    if (at < file || at - file >= round_up(watched->checkpoint.file.size, 4096)) {
+        signal(number, SIG_DFL);  // not ours to explain: it happens again when this returns
+        return;
+    }
+    while (atomic_flag_test_and_set(&first)) {
+        pause();  // another thread came first, and is about to end us all
+    }
+    if (watched->out.temporary) {
+        unlink(watched->out.temporary);
+    }
+    const ssize_t written = write(STDERR_FILENO, cut_short, strlen(cut_short));
+    (void)written;  // nobody is left to be told
+    _exit(ERROR_INPUT);
+}
+
+static void watch_checkpoint(const Run *r)
+{
+    Error err;
+    error_set(&err, ERROR_INPUT, "%s: was cut short by another program while it was used",
+              r->o.model);
+    snprintf(cut_short, sizeof cut_short, "run: %s\n", err.message);
+    watched = r;
+    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
+}
+
 static void run_free(Run *r)
 {
     sequence_free(&r->sequence);
@@ -539,6 +578,7 @@ static bool choose_context(Run *r, bool f16, Error *err)
 static bool open_checkpoint(Run *r, Error *err)
 {
     const Options *o = &r->o;
+    watch_checkpoint(r);
     return ops_select(o->simd ? o->simd : "auto", err) &&
            checkpoint_open(&r->checkpoint, o->model, team_max(), err) &&
            (o->verify || open_tokenizer(&r->tokenizer, o, &r->checkpoint, err));

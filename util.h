@@ -93,7 +93,7 @@ int utf8_scan(const char *bytes, size_t n);
 typedef struct {
     const uint8_t *data;
     size_t size;
-    void *address;  // for mapping_close
+    void *address;  // for mapping_close; NULL: the bytes are the caller's
 } Mapping;
 
 // Maps a whole regular file. Errors (ERROR_INPUT): it cannot be opened, is not a regular file, is

@@ -204,11 +204,12 @@ static inline float v_abs_max(V a, V b)
     memcpy(&f, &max, sizeof f);
     return f;
 }
-// Integers of magnitude up to 127 as bytes; what a NaN becomes is not defined.
+// Integers of magnitude up to 127 as bytes; of all else, which weights that are not finite lead to,
+// some byte: a conversion that does not fit is not defined in C.
 static inline void v_store_i8(int8_t *p, V a)
 {
     EACH_LANE
-        p[i] = (int8_t)(a.lane[i] == a.lane[i] ? a.lane[i] : 0);
+        p[i] = (int8_t)(fabsf(a.lane[i]) <= 127 ? a.lane[i] : 0);
 }
 
 // ---- Dot products of bytes. A step is 64 bytes of weights, 4 for each lane, and 4 activations
