@@ -789,8 +789,6 @@ static void forward_pass(Team team, void *arg)
     const Config *p = &m->config;
     Scratch *s = pass->s;
     size_t begin, end;
-    s->bad_layer[team.id] = SIZE_MAX;
-
     team_split(team, pass->n, &begin, &end);
     for (size_t r = begin; r < end; r++) {
         matrix_row(&m->embedding, (size_t)pass->rows[r].token, s->x + r * s->dim_stride);
@@ -889,6 +887,10 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n, Erro
     }
     plan_attention(&pass);
     s->normed.tile = s->attended.tile = s->gate.tile = activation_tile(n);
+    for (size_t t = 0; t < s->threads;
+         t++) {  // of the team that is wanted: it may come out smaller
+        s->bad_layer[t] = SIZE_MAX;
+    }
     team_run(s->threads, forward_pass, &pass);
     for (size_t t = 0; t < s->threads; t++) {
         bad = s->bad_layer[t] < bad ? s->bad_layer[t] : bad;
