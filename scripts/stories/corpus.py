@@ -15,7 +15,7 @@ import sys
 from grammar import Story
 from plots import PLOTS
 
-MAX_WORDS = 270  # longer ones are left out: the model's context holds every story whole
+MAX_WORDS = 240  # longer ones are left out: the model's context holds every story whole
 
 
 def tell(seed, i):

@@ -262,7 +262,7 @@ PHRASES = {
     "|From that day on, {N} {was never afraid to ask for help|knew what to do|had a story to tell|always had a smile for {others|everyone}}."
     "|And if you {go|walk} past {his} {home_word} today, you {may|can} {still hear|hear} {N} {laughing|singing|telling the story}."
     "|It was {the best day|one of the best days} that {N} {could remember|had ever had}."
-    "|{N} {told nobody about it|wrote it all down in a small book}, {and yet everybody knew|so that nobody would forget it}."
+    "|{{N} told nobody about it, and yet everybody knew|{N} wrote it all down, so that nobody would forget it}."
     "|{And so the day|So the day} ended {well|better than it had begun}, and {N} {love_end}."
     "|{In the evening|That evening}, {N} sat by the {window|fire} and {was content|thought how good life was}."
     "|{Tired and happy|With a warm heart}, {N} went home and {slept until late|dreamed of it all night}."

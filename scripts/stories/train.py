@@ -22,10 +22,11 @@ import torch
 from corpus import stories
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 SEED = 1
 BATCH = 16  # stories: about 6,000 tokens
-STEPS = 2500
+STEPS = 3000
 HELD_OUT = 1000  # stories that are never trained on
 VOCAB_STORIES = 20000  # that the vocabulary is made from
 VOCAB_SIZE = 1024
@@ -66,7 +67,7 @@ def train_vocabulary(texts, folder):
         remove_extra_whitespaces=False,
         max_sentence_length=1 << 14,
         num_threads=1,
-        minloglevel=1,
+        minloglevel=2,
     )
     (folder / "tokenizer.vocab").unlink()
     settings = {
@@ -173,6 +174,7 @@ def main():
     parser.add_argument("--steps", type=int, default=STEPS, help=f"default {STEPS}; fewer for a trial")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
+    logging.disable_progress_bar()
     torch.manual_seed(SEED)
     torch.set_num_threads(1)  # matrices this small are no faster with more, and the order of sums stays the same
 
