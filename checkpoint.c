@@ -390,12 +390,16 @@ bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err
     if (!mapping_open(&c->file, path, err)) {
         return false;
     }
-    size_t n_sections;
-    const bool native = c->file.size >= sizeof magic &&
-                        memcmp(c->file.data, magic, sizeof magic) == 0;
+    size_t n_sections, alike = 0;
+    for (size_t i = 0; i < sizeof magic && i < c->file.size; i++) {
+        alike += c->file.data[i] == magic[i];
+    }
     bool ok;
-    if (native) {
+    if (alike == sizeof magic) {
         ok = read_header(c, &n_sections, err) && read_table(c, n_sections, err);
+    } else if (alike == sizeof magic - 1) {
+        ok = error_set(err, ERROR_INPUT,
+                       "%s: the header is damaged: its magic has one byte that differs", path);
     } else if (c->file.size >= 4 && memcmp(c->file.data, "GGUF", 4) == 0) {
         ok = error_set(err, ERROR_INPUT,
                        "%s: is a GGUF file; scripts/convert.py makes a checkpoint of it", path);

@@ -472,13 +472,14 @@ static bool choose_context(Run *r, bool f16, Error *err)
     return true;
 }
 
-// Opens the checkpoint and its tokenizer.
+// Opens the checkpoint and its tokenizer. To verify a file is to say what is damaged, which the
+// tokenizer may be.
 static bool open_checkpoint(Run *r, Error *err)
 {
     const Options *o = &r->o;
     return ops_select(o->simd ? o->simd : "auto", err) &&
            checkpoint_open(&r->checkpoint, o->model, team_max(), err) &&
-           open_tokenizer(&r->tokenizer, o, &r->checkpoint, err);
+           (o->verify || open_tokenizer(&r->tokenizer, o, &r->checkpoint, err));
 }
 
 // Type of the keys and values that are cached. llama2.c keeps f32: so do its files here, and tell

@@ -1,38 +1,36 @@
-// tokenizer.c - SentencePiece BPE, as Llama 1 and 2 have it.
+// tokenizer.c - text <-> tokens: SentencePiece BPE and byte-level BPE.
 //
-// Text becomes symbols, one a character, in a doubly linked list over the bytes. A heap holds every
-// pair of neighbours that is a piece of the vocabulary; the best pair - highest score, then
-// leftmost - is merged until none is left. An entry of the heap whose symbols have changed since is
-// skipped when it comes up. So a text of n characters takes O(n log n), in one stretch: a piece may
-// hold spaces, so words are no boundary.
+// Both merge neighbours until nothing is left to merge. The symbols of a stretch of text -
+// characters for SentencePiece, bytes for byte-level BPE - stand in a doubly linked list over its
+// bytes, and a heap holds every pair of neighbours that can be merged: the best rank first, then
+// the leftmost. An entry of the heap whose symbols have changed since is skipped when it comes up.
+// So n symbols take O(n log n), whatever they are.
 //
-//     bytes     ' ' o n c e ' ' u p o n            (a leading space is added, as SentencePiece
-//     does) symbols   [start, size, previous, next] ...  merged ones have size 0
+//     bytes     ' ' o n c e ' ' u p o n
+//     symbols   [start, size, previous, next, id] ...       merged ones have size 0
 //
-// What is no piece in the end is spelled in byte tokens. Pieces are found by the bytes they stand
-// for in an open hash table; control and byte tokens are not in it, so no text is ever mistaken for
-// them.
+//                      SentencePiece                        byte-level
+//     a stretch is     what is between special tokens       a word (pretokenizer.h): no merge
+//                                                           crosses its ends
+//     before it        a space, where the model wants one   nothing
+//     a pair merges    where its bytes are a piece          where the pair is in the list of merges
+//     its rank         by the score of that piece           its place in the list
+//     what is left     is spelled in byte pieces            is none: every byte is a piece, or the
+//                                                           text is refused
+//
+// The names of special tokens are found in the text before all this, but only in spans that allow
+// it; the names of pieces with the attribute "found before all else" always.
 #include "tokenizer.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PIECE  4096            // bytes
-#define SPACE_MARK "\xe2\x96\x81"  // U+2581, which SentencePiece writes for a space
+#include "vocabulary.h"
 
-typedef enum { PIECE_NORMAL, PIECE_SPECIAL, PIECE_BYTE, PIECE_UNKNOWN } PieceKind;
+#define SPACE_MARK "\xe2\x96\x81"  // U+2581, which SentencePiece takes for a space
 
 struct Tokenizer {
-    size_t vocab_size;
-    char *bytes;        // of all pieces, one after the other; a byte token's is its one byte
-    uint32_t *offset;   // (vocab_size + 1): piece i is bytes[offset[i]] .. bytes[offset[i + 1] - 1]
-    float *score;       // (vocab_size)
-    uint8_t *kind;      // (vocab_size): PieceKind
-    uint32_t *table;    // (table_size): ids + 1 of normal pieces by hash, 0: empty
-    size_t table_size;  // a power of two, at most half full
-    int byte_id[256];   // -1: none
-    int bos, eos, unknown;  // -1: none
+    Vocabulary vocabulary;
 };
 
 bool tokens_append(Tokens *t, int id, Error *err)
@@ -56,177 +54,31 @@ void tokens_free(Tokens *t)
     *t = (Tokens){0};
 }
 
-// --------------------------------------------------------------------------------------------
-// The vocabulary
-
-static size_t piece_size(const Tokenizer *t, size_t id)
-{
-    return t->offset[id + 1] - t->offset[id];
-}
-
-// The place in the table of the piece with these bytes, or the empty place where it would be.
-static size_t table_place(const Tokenizer *t, const char *bytes, size_t size)
-{
-    uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-    for (size_t i = 0; i < size; i++) {
-        hash = (hash ^ (uint8_t)bytes[i]) * 0x100000001b3u;
-    }
-    size_t place = (hash ^ hash >> 32) & (t->table_size - 1);
-    for (; t->table[place]; place = (place + 1) & (t->table_size - 1)) {
-        const size_t id = t->table[place] - 1;
-        if (piece_size(t, id) == size && memcmp(t->bytes + t->offset[id], bytes, size) == 0) {
-            break;
-        }
-    }
-    return place;
-}
-
-// The id of the normal piece with these bytes, or -1.
-static int find_piece(const Tokenizer *t, const char *bytes, size_t size)
-{
-    return (int)t->table[table_place(t, bytes, size)] - 1;
-}
-
-static bool fill_table(Tokenizer *t, const char *path, Error *err)
-{
-    for (t->table_size = 64; t->table_size < 2 * t->vocab_size;) {
-        t->table_size *= 2;
-    }
-    t->table = calloc(t->table_size, sizeof *t->table);
-    if (!t->table) {
-        return error_memory(err, "the table of pieces", t->table_size * sizeof *t->table);
-    }
-    for (size_t id = 0; id < t->vocab_size; id++) {
-        if (t->kind[id] != PIECE_NORMAL) {
-            continue;
-        }
-        const size_t place = table_place(t, t->bytes + t->offset[id], piece_size(t, id));
-        if (t->table[place]) {
-            return error_set(err, ERROR_INPUT,
-                             "%s: piece %zu is the same as piece %u, wanted distinct pieces", path,
-                             id, (unsigned)t->table[place] - 1);
-        }
-        t->table[place] = (uint32_t)id + 1;
-    }
-    return true;
-}
-
-// The value of a byte piece, <0x00> to <0xFF>, or -1.
-static int byte_value(const char *piece, size_t size)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    if (size != 6 || memcmp(piece, "<0x", 3) != 0 || piece[5] != '>' || !piece[3] || !piece[4]) {
-        return -1;
-    }
-    const char *high = strchr(digits, piece[3]), *low = strchr(digits, piece[4]);
-    return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
-}
-
-// Adds a piece of a llama2.c file: 0 is unknown, 1 and 2 are BOS and EOS, whose names stand between
-// line ends there.
-static void add_llama2c_piece(Tokenizer *t, size_t id, float score, const char *piece, size_t size)
-{
-    static const char *const names[] = {NULL, "<s>", "</s>"};
-    const int value = byte_value(piece, size);
-    char *to = t->bytes + t->offset[id];
-    t->score[id] = score;
-    t->kind[id] = id == 0      ? PIECE_UNKNOWN
-                  : id <= 2    ? PIECE_SPECIAL
-                  : value >= 0 ? PIECE_BYTE
-                               : PIECE_NORMAL;
-    if (t->kind[id] == PIECE_SPECIAL) {
-        size = strlen(names[id]);
-        memcpy(to, names[id], size);
-    } else if (t->kind[id] == PIECE_BYTE) {
-        size = 1;
-        *to = (char)value;
-        t->byte_id[value] = (int)id;
-    } else {
-        memcpy(to, piece, size);
-    }
-    t->offset[id + 1] = t->offset[id] + (uint32_t)size;
-}
-
-static bool read_llama2c(Tokenizer *t, const char *path, const uint8_t *p, size_t left, Error *err)
-{
-    int32_t max_length;
-    if (left < 4) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: the file has %zu bytes, wanted max_token_length, 4 bytes", path,
-                         left);
-    }
-    memcpy(&max_length, p, 4);
-    if (max_length < 1 || max_length > MAX_PIECE) {
-        return error_set(err, ERROR_INPUT, "%s: max_token_length is %d, wanted 1 to %d", path,
-                         max_length, MAX_PIECE);
-    }
-    p += 4;
-    left -= 4;
-    for (size_t id = 0; id < t->vocab_size; id++) {
-        float score;
-        int32_t length;
-        if (left < 8) {
-            return error_set(
-                err, ERROR_INPUT,
-                "%s: the file ends at piece %zu, wanted %zu pieces, as many as the model has", path,
-                id, t->vocab_size);
-        }
-        memcpy(&score, p, 4);
-        memcpy(&length, p + 4, 4);
-        if (!isfinite(score)) {
-            return error_set(err, ERROR_INPUT,
-                             "%s: the score of piece %zu is %g, wanted a finite number", path, id,
-                             (double)score);
-        }
-        if (length < 1 || length > max_length || (size_t)length > left - 8) {
-            return error_set(err, ERROR_INPUT, "%s: the length of piece %zu is %d, wanted 1 to %zu",
-                             path, id, length,
-                             left - 8 < (size_t)max_length ? left - 8 : (size_t)max_length);
-        }
-        add_llama2c_piece(t, id, score, (const char *)p + 8, (size_t)length);
-        p += 8 + length;
-        left -= 8 + (size_t)length;
-    }
-    if (left) {
-        return error_set(
-            err, ERROR_INPUT,
-            "%s: %zu bytes after piece %zu, wanted as many pieces as the model has, %zu", path,
-            left, t->vocab_size - 1, t->vocab_size);
-    }
-    return true;
-}
-
 bool tokenizer_open_llama2c(Tokenizer **out, const char *path, size_t vocab_size, Error *err)
 {
     *out = NULL;
-    Mapping file;
-    if (!mapping_open(&file, path, err)) {
+    Tokenizer *t = malloc(sizeof *t);
+    if (!t) {
+        return error_memory(err, "the tokenizer", sizeof *t);
+    }
+    if (!vocabulary_open_llama2c(&t->vocabulary, path, vocab_size, err)) {
+        free(t);
         return false;
     }
-    bool ok = false;
-    Tokenizer *t = calloc(1, sizeof *t);
-    if (t) {
-        *t = (Tokenizer){.vocab_size = vocab_size, .bos = 1, .eos = 2, .unknown = 0};
-        memset(t->byte_id, 0xff, sizeof t->byte_id);
-        t->bytes = malloc(file.size);  // pieces only get shorter than they are in the file
-        t->offset = calloc(vocab_size + 1, sizeof *t->offset);
-        t->score = calloc(vocab_size, sizeof *t->score);
-        t->kind = calloc(vocab_size, sizeof *t->kind);
+    *out = t;
+    return true;
+}
+
+bool tokenizer_open_section(Tokenizer **out, const char *name, const uint8_t *data, size_t size,
+                            size_t vocab_size, Error *err)
+{
+    *out = NULL;
+    Tokenizer *t = malloc(sizeof *t);
+    if (!t) {
+        return error_memory(err, "the tokenizer", sizeof *t);
     }
-    if (!t || !t->bytes || !t->offset || !t->score || !t->kind) {
-        error_memory(err, "the vocabulary", file.size + vocab_size * 9);
-    } else if (file.size > UINT32_MAX) {
-        error_set(err, ERROR_INPUT, "%s: has %zu bytes, wanted less than 4 GiB", path, file.size);
-    } else if (vocab_size < 3) {
-        error_set(err, ERROR_INPUT,
-                  "%s: the model has %zu tokens, wanted at least <unk>, <s> and </s>", path,
-                  vocab_size);
-    } else {
-        ok = read_llama2c(t, path, file.data, file.size, err) && fill_table(t, path, err);
-    }
-    mapping_close(&file);
-    if (!ok) {
-        tokenizer_free(t);
+    if (!vocabulary_open_section(&t->vocabulary, name, data, size, vocab_size, err)) {
+        free(t);
         return false;
     }
     *out = t;
@@ -236,50 +88,45 @@ bool tokenizer_open_llama2c(Tokenizer **out, const char *path, size_t vocab_size
 void tokenizer_free(Tokenizer *t)
 {
     if (t) {
-        free(t->bytes);
-        free(t->offset);
-        free(t->score);
-        free(t->kind);
-        free(t->table);
+        vocabulary_close(&t->vocabulary);
         free(t);
     }
 }
 
 // --------------------------------------------------------------------------------------------
-// Encoding
+// Merging
 
 #define NO_SYMBOL UINT32_MAX
 
 typedef struct {
     uint32_t start, size;  // bytes; size 0: merged into the one before
     uint32_t previous, next;
+    int id;  // of the piece; -1: it is none
 } Symbol;
 
-// A pair of neighbours that is a piece, by its left symbol. `size` tells whether the pair is still
-// what it was.
+// A pair of neighbours that can be merged. The sizes of symbols only grow, so `size` tells whether
+// the pair is still what it was.
 typedef struct {
-    float score;
-    uint32_t left, size;
-} Merge;
+    uint64_t order;  // rank << 32 | the left symbol: the least is merged first
+    uint32_t size;   // bytes, of both
+    int id;          // of what they make
+} Candidate;
 
 typedef struct {
-    const Tokenizer *t;
-    Buffer text;  // of the stretch, spaces normalised
+    const Vocabulary *v;
+    Buffer text;        // SentencePiece: of the stretch, with its spaces as they are in pieces
+    const char *bytes;  // what the symbols are made of
     Symbol *symbols;
-    Merge *heap;
+    size_t n_symbols, symbols_capacity;
+    Candidate *heap;  // each entry before its children, 4 i + 1 to 4 i + 4: one line of the cache
     size_t n_heap, heap_capacity;
 } Encoder;
 
-static bool merge_first(Merge a, Merge b)
-{
-    return a.score > b.score || (a.score == b.score && a.left < b.left);
-}
-
-static bool heap_push(Encoder *e, Merge m, Error *err)
+static bool heap_push(Encoder *e, Candidate c, Error *err)
 {
     if (e->n_heap == e->heap_capacity) {
         const size_t capacity = e->heap_capacity ? 2 * e->heap_capacity : 256;
-        Merge *heap = realloc(e->heap, capacity * sizeof *heap);
+        Candidate *heap = realloc(e->heap, capacity * sizeof *heap);
         if (!heap) {
             return error_memory(err, "merges", capacity * sizeof *heap);
         }
@@ -287,20 +134,23 @@ static bool heap_push(Encoder *e, Merge m, Error *err)
         e->heap_capacity = capacity;
     }
     size_t i = e->n_heap++;
-    for (size_t parent; i && merge_first(m, e->heap[parent = (i - 1) / 2]); i = parent) {
+    for (size_t parent; i && c.order < e->heap[parent = (i - 1) / 4].order; i = parent) {
         e->heap[i] = e->heap[parent];
     }
-    e->heap[i] = m;
+    e->heap[i] = c;
     return true;
 }
 
-static Merge heap_pop(Encoder *e)
+static Candidate heap_pop(Encoder *e)
 {
-    const Merge top = e->heap[0], last = e->heap[--e->n_heap];
+    const Candidate top = e->heap[0], last = e->heap[--e->n_heap];
     size_t i = 0;
-    for (size_t child; (child = 2 * i + 1) < e->n_heap; i = child) {
-        child += child + 1 < e->n_heap && merge_first(e->heap[child + 1], e->heap[child]);
-        if (!merge_first(e->heap[child], last)) {
+    for (size_t child; (child = 4 * i + 1) < e->n_heap; i = child) {
+        const size_t end = child + 4 < e->n_heap ? child + 4 : e->n_heap;
+        for (size_t other = child + 1; other < end; other++) {
+            child = e->heap[other].order < e->heap[child].order ? other : child;
+        }
+        if (last.order <= e->heap[child].order) {
             break;
         }
         e->heap[i] = e->heap[child];
@@ -309,160 +159,316 @@ static Merge heap_pop(Encoder *e)
     return top;
 }
 
-// Puts a symbol and its right neighbour on the heap where together they are a piece.
+// The rank of a score: a higher score has a lower rank, equal ones the same. The bits of floats of
+// one sign are ordered as the floats are.
+static uint32_t score_rank(float score)
+{
+    const float unsigned_zero = score + 0.0f;  // -0 becomes +0
+    uint32_t bits;
+    memcpy(&bits, &unsigned_zero, sizeof bits);
+    return bits >> 31 ? bits : INT32_MAX - bits;
+}
+
+// Puts a symbol and its right neighbour on the heap where they can be merged.
 static bool consider(Encoder *e, uint32_t left, Error *err)
 {
     const uint32_t right = left == NO_SYMBOL ? NO_SYMBOL : e->symbols[left].next;
     if (right == NO_SYMBOL) {
         return true;
     }
-    const uint32_t size = e->symbols[left].size + e->symbols[right].size;
-    const int id = size <= MAX_PIECE ? find_piece(e->t, e->text.data + e->symbols[left].start, size)
-                                     : -1;
-    return id < 0 || heap_push(e, (Merge){e->t->score[id], left, size}, err);
+    const Symbol *l = &e->symbols[left], *r = &e->symbols[right];
+    const Vocabulary *v = e->v;
+    Candidate c = {.size = l->size + r->size};
+    uint32_t rank;
+    if (v->kind == SENTENCEPIECE_BPE) {
+        c.id = vocabulary_find(v, e->bytes + l->start, c.size);
+        if (c.id < 0) {
+            return true;
+        }
+        rank = score_rank(v->score[c.id]);
+    } else {
+        const Merge *m = vocabulary_merge(v, l->id, r->id);
+        if (!m) {
+            return true;
+        }
+        c.id = (int)m->result;
+        rank = (uint32_t)(m - v->merges);
+    }
+    c.order = (uint64_t)rank << 32 | left;
+    return heap_push(e, c, err);
 }
 
-static bool merge_all(Encoder *e, size_t n_symbols, Error *err)
+static bool merge_all(Encoder *e, Error *err)
 {
-    for (uint32_t i = 0; i < n_symbols; i++) {
+    for (uint32_t i = 0; i < e->n_symbols; i++) {
         if (!consider(e, i, err)) {
             return false;
         }
     }
     while (e->n_heap) {
-        const Merge m = heap_pop(e);
-        Symbol *left = &e->symbols[m.left];
+        const Candidate c = heap_pop(e);
+        const uint32_t at = (uint32_t)c.order;
+        Symbol *left = &e->symbols[at];
         const uint32_t right = left->next;
-        if (!left->size || right == NO_SYMBOL || left->size + e->symbols[right].size != m.size) {
+        if (!left->size || right == NO_SYMBOL || left->size + e->symbols[right].size != c.size) {
             continue;  // one of the two has been merged with another since
         }
-        left->size = m.size;
+        left->size = c.size;
+        left->id = c.id;
         left->next = e->symbols[right].next;
         e->symbols[right].size = 0;
         if (left->next != NO_SYMBOL) {
-            e->symbols[left->next].previous = m.left;
+            e->symbols[left->next].previous = at;
         }
-        if (!consider(e, left->previous, err) || !consider(e, m.left, err)) {
+        if (!consider(e, left->previous, err) || !consider(e, at, err)) {
             return false;
         }
     }
     return true;
 }
 
-// Spells a symbol that is no piece.
-static bool spell(const Encoder *e, Symbol s, size_t offset, Tokens *out, Error *err)
+// Makes room for the symbols of a stretch of `bytes`, at most one each and one more.
+static bool begin_symbols(Encoder *e, size_t bytes, Error *err)
 {
-    const char *bytes = e->text.data + s.start;
-    for (uint32_t i = 0; i < s.size; i++) {
-        const uint8_t byte = (uint8_t)bytes[i];
-        if (e->t->byte_id[byte] >= 0) {
-            if (!tokens_append(out, e->t->byte_id[byte], err)) {
+    e->n_symbols = e->n_heap = 0;
+    if (bytes > UINT32_MAX / 2) {
+        return error_set(err, ERROR_INPUT,
+                         "the prompt has a text of %zu bytes, wanted at most 2 GiB", bytes);
+    }
+    if (bytes + 1 > e->symbols_capacity) {
+        const size_t capacity = bytes + 1 < 128 ? 256 : 2 * (bytes + 1);
+        Symbol *symbols = realloc(e->symbols, capacity * sizeof *symbols);
+        if (!symbols) {
+            return error_memory(err, "symbols", capacity * sizeof *symbols);
+        }
+        e->symbols = symbols;
+        e->symbols_capacity = capacity;
+    }
+    return true;
+}
+
+static void add_symbol(Encoder *e, size_t start, size_t size, int id)
+{
+    const uint32_t n = (uint32_t)e->n_symbols++;
+    e->symbols[n] = (Symbol){(uint32_t)start, (uint32_t)size, n - 1, NO_SYMBOL, id};
+    if (n) {
+        e->symbols[n - 1].next = n;
+    } else {
+        e->symbols[n].previous = NO_SYMBOL;
+    }
+}
+
+static bool no_token(const char *bytes, size_t offset, Error *err)
+{
+    return error_set(err, ERROR_INPUT,
+                     "the prompt's byte %zu is 0x%02x, which the model has no token for", offset,
+                     (uint8_t)*bytes);
+}
+
+// --------------------------------------------------------------------------------------------
+// SentencePiece
+
+// Where in the text the byte `at` of its normal form, of which the prefix is cut off, comes from.
+static size_t original_offset(const char *text, size_t size, size_t at)
+{
+    size_t offset = 0;
+    for (; at; at--) {
+        const bool mark = size - offset >= 3 && memcmp(text + offset, SPACE_MARK, 3) == 0;
+        offset += mark ? 3 : 1;
+    }
+    return offset;
+}
+
+// Appends the ids that spell a character that is no piece: of its bytes, or one for all characters
+// in a row that have none. *unknown: there was one just before. False, with *bad the byte, where
+// the model can do neither.
+static bool spell(const Vocabulary *v, const char *bytes, size_t size, bool *unknown, size_t *bad,
+                  Tokens *out, Error *err)
+{
+    size_t spelled = 0;
+    while (spelled < size && v->byte_id[(uint8_t)bytes[spelled]] >= 0) {
+        spelled++;
+    }
+    if (spelled == size) {
+        *unknown = false;
+        for (size_t i = 0; i < size; i++) {
+            if (!tokens_append(out, v->byte_id[(uint8_t)bytes[i]], err)) {
                 return false;
             }
-        } else if (e->t->unknown >= 0 && utf8_scan(bytes, s.size) > 0) {
-            return tokens_append(out, e->t->unknown, err);
-        } else {
-            return error_set(err, ERROR_INPUT,
-                             "the prompt's byte %zu is 0x%02x, which the model has no token for",
-                             offset + i, byte);
+        }
+        return true;
+    }
+    if (v->unknown >= 0 && utf8_scan(bytes, size) > 0) {
+        const bool again = *unknown;
+        *unknown = true;
+        return again || tokens_append(out, v->unknown, err);
+    }
+    *bad = spelled;
+    return false;
+}
+
+// Encodes a stretch, which begins `offset` bytes into the prompt.
+static bool encode_sentence(Encoder *e, const char *text, size_t size, size_t offset, bool prefix,
+                            Tokens *out, Error *err)
+{
+    const Vocabulary *v = e->v;
+    buffer_clear(&e->text);
+    if (!begin_symbols(e, size, err) || (prefix && !buffer_append(&e->text, " ", 1, err))) {
+        return false;
+    }
+    if (prefix) {
+        add_symbol(e, 0, 1, vocabulary_find(v, " ", 1));
+    }
+    for (size_t i = 0; i < size;) {
+        const int scan = utf8_scan(text + i, size - i);
+        const size_t length = scan > 0 ? (size_t)scan : 1;
+        const bool mark = length == 3 && memcmp(text + i, SPACE_MARK, 3) == 0;
+        const char *bytes = mark ? " " : text + i;
+        const size_t n = mark ? 1 : length;
+        add_symbol(e, e->text.size, n, vocabulary_find(v, bytes, n));
+        if (!buffer_append(&e->text, bytes, n, err)) {
+            return false;
+        }
+        i += length;
+    }
+    e->bytes = e->text.data;
+    if (!merge_all(e, err)) {
+        return false;
+    }
+    bool unknown = false;
+    for (uint32_t i = 0; i != NO_SYMBOL && i < e->n_symbols; i = e->symbols[i].next) {
+        const Symbol s = e->symbols[i];
+        size_t bad = SIZE_MAX;
+        if (s.id >= 0) {
+            unknown = false;
+            if (!tokens_append(out, s.id, err)) {
+                return false;
+            }
+        } else if (!spell(v, e->bytes + s.start, s.size, &unknown, &bad, out, err)) {
+            const size_t at = s.start > prefix ? original_offset(text, size, s.start - prefix) : 0;
+            return bad != SIZE_MAX && no_token(e->bytes + s.start + bad, offset + at + bad, err);
         }
     }
     return true;
 }
 
-// Encodes a stretch of text without special tokens, which begins `offset` bytes into the prompt.
-static bool encode_stretch(Encoder *e, const char *text, size_t size, size_t offset, Tokens *out,
-                           Error *err)
+// --------------------------------------------------------------------------------------------
+// Byte-level BPE
+
+static bool encode_word(Encoder *e, const char *word, size_t size, size_t offset, Tokens *out,
+                        Error *err)
 {
-    if (size == 0) {
-        return true;
+    const Vocabulary *v = e->v;
+    const int whole = v->whole_words ? vocabulary_find(v, word, size) : -1;
+    if (whole >= 0) {
+        return tokens_append(out, whole, err);
     }
-    if (size > UINT32_MAX / 2) {
-        return error_set(err, ERROR_INPUT,
-                         "the prompt has a text of %zu bytes, wanted at most 2 GiB", size);
-    }
-    buffer_clear(&e->text);
-    if (!buffer_append(&e->text, " ", 1, err)) {
+    if (!begin_symbols(e, size, err)) {
         return false;
     }
-    e->symbols = calloc(size + 1, sizeof *e->symbols);
-    if (!e->symbols) {
-        return error_memory(err, "symbols", (size + 1) * sizeof *e->symbols);
-    }
-    uint32_t n = 1;
-    e->symbols[0] = (Symbol){0, 1, NO_SYMBOL, 1};
-    bool ok = true;
-    for (size_t i = 0; ok && i < size; n++) {
-        const int scan = utf8_scan(text + i, size - i);
-        size_t length = scan > 0 ? (size_t)scan : 1, from = length;
-        const char *bytes = text + i;
-        if (length == 3 && memcmp(bytes, SPACE_MARK, 3) == 0) {
-            bytes = " ";
-            length = 1;
+    for (size_t i = 0; i < size; i++) {
+        const int id = v->byte_id[(uint8_t)word[i]];
+        if (id < 0) {
+            return no_token(word + i, offset + i, err);
         }
-        e->symbols[n] = (Symbol){(uint32_t)e->text.size, (uint32_t)length, n - 1, n + 1};
-        ok = buffer_append(&e->text, bytes, length, err);
-        i += from;
+        add_symbol(e, i, 1, id);
     }
-    e->symbols[n - 1].next = NO_SYMBOL;
-    ok = ok && merge_all(e, n, err);
-    for (uint32_t i = 0; ok && i != NO_SYMBOL; i = e->symbols[i].next) {
-        const Symbol s = e->symbols[i];
-        const int id = find_piece(e->t, e->text.data + s.start, s.size);
-        // Only the added space stands before the text (and marks of spaces shrink): good enough to
-        // find the byte.
-        ok = id >= 0 ? tokens_append(out, id, err) : spell(e, s, offset + s.start - 1, out, err);
+    e->bytes = word;
+    if (!merge_all(e, err)) {
+        return false;
     }
-    free(e->symbols);
-    e->symbols = NULL;
-    e->n_heap = 0;
-    return ok;
+    for (uint32_t i = 0; i != NO_SYMBOL; i = e->symbols[i].next) {
+        if (!tokens_append(out, e->symbols[i].id, err)) {
+            return false;
+        }
+    }
+    return true;
 }
 
-// The special token whose name begins here, the longest where several do; -1: none.
-static int find_special(const Tokenizer *t, const char *text, size_t size)
+static bool encode_words(Encoder *e, const char *text, size_t size, size_t offset, Tokens *out,
+                         Error *err)
 {
-    int best = -1;
-    for (int id = t->bos; id <= t->eos; id++) {
-        const size_t length = piece_size(t, (size_t)id);
-        if (length <= size && memcmp(t->bytes + t->offset[id], text, length) == 0 &&
-            (best < 0 || length > piece_size(t, (size_t)best))) {
-            best = id;
+    for (size_t at = 0; at < size;) {
+        const size_t length = word_size(e->v->words, text + at, size - at);
+        if (!encode_word(e, text + at, length, offset + at, out, err)) {
+            return false;
+        }
+        at += length;
+    }
+    return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// Encoding
+
+static bool is_special(const Vocabulary *v, int id) { return v->attribute[id] == PIECE_SPECIAL; }
+
+// Whether a stretch that comes next in `out` begins with a space of SentencePiece: that of a new
+// text and, in the models whose turns were encoded one by one, that after a special token. `start`
+// is where in `out` the text begins, SIZE_MAX where it goes on from what was there.
+static bool wants_prefix(const Vocabulary *v, const Tokens *out, size_t start)
+{
+    const bool first = out->size == start;
+    return v->add_prefix &&
+           (first || (!v->prefix_first && out->size && is_special(v, out->ids[out->size - 1])));
+}
+
+// Encodes what is between two names; `before_name`: the second is of a piece that is found before
+// all else, which SentencePiece takes for a symbol of the stretch, so that the prefix may stand
+// alone.
+static bool encode_stretch(Encoder *e, const char *text, size_t size, size_t offset,
+                           bool before_name, size_t start, Tokens *out, Error *err)
+{
+    if (e->v->kind == BYTE_LEVEL_BPE) {
+        return encode_words(e, text, size, offset, out, err);
+    }
+    const bool prefix = wants_prefix(e->v, out, start);
+    return (size == 0 && !(before_name && prefix)) ||
+           encode_sentence(e, text, size, offset, prefix, out, err);
+}
+
+// Encodes all spans, of which `text` is the `size` bytes.
+static bool encode_text(Encoder *e, const char *text, size_t size, const TextSpan *spans,
+                        size_t n_spans, size_t start, Tokens *out, Error *err)
+{
+    size_t begin = 0, at = 0, end = 0;  // text[begin .. at) is not yet encoded
+    for (size_t i = 0; i < n_spans; i++) {
+        end += spans[i].size;
+        while (at < end) {
+            const size_t special_size = spans[i].special ? end - at : 0;
+            const int id = vocabulary_find_name(e->v, text + at, size - at, special_size);
+            if (id < 0) {
+                at++;
+                continue;
+            }
+            if (!encode_stretch(e, text + begin, at - begin, begin, !is_special(e->v, id), start,
+                                out, err) ||
+                !tokens_append(out, id, err)) {
+                return false;
+            }
+            at += piece_size(e->v, (size_t)id);
+            begin = at;
         }
     }
-    return best;
+    return encode_stretch(e, text + begin, size - begin, begin, false, start, out, err);
 }
 
 bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans, bool add_bos,
                       Tokens *out, Error *err)
 {
-    Encoder e = {.t = t};
-    Buffer stretch = {0};
-    size_t offset = 0, stretch_offset = 0;
-    bool ok = !add_bos || t->bos < 0 || tokens_append(out, t->bos, err);
+    const Vocabulary *v = &t->vocabulary;
+    Encoder e = {.v = v};
+    Buffer text = {0};
+    const bool fresh = out->size == 0;
+    bool ok = !add_bos || !v->add_bos || v->bos < 0 || tokens_append(out, v->bos, err);
+    const size_t start = fresh ? out->size : SIZE_MAX;
     for (size_t i = 0; ok && i < n_spans; i++) {
-        const TextSpan *span = &spans[i];
-        size_t begin = 0;  // of what is not yet in the stretch
-        for (size_t at = 0; ok && span->special && at < span->size;) {
-            const int id = find_special(t, span->text + at, span->size - at);
-            if (id < 0) {
-                at++;
-                continue;
-            }
-            ok = buffer_append(&stretch, span->text + begin, at - begin, err) &&
-                 encode_stretch(&e, stretch.data, stretch.size, stretch_offset, out, err) &&
-                 tokens_append(out, id, err);
-            buffer_clear(&stretch);
-            at += piece_size(t, (size_t)id);
-            begin = at;
-            stretch_offset = offset + at;
-        }
-        ok = ok && buffer_append(&stretch, span->text + begin, span->size - begin, err);
-        offset += span->size;
+        ok = buffer_append(&text, spans[i].text, spans[i].size, err);
     }
-    ok = ok && encode_stretch(&e, stretch.data, stretch.size, stretch_offset, out, err);
-    buffer_free(&stretch);
+    ok = ok && encode_text(&e, text.data, text.size, spans, n_spans, start, out, err);
+    buffer_free(&text);
     buffer_free(&e.text);
+    free(e.symbols);
     free(e.heap);
     return ok;
 }
@@ -472,14 +478,15 @@ bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans,
 
 const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *size)
 {
+    const Vocabulary *v = &t->vocabulary;
     const char *piece = tokenizer_piece(t, id, size);
-    if (t->kind[id] == PIECE_SPECIAL) {
+    if (v->attribute[id] == PIECE_SPECIAL) {
         *size = 0;
-    } else if (t->kind[id] == PIECE_UNKNOWN) {
+    } else if (v->attribute[id] == PIECE_UNKNOWN) {
         *size = 3;
         return UTF8_REPLACEMENT;
-    } else if ((previous < 0 || previous == t->bos) && t->kind[id] == PIECE_NORMAL &&
-               *piece == ' ') {
+    } else if (v->add_prefix && (previous < 0 || is_special(v, previous)) &&
+               v->attribute[id] == PIECE_NORMAL && *piece == ' ') {
         piece++;
         --*size;
     }
@@ -488,20 +495,27 @@ const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *s
 
 const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size)
 {
-    *size = piece_size(t, (size_t)id);
-    return t->bytes + t->offset[id];
+    *size = piece_size(&t->vocabulary, (size_t)id);
+    return piece_bytes(&t->vocabulary, (size_t)id);
 }
 
-size_t tokenizer_vocab_size(const Tokenizer *t) { return t->vocab_size; }
-int tokenizer_bos(const Tokenizer *t) { return t->bos; }
-bool tokenizer_is_special(const Tokenizer *t, int id) { return t->kind[id] == PIECE_SPECIAL; }
-// llama2.c's models end a text with BOS, chat models with EOS.
-bool tokenizer_is_end(const Tokenizer *t, int id) { return id == t->bos || id == t->eos; }
-const char *tokenizer_kind(const Tokenizer *t) { return t ? "sentencepiece" : "none"; }
-bool tokenizer_open_section(Tokenizer **out, const char *name, const uint8_t *data, size_t size,
-                            size_t vocab_size, Error *err)
+const char *tokenizer_kind(const Tokenizer *t)
 {
-    (void)data, (void)size, (void)vocab_size;
-    *out = NULL;
-    return error_set(err, ERROR_INPUT, "%s: section tokenizer cannot be read yet", name);
+    return !t                                        ? "none"
+           : t->vocabulary.kind == SENTENCEPIECE_BPE ? "sentencepiece"
+                                                     : "byte-level bpe";
+}
+
+size_t tokenizer_vocab_size(const Tokenizer *t) { return t->vocabulary.size; }
+int tokenizer_bos(const Tokenizer *t) { return t->vocabulary.bos; }
+bool tokenizer_is_special(const Tokenizer *t, int id) { return is_special(&t->vocabulary, id); }
+
+bool tokenizer_is_end(const Tokenizer *t, int id)
+{
+    for (size_t i = 0; i < t->vocabulary.n_end; i++) {
+        if (t->vocabulary.end[i] == id) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -1,0 +1,193 @@
+// pretokenizer.c - cuts text into the words within which byte-level BPE merges.
+//
+// Models define their words by a regular expression whose alternatives are tried in order at each
+// place. There are two families, here as code that walks the same alternatives:
+//
+//     GPT-2     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+//     SmolLM2   the same between the digits, of which each is a word
+//     Llama 3   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}
+//               | ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+//     Qwen 2    the same with \p{N} for \p{N}{1,3}
+//
+// Every character belongs to one class - letter, number, white space, another - so that a word is a
+// run of one class with a little before or after it. A byte that is not UTF-8 is of the last class,
+// as U+FFFD is. No alternative looks further than the end of the run that it stops in, which is
+// walked at most twice more: the time is linear in the text, whatever the text.
+#include "pretokenizer.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "unicode_tables.h"
+#include "util.h"
+
+typedef struct {
+    const char *text;
+    size_t size;
+    bool digits_end;  // SmolLM2: what comes before a digit is a text of its own
+} Text;
+
+// A character: its class, CLASS_END past the end of the text, and its length in bytes.
+typedef struct {
+    int class;
+    size_t size;
+} Character;
+
+enum { CLASS_END = -1 };
+
+static int class_of(uint32_t code_point)
+{
+    size_t low = 0, high = sizeof unicode_runs / sizeof *unicode_runs;
+    while (high - low > 1) {  // the last run that begins at or before it
+        const size_t middle = low + (high - low) / 2;
+        if (unicode_runs[middle] >> 2 <= code_point) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return (int)(unicode_runs[low] & 3);
+}
+
+static Character character_at(const Text *t, size_t at)
+{
+    if (at >= t->size) {
+        return (Character){CLASS_END, 0};
+    }
+    const uint8_t *b = (const uint8_t *)t->text + at;
+    if (b[0] < 0x80) {
+        const int letter = (b[0] | 0x20) - 'a';
+        const bool space = b[0] == ' ' || (b[0] >= '\t' && b[0] <= '\r');
+        const int class = letter >= 0 && letter < 26   ? CLASS_LETTER
+                          : b[0] >= '0' && b[0] <= '9' ? CLASS_NUMBER
+                          : space                      ? CLASS_SPACE
+                                                       : CLASS_OTHER;
+        return (Character){class, 1};
+    }
+    switch (utf8_scan(t->text + at, t->size - at)) {
+    case 2:
+        return (Character){class_of((b[0] & 0x1fu) << 6 | (b[1] & 0x3fu)), 2};
+    case 3:
+        return (Character){class_of((b[0] & 0xfu) << 12 | (b[1] & 0x3fu) << 6 | (b[2] & 0x3fu)), 3};
+    case 4:
+        return (Character){class_of((b[0] & 7u) << 18 | (b[1] & 0x3fu) << 12 | (b[2] & 0x3fu) << 6 |
+                                    (b[3] & 0x3fu)),
+                           4};
+    default:
+        return (Character){CLASS_OTHER, 1};
+    }
+}
+
+// The class of the character here, with what ends a text taken for its end.
+static Character next(const Text *t, size_t at)
+{
+    const Character c = character_at(t, at);
+    return t->digits_end && c.class == CLASS_NUMBER ? (Character){CLASS_END, 0} : c;
+}
+
+// Where the run of a class that goes on here ends.
+static size_t run_end(const Text *t, size_t at, int class)
+{
+    for (Character c; (c = next(t, at)).class == class;) {
+        at += c.size;
+    }
+    return at;
+}
+
+static bool is_newline(const Text *t, size_t at)
+{
+    return at < t->size && (t->text[at] == '\r' || t->text[at] == '\n');
+}
+
+static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
+
+// The length of 's, 't, 're, 've, 'm, 'll or 'd at the start, or 0. Without case, U+017F is an s
+// too.
+static size_t contraction(const Text *t, bool any_case)
+{
+    char c[2] = {0};
+    for (size_t i = 0; i < 2 && i + 1 < t->size; i++) {
+        c[i] = any_case ? lower(t->text[i + 1]) : t->text[i + 1];
+    }
+    if (t->text[0] != '\'' || t->size < 2) {
+        return 0;
+    }
+    if (c[0] == 's' || c[0] == 't' || c[0] == 'm' || c[0] == 'd') {
+        return 2;
+    }
+    if ((c[1] == 'e' && (c[0] == 'r' || c[0] == 'v')) || (c[0] == 'l' && c[1] == 'l')) {
+        return 3;
+    }
+    return any_case && t->size >= 3 && memcmp(t->text + 1, "\xc5\xbf", 2) == 0 ? 3 : 0;
+}
+
+// \s+(?!\S)|\s+ at the start: white space but for the last one before a word, or that one.
+static size_t space_size(const Text *t)
+{
+    size_t end = 0, last = 0;  // last: where the last character of the run begins
+    for (Character c; (c = next(t, end)).class == CLASS_SPACE; end += c.size) {
+        last = end;
+    }
+    return last && next(t, end).class != CLASS_END ? last : end;
+}
+
+static size_t gpt2_word(const Text *t)
+{
+    const size_t short_form = contraction(t, false);
+    if (short_form) {
+        return short_form;
+    }
+    const size_t begin = t->text[0] == ' ';
+    const int class = next(t, begin).class;
+    return class == CLASS_SPACE || class == CLASS_END ? space_size(t) : run_end(t, begin, class);
+}
+
+static size_t llama3_word(const Text *t, size_t max_digits)
+{
+    const size_t short_form = contraction(t, true);
+    if (short_form) {
+        return short_form;
+    }
+    const Character first = next(t, 0);
+    if (first.class == CLASS_LETTER) {
+        return run_end(t, 0, CLASS_LETTER);
+    }
+    if (first.class == CLASS_NUMBER) {
+        size_t end = first.size;
+        for (Character c; --max_digits && (c = next(t, end)).class == CLASS_NUMBER;) {
+            end += c.size;
+        }
+        return end;
+    }
+    if (!is_newline(t, 0) && next(t, first.size).class == CLASS_LETTER) {
+        return run_end(t, first.size, CLASS_LETTER);
+    }
+    size_t begin = t->text[0] == ' ', end = run_end(t, begin, CLASS_OTHER);
+    if (end > begin) {
+        for (; is_newline(t, end); end++) {
+        }
+        return end;
+    }
+    size_t after_newline = 0;  // \s*[\r\n]+ ends at the last newline of the run
+    for (Character c; (c = next(t, end)).class == CLASS_SPACE; end += c.size) {
+        after_newline = is_newline(t, end) ? end + 1 : after_newline;
+    }
+    return after_newline ? after_newline : space_size(t);
+}
+
+size_t word_size(WordRule rule, const char *text, size_t size)
+{
+    const Text t = {text, size, rule == WORDS_SMOLLM};
+    switch (rule) {
+    case WORDS_LLAMA3:
+        return llama3_word(&t, 3);
+    case WORDS_QWEN2:
+        return llama3_word(&t, 1);
+    case WORDS_SMOLLM: {
+        const Character first = character_at(&t, 0);
+        return first.class == CLASS_NUMBER ? first.size : gpt2_word(&t);
+    }
+    default:
+        return gpt2_word(&t);
+    }
+}

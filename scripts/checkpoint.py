@@ -1,0 +1,223 @@
+"""Writes checkpoints in the native format (docs/format.md), one section after the other.
+
+    header 256 | table of sections, 96 each | section | zeros | section | ...
+
+The sections and their sizes are declared first, which fixes the place of each; then their contents are written in
+that order, in pieces of any size, so that a model never has to be in memory. Header and table come last, with the
+checksums. Until then the file has a temporary name: what has the final name is complete.
+
+    with Writer("model.bin", config, sections) as writer:
+        for section in sections:
+            writer.write(section.name, pieces)
+"""
+
+import os
+import struct
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+MAGIC = b"\x89RUN\r\n\x1a\n"
+VERSION = 1
+HEADER_BYTES = 256
+ENTRY_BYTES = 96
+NAME_BYTES = 48
+MATRIX_ALIGNMENT = 4096
+SECTION_ALIGNMENT = 64
+GROUP_ROWS = 16  # rows that are stored together
+
+BYTES, VECTOR, MATRIX = range(3)  # kinds of section
+ROPE_SCALINGS = ("none", "linear", "llama3")
+TIED_HEAD, QKV_BIAS, VOCAB_ONLY = 1, 2, 4  # flags of the header
+
+
+@dataclass(frozen=True)
+class WeightType:
+    code: int
+    columns: int  # that a block has
+    block_bytes: int  # of such a block for a group of 16 rows
+
+
+WEIGHT_TYPES = {
+    "f32": WeightType(0, 1, 64),
+    "bf16": WeightType(1, 1, 32),
+    "q8": WeightType(2, 32, 544),
+    "q4": WeightType(3, 32, 288),
+    "q4m": WeightType(4, 32, 320),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of a model; fields are those of the header. vocab_only: the file has no weights."""
+
+    vocab_size: int
+    dim: int = 0
+    hidden_dim: int = 0
+    n_layers: int = 0
+    n_heads: int = 0
+    n_kv_heads: int = 0
+    head_dim: int = 0
+    context_length: int = 0
+    sliding_window: int = 0
+    norm_eps: float = 0.0
+    rope_theta: float = 0.0
+    rope_scaling: str = "none"
+    rope_original_context: int = 0
+    rope_factor: float = 0.0
+    rope_low_freq_factor: float = 0.0
+    rope_high_freq_factor: float = 0.0
+    tied_head: bool = False
+    qkv_bias: bool = False
+    vocab_only: bool = False
+
+    def pack(self):
+        """The header's bytes 36 to 119."""
+        flags = self.tied_head * TIED_HEAD | self.qkv_bias * QKV_BIAS | self.vocab_only * VOCAB_ONLY
+        return struct.pack(
+            "<10If d II 3d",
+            self.dim,
+            self.hidden_dim,
+            self.n_layers,
+            self.n_heads,
+            self.n_kv_heads,
+            self.head_dim,
+            self.vocab_size,
+            self.context_length,
+            self.sliding_window,
+            flags,
+            self.norm_eps,
+            self.rope_theta,
+            ROPE_SCALINGS.index(self.rope_scaling),
+            self.rope_original_context,
+            self.rope_factor,
+            self.rope_low_freq_factor,
+            self.rope_high_freq_factor,
+        )
+
+
+@dataclass
+class Section:
+    name: str
+    kind: int
+    type: int
+    rows: int
+    cols: int
+    size: int  # bytes
+    offset: int = 0
+    crc: int = 0
+
+    def pack(self):
+        return struct.pack(
+            f"<{NAME_BYTES}s4I2QI12x",
+            self.name.encode("ascii"),
+            self.kind,
+            self.type,
+            self.rows,
+            self.cols,
+            self.offset,
+            self.size,
+            self.crc,
+        )
+
+
+def bytes_section(name, size):
+    return Section(name, BYTES, 0, 0, 0, size)
+
+
+def vector_section(name, cols):
+    return Section(name, VECTOR, 0, 1, cols, round_up(4 * cols, SECTION_ALIGNMENT))
+
+
+def matrix_section(name, weight_type, rows, cols):
+    t = WEIGHT_TYPES[weight_type]
+    size = -(-rows // GROUP_ROWS) * -(-cols // t.columns) * t.block_bytes
+    return Section(name, MATRIX, t.code, rows, cols, size)
+
+
+def round_up(n, multiple):
+    return -(-n // multiple) * multiple
+
+
+def model_tensors(config):
+    """(name, rows, cols) of all the weights of a model in the order of the file; rows is None for a vector."""
+    q_dim, kv_dim = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    block = [
+        ("attn_norm", None, config.dim),
+        ("attn.q_proj", q_dim, config.dim),
+        ("attn.k_proj", kv_dim, config.dim),
+        ("attn.v_proj", kv_dim, config.dim),
+    ]
+    if config.qkv_bias:
+        block += [("attn.q_bias", None, q_dim), ("attn.k_bias", None, kv_dim), ("attn.v_bias", None, kv_dim)]
+    block += [
+        ("attn.o_proj", config.dim, q_dim),
+        ("mlp_norm", None, config.dim),
+        ("mlp.gate_proj", config.hidden_dim, config.dim),
+        ("mlp.up_proj", config.hidden_dim, config.dim),
+        ("mlp.down_proj", config.dim, config.hidden_dim),
+    ]
+    yield "embedding", config.vocab_size, config.dim
+    for layer in range(config.n_layers):
+        for name, rows, cols in block:
+            yield f"blocks.{layer}.{name}", rows, cols
+    yield "norm", None, config.dim
+    if not config.tied_head:
+        yield "head", config.vocab_size, config.dim
+
+
+class Writer:
+    """A checkpoint being written; a context manager, on whose failure nothing is left."""
+
+    def __init__(self, path, config, sections):
+        self.path = Path(path)
+        self.config = config
+        self.sections = sections
+        self.n_written = 0
+        end = HEADER_BYTES + ENTRY_BYTES * len(sections)
+        for section in sections:
+            section.offset = round_up(end, MATRIX_ALIGNMENT if section.kind == MATRIX else SECTION_ALIGNMENT)
+            end = section.offset + section.size
+        self.file_bytes = end
+
+    def __enter__(self):
+        fd, self.temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        self.file = os.fdopen(fd, "wb")
+        return self
+
+    def __exit__(self, failure, *_):
+        try:
+            with self.file:
+                if failure is None:
+                    self._finish()
+            if failure is None:
+                os.replace(self.temporary, self.path)
+        finally:
+            Path(self.temporary).unlink(missing_ok=True)
+
+    def write(self, name, pieces):
+        """Writes the next section; `pieces` are bytes or arrays, which together have its size."""
+        section = self.sections[self.n_written]
+        assert name == section.name, f"section {name} out of turn: wanted {section.name}"
+        self.file.write(bytes(section.offset - self.file.tell()))
+        for piece in pieces:
+            section.crc = zlib.crc32(piece, section.crc)
+            self.file.write(piece)
+        size = self.file.tell() - section.offset
+        assert size == section.size, f"section {name} has {size} bytes, {section.size} were declared"
+        self.n_written += 1
+
+    def _finish(self):
+        assert self.n_written == len(self.sections), f"section {self.sections[self.n_written].name} is missing"
+        start = MAGIC + struct.pack("<IIQQ", VERSION, len(self.sections), self.file_bytes, HEADER_BYTES)
+        config = self.config.pack()
+        rest = config + bytes(HEADER_BYTES - 36 - len(config)) + b"".join(s.pack() for s in self.sections)
+        crc = zlib.crc32(start + bytes(4) + rest)
+        self.file.seek(0)
+        self.file.write(start + struct.pack("<I", crc) + rest)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.fchmod(self.file.fileno(), 0o666 & ~umask)
+        self.file.flush()
+        os.fsync(self.file.fileno())

@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""Converts a model into a checkpoint of this program (docs/format.md), tensor by tensor, in little memory.
+
+    scripts/convert.py SOURCE OUT --type q4
+
+SOURCE is a Hugging Face folder (config.json, safetensors, tokenizer.json or tokenizer.model), a GGUF file, or a file
+of llama2.c with --tokenizer. Without --type the weights of a GGUF file keep their types, exactly, where the format has
+them (Q8_0, Q4_0, Q4_1, BF16, F32, and F16 as f32; others become q8), and those of other sources become q8.
+
+Needs scripts/requirements.txt. Exit status: 2 for the command line, 3 for the source, 1 where writing fails.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import chat_template
+import checkpoint
+import quantize
+import source_gguf
+import source_huggingface
+import source_llama2c
+import vocabulary
+from source import Source, SourceError
+
+CONVERTER = "convert.py 1"
+FOUR_BIT = ("q4", "q4m")
+CHUNK_BYTES = 16 << 20  # of f32 that are converted at once
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="convert", description=__doc__.split("\n\n")[0])
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="Hugging Face folder, GGUF file or llama2.c file")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the checkpoint to be written")
+    parser.add_argument("--type", choices=checkpoint.WEIGHT_TYPES, help="of all matrices; default: kept, or q8")
+    parser.add_argument("--head", choices=checkpoint.WEIGHT_TYPES,
+                        help="of embedding and head; default: that of --type, q8 for the 4-bit types")  # fmt: skip
+    parser.add_argument("--vocab-only", action="store_true", help="the vocabulary without weights, for --tokenize")
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="of a llama2.c file: its tokenizer.bin")
+    args = parser.parse_args()
+    if args.vocab_only and (args.type or args.head):
+        parser.error("--vocab-only: not with --type or --head, there are no weights")
+    return args
+
+
+def source_kind(path):
+    if path.is_dir():
+        return "huggingface"
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+    if start == checkpoint.MAGIC:
+        raise SourceError(f"{path}: is a checkpoint of this program already")
+    if path.suffix in (".safetensors", ".json", ".model"):
+        raise SourceError(f"{path}: is one file of a folder, wanted the folder")
+    return "gguf" if start[:4] == b"GGUF" else "llama2c"
+
+
+def choose_types(args, source, tensors):
+    """Name -> weight type of each matrix."""
+    types = {}
+    for name, rows, _ in tensors:
+        if rows is None:
+            continue
+        kept = source.tensors[name].type if source.keeps_types else None
+        own = args.type or kept or "q8"
+        if name in ("embedding", "head"):
+            own = args.head or ("q8" if args.type in FOUR_BIT else own)
+        types[name] = own
+    return types
+
+
+def check_tensors(source):
+    """The source has the tensors that its shape asks for, and no others."""
+    wanted = {name: (rows or 1, cols) for name, rows, cols in checkpoint.model_tensors(source.config)}
+    for name, (rows, cols) in wanted.items():
+        tensor = source.tensors.get(name)
+        if tensor is None:
+            raise SourceError(f"{source.path}: tensor {name} is missing")
+        if (tensor.rows, tensor.cols) != (rows, cols):
+            raise SourceError(
+                f"{source.path}: tensor {tensor.name} has {tensor.rows} x {tensor.cols} values, wanted {rows} x {cols}"
+            )
+    for name in source.tensors.keys() - wanted.keys():
+        raise SourceError(f"{source.path}: tensor {source.tensors[name].name} has no place in a model of this shape")
+
+
+def matrix_pieces(tensor, weight_type, head_dim):
+    """The bytes of a matrix, a few rows at a time: whole groups and, where rows are reordered, whole heads."""
+    unit = np.lcm(checkpoint.GROUP_ROWS, head_dim) if tensor.neighbours else checkpoint.GROUP_ROWS
+    step = int(max(1, CHUNK_BYTES // (4 * tensor.cols) // unit) * unit)
+    for begin in range(0, tensor.rows, step):
+        end = min(begin + step, tensor.rows)
+        if tensor.type == weight_type and weight_type in quantize.SCALE_BYTES:
+            blocks = tensor.blocks(begin, end)
+        else:
+            values = tensor.values(begin, end)
+            if weight_type in quantize.SCALE_BYTES and np.abs(values).max() > quantize.LARGEST:
+                raise SourceError(
+                    f"{tensor.path}: tensor {tensor.name} has a value above {quantize.LARGEST}, the most of {weight_type}"
+                )
+            blocks = quantize.blocks(values, weight_type)
+        yield quantize.interleave(blocks, weight_type)
+
+
+def vector_pieces(tensor):
+    values = tensor.vector().astype("<f4").tobytes()
+    yield values
+    yield bytes(-len(values) % checkpoint.SECTION_ALIGNMENT)
+
+
+def provenance(args, source, types):
+    """The section of lines; what comes from the source cannot begin a line of its own."""
+    matrices = {t for name, t in types.items() if name not in ("embedding", "head")}
+    lines = {
+        "source": args.source.resolve().name,
+        "license": source.license,
+        "type": "+".join(sorted(matrices)) or "none",
+        "head_type": types.get("head", types.get("embedding", "none")),
+        "converter": CONVERTER,
+    }
+    return "".join(f"{key}: {' '.join(str(value).split())}\n" for key, value in lines.items()).encode("utf-8")
+
+
+def chat_section(args, words):
+    """The section's bytes; None where there is no template, or none that can be represented."""
+    if not words.chat_template:
+        return None
+    try:
+        texts = chat_template.derive(words.chat_template, words.bos_name, words.eos_name)
+    except chat_template.TemplateError as error:
+        warn(args, f"no chat section, the chat template cannot be represented: {error}")
+        return None
+    for note in texts.notes:
+        warn(args, f"chat template: {note}")
+    return texts.section()
+
+
+def warn(args, message):
+    print(f"convert: {args.source}: {message}", file=sys.stderr)
+
+
+def read_source(args):
+    """The model's Source, and its Vocabulary."""
+    kind = source_kind(args.source)
+    if args.tokenizer and kind != "llama2c":
+        raise SourceError(f"{args.source}: has a tokenizer of its own, --tokenizer is for llama2.c files")
+    if kind == "llama2c" and not args.tokenizer:
+        raise SourceError(f"{args.source}: a llama2.c file has no tokenizer inside, wanted --tokenizer tokenizer.bin")
+    module = {"huggingface": source_huggingface, "gguf": source_gguf, "llama2c": source_llama2c}[kind]
+    if args.vocab_only:
+        words = vocabulary.read_vocabulary(args.tokenizer or args.source)
+        return Source(args.source, checkpoint.Config(vocab_size=len(words.pieces), vocab_only=True)), words
+    source = module.read(args.source)
+    check_tensors(source)
+    return source, vocabulary.read_vocabulary(args.tokenizer or source.vocabulary)
+
+
+def convert(args):
+    source, words = read_source(args)
+    config = source.config
+    tensors = list(checkpoint.model_tensors(config)) if not config.vocab_only else []
+    types = choose_types(args, source, tensors)
+    contents = {"provenance": provenance(args, source, types), "tokenizer": words.section(config.vocab_size)}
+    chat = chat_section(args, words)
+    if chat:
+        contents["chat"] = chat
+    sections = [checkpoint.bytes_section(name, len(data)) for name, data in contents.items()]
+    for name, rows, cols in tensors:
+        if rows is None:
+            sections.append(checkpoint.vector_section(name, cols))
+        else:
+            sections.append(checkpoint.matrix_section(name, types[name], rows, cols))
+    total = sum(section.size for section in sections)
+    with (
+        tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as progress,
+        checkpoint.Writer(args.out, config, sections) as writer,
+    ):
+        for section in sections:
+            if section.kind == checkpoint.BYTES:
+                pieces = [contents[section.name]]
+            elif section.kind == checkpoint.VECTOR:
+                pieces = vector_pieces(source.tensors[section.name])
+            else:
+                pieces = matrix_pieces(source.tensors[section.name], types[section.name], config.head_dim)
+            writer.write(section.name, counted(pieces, progress))
+
+
+def counted(pieces, progress):
+    for piece in pieces:
+        yield piece
+        progress.update(len(piece))
+
+
+def main():
+    args = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes what was begun
+    try:
+        convert(args)
+    except (SourceError, vocabulary.VocabularyError) as error:
+        print(f"convert: {' '.join(str(error).split())}", file=sys.stderr)
+        return 3
+    except OSError as error:
+        print(f"convert: {error.filename or args.out}: {error.strerror}", file=sys.stderr)
+        return 3 if error.filename and Path(error.filename).is_relative_to(args.source) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

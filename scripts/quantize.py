@@ -1,0 +1,176 @@
+"""f32 weights -> the weight types of docs/format.md, in two steps:
+
+    blocks(values, type)      (rows, cols) f32 -> (rows, n_blocks, bytes): each row's blocks by themselves; those of
+                              q8, q4 and q4m are the blocks Q8_0, Q4_0 and Q4_1 of GGUF
+    interleave(blocks, type)  -> the file's order: groups of 16 rows, whose values alternate
+
+Blocks of 32 columns have a scale (and minimum) in f16. It is the one of least squared error, found by search: the
+values are rounded with a few scales near the one by which the largest value just fits; each rounding has a best scale
+in closed form (least squares), and the best of all wins. A scale of q4, whose values reach from -8 to 7, may be
+negative. The scale is rounded to f16 before the values are rounded for good.
+"""
+
+import numpy as np
+
+from checkpoint import GROUP_ROWS
+
+BLOCK = 32  # columns that share a scale
+ROW_BLOCK_BYTES = {"f32": 4, "bf16": 2, "q8": 34, "q4": 18, "q4m": 20}  # of one row
+SCALE_BYTES = {"q8": 2, "q4": 2, "q4m": 4}
+ZERO_BYTE = {"f32": 0, "bf16": 0, "q8": 0, "q4": 0x88, "q4m": 0}  # a block of zeros has these after its scales
+LARGEST = 65504  # value that a block with an f16 scale may hold
+AT_ONCE = 1024  # blocks that are searched together: they stay in the processor's cache
+
+# Scales that are tried: the largest value becomes this one, or lies this much beyond the range. More of them gain
+# less than 0.5 % of the squared error.
+Q8_STEPS = (127.0, 126.0)
+Q4_STEPS = (-7.25, -7.75, -8.25, -8.75, 7.25, 7.75, 8.25, 8.75)
+Q4M_STEPS = (13.5, 14.0, 14.5, 15.0, 15.5, 16.0)
+REFITS = 1  # times the best rounding's own scale is used for another one
+
+
+def blocks(values, weight_type):
+    """values: (rows, cols) f32, finite; for a type with f16 scales none beyond LARGEST. u8 (rows, n_blocks, bytes of a row's block)."""
+    rows, cols = values.shape
+    if weight_type == "f32":
+        return values.astype("<f4").view(np.uint8).reshape(rows, cols, 4)
+    if weight_type == "bf16":
+        return to_bf16(values).view(np.uint8).reshape(rows, cols, 2)
+    n_blocks = -(-cols // BLOCK)
+    if cols % BLOCK:
+        values = np.pad(values, ((0, 0), (0, n_blocks * BLOCK - cols)))
+    x = np.ascontiguousarray(values, np.float32).reshape(-1, BLOCK)
+    out = np.empty((len(x), ROW_BLOCK_BYTES[weight_type]), np.uint8)
+    quantize = {"q8": _quantize_q8, "q4": _quantize_q4, "q4m": _quantize_q4m}[weight_type]
+    for begin in range(0, len(x), AT_ONCE):
+        quantize(x[begin : begin + AT_ONCE], out[begin : begin + AT_ONCE])
+    return out.reshape(rows, n_blocks, -1)
+
+
+def to_bf16(values):
+    """The upper halves, rounded to nearest, halves to even. u16."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype("<u2")
+
+
+def _quantize_q8(x, out):
+    scale, q = _search(x, Q8_STEPS, -127, 127)
+    out[:, :2] = scale.view(np.uint8)
+    out[:, 2:] = q.astype(np.int8).view(np.uint8)
+
+
+def _quantize_q4(x, out):
+    scale, q = _search(x, Q4_STEPS, -8, 7)
+    out[:, :2] = scale.view(np.uint8)
+    out[:, 2:] = _nibbles(q + 8)
+
+
+def _quantize_q4m(x, out):
+    scale, minimum, q = _search_with_minimum(x)
+    out[:, :2] = scale.view(np.uint8)
+    out[:, 2:4] = minimum.view(np.uint8)
+    out[:, 4:] = _nibbles(q)
+
+
+def _nibbles(q):
+    """q: (n, 32) in 0 .. 15. The low halves hold the first 16 columns, the high ones the others."""
+    q = q.astype(np.uint8)
+    return q[:, :16] | q[:, 16:] << 4
+
+
+def _f16(values):
+    """(n, 1)"""
+    return values.astype("<f2").reshape(-1, 1)
+
+
+def _round(x, scale, low, high, minimum=0.0):
+    """The values in low .. high nearest to (x - minimum) / scale; zeros where the scale is zero."""
+    inverse = np.divide(1, scale, out=np.zeros_like(scale, np.float32), where=scale != 0)
+    q = (x - minimum) * inverse
+    np.rint(q, out=q)
+    return np.clip(q, low, high, out=q)
+
+
+def _dot(a, b):
+    """Row by row. (n,)"""
+    return np.einsum("ij,ij->i", a, b)
+
+
+def _search(x, steps, low, high):
+    """Scales (n, 1) f16 and values (n, 32) of least squared error, which is x.x - (x.q)^2 / q.q for the best scale
+    x.q / q.q of a rounding q."""
+    n = len(x)
+    largest = x[np.arange(n), np.abs(x).argmax(axis=1)]
+    best, best_scale = np.zeros(n, np.float32), np.zeros(n, np.float32)
+
+    def consider(scale):
+        q = _round(x, scale[:, None], low, high)
+        xq, qq = _dot(x, q), _dot(q, q)
+        fit = np.divide(xq, qq, out=np.zeros(n, np.float32), where=qq > 0)
+        better = xq * fit > best
+        best[better] = (xq * fit)[better]
+        best_scale[better] = fit[better]
+
+    for step in steps:
+        consider(largest / np.float32(step))
+    for _ in range(REFITS):
+        consider(best_scale)
+    scale = _f16(best_scale)
+    return scale, _round(x, scale.astype(np.float32), low, high)
+
+
+def _search_with_minimum(x):
+    """As _search, for values in 0 .. 15 and weights scale * value + minimum; scale and minimum of a rounding are the
+    regression of x on q."""
+    n = len(x)
+    smallest, largest = x.min(axis=1), x.max(axis=1)
+    middle, mean = (smallest + largest) / 2, x.mean(axis=1)
+    centred = x - mean[:, None]
+    best = np.zeros(n, np.float32)
+    best_scale, best_minimum = np.zeros(n, np.float32), mean.copy()
+
+    def consider(scale, minimum):
+        q = _round(x, scale[:, None], 0, 15, minimum[:, None])
+        mean_q = q.mean(axis=1)
+        q -= mean_q[:, None]
+        xq, qq = _dot(centred, q), _dot(q, q)
+        fit = np.divide(xq, qq, out=np.zeros(n, np.float32), where=qq > 0)
+        better = xq * fit > best
+        best[better] = (xq * fit)[better]
+        best_scale[better] = fit[better]
+        best_minimum[better] = (mean - fit * mean_q)[better]
+
+    for step in Q4M_STEPS:
+        scale = (largest - smallest) / np.float32(step)
+        consider(scale, middle - np.float32(7.5) * scale)
+    for _ in range(REFITS):
+        consider(best_scale, best_minimum)
+    scale, minimum = _f16(best_scale), _f16(best_minimum)
+    return scale, minimum, _round(x, scale.astype(np.float32), 0, 15, minimum.astype(np.float32))
+
+
+def interleave(row_blocks, weight_type):
+    """row_blocks: as from blocks(), of rows that begin at a multiple of 16. u8, the bytes of the file."""
+    rows, n_blocks, size = row_blocks.shape
+    groups = -(-rows // GROUP_ROWS)
+    if rows % GROUP_ROWS:
+        padding = np.zeros((groups * GROUP_ROWS - rows, n_blocks, size), np.uint8)
+        padding[:, :, SCALE_BYTES.get(weight_type, 0) :] = ZERO_BYTE[weight_type]
+        row_blocks = np.concatenate((row_blocks, padding))
+    grouped = row_blocks.reshape(groups, GROUP_ROWS, n_blocks, size)
+    if weight_type in ("f32", "bf16"):
+        return _alternate(grouped, size).reshape(-1)
+    scales = SCALE_BYTES[weight_type]
+    parts = [_alternate(grouped[..., i : i + 2], 2) for i in range(0, scales, 2)]
+    values = grouped[..., scales:] ^ np.uint8(0x80 if weight_type == "q8" else 0)  # q8 is stored with 128 added
+    parts.append(_alternate(values, 4))
+    return np.concatenate(parts, axis=2).reshape(-1)
+
+
+def _alternate(grouped, size):
+    """(groups, 16, n_blocks, n * size) -> (groups, n_blocks, n * 16 * size): runs of `size` bytes of all 16 rows
+    take turns."""
+    groups, rows, n_blocks, bytes_ = grouped.shape
+    runs = np.ascontiguousarray(grouped).view(f"<u{size}")
+    turned = np.ascontiguousarray(runs.reshape(groups, rows, n_blocks, -1).transpose(0, 2, 3, 1))
+    return turned.view(np.uint8).reshape(groups, n_blocks, rows * bytes_)

@@ -1,0 +1,222 @@
+"""Reads a Hugging Face folder: config.json and safetensors files, one or several with an index.
+
+What is not in the graph of model.c - another architecture, experts, other biases, other scalings of RoPE, a
+quantisation of its own - is refused by its name.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import safetensors
+
+from checkpoint import Config
+from source import Source, SourceError, check_config, is_count, plain_tensor
+
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
+DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+
+LAYER_NAMES = {
+    "input_layernorm.weight": "attn_norm",
+    "self_attn.q_proj.weight": "attn.q_proj",
+    "self_attn.k_proj.weight": "attn.k_proj",
+    "self_attn.v_proj.weight": "attn.v_proj",
+    "self_attn.q_proj.bias": "attn.q_bias",
+    "self_attn.k_proj.bias": "attn.k_bias",
+    "self_attn.v_proj.bias": "attn.v_bias",
+    "self_attn.o_proj.weight": "attn.o_proj",
+    "post_attention_layernorm.weight": "mlp_norm",
+    "mlp.gate_proj.weight": "mlp.gate_proj",
+    "mlp.up_proj.weight": "mlp.up_proj",
+    "mlp.down_proj.weight": "mlp.down_proj",
+}
+OTHER_NAMES = {"model.embed_tokens.weight": "embedding", "model.norm.weight": "norm", "lm_head.weight": "head"}
+LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
+IGNORED = re.compile(r"(model\.layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq|model\.rotary_emb\.inv_freq")
+
+
+def read(folder):
+    path = folder / "config.json"
+    fields = read_json(path)
+    tensors = read_tensors(folder)
+    config = read_config(path, fields, tensors)
+    if config.tied_head:
+        tensors.pop("head", None)  # a copy of the embedding
+    return Source(folder, config, tensors, folder, license=read_license(folder))
+
+
+def read_json(path):
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise SourceError(f"{path}: is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise SourceError(f"{path}: wanted a JSON object")
+    return value
+
+
+def read_license(folder):
+    """From the head of the model card."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
+    found = re.match(r"---\n(?:.*\n)*?license:[ \t]*([\w.\-]+)[ \t]*\n", text)
+    return found[1] if found else "unknown"
+
+
+def read_config(path, fields, tensors):
+    def refuse(field, wanted):
+        raise SourceError(f"{path}: {field} is {json.dumps(fields.get(field))[:200]}, wanted {wanted}")
+
+    def count(field, default=None, null=None):
+        value = fields.get(field, default)
+        value = null if value is None else value
+        if not is_count(value):
+            refuse(field, "a whole number of at least 1")
+        return value
+
+    architectures = fields.get("architectures")
+    if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in ARCHITECTURES:
+        refuse("architectures", "one of " + ", ".join(ARCHITECTURES))
+    architecture = architectures[0]
+    for experts in ("num_local_experts", "num_experts", "n_routed_experts"):
+        if fields.get(experts):
+            refuse(experts, "none: a mixture of experts is not supported")
+    if fields.get("quantization_config"):
+        refuse("quantization_config", "none: convert the model before it was quantised")
+    if fields.get("hidden_act", "silu") != "silu":
+        refuse("hidden_act", "silu")
+    for field in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if fields.get(field):
+            refuse(field, "none")
+    for field in ("mlp_bias", "use_qk_norm"):
+        if fields.get(field):
+            refuse(field, "false")
+    if fields.get("partial_rotary_factor", 1) != 1:
+        refuse("partial_rotary_factor", "1")
+    mistral, qwen2 = architecture == "MistralForCausalLM", architecture == "Qwen2ForCausalLM"
+    dim, n_heads, n_layers = count("hidden_size"), count("num_attention_heads"), count("num_hidden_layers")
+    tied = fields.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        refuse("tie_word_embeddings", "true or false")
+    # What a file leaves out has these values in transformers.
+    config = Config(
+        vocab_size=count("vocab_size"),
+        dim=dim,
+        hidden_dim=count("intermediate_size"),
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=count("num_key_value_heads", 8 if mistral else 32 if qwen2 else n_heads, n_heads),
+        head_dim=count("head_dim", dim // n_heads, dim // n_heads),
+        context_length=count("max_position_embeddings", 131072 if mistral else 32768 if qwen2 else 2048),
+        sliding_window=sliding_window(fields, n_layers, mistral, qwen2, refuse),
+        norm_eps=fields.get("rms_norm_eps", 1e-6),
+        tied_head=tied or ("head" not in tensors and "tie_word_embeddings" not in fields),
+        qkv_bias="blocks.0.attn.q_bias" in tensors,
+        **rope_fields(fields, refuse),
+    )
+    check_config(path, config)
+    return config
+
+
+def sliding_window(fields, n_layers, mistral, qwen2, refuse):
+    """Positions that a query of any layer sees, itself included; 0: all."""
+    types = fields.get("layer_types")
+    if qwen2:
+        if not fields.get("use_sliding_window"):
+            return 0
+        full_layers = fields.get("max_window_layers", 28)
+        if types is None and isinstance(full_layers, int) and full_layers >= n_layers:
+            return 0
+        if types is None and full_layers != 0:
+            refuse("max_window_layers", "0 or all layers: a window in some layers only is not supported")
+    elif not mistral:
+        return 0
+    if isinstance(types, list) and types:
+        if any(kind != types[0] for kind in types):
+            refuse("layer_types", "one type: a window in some layers only is not supported")
+        if types[0] == "full_attention":
+            return 0
+    window = fields.get("sliding_window", 4096)
+    if window is not None and not is_count(window):
+        refuse("sliding_window", "a whole number of at least 1, or null")
+    return window or 0
+
+
+def rope_fields(fields, refuse):
+    """The fields of Config about RoPE, from rope_scaling or, as newer files have it, rope_parameters."""
+    field = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
+    scaling = fields.get(field) or {}
+    if not isinstance(scaling, dict):
+        refuse(field, "an object or null")
+    theta = scaling.get("rope_theta", fields.get("rope_theta", 10000.0))
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if scaling.get("partial_rotary_factor", 1) != 1:
+        refuse(field, "a partial_rotary_factor of 1")
+    if kind == "default":
+        return {"rope_theta": theta}
+    wanted = {"linear": ["factor"], "llama3": ["factor", "low_freq_factor", "high_freq_factor"]}.get(kind)
+    if wanted is None:
+        refuse(field, "the rope_type default, linear or llama3")
+    for name in wanted:
+        if isinstance(scaling.get(name), bool) or not isinstance(scaling.get(name), (int, float)):
+            refuse(field, f"{name}, a number, in it")
+    rope = {f"rope_{name}": float(scaling[name]) for name in wanted}
+    if kind == "llama3":
+        rope["rope_original_context"] = scaling.get("original_max_position_embeddings")
+    return {"rope_theta": theta, "rope_scaling": kind, **rope}
+
+
+def read_tensors(folder):
+    """Name -> Tensor, of all files."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise SourceError(f"{index}: weight_map is missing, wanted an object of names and files")
+        files = sorted(set(weight_map.values()))
+    else:
+        files = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not files:
+        others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        found = f"; found {others[0]}, which is not read: it can hold programs" if others else ""
+        raise SourceError(f"{folder}: has no weights, wanted model.safetensors{found}")
+    tensors = {}
+    for file in files:
+        if Path(file).name != file:
+            raise SourceError(f"{index}: {file!r} is not a file of the folder")
+        read_safetensors(folder / file, tensors)
+    return tensors
+
+
+def read_safetensors(path, tensors):
+    """The package checks the file. It does not say where the tensors lie, and numpy has no bf16, so the place comes
+    from the header: 8 bytes with its length, JSON, then the data."""
+    try:
+        with safetensors.safe_open(path, framework="np"):
+            pass
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise SourceError(f"{path}: is not a whole safetensors file: {error}") from None
+    header.pop("__metadata__", None)
+    for source_name, entry in header.items():
+        if IGNORED.fullmatch(source_name):
+            continue
+        name, layer = OTHER_NAMES.get(source_name), LAYER.fullmatch(source_name)
+        if layer and layer[2] in LAYER_NAMES:
+            name = f"blocks.{int(layer[1])}.{LAYER_NAMES[layer[2]]}"
+        if name is None:
+            raise SourceError(f"{path}: tensor {source_name} is not part of a model of this kind")
+        dtype, shape = DTYPES.get(entry["dtype"]), entry["shape"]
+        if dtype is None:
+            raise SourceError(f"{path}: tensor {source_name} has the type {entry['dtype']}, wanted F32, F16 or BF16")
+        if len(shape) not in (1, 2):
+            raise SourceError(f"{path}: tensor {source_name} has {len(shape)} dimensions, wanted 1 or 2")
+        if name in tensors:
+            raise SourceError(f"{path}: tensor {source_name} is there twice")
+        rows, cols = shape if len(shape) == 2 else (1, shape[0])
+        offset = 8 + length + entry["data_offsets"][0]
+        tensors[name] = plain_tensor(path, offset, rows, cols, dtype, source_name)

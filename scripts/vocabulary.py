@@ -1,0 +1,615 @@
+"""Vocabularies, from wherever models keep them, and the tokenizer section that a checkpoint makes of them.
+
+    vocabulary = read_vocabulary(source)     # a folder or file of Hugging Face, GGUF, sentencepiece or llama2.c
+    section = vocabulary.section(vocab_size)  # the bytes that docs/format.md describes
+
+Two kinds exist. SentencePiece BPE (Llama 1 and 2, Mistral, TinyLlama) merges by the score of the piece that results;
+byte-level BPE (GPT-2, Llama 3, SmolLM2, Qwen 2) cuts text into words by a regular expression, the pre-tokenizer, and
+merges by rank. Both have special tokens. What a source says that neither can express is refused: a VocabularyError
+names the file and the field.
+"""
+
+import json
+import math
+import re
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SENTENCEPIECE, BYTE_LEVEL = 0, 1  # kinds
+NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT = range(6)  # attributes of a piece
+ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST = 1, 2, 4, 8  # flags
+GPT2, LLAMA3, SMOLLM, QWEN2 = 1, 2, 3, 4  # pre-tokenizers
+
+SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
+GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2_WORDS = LLAMA3_WORDS.replace("{1,3}", "")
+WORDS = {GPT2_WORDS: GPT2, LLAMA3_WORDS: LLAMA3, QWEN2_WORDS: QWEN2}
+
+# GGUF's names of pre-tokenizers -> ours, whether a word that is a piece is taken whole, whether texts begin with BOS.
+GGUF_WORDS = {
+    "gpt-2": (GPT2, False, False),
+    "llama3": (LLAMA3, True, True),
+    "llama-v3": (LLAMA3, True, True),
+    "llama-bpe": (LLAMA3, True, True),
+    "smollm": (SMOLLM, False, False),
+    "qwen2": (QWEN2, False, False),
+    "deepseek-r1-qwen": (QWEN2, False, False),
+}
+# GGUF: normal, unknown, control, user-defined, unused, byte, counted from 1.
+GGUF_ATTRIBUTES = {1: NORMAL, 2: UNKNOWN, 3: SPECIAL, 4: USER_DEFINED, 5: ABSENT, 6: BYTE}
+# A GGUF file names one token that ends a turn, seldom all: these end one wherever they are special tokens.
+END_NAMES = (b"<|eot_id|>", b"<|im_end|>", b"<|end_of_text|>", b"<|endoftext|>")
+
+
+class VocabularyError(ValueError):
+    """A source that cannot be read or carried; the message names the file and the field."""
+
+
+@dataclass
+class Vocabulary:
+    kind: int
+    pieces: list  # of bytes that they stand for; of special tokens the name
+    attributes: list
+    scores: list = field(default_factory=list)  # SentencePiece: of each piece
+    merges: list = field(default_factory=list)  # byte-level: (left, right, result), the first is done first
+    pre_tokenizer: int = 0
+    bos: int = -1
+    eos: int = -1
+    unknown: int = -1  # SentencePiece only: byte-level BPE refuses what it has no token for
+    end: list = field(default_factory=list)  # ids at which generation stops, eos among them
+    add_bos: bool = False
+    add_prefix: bool = False  # a space is put before a text, and after special tokens
+    prefix_first: bool = False  # not after special tokens
+    whole_words: bool = False
+    chat_template: str = None  # Jinja
+
+    def name(self, token):
+        """A token's text, None for no token: what a chat template knows BOS and EOS by."""
+        return self.pieces[token].decode("utf-8", "replace") if token >= 0 else None
+
+    @property
+    def bos_name(self):
+        return self.name(self.bos)
+
+    @property
+    def eos_name(self):
+        return self.name(self.eos)
+
+    def section(self, vocab_size=None):
+        """The tokenizer section for an embedding of vocab_size rows; rows beyond the vocabulary are absent tokens."""
+        n = len(self.pieces) if vocab_size is None else vocab_size
+        absent = n - len(self.pieces)
+        if absent < 0:
+            raise VocabularyError(f"the vocabulary has {len(self.pieces)} tokens, the model's embedding {n} rows")
+        offsets = [0]
+        for piece in self.pieces:
+            offsets.append(offsets[-1] + len(piece))
+        offsets += [offsets[-1]] * absent
+        flags = ADD_BOS * self.add_bos | ADD_PREFIX * self.add_prefix | WHOLE_WORDS * self.whole_words
+        flags |= PREFIX_FIRST * self.prefix_first
+        head = struct.pack("<5I2iIQ24x", self.kind, self.pre_tokenizer, flags, n, len(self.merges), self.bos,
+                           self.unknown, len(self.end), offsets[-1])  # fmt: skip
+        scores = [*self.scores, *[0.0] * absent] if self.kind == SENTENCEPIECE else []
+        merges = [token for merge in self.merges for token in merge]
+        return b"".join([
+            head,
+            struct.pack(f"<{len(self.end)}i", *self.end),
+            struct.pack(f"<{n + 1}I", *offsets),
+            struct.pack(f"<{len(scores)}f", *scores),
+            struct.pack(f"<{len(merges)}I", *merges),
+            bytes([*self.attributes, *[ABSENT] * absent]),
+            *self.pieces,
+        ])  # fmt: skip
+
+
+def read_vocabulary(source):
+    """The vocabulary of a Hugging Face folder or tokenizer.json, a GGUF file (its path or a gguf.GGUFReader), a
+    sentencepiece tokenizer.model or a tokenizer.bin of llama2.c."""
+    if hasattr(source, "get_field"):
+        return read_gguf(source)
+    path = Path(source)
+    if path.is_dir():
+        return read_hugging_face(path)
+    if path.suffix == ".json":
+        return read_hugging_face(path.parent, path)
+    with open(path, "rb") as f:
+        start = f.read(4)
+    if start == b"GGUF":
+        return read_gguf(path)
+    # A sentencepiece model is a protobuf message whose first field, the first piece, has number 1 and wire type 2.
+    return read_sentencepiece(path) if start[:1] == b"\x0a" and path.suffix != ".bin" else read_llama2c(path)
+
+
+def finish(vocabulary, where):
+    """Settles what depends on several fields: ends of a text are special and listed once, ids exist."""
+    v = vocabulary
+    v.end = sorted({token for token in [*v.end, v.eos] if token >= 0})
+    for token in [v.bos, v.unknown, *v.end]:
+        if token >= len(v.pieces):
+            raise VocabularyError(f"{where}: token {token} is named, but there are only {len(v.pieces)}")
+    for token in [v.bos, *v.end]:
+        if token >= 0 and v.attributes[token] in (NORMAL, USER_DEFINED):
+            v.attributes[token] = SPECIAL
+    for token, attribute in enumerate(v.attributes):
+        if attribute == ABSENT:
+            v.pieces[token] = b""
+    if v.kind == SENTENCEPIECE and not all(math.isfinite(score) for score in v.scores):
+        raise VocabularyError(f"{where}: a score is not a finite number")
+    return v
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Pieces
+
+
+def byte_letters():
+    """Letter -> byte: GPT-2 writes a byte as the character of that number where it is visible, the others as U+0100
+    and the following."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = {chr(b): b for b in visible}
+    letters.update({chr(0x100 + i): b for i, b in enumerate(b for b in range(256) if b not in visible)})
+    return letters
+
+
+BYTE_LETTERS = byte_letters()
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def from_letters(piece, where):
+    """The bytes of a piece of GPT-2's alphabet."""
+    try:
+        return bytes(BYTE_LETTERS[letter] for letter in piece)
+    except KeyError as e:
+        raise VocabularyError(f"{where} is {piece!r}, which has a letter that stands for no byte: {e}") from None
+
+
+def sentencepiece_bytes(piece, attribute, where):
+    """The bytes of a SentencePiece piece: a byte piece is <0x00> to <0xFF>, U+2581 a space."""
+    if attribute == BYTE:
+        match = BYTE_PIECE.fullmatch(piece)
+        if not match:
+            raise VocabularyError(f"{where} is {piece!r}, wanted a byte piece, <0x00> to <0xFF>")
+        return bytes.fromhex(match[1])
+    return (piece if attribute == SPECIAL else piece.replace(SPACE_MARK, " ")).encode()
+
+
+def merge_ids(merges, ids, where):
+    """(left, right, result) of merges given as pairs of pieces; of a pair that is there twice the last one counts, as
+    in the tokenizers package."""
+    result = {}
+    for i, (left, right) in enumerate(merges):
+        try:
+            pair = ids[left], ids[right]
+            result.pop(pair, None)
+            result[pair] = ids[left + right]
+        except KeyError as e:
+            raise VocabularyError(f"{where}: merge {i} names {e.args[0]!r}, which is no piece") from None
+    return [(left, right, merged) for (left, right), merged in result.items()]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# GGUF
+
+
+def read_gguf(source):
+    if hasattr(source, "get_field"):
+        reader, where = source, "GGUF"
+    else:
+        import gguf
+
+        reader, where = gguf.GGUFReader(source), str(source)
+
+    def get(key, default=None):
+        entry = reader.get_field(f"tokenizer.{key}")
+        return default if entry is None else entry.contents()
+
+    model, tokens = get("ggml.model"), get("ggml.tokens")
+    if tokens is None:
+        raise VocabularyError(f"{where}: tokenizer.ggml.tokens is missing")
+    types = get("ggml.token_type", [1] * len(tokens))
+    if len(types) != len(tokens):
+        raise VocabularyError(f"{where}: tokenizer.ggml.token_type has {len(types)} entries, wanted {len(tokens)}")
+    try:
+        attributes = [GGUF_ATTRIBUTES[t] for t in types]
+    except KeyError as e:
+        raise VocabularyError(f"{where}: tokenizer.ggml.token_type has a value {e}, wanted 1 to 6") from None
+    if model == "llama":
+        v = gguf_sentencepiece(get, tokens, attributes, where)
+    elif model == "gpt2":
+        v = gguf_byte_level(get, tokens, attributes, where)
+    else:
+        raise VocabularyError(f"{where}: tokenizer.ggml.model is {model!r}, wanted 'llama' or 'gpt2'")
+    v.bos, v.eos = get("ggml.bos_token_id", v.bos), get("ggml.eos_token_id", v.eos)
+    v.add_bos = bool(get("ggml.add_bos_token", v.add_bos))
+    v.end = [get(f"ggml.{name}_token_id", -1) for name in ("eot", "eom")]
+    v.end += [i for i, a in enumerate(v.attributes) if a == SPECIAL and v.pieces[i] in END_NAMES]
+    v.chat_template = get("chat_template")
+    return finish(v, where)
+
+
+def gguf_sentencepiece(get, tokens, attributes, where):
+    scores = get("ggml.scores")
+    if scores is None or len(scores) != len(tokens):
+        raise VocabularyError(f"{where}: tokenizer.ggml.scores has not as many entries as there are tokens")
+    name = f"{where}: a token of tokenizer.ggml.tokens"
+    return Vocabulary(
+        SENTENCEPIECE,
+        pieces=[sentencepiece_bytes(t, a, name) for t, a in zip(tokens, attributes)],
+        attributes=attributes,
+        scores=list(scores),
+        bos=1,
+        eos=2,
+        unknown=get("ggml.unknown_token_id", attributes.index(UNKNOWN) if UNKNOWN in attributes else -1),
+        add_bos=True,
+        add_prefix=bool(get("ggml.add_space_prefix", True)),
+    )
+
+
+def gguf_byte_level(get, tokens, attributes, where):
+    pre = get("ggml.pre", "default")
+    if pre not in GGUF_WORDS:
+        raise VocabularyError(f"{where}: tokenizer.ggml.pre is {pre!r}, wanted one of {', '.join(GGUF_WORDS)}")
+    words, whole_words, add_bos = GGUF_WORDS[pre]
+    attributes = [SPECIAL if a in (UNKNOWN, BYTE) else a for a in attributes]
+    name = f"{where}: a token of tokenizer.ggml.tokens"
+    ids = {t: i for i, t in enumerate(tokens) if attributes[i] == NORMAL}
+    merges = [merge.split(" ") for merge in get("ggml.merges", [])]
+    if any(len(merge) != 2 for merge in merges):
+        raise VocabularyError(f"{where}: an entry of tokenizer.ggml.merges is not two pieces with a space between")
+    return Vocabulary(
+        BYTE_LEVEL,
+        pieces=[from_letters(t, name) if a == NORMAL else t.encode() for t, a in zip(tokens, attributes)],
+        attributes=attributes,
+        merges=merge_ids(merges, ids, f"{where}: tokenizer.ggml.merges"),
+        pre_tokenizer=words,
+        add_bos=add_bos,
+        whole_words=whole_words,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Hugging Face
+
+
+def read_json(path, default=None):
+    """The contents of a JSON file; `default` where it is absent and there is one."""
+    if default is not None and not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise VocabularyError(f"{path}: cannot be read as JSON: {e}") from None
+
+
+def read_hugging_face(folder, tokenizer=None):
+    """A folder's tokenizer.json, or else its tokenizer.model, with what the other files say about special tokens."""
+    tokenizer = tokenizer or folder / "tokenizer.json"
+    config = read_json(folder / "tokenizer_config.json", {})
+    if tokenizer.exists():
+        v = read_tokenizer_json(tokenizer)
+    elif (folder / "tokenizer.model").exists():
+        v = read_sentencepiece(folder / "tokenizer.model")
+        v.prefix_first = v.add_prefix and config.get("legacy") is False
+        add_tokens(v, config_tokens(folder, config), folder / "tokenizer_config.json")
+    else:
+        raise VocabularyError(f"{folder}: has neither tokenizer.json nor tokenizer.model")
+    model, generation = read_json(folder / "config.json", {}), read_json(folder / "generation_config.json", {})
+    names = {**read_json(folder / "special_tokens_map.json", {}), **config}
+    v.bos = named_token(v, names, "bos_token", first(model.get("bos_token_id"), v.bos))
+    v.eos = named_token(v, names, "eos_token", first(model.get("eos_token_id"), v.eos))
+    v.end = [*listed(model.get("eos_token_id")), *listed(generation.get("eos_token_id"))]
+    if isinstance(config.get("add_bos_token"), bool):
+        v.add_bos = config["add_bos_token"]
+    v.add_bos = v.add_bos and v.bos >= 0
+    v.chat_template = read_chat_template(folder, config)
+    return finish(v, str(folder))
+
+
+def listed(ids):
+    return [] if ids is None else list(ids) if isinstance(ids, list) else [ids]
+
+
+def first(ids, default):
+    return [*listed(ids), default][0]
+
+
+def named_token(v, names, field_name, default):
+    """The id of the token that a config names, by its text or as an object with that text."""
+    name = names.get(field_name)
+    name = name.get("content") if isinstance(name, dict) else name
+    if name is None:
+        return default
+    for token, piece in enumerate(v.pieces):
+        if piece == name.encode() and v.attributes[token] != ABSENT:
+            return token
+    raise VocabularyError(f"tokenizer_config.json: {field_name} is {name!r}, which is no token")
+
+
+def read_chat_template(folder, config):
+    """The Jinja source: a file of its own, or in tokenizer_config.json one text or a list of named ones."""
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template
+
+
+def config_tokens(folder, config):
+    """The added tokens of a folder without tokenizer.json."""
+    tokens = [{"id": int(id), **token} for id, token in config.get("added_tokens_decoder", {}).items()]
+    for name, id in read_json(folder / "added_tokens.json", {}).items():
+        if all(token["id"] != id for token in tokens):
+            tokens.append({"id": id, "content": name, "special": True})
+    return tokens
+
+
+def add_tokens(v, tokens, where):
+    """Adds the added tokens of Hugging Face, or changes pieces into such."""
+    for token in tokens:
+        for option in ("lstrip", "rstrip", "single_word"):
+            if token.get(option):
+                raise VocabularyError(f"{where}: added token {token['content']!r} has {option}, which cannot be carried")
+        id = token["id"]
+        extend(v, id + 1)
+        if v.attributes[id] not in (UNKNOWN, BYTE):
+            v.pieces[id] = token["content"].encode()
+            v.attributes[id] = SPECIAL if token.get("special") else USER_DEFINED
+
+
+def extend(v, size):
+    """Fills the vocabulary up with absent tokens."""
+    absent = max(0, size - len(v.pieces))
+    v.pieces += [b""] * absent
+    v.attributes += [ABSENT] * absent
+    if v.kind == SENTENCEPIECE:
+        v.scores += [0.0] * absent
+
+
+def read_tokenizer_json(path):
+    data = read_json(path)
+    model = data.get("model", {})
+    if model.get("type", "BPE") != "BPE" or "merges" not in model:
+        raise VocabularyError(f"{path}: model.type is {model.get('type')!r}, wanted 'BPE'")
+    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(option):
+            raise VocabularyError(f"{path}: model.{option} is {model[option]!r}, which cannot be carried")
+    merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+    if any(len(merge) != 2 for merge in merges):
+        raise VocabularyError(f"{path}: an entry of model.merges is not two pieces")
+    read = json_sentencepiece if model.get("byte_fallback") else json_byte_level
+    v = read(data, model, merges, path)
+    add_tokens(v, data.get("added_tokens") or [], path)
+    v.add_bos = begins_with_bos(v, data.get("post_processor"))
+    return v
+
+
+def begins_with_bos(v, processor):
+    """Whether the post-processor puts a special token before a text; which becomes v.bos."""
+    for step in (processor or {}).get("processors", [processor or {}]):
+        template = step.get("single") or []
+        if step.get("type") == "TemplateProcessing" and template and "SpecialToken" in template[0]:
+            name = template[0]["SpecialToken"]["id"]
+            v.bos = step["special_tokens"][name]["ids"][0]
+            return True
+    return False
+
+
+def by_id(vocab, path):
+    """The pieces of a JSON vocabulary in the order of their ids, "" where there is a gap."""
+    if not vocab or min(vocab.values()) < 0 or max(vocab.values()) > 1 << 24:
+        raise VocabularyError(f"{path}: model.vocab is empty or has an id out of range")
+    pieces = [""] * (max(vocab.values()) + 1)
+    for piece, id in vocab.items():
+        pieces[id] = piece
+    return pieces
+
+
+def steps(component, key):
+    """A normalizer or pre-tokenizer as the list of its parts."""
+    if component is None:
+        return []
+    return component[key] if component["type"] == "Sequence" else [component]
+
+
+def json_byte_level(data, model, merges, path):
+    normalizers = [n["type"] for n in steps(data.get("normalizer"), "normalizers")]
+    if normalizers not in ([], ["NFC"]):  # docs/format.md says why NFC is left out
+        raise VocabularyError(f"{path}: normalizer is {normalizers}, which cannot be carried")
+    added = {token["id"] for token in data.get("added_tokens") or []}
+    pieces = by_id(model["vocab"], path)
+    attributes = [USER_DEFINED if i in added else NORMAL if p else ABSENT for i, p in enumerate(pieces)]
+    return Vocabulary(
+        BYTE_LEVEL,
+        pieces=[
+            from_letters(p, f"{path}: a piece of model.vocab") if a != USER_DEFINED else p.encode()
+            for p, a in zip(pieces, attributes)
+        ],
+        attributes=attributes,
+        merges=merge_ids(merges, model["vocab"], f"{path}: model.merges"),
+        pre_tokenizer=json_words(data.get("pre_tokenizer"), path),
+        whole_words=bool(model.get("ignore_merges")),
+    )
+
+
+def json_words(component, path):
+    """The pre-tokenizer, recognised by its parts."""
+    parts = steps(component, "pretokenizers")
+    kinds = [part["type"] for part in parts]
+    level = parts[-1] if kinds and kinds[-1] == "ByteLevel" else {}
+    own_words = level.get("use_regex", True)
+    if level and not level.get("add_prefix_space"):
+        if kinds == ["ByteLevel"] and own_words:
+            return GPT2
+        if kinds == ["Digits", "ByteLevel"] and own_words and parts[0].get("individual_digits"):
+            return SMOLLM
+        if kinds == ["Split", "ByteLevel"] and not own_words:
+            split = parts[0]
+            words = WORDS.get(split["pattern"].get("Regex"))
+            if words and split["behavior"] == "Isolated" and not split.get("invert"):
+                return words
+    raise VocabularyError(
+        f"{path}: pre_tokenizer is {json.dumps(component)}, wanted that of GPT-2, Llama 3, SmolLM2 or Qwen 2"
+    )
+
+
+def json_sentencepiece(data, model, merges, path):
+    pieces = by_id(model["vocab"], path)
+    unknown = model["vocab"].get(model.get("unk_token"), -1)
+    attributes = [
+        UNKNOWN if i == unknown else BYTE if BYTE_PIECE.fullmatch(p) else NORMAL if p else ABSENT
+        for i, p in enumerate(pieces)
+    ]
+    add_prefix, prefix_first = json_prefix(data, path)
+    return Vocabulary(
+        SENTENCEPIECE,
+        pieces=[sentencepiece_bytes(p, a, f"{path}: model.vocab") for p, a in zip(pieces, attributes)],
+        attributes=attributes,
+        scores=merge_scores(merges, model["vocab"], path),
+        unknown=unknown,
+        add_prefix=add_prefix,
+        prefix_first=prefix_first,
+    )
+
+
+def json_prefix(data, path):
+    """Whether a space is put before texts, and whether only before the first."""
+    normalizers = steps(data.get("normalizer"), "normalizers")
+    words = steps(data.get("pre_tokenizer"), "pretokenizers")
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
+    if not words and normalizers and normalizers[-1] == replace:
+        if normalizers[:-1] in ([], [{"type": "Prepend", "prepend": SPACE_MARK}]):
+            return len(normalizers) == 2, False
+    if not normalizers and [w["type"] for w in words] == ["Metaspace"] and words[0].get("split") is False:
+        if words[0].get("replacement") == SPACE_MARK:
+            scheme = words[0].get("prepend_scheme", "always")
+            return scheme != "never", scheme == "first"
+    raise VocabularyError(
+        f"{path}: normalizer and pre_tokenizer are {json.dumps([data.get('normalizer'), data.get('pre_tokenizer')])}, "
+        "wanted those of a SentencePiece tokenizer"
+    )
+
+
+def merge_scores(merges, ids, path):
+    """Scores by which SentencePiece merges as this list of merges does. It tries every pair that makes a piece, and
+    ranks pairs by the piece alone; so the list has to hold all pairs of a piece, one after the other."""
+    scores = [0.0] * (max(ids.values()) + 1)
+    order, listed_pairs = {}, set()
+    for left, right in merges:
+        piece = left + right
+        if piece not in ids or left not in ids or right not in ids:
+            raise VocabularyError(f"{path}: model.merges has {left!r} {right!r}, of which not all are pieces")
+        if piece in order and order[piece] != len(order) - 1:
+            raise VocabularyError(f"{path}: model.merges has the merges into {piece!r} in two places")
+        order.setdefault(piece, len(order))
+        listed_pairs.add((left, right))
+    for piece, rank in order.items():
+        scores[ids[piece]] = -float(rank)
+        for i in range(1, len(piece)):
+            if piece[:i] in ids and piece[i:] in ids and (piece[:i], piece[i:]) not in listed_pairs:
+                raise VocabularyError(f"{path}: model.merges lacks {piece[:i]!r} {piece[i:]!r}, which SentencePiece has")
+    return scores
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# sentencepiece's tokenizer.model: a protobuf message, read here because the sentencepiece package does not tell all of
+# its fields and the protobuf package would be needed for nothing else.
+
+SENTENCEPIECE_ATTRIBUTES = {1: NORMAL, 2: UNKNOWN, 3: SPECIAL, 4: USER_DEFINED, 6: BYTE}
+
+
+def protobuf_fields(data, where):
+    """Yields (number, value) of a message: an int, or bytes."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    try:
+        while at < len(data):
+            key = varint()
+            kind = key & 7
+            if kind == 0:
+                yield key >> 3, varint()
+                continue
+            size = {1: 8, 2: None, 5: 4}[kind]
+            size = varint() if size is None else size
+            if size > len(data) - at:
+                raise IndexError
+            yield key >> 3, data[at : at + size]
+            at += size
+    except (IndexError, KeyError):
+        raise VocabularyError(f"{where}: is not a sentencepiece model") from None
+
+
+def read_sentencepiece(path):
+    fields = list(protobuf_fields(Path(path).read_bytes(), path))
+    trainer = dict(protobuf_fields(dict(fields).get(2, b""), path))
+    normalizer = dict(protobuf_fields(dict(fields).get(3, b""), path))
+    if trainer.get(3, 1) != 2:
+        raise VocabularyError(f"{path}: model_type is {trainer.get(3, 1)}, wanted 2, BPE")
+    if trainer.get(24):
+        raise VocabularyError(f"{path}: treat_whitespace_as_suffix is set, which cannot be carried")
+    if normalizer.get(2) or normalizer.get(4, 1) or not normalizer.get(5, 1):
+        raise VocabularyError(
+            f"{path}: normalizer_spec has rules (name {normalizer.get(1, b'').decode(errors='replace')!r}) or removes "
+            "white space, wanted the identity"
+        )
+    v = Vocabulary(SENTENCEPIECE, pieces=[], attributes=[], add_bos=True, add_prefix=bool(normalizer.get(3, 1)))
+    for number, value in fields:
+        if number != 1:
+            continue
+        piece = dict(protobuf_fields(value, path))
+        attribute = SENTENCEPIECE_ATTRIBUTES.get(piece.get(3, 1))
+        where = f"{path}: piece {len(v.pieces)}"
+        if attribute is None:
+            raise VocabularyError(f"{where} has type {piece[3]}, wanted 1 to 4 or 6")
+        v.pieces.append(sentencepiece_bytes(piece.get(1, b"").decode(), attribute, where))
+        v.attributes.append(attribute)
+        v.scores.append(struct.unpack("<f", piece.get(2, bytes(4)))[0])
+    names = {name: trainer.get(n, default) for name, n, default in (("unk", 40, 0), ("bos", 41, 1), ("eos", 42, 2))}
+    v.unknown, v.bos, v.eos = (-1 if i >= 1 << 31 else i for i in names.values())  # -1 is a varint of 64 bits
+    v.add_bos = v.bos >= 0
+    return finish(v, str(path))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# llama2.c
+
+
+def read_llama2c(path):
+    """tokenizer.bin: i32 max_token_length, then of each piece f32 score, i32 length, its bytes. Ids 0 to 2 are unknown,
+    BOS and EOS; its models end a text with BOS."""
+    data = Path(path).read_bytes()
+    v = Vocabulary(SENTENCEPIECE, [], [], bos=1, eos=2, unknown=0, end=[1], add_bos=True, add_prefix=True)
+    at = 4
+    while at < len(data):
+        if len(data) - at < 8:
+            raise VocabularyError(f"{path}: ends inside piece {len(v.pieces)}")
+        score, length = struct.unpack_from("<fi", data, at)
+        piece = data[at + 8 : at + 8 + length] if length > 0 else b""
+        if len(piece) != length or not piece:
+            raise VocabularyError(f"{path}: the length of piece {len(v.pieces)} is {length}, wanted 1 to what is left")
+        match = BYTE_PIECE.fullmatch(piece.decode("utf-8", "replace"))
+        v.pieces.append(bytes.fromhex(match[1]) if match else piece.replace(SPACE_MARK.encode(), b" "))
+        v.attributes.append(BYTE if match else NORMAL)
+        v.scores.append(score)
+        at += 8 + length
+    if len(v.pieces) < 3:
+        raise VocabularyError(f"{path}: has {len(v.pieces)} pieces, wanted at least <unk>, <s> and </s>")
+    v.attributes[:3] = [UNKNOWN, SPECIAL, SPECIAL]
+    v.pieces[1:3] = [b"<s>", b"</s>"]  # between line ends in the file
+    return finish(v, str(path))

@@ -1,0 +1,238 @@
+"""Tiny random models as scripts/convert.py finds them: Hugging Face folders and GGUF files.
+
+VARIANTS are the shapes of the graph that the program has; scripts/make_golden_variants.py runs each through the
+transformers package, and the tests compare. Weights are those of models.uniform, the same bytes for ever.
+"""
+
+import json
+
+import numpy as np
+
+import models
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 56,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 300,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "bos_token_id": 256,
+    "eos_token_id": 257,
+}
+MISTRAL = {**LLAMA, "architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None}
+QWEN2 = {**LLAMA, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": False}
+LLAMA3_SCALING = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+VARIANTS = {
+    "llama": LLAMA,
+    "grouped_queries": {**LLAMA, "num_key_value_heads": 2},
+    "one_key_head": {**LLAMA, "num_key_value_heads": 1},
+    "tied_head": {**LLAMA, "tie_word_embeddings": True},
+    "large_heads": {**LLAMA, "head_dim": 16, "num_key_value_heads": 2},
+    "small_heads": {**LLAMA, "head_dim": 4, "tie_word_embeddings": True},
+    "llama3_scaling": {**LLAMA, "head_dim": 16, "rope_scaling": LLAMA3_SCALING},
+    "llama3_parameters": {**LLAMA, "head_dim": 16, "rope_theta": None,
+                          "rope_parameters": {**LLAMA3_SCALING, "rope_theta": 500000.0}},
+    "linear_scaling": {**LLAMA, "rope_scaling": {"type": "linear", "factor": 2.5}},
+    "large_theta": {**LLAMA, "rope_theta": 1000000.0, "rms_norm_eps": 1e-6},
+    "sliding_window": {**MISTRAL, "sliding_window": 5, "num_key_value_heads": 2},
+    "no_window": MISTRAL,
+    "biases": {**QWEN2, "num_key_value_heads": 2},
+    "biases_tied": {**QWEN2, "tie_word_embeddings": True},
+    "biases_and_window": {**QWEN2, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 0},
+}  # fmt: skip
+N_TOKENS = 40
+GOLDEN_ROWS = slice(3, None, 4)  # of the tokens, whose logits are kept
+
+
+def tokens(config):
+    return models.random_tokens(11, N_TOKENS, config["vocab_size"])
+
+
+def weights(config, seed=5):
+    """Name in Hugging Face's files -> f32 array."""
+    c = config
+    head_dim = c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
+    dim, hidden = c["hidden_size"], c["intermediate_size"]
+    q_dim, kv_dim = c["num_attention_heads"] * head_dim, c["num_key_value_heads"] * head_dim
+    shapes = {"model.embed_tokens.weight": (c["vocab_size"], dim), "model.norm.weight": (dim,)}
+    for layer in range(c["num_hidden_layers"]):
+        p = f"model.layers.{layer}."
+        shapes |= {
+            p + "input_layernorm.weight": (dim,),
+            p + "self_attn.q_proj.weight": (q_dim, dim),
+            p + "self_attn.k_proj.weight": (kv_dim, dim),
+            p + "self_attn.v_proj.weight": (kv_dim, dim),
+            p + "self_attn.o_proj.weight": (dim, q_dim),
+            p + "post_attention_layernorm.weight": (dim,),
+            p + "mlp.gate_proj.weight": (hidden, dim),
+            p + "mlp.up_proj.weight": (hidden, dim),
+            p + "mlp.down_proj.weight": (dim, hidden),
+        }
+        if c["model_type"] == "qwen2":
+            shapes |= {f"{p}self_attn.{m}_proj.bias": (n,) for m, n in (("q", q_dim), ("k", kv_dim), ("v", kv_dim))}
+    if not c["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = (c["vocab_size"], dim)
+    made = {}
+    for i, (name, shape) in enumerate(shapes.items()):
+        u = models.uniform(1000 * seed + i, shape)
+        if name.endswith("norm.weight"):
+            value = 1 + u / 4
+        else:
+            value = u * (1.0 if name.endswith("bias") else np.sqrt(3 / shape[-1]) * 1.5)
+        made[name] = value.astype(np.float32)
+    return made
+
+
+def tokenizer_json():
+    """GPT-2's words over bytes: 256 of them, no merges, and two special tokens."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = [chr(b) if b in visible else None for b in range(256)]
+    hidden = iter(range(0x100, 0x200))
+    letters = [letter or chr(next(hidden)) for letter in letters]
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": 256, "content": "<|im_start|>", **special},
+            {"id": 257, "content": "<|im_end|>", **special},
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": {letter: i for i, letter in enumerate(letters)}, "merges": []},
+    }
+
+
+def write_folder(folder, config, tensors=None, shards=1, chat_template=None):
+    """A Hugging Face folder; `tensors` as from weights(), or arrays of f16."""
+    from safetensors.numpy import save_file
+
+    tensors = weights(config) if tensors is None else tensors
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json()), encoding="utf-8")
+    names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "chat_template": chat_template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    if shards == 1:
+        save_file(tensors, folder / "model.safetensors")
+        return folder
+    weight_map = {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
+        part = {name: tensors[name] for name in list(tensors)[shard::shards]}
+        save_file(part, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# GGUF
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def gguf_name(name):
+    stem, _, last = name.rpartition(".")
+    if stem in GGUF_NAMES:
+        return f"{GGUF_NAMES[stem]}.{last}"
+    _, _, layer, stem = stem.split(".", 3)
+    return f"blk.{layer}.{GGUF_NAMES[stem]}.{last}"
+
+
+def neighbours(w, heads):
+    """The order of q and k in GGUF's llama models: the halves of each head are shuffled into pairs."""
+    return w.reshape(heads, 2, -1, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def llama3_factors(config):
+    """The tensor rope_freqs of Llama 3's scaling, frequency by frequency as its paper has it."""
+    s = config["rope_scaling"]
+    original, low, high = (
+        s[k] for k in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
+    )
+    factors = []
+    for i in range(0, config["head_dim"], 2):
+        wavelength = 2 * np.pi * config["rope_theta"] ** (i / config["head_dim"])
+        smooth = (original / wavelength - low) / (high - low)
+        factors.append(
+            1.0 if wavelength < original / high
+            else s["factor"] if wavelength > original / low
+            else 1 / ((1 - smooth) / s["factor"] + smooth)
+        )  # fmt: skip
+    return np.array(factors, "<f4")
+
+
+def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}):
+    """A GGUF file of weights(config), matrices of type `kind`; `fields` are further keys of the architecture, `extra`
+    further tensors. Returns the values that it holds, under their names in Hugging Face's files."""
+    import gguf
+
+    w = gguf.GGUFWriter(path, architecture)
+    w.add_context_length(config["max_position_embeddings"])
+    w.add_embedding_length(config["hidden_size"])
+    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_block_count(config["num_hidden_layers"])
+    w.add_head_count(config["num_attention_heads"])
+    w.add_head_count_kv(config["num_key_value_heads"])
+    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    w.add_rope_freq_base(config["rope_theta"])
+    if "head_dim" in config:
+        w.add_key_length(config["head_dim"])
+        w.add_value_length(config["head_dim"])
+    add = {int: w.add_uint32, float: w.add_float32, str: w.add_string}
+    for key, value in fields.items():
+        add[type(value)](f"{architecture}.{key}", value)
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list([*tokenizer_json()["model"]["vocab"], "<|im_start|>", "<|im_end|>"])
+    w.add_token_types([1] * 256 + [3, 3])
+    w.add_bos_token_id(256)
+    w.add_eos_token_id(257)
+    held = {}
+    for name, values in weights(config).items():
+        stored = values
+        for part, heads in ((".q_proj.", "num_attention_heads"), (".k_proj.", "num_key_value_heads")):
+            if part in name and architecture == "llama":
+                stored = neighbours(values, config[heads])
+        t = gguf.GGMLQuantizationType["F32" if values.ndim == 1 else kind]
+        held[name] = gguf.quants.dequantize(gguf.quants.quantize(values, t), t)
+        raw = gguf.quants.quantize(stored, t)
+        w.add_tensor(gguf_name(name), raw, raw_dtype=None if kind in ("F32", "F16") else t)
+    for name, values in extra.items():
+        w.add_tensor(name, values)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return held

@@ -1,0 +1,471 @@
+"""scripts/convert.py: from Hugging Face folders, GGUF and llama2.c files to checkpoints that compute the same."""
+
+import json
+import sys
+
+import gguf
+import numpy as np
+import pytest
+from conftest import GOLDEN_DIR, ROOT, assert_refused, data_file, execute, logits, run
+
+import models
+import native
+import sources
+
+TOLERANCE = 1e-4  # of logits with a standard deviation of about 1.5
+TYPES = ("f32", "bf16", "q8", "q4", "q4m")
+GGUF_TYPES = {"f32": "F32", "bf16": "BF16", "q8": "Q8_0", "q4": "Q4_0", "q4m": "Q4_1"}
+
+
+def convert(source, out, *options):
+    return execute([sys.executable, ROOT / "scripts" / "convert.py", source, out, *options])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """name of a variant -> its Hugging Face folder."""
+    base = tmp_path_factory.mktemp("huggingface")
+    return lambda name: sources.write_folder(base / name, sources.VARIANTS[name])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder, tmp_path_factory):
+    """name, options -> the converted file."""
+    base, made = tmp_path_factory.mktemp("native"), {}
+
+    def get(name, *options):
+        if (name, options) not in made:
+            path = base / f"{name}{''.join(options)}.bin"
+            convert(folder(name), path, *options).ok()
+            made[name, options] = path
+        return made[name, options]
+
+    return get
+
+
+def assert_close(seen, wanted, tolerance=TOLERANCE):
+    off = np.abs(seen - wanted)
+    assert off.max() <= tolerance, f"logits are off by up to {off.max():.2e}, wanted at most {tolerance:.0e}"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The graph
+
+
+@pytest.mark.parametrize("name", sources.VARIANTS)
+def test_logits_are_those_of_transformers(folder, checkpoint, name):
+    golden, config = np.load(GOLDEN_DIR / "variants.npz"), sources.VARIANTS[name]
+    digest = models.sha256((folder(name) / "model.safetensors").read_bytes())
+    assert digest == str(golden[f"{name} sha256"]), "tests/sources.py makes another model than the golden one"
+    path = checkpoint(name, "--type", "f32")
+    seen = logits(path, sources.tokens(config), "--kv", "f32", vocab_size=config["vocab_size"])
+    assert_close(seen[sources.GOLDEN_ROWS], golden[f"{name} logits"])
+
+
+@pytest.mark.parametrize("field, value", [("rope_scaling", None), ("sliding_window", None), ("rope_theta", 9000.0)])
+def test_golden_logits_depend_on(folder, tmp_path, field, value):
+    """The comparison above would see a converter that forgets the field."""
+    name = {"rope_scaling": "llama3_scaling", "sliding_window": "sliding_window", "rope_theta": "llama"}[field]
+    config = {**sources.VARIANTS[name], field: value}
+    path = tmp_path / "other.bin"
+    convert(sources.write_folder(tmp_path / "other", config), path, "--type", "f32").ok()
+    seen = logits(path, sources.tokens(config), "--kv", "f32", vocab_size=config["vocab_size"])
+    off = np.abs(seen[sources.GOLDEN_ROWS] - np.load(GOLDEN_DIR / "variants.npz")[f"{name} logits"]).max()
+    assert off > 10 * TOLERANCE, f"without {field} the logits differ by {off:.1e} only"
+
+
+def test_shards_and_one_file_give_the_same_checkpoint(tmp_path, checkpoint):
+    config = sources.VARIANTS["grouped_queries"]
+    sharded = sources.write_folder(tmp_path / "grouped_queries", config, shards=3)
+    convert(sharded, tmp_path / "out.bin", "--type", "q4").ok()
+    assert (tmp_path / "out.bin").read_bytes() == checkpoint("grouped_queries", "--type", "q4").read_bytes()
+
+
+def test_f16_and_bf16_sources_are_exact(tmp_path):
+    config = sources.LLAMA
+    half = {name: w.astype(np.float16) for name, w in sources.weights(config).items()}
+    convert(sources.write_folder(tmp_path / "half", config, half), tmp_path / "half.bin", "--type", "f32").ok()
+    assert (native.Native(tmp_path / "half.bin").matrix("head") == half["lm_head.weight"].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("kind", ["v0", "v1", "v2-8"])
+def test_llama2c_files_compute_the_same_before_and_after(tmp_path, kind):
+    config, _, _ = models.GOLDEN["heads_3to1_size8_untied"]
+    path, tokenizer = tmp_path / "model.bin", tmp_path / "tokenizer.bin"
+    path.write_bytes(models.model_bytes(config, kind))
+    tokenizer.write_bytes(models.tokenizer_bytes(models.tiny_pieces()[: config.vocab_size]))
+    convert(path, tmp_path / "out.bin", "--type", "f32", "--tokenizer", tokenizer).ok()
+    tokens = models.random_tokens(1, 20, config.vocab_size)
+    seen = [logits(p, tokens, "--kv", "f32", vocab_size=config.vocab_size) for p in (path, tmp_path / "out.bin")]
+    assert (seen[0] == seen[1]).all(), "the logits of the llama2.c file and of its checkpoint differ"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Weight types
+
+
+def reference(values, kind):
+    """The values after a trip through the gguf package's own plain quantisation."""
+    t = gguf.GGMLQuantizationType[GGUF_TYPES[kind]]
+    return gguf.quants.dequantize(gguf.quants.quantize(values, t), t)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_each_type_holds_the_weights(checkpoint, kind):
+    """Within half a step of the type; f32 exactly, and bf16 as the gguf package rounds."""
+    file = native.Native(checkpoint("large_heads", "--type", kind, "--head", kind))
+    weights = sources.weights(sources.VARIANTS["large_heads"])
+    for name, source in (("embedding", "model.embed_tokens.weight"), ("head", "lm_head.weight"),
+                         ("blocks.1.attn.k_proj", "model.layers.1.self_attn.k_proj.weight"),
+                         ("blocks.0.mlp.down_proj", "model.layers.0.mlp.down_proj.weight")):  # fmt: skip
+        seen, wanted = file.matrix(name), weights[source]
+        assert file.type(name) == kind
+        if kind in ("f32", "bf16"):
+            assert (seen == reference(wanted, kind)).all()
+        else:
+            steps = {"q8": 254, "q4": 15, "q4m": 15}[kind]
+            off = np.abs(seen - wanted).max() / (wanted.max() - wanted.min()) * steps
+            assert off < 1.1, f"{name} is off by {off:.2f} steps"
+
+
+@pytest.mark.parametrize("kind, most", [("q8", 1.0), ("q4", 0.9), ("q4m", 0.9)])
+def test_searched_scales_beat_those_of_the_maximum(tmp_path, kind, most):
+    """Mean squared error of normally distributed weights, relative to the plain rules of Q8_0, Q4_0 and Q4_1."""
+    config = {**sources.LLAMA, "hidden_size": 128, "vocab_size": 1024}
+    rng = np.random.default_rng(3)
+    tensors = {n: rng.standard_normal(w.shape, np.float32) for n, w in sources.weights(config).items()}
+    convert(sources.write_folder(tmp_path / "m", config, tensors), tmp_path / "m.bin", "--type", kind, "--head", kind).ok()
+    seen, wanted = native.Native(tmp_path / "m.bin").matrix("head"), tensors["lm_head.weight"]
+    error, plain = ((x - wanted).astype(np.float64) ** 2 for x in (seen, reference(wanted, kind)))
+    assert error.mean() <= most * plain.mean(), f"{error.mean() / plain.mean():.3f} of the plain error, wanted {most}"
+
+
+def test_awkward_values_survive_quantisation(tmp_path):
+    """Zeros, one large value in a block, constants, and values too small for an f16 scale."""
+    config = {**sources.LLAMA, "hidden_size": 40}
+    tensors = sources.weights(config)
+    head = tensors["lm_head.weight"]
+    head[0], head[1], head[2], head[3] = 0, 0.5, 1e-12, 0
+    head[3, 7] = -60000
+    for kind in ("q8", "q4", "q4m"):
+        convert(sources.write_folder(tmp_path / "m", config, tensors), tmp_path / "m.bin", "--type", kind, "--head", kind).ok()
+        seen = native.Native(tmp_path / "m.bin").matrix("head")
+        assert not seen[0].any() and np.abs(seen[2]).max() <= 1e-6
+        assert np.abs(seen[1] / 0.5 - 1).max() < 1e-3
+        assert abs(seen[3, 7] / -60000 - 1) < 1e-3 and np.abs(np.delete(seen[3], 7)).max() < 60000 / 250
+
+
+def test_default_types(checkpoint, folder):
+    file = native.Native(checkpoint("llama"))
+    assert {file.type(n) for n, s in file.sections.items() if s.kind == 2} == {"q8"}
+    file = native.Native(checkpoint("llama", "--type", "q4"))
+    assert file.type("embedding") == file.type("head") == "q8" and file.type("blocks.0.attn.q_proj") == "q4"
+    file = native.Native(checkpoint("llama", "--type", "q4", "--head", "bf16"))
+    assert file.type("embedding") == file.type("head") == "bf16"
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_quantised_models_compute_what_their_weights_say(checkpoint, tmp_path, kind):
+    """The same weights, read from the file and written as f32, give nearly the same logits: activations are rounded
+    to 8 bits where the weights are integers, and to nothing elsewhere."""
+    name = "grouped_queries"
+    config = sources.VARIANTS[name]
+    path = checkpoint(name, "--type", kind, "--head", kind)
+    file, weights = native.Native(path), sources.weights(config)
+    for native_name, source in hugging_face_names(config).items():
+        if file.sections[native_name].kind == 2:
+            weights[source] = np.ascontiguousarray(file.matrix(native_name))
+    convert(sources.write_folder(tmp_path / "f32", config, weights), tmp_path / "f32.bin", "--type", "f32").ok()
+    tokens = sources.tokens(config)
+    seen, wanted = (
+        logits(p, tokens, "--kv", "f32", vocab_size=config["vocab_size"]) for p in (path, tmp_path / "f32.bin")
+    )
+    if kind in ("f32", "bf16"):
+        assert_close(seen, wanted, 1e-5)
+    else:
+        error = np.sqrt(((seen - wanted) ** 2).mean()) / wanted.std()
+        assert error < 0.08, f"the logits differ by {error:.3f} of their standard deviation"
+
+
+def hugging_face_names(config):
+    names = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight"}
+    if not config["tie_word_embeddings"]:
+        names["head"] = "lm_head.weight"
+    layer = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    layer |= {f"attn.{m}_proj": f"self_attn.{m}_proj" for m in "qkvo"}
+    layer |= {f"mlp.{m}_proj": f"mlp.{m}_proj" for m in ("gate", "up", "down")}
+    for i in range(config["num_hidden_layers"]):
+        names |= {f"blocks.{i}.{ours}": f"model.layers.{i}.{theirs}.weight" for ours, theirs in layer.items()}
+    return names
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# GGUF
+
+BLOCKS_OF_32 = {**sources.LLAMA, "hidden_size": 64, "intermediate_size": 96, "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize("kind, kept", [("F32", "f32"), ("F16", "f32"), *((GGUF_TYPES[k], k) for k in TYPES[1:])])
+def test_gguf_weights_are_carried_exactly(tmp_path, kind, kept):
+    held = sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, kind)
+    convert(tmp_path / "m.gguf", tmp_path / "m.bin").ok()
+    file = native.Native(tmp_path / "m.bin")
+    for name, source in hugging_face_names(BLOCKS_OF_32).items():
+        if file.sections[name].kind == 1:
+            assert (file.vector(name) == held[source]).all(), name
+            continue
+        assert file.type(name) == kept
+        assert (file.matrix(name) == held[source]).all(), f"{name} has other values than the GGUF file"
+
+
+def test_other_gguf_quantisations_become_q8(tmp_path):
+    held = sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, "Q5_1")
+    convert(tmp_path / "m.gguf", tmp_path / "m.bin").ok()
+    file, wanted = native.Native(tmp_path / "m.bin"), held["lm_head.weight"]
+    assert file.type("head") == "q8"
+    assert np.abs(file.matrix("head") - wanted).max() <= np.abs(wanted).max() / 127
+
+
+def test_type_requantises_only_what_has_another_type(tmp_path):
+    held = sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, "Q4_0")
+    convert(tmp_path / "m.gguf", tmp_path / "m.bin", "--type", "q4").ok()
+    file = native.Native(tmp_path / "m.bin")
+    assert (file.matrix("blocks.0.attn.q_proj") == held["model.layers.0.self_attn.q_proj.weight"]).all()
+    assert file.type("head") == "q8"
+
+
+@pytest.mark.parametrize(
+    "name, architecture, options",
+    [
+        ("large_heads", "llama", {}),
+        ("tied_head", "llama", {}),
+        ("biases", "qwen2", {}),
+        ("biases", "llama", {}),
+        ("linear_scaling", "llama", {"rope.scaling.type": "linear", "rope.scaling.factor": 2.5}),
+        ("llama3_scaling", "llama", {"rope.scaling.original_context_length": 16}),
+        ("llama3_scaling", "llama", {}),
+        ("sliding_window", "llama", {"attention.sliding_window": 5}),
+    ],
+)
+def test_gguf_and_hugging_face_give_the_same_logits(tmp_path, checkpoint, name, architecture, options):
+    config = sources.VARIANTS[name]
+    extra = {}
+    if name == "llama3_scaling":
+        extra["rope_freqs.weight"] = sources.llama3_factors(config)
+    sources.write_gguf(tmp_path / "m.gguf", config, "F32", architecture, options, extra)
+    convert(tmp_path / "m.gguf", tmp_path / "m.bin").ok()
+    seen, wanted = (
+        logits(p, sources.tokens(config), "--kv", "f32", vocab_size=config["vocab_size"])
+        for p in (tmp_path / "m.bin", checkpoint(name, "--type", "f32"))
+    )
+    assert_close(seen, wanted, 2e-5)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Refusals
+
+
+def assert_nothing_left(folder, *kept):
+    assert sorted(p.name for p in folder.iterdir()) == sorted(kept), "the converter left a file"
+
+
+CONFIGS = {
+    "architectures": ["GemmaForCausalLM"],
+    "num_local_experts": 8,
+    "quantization_config": {"quant_method": "gptq"},
+    "hidden_act": "gelu",
+    "attn_logit_softcapping": 50.0,
+    "mlp_bias": True,
+    "partial_rotary_factor": 0.5,
+    "rope_scaling": {"rope_type": "yarn", "factor": 4.0},
+    "rope_parameters": {"rope_type": "dynamic", "factor": 4.0},
+    "num_key_value_heads": 3,
+    "head_dim": 7,
+    "rms_norm_eps": "small",
+    "vocab_size": None,
+    "max_position_embeddings": True,
+}
+
+
+@pytest.mark.parametrize("field", CONFIGS)
+def test_a_config_that_cannot_be_carried_is_refused_by_name(tmp_path, field):
+    sources.write_folder(tmp_path / "m", {**sources.LLAMA})
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**sources.LLAMA, field: CONFIGS[field]}))
+    named = {"num_key_value_heads": "n_kv_heads", "rms_norm_eps": "norm_eps"}.get(field, field)
+    assert_refused(convert(tmp_path / "m", tmp_path / "out.bin"), 3, "convert: ", "config.json", named)
+    assert_nothing_left(tmp_path, "m")
+
+
+def test_windows_in_some_layers_only_are_refused(tmp_path):
+    config = {**sources.QWEN2, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+    assert_refused(convert(sources.write_folder(tmp_path / "m", config), tmp_path / "out.bin"), 3, "max_window_layers")
+    config = {**config, "layer_types": ["full_attention", "sliding_attention"]}
+    assert_refused(convert(sources.write_folder(tmp_path / "m", config), tmp_path / "out.bin"), 3, "layer_types")
+
+
+def broken_tensors(change):
+    tensors = sources.weights(sources.LLAMA)
+    change(tensors)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("model.layers.0.self_attn.o_proj.bias", lambda t: t.update({"model.layers.0.self_attn.o_proj.bias": np.zeros(32, "<f4")})),
+        ("block_sparse_moe", lambda t: t.update({"model.layers.0.block_sparse_moe.gate.weight": np.zeros((8, 32), "<f4")})),
+        ("q_norm", lambda t: t.update({"model.layers.0.self_attn.q_norm.weight": np.zeros(8, "<f4")})),
+        ("blocks.1.mlp.up_proj is missing", lambda t: t.pop("model.layers.1.mlp.up_proj.weight")),
+        ("lm_head.weight has 299 x 32 values, wanted 300 x 32", lambda t: t.update({"lm_head.weight": np.zeros((299, 32), "<f4")})),
+        ("I64", lambda t: t.update({"lm_head.weight": np.zeros((300, 32), "<i8")})),
+        ("model.norm.weight has a value that is not finite", lambda t: t["model.norm.weight"].__setitem__(3, np.nan)),
+        ("lm_head.weight has a value above 65504", lambda t: t["lm_head.weight"].__setitem__((3, 3), 1e6)),
+    ],
+)  # fmt: skip
+def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path, name, change):
+    sources.write_folder(tmp_path / "m", sources.LLAMA, broken_tensors(change))
+    assert_refused(convert(tmp_path / "m", tmp_path / "out.bin"), 3, name)
+    assert_nothing_left(tmp_path, "m")
+
+
+def test_a_failed_conversion_leaves_the_old_file(tmp_path):
+    tensors = broken_tensors(lambda t: t["lm_head.weight"].__setitem__((299, 3), np.inf))  # the last that is read
+    sources.write_folder(tmp_path / "m", sources.LLAMA, tensors)
+    (tmp_path / "out.bin").write_bytes(b"old")
+    assert_refused(convert(tmp_path / "m", tmp_path / "out.bin"), 3, "lm_head.weight")
+    assert (tmp_path / "out.bin").read_bytes() == b"old"
+    assert_nothing_left(tmp_path, "m", "out.bin")
+
+
+@pytest.mark.parametrize(
+    "named, architecture, fields, extra",
+    [
+        ("general.architecture", "gemma", {}, {}),
+        ("llama.expert_count", "llama", {"expert_count": 8}, {}),
+        ("llama.rope.scaling.type", "llama", {"rope.scaling.type": "yarn"}, {}),
+        ("qwen2.final_logit_softcapping", "qwen2", {"final_logit_softcapping": 30.0}, {}),
+        ("llama.rope.dimension_count", "llama", {"rope.dimension_count": 4}, {}),
+        ("rope_freqs.weight", "llama", {}, {"rope_freqs.weight": np.array([1, 3, 2, 8], "<f4")}),
+        ("blk.0.ffn_gate_inp.weight", "llama", {}, {"blk.0.ffn_gate_inp.weight": np.zeros((8, 32), "<f4")}),
+        ("blk.0.attn_output.bias", "llama", {}, {"blk.0.attn_output.bias": np.zeros(32, "<f4")}),
+    ],
+)
+def test_a_gguf_that_cannot_be_carried_is_refused_by_name(tmp_path, named, architecture, fields, extra):
+    sources.write_gguf(tmp_path / "m.gguf", sources.LLAMA, "F32", architecture, fields, extra)
+    assert_refused(convert(tmp_path / "m.gguf", tmp_path / "out.bin"), 3, "convert: ", "m.gguf", named)
+    assert_nothing_left(tmp_path, "m.gguf")
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "model.safetensors", "model.bin"])
+def test_files_cut_short_are_refused(tmp_path, folder, name):
+    source = tmp_path / name
+    if name == "m.gguf":
+        sources.write_gguf(source, BLOCKS_OF_32, "Q8_0")
+    elif name == "model.safetensors":
+        source = sources.write_folder(tmp_path / "m", sources.LLAMA) / name
+    else:
+        source.write_bytes(models.model_bytes(models.TINY, "v0"))
+    whole = source.read_bytes()
+    for size in (0, 3, 20, 300, len(whole) // 2, len(whole) - 40):  # a GGUF file ends in up to 31 bytes of padding
+        source.write_bytes(whole[:size])
+        given = source.parent if name == "model.safetensors" else source
+        options = ["--tokenizer", source] if name == "model.bin" else []
+        assert_refused(convert(given, tmp_path / "out.bin", *options), 3, "convert: ")
+        assert not (tmp_path / "out.bin").exists()
+
+
+def test_other_sources_are_refused(tmp_path, checkpoint, folder):
+    out = tmp_path / "out.bin"
+    assert_refused(convert(tmp_path / "absent", out), 3, "absent", "No such file")
+    assert_refused(convert(checkpoint("llama"), out), 3, "a checkpoint of this program already")
+    assert_refused(convert(folder("llama") / "model.safetensors", out), 3, "wanted the folder")
+    (tmp_path / "text").write_text("no model at all, " * 100)
+    assert_refused(convert(tmp_path / "text", out, "--tokenizer", "x"), 3, "no Hugging Face folder, GGUF or llama2.c file")
+    (tmp_path / "empty").mkdir()
+    assert_refused(convert(tmp_path / "empty", out), 3, "config.json")
+    assert not out.exists()
+
+
+def test_usage_errors_exit_with_2(tmp_path):
+    for options in (["--type", "q3"], ["--head", "x"], ["--unknown"], ["--vocab-only", "--type", "q8"]):
+        done = convert(tmp_path, tmp_path / "out.bin", *options)
+        assert done.code == 2 and options[0].removeprefix("-") in done.err, done
+
+
+def test_an_output_that_cannot_be_written_exits_with_1(tmp_path, folder):
+    done = convert(folder("llama"), tmp_path / "absent" / "out.bin")
+    assert_refused(done, 1, "convert: ", "absent")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The file
+
+
+def test_verify_names_the_damaged_section(tmp_path, checkpoint):
+    path = checkpoint("biases", "--type", "q4")
+    run(path, "--verify").ok()
+    data, file = path.read_bytes(), native.Native(path)
+    damaged = tmp_path / "damaged.bin"
+    places = [(s.offset + at, s.name) for s in file.sections.values() for at in {0, s.bytes // 2, s.bytes - 1}]
+    end = 256 + 96 * len(file.sections)
+    places += [(end - 1, "header"), (256 + 60, "header"), (40, "header"), (200, "header"), (33, "header"), (3, "header")]
+    first = file.sections["embedding"]
+    places.append((first.offset - 1, "embedding"))
+    for at, name in places:
+        damaged.write_bytes(data[:at] + bytes([data[at] ^ 0x20]) + data[at + 1 :])
+        assert_refused(run(damaged, "--verify"), 3, "damaged", name)
+
+
+def test_info_shows_what_was_converted(checkpoint):
+    info = run(checkpoint("llama3_parameters", "--type", "q4"), "--info", "--json").ok().json
+    config = info["config"]
+    assert (config["head_dim"], config["rope_theta"], config["rope_scaling"]) == (16, 500000, "llama3")
+    assert (config["dim"], config["hidden_dim"], config["n_layers"], config["vocab_size"]) == (32, 56, 2, 300)
+    tensors = {t["name"]: t for t in info["tensors"]}
+    assert tensors["blocks.1.mlp.down_proj"] == {
+        "name": "blocks.1.mlp.down_proj", "type": "q4", "rows": 32, "cols": 56, "bytes": 2 * 2 * 288
+    }  # fmt: skip
+    assert tensors["embedding"]["type"] == "q8"
+    lines = dict(line.split(": ", 1) for line in info["provenance"].splitlines())
+    assert lines["source"] == "llama3_parameters" and lines["type"] == "q4" and lines["head_type"] == "q8"
+
+
+def test_the_license_comes_from_the_model_card(tmp_path):
+    folder = sources.write_folder(tmp_path / "m", sources.LLAMA)
+    (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n")
+    convert(folder, tmp_path / "m.bin").ok()
+    assert b"license: apache-2.0\n" in native.Native(tmp_path / "m.bin").bytes("provenance")
+
+
+def test_a_vocabulary_alone_can_tokenize_only(tmp_path, folder):
+    convert(folder("llama"), tmp_path / "v.bin", "--vocab-only").ok()
+    assert list(native.Native(tmp_path / "v.bin").sections) == ["provenance", "tokenizer"]
+    assert run(tmp_path / "v.bin", "--tokenize", "-i", "ab").ok().out == "97 98\n"
+    assert_refused(run(tmp_path / "v.bin", "-i", "a"), 3, "vocabulary only")
+
+
+def test_a_gguf_with_a_vocabulary_alone_is_converted(tmp_path):
+    source = data_file("ggml-vocab-llama-bpe.gguf")
+    convert(source, tmp_path / "v.bin", "--vocab-only").ok()
+    assert run(tmp_path / "v.bin", "--tokenize", "-i", "Hello world").ok().out == "128000 9906 1917\n"
+    assert_refused(convert(source, tmp_path / "m.bin"), 3, "convert: ", source.name)
+
+
+def test_conversion_streams(tmp_path):
+    """Peak memory beyond the interpreter's own stays below twice the largest tensor."""
+    config = {**sources.LLAMA, "hidden_size": 512, "vocab_size": 60000, "tie_word_embeddings": True}
+    tensors = sources.weights({**config, "vocab_size": 300})
+    tensors["model.embed_tokens.weight"] = np.ones((60000, 512), np.float32)
+    sources.write_folder(tmp_path / "m", config, tensors)
+    script = (
+        "import resource, runpy, sys; base = 0\n"
+        "import numpy, gguf, safetensors, jinja2, tqdm\n"
+        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"sys.argv = ['convert', {str(tmp_path / 'm')!r}, {str(tmp_path / 'm.bin')!r}]\n"
+        f"sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
+        "import convert; code = convert.main()\n"
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)\n"
+    )
+    code, kilobytes = execute([sys.executable, "-c", script]).ok().out.split()
+    largest = tensors["model.embed_tokens.weight"].nbytes
+    assert code == "0" and int(kilobytes) * 1024 < 2 * largest, f"{kilobytes} kB beyond the start, largest {largest} bytes"

@@ -1,0 +1,80 @@
+// tokenize.c - encodes and decodes many strings in one process, for tests/test_tokenizer.py.
+//
+//     tokenize VOCABULARY VOCAB_SIZE < requests > answers
+//
+// VOCABULARY is the bytes of a checkpoint's tokenizer section, or a tokenizer.bin of llama2.c where
+// its name ends in .bin. All numbers are u32 in the machine's order:
+//
+//     request    1 where names of special tokens count, length, the bytes
+//     answer     number of ids, the ids, length of what they decode to, the bytes
+//                or ffffffff, length of the error's message, the message
+//
+// BOS is never put before a text. Exit status and message are as those of the program.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tokenizer.h"
+
+static bool put(const void *data, size_t size) { return fwrite(data, 1, size, stdout) == size; }
+
+static bool put_text(const char *text, size_t size)
+{
+    const uint32_t n = (uint32_t)size;
+    return put(&n, sizeof n) && put(text, size);
+}
+
+static bool answer(const Tokenizer *t, const char *text, size_t size, bool special)
+{
+    Tokens tokens = {0};
+    Buffer decoded = {0};
+    Error err = {0};
+    const TextSpan span = {text, size, special};
+    bool ok = tokenizer_encode(t, &span, 1, false, &tokens, &err);
+    for (size_t i = 0; ok && i < tokens.size; i++) {
+        size_t n;
+        const char *bytes = tokenizer_decode(t, i ? tokens.ids[i - 1] : -1, tokens.ids[i], &n);
+        ok = buffer_append(&decoded, bytes, n, &err);
+    }
+    uint32_t n = ok ? (uint32_t)tokens.size : UINT32_MAX;
+    const bool written = put(&n, sizeof n) &&
+                         (ok ? put(tokens.ids, tokens.size * sizeof *tokens.ids) &&
+                                   put_text(decoded.data, decoded.size)
+                             : put_text(err.message, strlen(err.message)));
+    tokens_free(&tokens);
+    buffer_free(&decoded);
+    return written;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3) {
+        fprintf(stderr, "usage: tokenize VOCABULARY VOCAB_SIZE\n");
+        return ERROR_USAGE;
+    }
+    const char *path = argv[1];
+    const size_t vocab_size = strtoul(argv[2], NULL, 10), length = strlen(path);
+    Error err = {0};
+    Mapping file = {0};
+    Tokenizer *t = NULL;
+    const bool llama2c = length > 4 && strcmp(path + length - 4, ".bin") == 0;
+    if (llama2c ? !tokenizer_open_llama2c(&t, path, vocab_size, &err)
+                : !mapping_open(&file, path, &err) ||
+                      !tokenizer_open_section(&t, path, file.data, file.size, vocab_size, &err)) {
+        fprintf(stderr, "%s\n", err.message);
+        return (int)err.kind;
+    }
+    char *text = NULL;
+    uint32_t head[2];
+    bool ok = true;
+    while (ok && fread(head, sizeof head, 1, stdin) == 1) {
+        char *grown = realloc(text, head[1] + (size_t)1);
+        text = grown ? grown : text;
+        ok = grown && fread(text, 1, head[1], stdin) == head[1] &&
+             answer(t, text, head[1], head[0] != 0);
+    }
+    free(text);
+    tokenizer_free(t);
+    mapping_close(&file);
+    return ok && fflush(stdout) == 0 ? 0 : ERROR_RUN;
+}

@@ -1,0 +1,600 @@
+// vocabulary.c - the pieces of a tokenizer, their attributes and merges, and how they are found.
+//
+// Two files bring them: llama2.c's tokenizer.bin, which is taken apart into memory of our own, and
+// the tokenizer section of a checkpoint, which is read where it lies. All that a section says is
+// checked before it is used: from then on every id is one of a piece, every piece is within the
+// bytes, and every merge makes the piece that its two parts spell.
+//
+//     header 64 | end | piece_offset | score or merge | attribute | bytes      (docs/format.md)
+//
+// Three tables are built over them: normal pieces by their bytes and merges by their pair, as open
+// hash tables of indices with linear probing; and the names of special tokens as a sorted list, in
+// which each further byte of a text narrows the range of names that begin with it.
+#include "vocabulary.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER_BYTES 64
+
+enum { FLAG_BOS = 1, FLAG_PREFIX = 2, FLAG_WHOLE_WORDS = 4, FLAG_PREFIX_FIRST = 8 };
+
+// --------------------------------------------------------------------------------------------
+// Tables
+
+static size_t places_for(size_t n)
+{
+    size_t places = 64;
+    while (places < 2 * n) {
+        places *= 2;
+    }
+    return places;
+}
+
+// The place in the table of the piece with these bytes, or the empty place where it would be.
+static size_t piece_place(const Vocabulary *v, const char *bytes, size_t size)
+{
+    uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+    for (size_t i = 0; i < size; i++) {
+        hash = (hash ^ (uint8_t)bytes[i]) * 0x100000001b3u;
+    }
+    size_t place = (hash ^ hash >> 32) & (v->piece_places - 1);
+    for (; v->piece_table[place]; place = (place + 1) & (v->piece_places - 1)) {
+        const size_t id = v->piece_table[place] - 1;
+        if (piece_size(v, id) == size && memcmp(piece_bytes(v, id), bytes, size) == 0) {
+            break;
+        }
+    }
+    return place;
+}
+
+int vocabulary_find(const Vocabulary *v, const char *bytes, size_t size)
+{
+    return size > MAX_PIECE ? -1 : (int)v->piece_table[piece_place(v, bytes, size)] - 1;
+}
+
+static size_t merge_place(const Vocabulary *v, uint32_t left, uint32_t right)
+{
+    // Fibonacci hashing: the upper half of a product with 2^64 / the golden ratio is well mixed.
+    const uint64_t hash = ((uint64_t)left << 32 | right) * 0x9e3779b97f4a7c15u;
+    size_t place = (hash >> 32) & (v->merge_places - 1);
+    for (; v->merge_table[place]; place = (place + 1) & (v->merge_places - 1)) {
+        const Merge *m = &v->merges[v->merge_table[place] - 1];
+        if (m->left == left && m->right == right) {
+            break;
+        }
+    }
+    return place;
+}
+
+const Merge *vocabulary_merge(const Vocabulary *v, int left, int right)
+{
+    if (left < 0 || right < 0) {
+        return NULL;
+    }
+    const uint32_t index = v->merge_table[merge_place(v, (uint32_t)left, (uint32_t)right)];
+    return index ? &v->merges[index - 1] : NULL;
+}
+
+static bool fill_piece_table(Vocabulary *v, const char *path, Error *err)
+{
+    v->piece_places = places_for(v->size);
+    v->piece_table = calloc(v->piece_places, sizeof *v->piece_table);
+    if (!v->piece_table) {
+        return error_memory(err, "the table of pieces", v->piece_places * sizeof *v->piece_table);
+    }
+    for (size_t id = 0; id < v->size; id++) {
+        const char *bytes = piece_bytes(v, id);
+        if (v->attribute[id] == PIECE_NORMAL) {
+            const size_t place = piece_place(v, bytes, piece_size(v, id));
+            if (v->piece_table[place]) {
+                return error_set(err, ERROR_INPUT,
+                                 "%s: piece %zu is the same as piece %u, wanted distinct pieces",
+                                 path, id, (unsigned)v->piece_table[place] - 1);
+            }
+            v->piece_table[place] = (uint32_t)id + 1;
+        }
+        const int spelling = v->kind == BYTE_LEVEL_BPE ? PIECE_NORMAL : PIECE_BYTE;
+        if (v->attribute[id] == spelling && piece_size(v, id) == 1) {
+            v->byte_id[(uint8_t)*bytes] = (int)id;
+        }
+    }
+    return true;
+}
+
+static bool fill_merge_table(Vocabulary *v, const char *path, Error *err)
+{
+    v->merge_places = places_for(v->n_merges);
+    v->merge_table = calloc(v->merge_places, sizeof *v->merge_table);
+    if (!v->merge_table) {
+        return error_memory(err, "the table of merges", v->merge_places * sizeof *v->merge_table);
+    }
+    for (size_t i = 0; i < v->n_merges; i++) {
+        const size_t place = merge_place(v, v->merges[i].left, v->merges[i].right);
+        if (v->merge_table[place]) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: merge %zu is the same as merge %u, wanted distinct merges", path,
+                             i, (unsigned)v->merge_table[place] - 1);
+        }
+        v->merge_table[place] = (uint32_t)i + 1;
+    }
+    return true;
+}
+
+typedef struct {
+    const char *bytes;
+    size_t size;
+    uint32_t id;
+} Name;
+
+static int compare_names(const void *a, const void *b)
+{
+    const Name *x = a, *y = b;
+    const int order = memcmp(x->bytes, y->bytes, x->size < y->size ? x->size : y->size);
+    return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+static bool sort_names(Vocabulary *v, const char *path, Error *err)
+{
+    for (size_t id = 0; id < v->size; id++) {
+        v->n_names += v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_FIRST;
+    }
+    Name *sorted = calloc(v->n_names + 1, sizeof *sorted);
+    v->names = calloc(v->n_names + 1, sizeof *v->names);
+    if (!sorted || !v->names) {
+        free(sorted);
+        return error_memory(err, "the names of special tokens", v->n_names * sizeof *sorted);
+    }
+    for (size_t id = 0, n = 0; id < v->size; id++) {
+        if (v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_FIRST) {
+            sorted[n++] = (Name){piece_bytes(v, id), piece_size(v, id), (uint32_t)id};
+            v->names_from[(uint8_t)*piece_bytes(v, id) + 1]++;
+        }
+    }
+    qsort(sorted, v->n_names, sizeof *sorted, compare_names);
+    bool ok = true;
+    for (size_t i = 0; ok && i < v->n_names; i++) {
+        v->names[i] = sorted[i].id;
+        if (i && compare_names(&sorted[i - 1], &sorted[i]) == 0) {
+            ok = error_set(err, ERROR_INPUT,
+                           "%s: special token %u is the same as %u, wanted distinct names", path,
+                           (unsigned)sorted[i].id, (unsigned)sorted[i - 1].id);
+        }
+    }
+    for (size_t b = 0; b < 256; b++) {
+        v->names_from[b + 1] += v->names_from[b];
+    }
+    free(sorted);
+    return ok;
+}
+
+int vocabulary_find_name(const Vocabulary *v, const char *text, size_t size, size_t special_size)
+{
+    const uint8_t first = (uint8_t)*text;
+    size_t low = v->names_from[first], high = v->names_from[first + 1];
+    int best = -1;
+    // names[low .. high) begin with the first `depth` bytes of the text.
+    for (size_t depth = 1; low < high; depth++) {
+        const uint32_t id = v->names[low];
+        if (piece_size(v, id) == depth) {  // a name sorts before those that go on
+            if (v->attribute[id] == PIECE_FIRST || depth <= special_size) {
+                best = (int)id;
+            }
+            low++;
+        }
+        if (depth == size) {
+            break;
+        }
+        const uint8_t next = (uint8_t)text[depth];
+        for (size_t end = high; low < end;) {  // low: the first name with `next` or more here
+            const size_t middle = low + (end - low) / 2;
+            if ((uint8_t)piece_bytes(v, v->names[middle])[depth] < next) {
+                low = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        for (size_t begin = low; begin < high;) {  // high: the first with more
+            const size_t middle = begin + (high - begin) / 2;
+            if ((uint8_t)piece_bytes(v, v->names[middle])[depth] > next) {
+                high = middle;
+            } else {
+                begin = middle + 1;
+            }
+        }
+    }
+    return best;
+}
+
+static bool fill_tables(Vocabulary *v, const char *path, Error *err)
+{
+    memset(v->byte_id, 0xff, sizeof v->byte_id);
+    return fill_piece_table(v, path, err) && fill_merge_table(v, path, err) &&
+           sort_names(v, path, err);
+}
+
+void vocabulary_close(Vocabulary *v)
+{
+    free(v->piece_table);
+    free(v->merge_table);
+    free(v->names);
+    free(v->memory);
+    *v = (Vocabulary){0};
+}
+
+// --------------------------------------------------------------------------------------------
+// llama2.c's tokenizer.bin: i32 max_token_length, then of each piece f32 score, i32 length, bytes
+
+#define SPACE_MARK "\xe2\x96\x81"  // U+2581, which SentencePiece writes for a space
+
+// What a llama2.c file becomes; the same memory, but writable.
+typedef struct {
+    char *bytes;
+    uint32_t *offset;
+    float *score;
+    uint8_t *attribute;
+} Pieces;
+
+// The value of a byte piece, <0x00> to <0xFF>, or -1.
+static int byte_value(const char *piece, size_t size)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    if (size != 6 || memcmp(piece, "<0x", 3) != 0 || piece[5] != '>' || !piece[3] || !piece[4]) {
+        return -1;
+    }
+    const char *high = strchr(digits, piece[3]), *low = strchr(digits, piece[4]);
+    return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
+}
+
+// Adds a piece: 0 is unknown, 1 and 2 are BOS and EOS, whose names stand between line ends there.
+static void add_llama2c_piece(Pieces *p, size_t id, float score, const char *piece, size_t size)
+{
+    static const char *const names[] = {NULL, "<s>", "</s>"};
+    const int value = byte_value(piece, size);
+    char *to = p->bytes + p->offset[id];
+    p->score[id] = score;
+    p->attribute[id] = id == 0      ? PIECE_UNKNOWN
+                       : id <= 2    ? PIECE_SPECIAL
+                       : value >= 0 ? PIECE_BYTE
+                                    : PIECE_NORMAL;
+    if (p->attribute[id] == PIECE_SPECIAL) {
+        size = strlen(names[id]);
+        memcpy(to, names[id], size);
+    } else if (p->attribute[id] == PIECE_BYTE) {
+        size = 1;
+        *to = (char)value;
+    } else {
+        memcpy(to, piece, size);
+    }
+    p->offset[id + 1] = p->offset[id] + (uint32_t)size;
+}
+
+static bool read_llama2c(Pieces *pieces, size_t n, const char *path, const Mapping *file,
+                         Error *err)
+{
+    const uint8_t *p = file->data;
+    size_t left = file->size;
+    int32_t max_length;
+    if (left < 4) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: the file has %zu bytes, wanted max_token_length, 4 bytes", path,
+                         left);
+    }
+    memcpy(&max_length, p, 4);
+    if (max_length < 1 || max_length > MAX_PIECE) {
+        return error_set(err, ERROR_INPUT, "%s: max_token_length is %d, wanted 1 to %d", path,
+                         max_length, MAX_PIECE);
+    }
+    p += 4;
+    left -= 4;
+    for (size_t id = 0; id < n; id++) {
+        float score;
+        int32_t length;
+        if (left < 8) {
+            return error_set(
+                err, ERROR_INPUT,
+                "%s: the file ends at piece %zu, wanted %zu pieces, as many as the model has", path,
+                id, n);
+        }
+        memcpy(&score, p, 4);
+        memcpy(&length, p + 4, 4);
+        if (!isfinite(score)) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: the score of piece %zu is %g, wanted a finite number", path, id,
+                             (double)score);
+        }
+        if (length < 1 || length > max_length || (size_t)length > left - 8) {
+            return error_set(err, ERROR_INPUT, "%s: the length of piece %zu is %d, wanted 1 to %zu",
+                             path, id, length,
+                             left - 8 < (size_t)max_length ? left - 8 : (size_t)max_length);
+        }
+        add_llama2c_piece(pieces, id, score, (const char *)p + 8, (size_t)length);
+        p += 8 + length;
+        left -= 8 + (size_t)length;
+    }
+    if (left) {
+        return error_set(
+            err, ERROR_INPUT,
+            "%s: %zu bytes after piece %zu, wanted as many pieces as the model has, %zu", path,
+            left, n - 1, n);
+    }
+    return true;
+}
+
+bool vocabulary_open_llama2c(Vocabulary *v, const char *path, size_t vocab_size, Error *err)
+{
+    // llama2.c's models end a text with BOS, chat models with EOS.
+    static const int32_t end[] = {1, 2};
+    *v = (Vocabulary){.kind = SENTENCEPIECE_BPE,
+                      .add_bos = true,
+                      .add_prefix = true,
+                      .bos = 1,
+                      .unknown = 0,
+                      .end = end,
+                      .n_end = sizeof end / sizeof *end,
+                      .size = vocab_size};
+    Mapping file;
+    if (!mapping_open(&file, path, err)) {
+        return false;
+    }
+    bool ok = false;
+    const size_t n = vocab_size;
+    // Pieces only get shorter than they are in the file.
+    const size_t need = (n + 1) * sizeof *v->offset + n * (sizeof *v->score + 1) + file.size;
+    if (file.size > UINT32_MAX) {
+        error_set(err, ERROR_INPUT, "%s: has %zu bytes, wanted less than 4 GiB", path, file.size);
+    } else if (n < 3 || n > INT32_MAX) {
+        error_set(err, ERROR_INPUT,
+                  "%s: the model has %zu tokens, wanted at least <unk>, <s> and </s>", path, n);
+    } else if (!(v->memory = calloc(1, need))) {
+        error_memory(err, "the vocabulary", need);
+    } else {
+        Pieces p = {.offset = v->memory};
+        p.score = (float *)(void *)(p.offset + n + 1);
+        p.attribute = (uint8_t *)(p.score + n);
+        p.bytes = (char *)(p.attribute + n);
+        v->bytes = p.bytes;
+        v->offset = p.offset;
+        v->score = p.score;
+        v->attribute = p.attribute;
+        ok = read_llama2c(&p, n, path, &file, err) && fill_tables(v, path, err);
+    }
+    mapping_close(&file);
+    if (!ok) {
+        vocabulary_close(v);
+    }
+    return ok;
+}
+
+// --------------------------------------------------------------------------------------------
+// The tokenizer section
+
+typedef struct {
+    uint32_t kind, words, flags, vocab_size, n_merges;
+    int32_t bos, unknown;
+    uint32_t n_end;
+    uint64_t n_bytes;
+    uint8_t zeros[24];
+} Header;
+_Static_assert(sizeof(Header) == HEADER_BYTES, "the header lies so in the file");
+
+static bool check_header(const Header *h, const char *name, size_t vocab_size, Error *err)
+{
+    const bool byte_level = h->kind == BYTE_LEVEL_BPE;
+    const uint32_t flags = byte_level               ? FLAG_BOS | FLAG_WHOLE_WORDS
+                           : h->flags & FLAG_PREFIX ? FLAG_BOS | FLAG_PREFIX | FLAG_PREFIX_FIRST
+                                                    : FLAG_BOS;
+    const long long last = (long long)vocab_size - 1;
+    const struct {
+        const char *field;
+        long long found, low, high;  // wanted
+    } checks[] = {
+        {"kind", h->kind, SENTENCEPIECE_BPE, BYTE_LEVEL_BPE},
+        {"pre_tokenizer", h->words, byte_level, byte_level ? N_WORD_RULES - 1 : 0},
+        {"vocab_size", h->vocab_size, last + 1, last + 1},
+        {"n_merges", h->n_merges, 0, byte_level ? INT32_MAX : 0},
+        {"bos", h->bos, -1, last},
+        {"unknown", h->unknown, -1, byte_level ? -1 : last},
+        {"n_end", h->n_end, 0, last + 1},
+        {"n_bytes", h->n_bytes > INT64_MAX ? INT64_MAX : (long long)h->n_bytes, 0, UINT32_MAX},
+    };
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
+        if (checks[i].found < checks[i].low || checks[i].found > checks[i].high) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: %s of section tokenizer is %lld, wanted %lld to %lld", name,
+                             checks[i].field, checks[i].found, checks[i].low, checks[i].high);
+        }
+    }
+    if (h->flags & ~flags) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: flags of section tokenizer are %u, wanted no other than %u", name,
+                         (unsigned)h->flags, (unsigned)flags);
+    }
+    for (size_t i = 0; i < sizeof h->zeros; i++) {
+        if (h->zeros[i]) {
+            return error_set(err, ERROR_INPUT, "%s: byte %zu of section tokenizer is %u, wanted 0",
+                             name, offsetof(Header, zeros) + i, h->zeros[i]);
+        }
+    }
+    return true;
+}
+
+// Points at the arrays that follow the header.
+static bool lay_out(Vocabulary *v, const Header *h, const char *name, const uint8_t *data,
+                    size_t size, Error *err)
+{
+    const size_t n = v->size, n_scores = v->kind == SENTENCEPIECE_BPE ? n : 0;
+    const size_t parts[][2] = {{v->n_end, sizeof *v->end},
+                               {n + 1, sizeof *v->offset},
+                               {n_scores, sizeof *v->score},
+                               {v->n_merges, sizeof *v->merges},
+                               {n, 1},
+                               {(size_t)h->n_bytes, 1}};
+    enum { N_PARTS = sizeof parts / sizeof *parts };
+    const uint8_t *part[N_PARTS];
+    size_t at = HEADER_BYTES;
+    for (size_t i = 0; i < N_PARTS; i++) {
+        size_t bytes, end;
+        if (!size_mul(parts[i][0], parts[i][1], &bytes) || !size_add(at, bytes, &end) ||
+            end > size) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: section tokenizer has %zu bytes, too few for what its header "
+                             "says it holds",
+                             name, size);
+        }
+        part[i] = data + at;
+        at = end;
+    }
+    if (at != size) {
+        return error_set(err, ERROR_INPUT, "%s: section tokenizer has %zu bytes, wanted %zu", name,
+                         size, at);
+    }
+    v->end = (const int32_t *)(const void *)part[0];
+    v->offset = (const uint32_t *)(const void *)part[1];
+    v->score = (const float *)(const void *)part[2];
+    v->merges = (const Merge *)(const void *)part[3];
+    v->attribute = part[4];
+    v->bytes = (const char *)part[5];
+    return true;
+}
+
+// What an attribute says has to fit the piece; NULL where it does.
+static const char *wanted_attribute(const Vocabulary *v, size_t id)
+{
+    const bool byte_level = v->kind == BYTE_LEVEL_BPE;
+    const uint8_t a = v->attribute[id];
+    return a >= N_PIECE_ATTRIBUTES                           ? "0 to 5"
+           : (a == PIECE_ABSENT) != (piece_size(v, id) == 0) ? "5 of an empty piece alone"
+           : byte_level && a == PIECE_BYTE                   ? "no 2 in byte-level BPE"
+           : a == PIECE_BYTE && piece_size(v, id) != 1       ? "2 of one byte alone"
+           : (a == PIECE_UNKNOWN) != (v->unknown >= 0 && id == (size_t)v->unknown)
+               ? "3 of the unknown token alone"
+               : NULL;
+}
+
+static bool check_pieces(const Vocabulary *v, const char *name, size_t n_bytes, Error *err)
+{
+    // All offsets first: what follows looks at pieces.
+    for (size_t i = 0; i <= v->size; i++) {
+        const uint32_t low = i ? v->offset[i - 1] : 0;
+        const size_t high = i == 0                              ? 0
+                            : low + (size_t)MAX_PIECE < n_bytes ? low + MAX_PIECE
+                                                                : n_bytes;
+        if (v->offset[i] < low || v->offset[i] > high) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: piece_offset %zu of section tokenizer is %u, wanted %u to %zu",
+                             name, i, (unsigned)v->offset[i], (unsigned)low, high);
+        }
+    }
+    if (v->offset[v->size] != n_bytes) {
+        return error_set(
+            err, ERROR_INPUT,
+            "%s: the last piece_offset of section tokenizer is %u, wanted %zu, n_bytes", name,
+            (unsigned)v->offset[v->size], n_bytes);
+    }
+    for (size_t id = 0; id < v->size; id++) {
+        const char *wanted = wanted_attribute(v, id);
+        if (wanted) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: attribute %zu of section tokenizer is %u, wanted %s", name, id,
+                             v->attribute[id], wanted);
+        }
+        if (v->kind == SENTENCEPIECE_BPE && !isfinite(v->score[id])) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: score %zu of section tokenizer is %g, wanted a finite number",
+                             name, id, (double)v->score[id]);
+        }
+    }
+    return true;
+}
+
+// BOS and the ends of a text have to be special tokens, which are never printed.
+static bool check_special(const Vocabulary *v, const char *name, Error *err)
+{
+    for (size_t i = 0; i <= v->n_end; i++) {
+        const int id = i < v->n_end ? v->end[i] : v->bos;
+        const char *field = i < v->n_end ? "end" : "bos";
+        if (i == v->n_end && id < 0) {
+            continue;  // there is no BOS
+        }
+        if (id < 0 || (size_t)id >= v->size) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: an id of %s of section tokenizer is %d, wanted 0 to %zu", name,
+                             field, id, v->size - 1);
+        }
+        if (v->attribute[id] != PIECE_SPECIAL) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: %s of section tokenizer is %d, whose attribute is %u, wanted a "
+                             "special token",
+                             name, field, id, v->attribute[id]);
+        }
+    }
+    return true;
+}
+
+static bool check_merges(const Vocabulary *v, const char *name, Error *err)
+{
+    for (size_t i = 0; i < v->n_merges; i++) {
+        const Merge *m = &v->merges[i];
+        const uint32_t ids[] = {m->left, m->right, m->result};
+        for (size_t j = 0; j < 3; j++) {
+            if (ids[j] >= v->size ||
+                (v->attribute[ids[j]] != PIECE_NORMAL && v->attribute[ids[j]] != PIECE_FIRST)) {
+                return error_set(err, ERROR_INPUT,
+                                 "%s: merge %zu of section tokenizer has id %u, wanted 0 to %zu, a "
+                                 "piece of text",
+                                 name, i, (unsigned)ids[j], v->size - 1);
+            }
+        }
+        const size_t left = piece_size(v, m->left), right = piece_size(v, m->right);
+        const char *result = piece_bytes(v, m->result);
+        if (piece_size(v, m->result) != left + right ||
+            memcmp(result, piece_bytes(v, m->left), left) != 0 ||
+            memcmp(result + left, piece_bytes(v, m->right), right) != 0) {
+            return error_set(
+                err, ERROR_INPUT,
+                "%s: merge %zu of section tokenizer makes piece %u of %u and %u, which "
+                "spell another",
+                name, i, (unsigned)m->result, (unsigned)m->left, (unsigned)m->right);
+        }
+    }
+    return true;
+}
+
+bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *data, size_t size,
+                             size_t vocab_size, Error *err)
+{
+    *v = (Vocabulary){.size = vocab_size};
+    Header h;
+    if (size < sizeof h) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: section tokenizer has %zu bytes, wanted %zu or more", name, size,
+                         sizeof h);
+    }
+    memcpy(&h, data, sizeof h);
+    if (vocab_size < 1 || vocab_size > INT32_MAX) {
+        return error_set(err, ERROR_INPUT, "%s: the model has %zu tokens, wanted 1 to %d", name,
+                         vocab_size, INT32_MAX);
+    }
+    if (!check_header(&h, name, vocab_size, err)) {
+        return false;
+    }
+    v->kind = (VocabularyKind)h.kind;
+    v->words = (WordRule)h.words;
+    v->add_bos = h.flags & FLAG_BOS;
+    v->add_prefix = h.flags & FLAG_PREFIX;
+    v->whole_words = h.flags & FLAG_WHOLE_WORDS;
+    v->prefix_first = h.flags & FLAG_PREFIX_FIRST;
+    v->bos = h.bos;
+    v->unknown = h.unknown;
+    v->n_end = h.n_end;
+    v->n_merges = h.n_merges;
+    const bool ok = lay_out(v, &h, name, data, size, err) &&
+                    check_pieces(v, name, (size_t)h.n_bytes, err) && check_special(v, name, err) &&
+                    check_merges(v, name, err) && fill_tables(v, name, err);
+    if (!ok) {
+        vocabulary_close(v);
+    }
+    return ok;
+}
