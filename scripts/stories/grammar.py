@@ -5,9 +5,10 @@ A template is text with two kinds of braces, which nest:
     {a|b|c}    one of these, each as likely as the others; an alternative may be empty
     {word}     what the story has under that name: a name, a thing, or another template, expanded afresh at each use
 
-so "{N} {ran|walked} to {place}" is four sentences where {place} is "the {mill|bridge}". A story is a dict of such words,
-drawn once (the name, the pronouns, the season) and then used throughout, which is what keeps it consistent. Letters at
-the start of sentences and the n of "an" are set at the end, so that templates need not know where they stand.
+so "{N} {ran|walked} to {place}" is four sentences where {place} is "the {mill|bridge}". A story is a dict of such
+words, drawn once (the name, the pronouns, the season) and then used throughout, which is what keeps it consistent.
+Capitals at the start of sentences and the n of "an" are set at the end, so that templates need not know where they
+stand.
 """
 
 import random
@@ -52,7 +53,8 @@ class Story(dict):
         self.random = random.Random(seed)
 
     def pick(self, names, choices):
-        """Draws one of `choices` for `names` (several names, space-separated, for tuples of as many values)."""
+        """Draws one of `choices` for `names` (several names, space-separated, for tuples of as many values); none that
+        is what the hero or the helper is already."""
         names = names.split()
         taken = {self.get("kind"), self.get("helper", "").split(" ")[-1]}
         chosen = self.random.choice([c for c in choices if taken.isdisjoint(c if isinstance(c, tuple) else [c])])
@@ -176,7 +178,10 @@ LOVES = [
     ("to collect round stones", "put one more round stone on the {shelf|windowsill}, to remember the day"),
     ("to count the stars", "counted the stars until {his} eyes {fell shut|closed}"),
     ("to tell stories", "told the {whole story|story} {again and again|to everyone who would listen}"),
-    ("to watch the clouds", "lay in the grass and saw a cloud that looked {just|exactly} like {a smile|a big cake|a heart}"),
+    (
+        "to watch the clouds",
+        "lay in the grass and saw a cloud that looked {just|exactly} like {a smile|a big cake|a heart}",
+    ),
     ("to whistle", "whistled {all the way home|a merry tune}"),
     ("to eat pancakes", "ate {three|four|five} pancakes for {dinner|supper}"),
     ("to jump in puddles", "jumped over every puddle on the way home, and into {two|three} of them"),
@@ -259,8 +264,10 @@ PHRASES = {
     "|And then {N} {love_end}."
     "|{N} was so {happy} that {he} {love_end}."
     "|When {N} {lay|was} in bed that night, {he} {smiled in the dark|thought of it and smiled|fell asleep at once}."
-    "|From that day on, {N} {was never afraid to ask for help|knew what to do|had a story to tell|always had a smile for {others|everyone}}."
-    "|And if you {go|walk} past {his} {home_word} today, you {may|can} {still hear|hear} {N} {laughing|singing|telling the story}."
+    "|From that day on, {N} {was never afraid to ask for help|knew what to do|had a story to tell|"
+    "always had a smile for {others|everyone}}."
+    "|And if you {go|walk} past {his} {home_word} today, you {may|can} {still hear|hear} {N} "
+    "{laughing|singing|telling the story}."
     "|It was {the best day|one of the best days} that {N} {could remember|had ever had}."
     "|{{N} told nobody about it, and yet everybody knew|{N} wrote it all down, so that nobody would forget it}."
     "|{And so the day|So the day} ended {well|better than it had begun}, and {N} {love_end}."
@@ -302,7 +309,8 @@ def set_friend(story):
         name = random.choice(GIRLS if gender == "she" else BOYS)
         adjective = "{small}"
     else:
-        kind, adjective, _ = random.choice([a for a in ANIMALS if a[0] not in (story["kind"], story["helper"].split()[-1])])
+        taken = {story["kind"], story["helper"].split()[-1]}
+        kind, adjective, _ = random.choice([animal for animal in ANIMALS if animal[0] not in taken])
         name = random.choice(SHE_ANIMALS if gender == "she" else HE_ANIMALS)
     he, him, his, _ = PRONOUNS[gender]
     story.update(F=name, fhe=he, fhim=him, fhis=his, fkind=kind)
@@ -311,12 +319,8 @@ def set_friend(story):
 
 def set_helper(story, helpers=None):
     """Draws who helps: a_helper at the first mention, helper from then on."""
-    choices = helpers or random_helpers(story)
+    choices = helpers or story.random.choice([FAMILY, STRANGERS])
     story.pick("a_helper helper", [h for h in choices if story["kind"] not in h[1]])
-
-
-def random_helpers(story):
-    return story.random.choice([FAMILY, STRANGERS])
 
 
 def set_weather(story, seasons=("spring", "summer", "autumn", "winter")):

@@ -2,7 +2,7 @@
 """Trains the default model: stories -> vocabulary -> a small Llama, as a Hugging Face folder.
 
     scripts/stories/train.py -o build/stories        writes there model.safetensors, config.json, tokenizer.model,
-                                                     curve.csv (step, training loss, held-out loss), held-out.jsonl
+                                                     curve.csv (step, training loss, held-out loss)
 
 A row of a batch is one whole story, BOS to EOS, as it will be told: positions count from 0 and nothing stands before
 it. Rows of about the same length are batched together; what pads them comes after the end, where causal attention
@@ -19,15 +19,13 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 import torch
-from corpus import stories
+from corpus import SEED, TRAINING, split
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
-SEED = 1
 BATCH = 16  # stories: about 6,000 tokens
-STEPS = 3000
-HELD_OUT = 1000  # stories that are never trained on
+STEPS = TRAINING // BATCH
 VOCAB_STORIES = 20000  # that the vocabulary is made from
 VOCAB_SIZE = 1024
 CONTEXT = 512  # the longest story has fewer tokens
@@ -178,11 +176,7 @@ def main():
     torch.manual_seed(SEED)
     torch.set_num_threads(1)  # matrices this small are no faster with more, and the order of sums stays the same
 
-    texts = list(tqdm(stories(SEED, HELD_OUT + args.steps * BATCH), desc="stories", disable=None,
-                      total=HELD_OUT + args.steps * BATCH))  # fmt: skip
-    held_out, texts = texts[:HELD_OUT], texts[HELD_OUT:]
-    for name, part in [("held-out", held_out), ("training", texts)]:
-        (args.output / f"{name}.jsonl").write_text("".join(json.dumps(t) + "\n" for t in part), encoding="utf-8")
+    held_out, texts = split(args.steps * BATCH)
     vocabulary = train_vocabulary(texts[:VOCAB_STORIES], args.output)
     rows = encode(vocabulary, texts)
     model = LlamaForCausalLM(MODEL)
