@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Judges the stories that the default model tells.
 
-    scripts/stories/check.py [--run ./run] [--model models/stories.bin] [--count 500] [--json]
+    scripts/stories/check.py [--run ./run] [--model models/stories.bin] [--count 500] [--top-p 0.9] [--show]
 
-Samples stories from nothing (seeds 1, 2, ..; temperature 0.8, no top-p) and counts how many
+Samples stories from nothing (seeds 1, 2, ..; temperature 0.8, all else as the program has it) and counts how many
 
     finish      end by themselves, within the context
     name        keep their main character's name: the first and the last paragraph have it, and each other name enters
@@ -12,8 +12,8 @@ Samples stories from nothing (seeds 1, 2, ..; temperature 0.8, no top-p) and cou
     words       have no word that is not in the corpus
     new         are not in the training text
 
-and the longest runs of words that are. The corpus is told again, from its seed. Exit status 1 where a share is below
-what is wanted.
+and the longest run of words that a story has from the training text, beside the same for held-out stories: what the
+grammar itself repeats. The corpus is told again, from its seed. Exit status 1 where a share is below what is wanted.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -61,27 +62,25 @@ def words(text):
     return {word.lower() for word in WORD.findall(text)}
 
 
-def tell(run, model, seed):
+def tell(run, model, seed, top_p):
     """(text, whether it ended by itself)"""
-    command = [run, model, "-i", "", "-n", "0", "-t", "0.8", "-p", "0", "-s", str(seed), "--json"]
+    command = [run, model, "-i", "", "-n", "0", "-t", "0.8", "-p", str(top_p), "-s", str(seed), "--json"]
     answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return answer["text"].strip(), answer["finish_reason"] == "stop"
 
 
 class Runs:
-    """Finds the longest runs of words that a text has in common with the training text.
+    """Finds the longest runs of words that texts have in common with the training text.
 
     A window of n words has a hash that is the difference of two prefix sums, so all windows of a length are hashed at
-    once, and looked up in the sorted hashes of the other side.
+    once, and those of the training text are looked up among those of the other.
     """
 
     BASE = 0x9E3779B97F4A7C15  # odd, hence with an inverse modulo 2^64
 
-    def __init__(self, training, told):
+    def __init__(self, training):
         self.ids = {}
         self.training = self.prefix_sums(training)
-        self.told = self.prefix_sums(told)
-        self.story = np.repeat(np.arange(len(told)), [len(text.split()) + 1 for text in told])
 
     def prefix_sums(self, texts):
         """A word's id times a power of the base, summed up; between two stories stands a word that no other has."""
@@ -89,32 +88,42 @@ class Runs:
         for text in texts:
             ids += [self.ids.setdefault(word, len(self.ids) + 1) for word in text.split()]
             ids.append(self.ids.setdefault(("end", len(self.ids)), len(self.ids) + 1))
-        powers = self.powers(self.BASE, len(ids))
-        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(np.array(ids, np.uint64) * powers)])
-
-    @staticmethod
-    def powers(base, n):
-        factors = np.full(n, base, np.uint64)
-        factors[0] = 1
-        return np.cumprod(factors)
+        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(np.array(ids, np.uint64) * powers(self.BASE, len(ids)))])
 
     def hashes(self, sums, n):
         """Of the windows of n words; moved to power zero, so that equal windows are equal wherever they stand."""
         windows = sums[n:] - sums[:-n]
-        return windows * self.powers(pow(self.BASE, -1, 1 << 64), len(windows))
+        return windows * powers(pow(self.BASE, -1, 1 << 64), len(windows))
 
-    def share(self, n):
-        """Share of the told stories that have n words in a row from the training text."""
-        found = np.isin(self.hashes(self.told, n), np.unique(self.hashes(self.training, n)))
-        return len(set(self.story[: len(found)][found])) / (self.story[-1] + 1)
+    def longest(self, texts):
+        """The longest runs of words: (of all the texts, the one that half of the texts have)."""
+        sums = self.prefix_sums(texts)
+        story = np.repeat(np.arange(len(texts)), [len(text.split()) + 1 for text in texts])
 
-    def longest(self, share):
-        """The longest run of words that at least this share of the stories has copied."""
-        low, high = 0, 512
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.share(middle) >= share else (low, middle)
-        return low
+        @lru_cache(maxsize=None)
+        def stories_with(n):
+            table, place = np.unique(self.hashes(sums, n), return_inverse=True)
+            looked_up = self.hashes(self.training, n)
+            at = np.searchsorted(table, looked_up) % len(table)
+            copied = np.zeros(len(table), bool)
+            copied[at[table[at] == looked_up]] = True
+            return len(np.unique(story[: len(place)][copied[place]]))
+
+        def most(least):
+            low, high = 0, 512
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if stories_with(middle) >= least else (low, middle)
+            return low
+
+        return most(1), most(len(texts) / 2)
+
+
+def powers(base, n):
+    """1, base, base^2, .. modulo 2^64"""
+    factors = np.full(n, base, np.uint64)
+    factors[0] = 1
+    return np.cumprod(factors)
 
 
 def main():
@@ -122,12 +131,13 @@ def main():
     parser.add_argument("--run", type=Path, default=ROOT / "run")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "stories.bin")
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9, as that of the program; 0: none")
     parser.add_argument("--show", action="store_true", help="print the stories that are found wanting")
     args = parser.parse_args()
 
     held_out, training = split()
     corpus_words = set().union(*map(words, training))
-    told = [tell(args.run, args.model, seed) for seed in tqdm(range(1, args.count + 1), "told", disable=None)]
+    told = [tell(args.run, args.model, seed, args.top_p) for seed in tqdm(range(1, args.count + 1), "told", disable=None)]
     texts = [text for text, _ in told]
     pronouns = [kept for kept in map(keeps_pronouns, texts) if kept is not None]
     known = set(training)
@@ -144,15 +154,14 @@ def main():
                 print(f"--- seed {seed}: finish, name, words: {good}; {sorted(words(text) - corpus_words)}\n{text}\n")
     failed = False
     for name, kept in results.items():
-        share, wanted = sum(kept) / len(kept), WANTED.get(name)
+        share, wanted = sum(kept) / max(len(kept), 1), WANTED.get(name)
         failed |= wanted is not None and share < wanted
         print(f"{name:10} {share:7.1%} of {len(kept)}" + (f", wanted {wanted:.0%}" if wanted else ""))
-    runs, least = Runs(training, texts), 1 / len(texts)
-    print(f"copied     longest run {runs.longest(least)} words, in half of the stories {runs.longest(0.5)}; "
-          f"a story has {np.mean([len(text.split()) for text in texts]):.0f}")  # fmt: skip
-    fresh = Runs(training, held_out[: len(texts)])
-    print(f"held out   longest run {fresh.longest(least)} words, in half of the stories {fresh.longest(0.5)}: "
-          f"what the grammar itself repeats")  # fmt: skip
+    runs = Runs(training)
+    for name, texts in (("copied", texts), ("held out", held_out[: len(texts)])):  # the latter: the grammar's own
+        longest, usual = runs.longest(texts)
+        mean = np.mean([len(text.split()) for text in texts])
+        print(f"{name:10} longest run {longest} words, in half of the stories {usual}; a story has {mean:.0f}")
     return failed
 
 

@@ -78,6 +78,7 @@ def train_vocabulary(texts, folder):
         "model_max_length": CONTEXT,
         "legacy": False,
     }
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")  # where the converter looks for it
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
 
