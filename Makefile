@@ -56,7 +56,7 @@ tests: $(RUN) $(TESTS)
 
 ## demo: a story, told by models/stories.bin, another one each time
 demo: $(RUN)
-	@$(abspath $(RUN)) models/stories.bin -i "Once upon a time" -t 0.8 -n 0
+	@$(abspath $(RUN)) models/stories.bin -i "Once upon a time" -t 0.6 -n 0
 
 .venv/installed: tests/requirements.txt
 	python3 -m venv .venv
