@@ -103,6 +103,8 @@ class Runs:
         @lru_cache(maxsize=None)
         def stories_with(n):
             table, place = np.unique(self.hashes(sums, n), return_inverse=True)
+            if not len(table):
+                return 0
             looked_up = self.hashes(self.training, n)
             at = np.searchsorted(table, looked_up) % len(table)
             copied = np.zeros(len(table), bool)
@@ -122,7 +124,7 @@ class Runs:
 def powers(base, n):
     """1, base, base^2, .. modulo 2^64"""
     factors = np.full(n, base, np.uint64)
-    factors[0] = 1
+    factors[:1] = 1
     return np.cumprod(factors)
 
 
