@@ -6,8 +6,8 @@
                                             stories of llama2.c's executable RUN, told from DIR/stories260K.bin
     scripts/make_golden.py --bits LOGITS    SHA-256 of the bits of the tiny models' logits, computed by this project's
                                             own build/tests/logits: what any other compiler and machine must repeat
-    scripts/make_golden.py --stories RUN    the greedy story of models/stories.bin and its digest, told by this project's
-                                            own RUN
+    scripts/make_golden.py --stories RUN    the greedy story of models/stories.bin and its digest, told by this
+                                            project's own RUN
 
 Needed only when the models or the prompts change; the tests themselves need neither PyTorch nor llama2.c. The
 transformer below is the reference: double precision, written from the papers (Llama, RoPE, RMSNorm, SwiGLU, grouped

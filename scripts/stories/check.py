@@ -88,7 +88,8 @@ class Runs:
         for text in texts:
             ids += [self.ids.setdefault(word, len(self.ids) + 1) for word in text.split()]
             ids.append(self.ids.setdefault(("end", len(self.ids)), len(self.ids) + 1))
-        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(np.array(ids, np.uint64) * powers(self.BASE, len(ids)))])
+        terms = np.array(ids, np.uint64) * powers(self.BASE, len(ids))
+        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms)])
 
     def hashes(self, sums, n):
         """Of the windows of n words; moved to power zero, so that equal windows are equal wherever they stand."""
@@ -133,7 +134,7 @@ def main():
     parser.add_argument("--run", type=Path, default=ROOT / "run")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "stories.bin")
     parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9, as that of the program; 0: none")
+    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9, the program's; 0: none")
     parser.add_argument("--show", action="store_true", help="print the stories that are found wanting")
     args = parser.parse_args()
 
