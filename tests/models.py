@@ -15,6 +15,7 @@ The layouts are those of llama2.c, in the order of the file:
 
 import hashlib
 import struct
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -263,3 +264,17 @@ LONG_STRIDE = 9  # of a sequence of more than 100 tokens every ninth row is kept
 def golden_rows(n_tokens):
     """The rows that a golden file keeps."""
     return list(range(0, n_tokens, LONG_STRIDE if n_tokens > 100 else 1))
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Checkpoints of the native kind that hold only a vocabulary (docs/format.md).
+
+
+def vocabulary_checkpoint(tokenizer, vocab_size):
+    """header | table of one section | zeros | section `tokenizer`."""
+    offset = 384  # the multiple of 64 after 256 + 96
+    start = bytes.fromhex("8952554e0d0a1a0a") + struct.pack("<IIQQ", 1, 1, offset + len(tokenizer), HEADER_BYTES)
+    rest = struct.pack("<6I", *[0] * 6) + struct.pack("<4I", vocab_size, 0, 0, 4)  # the shape, flag 4: only a vocabulary
+    rest = rest.ljust(HEADER_BYTES - 36, b"\0")
+    rest += struct.pack("<48s4I2QI12x", b"tokenizer", 0, 0, 0, 0, offset, len(tokenizer), zlib.crc32(tokenizer))
+    head = start + struct.pack("<I", zlib.crc32(start + bytes(4) + rest)) + rest
+    return head.ljust(offset, b"\0") + tokenizer

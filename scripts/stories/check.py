@@ -62,11 +62,15 @@ def words(text):
     return {word.lower() for word in WORD.findall(text)}
 
 
+def options(seed, top_p=0.9):
+    """Of the program, for a story from nothing."""
+    return ["-i", "", "-n", "0", "-t", "0.8", "-p", str(top_p), "-s", str(seed), "--json"]
+
+
 def tell(run, model, seed, top_p):
-    """(text, whether it ended by itself)"""
-    command = [run, model, "-i", "", "-n", "0", "-t", "0.8", "-p", str(top_p), "-s", str(seed), "--json"]
-    answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    return answer["text"].strip(), answer["finish_reason"] == "stop"
+    """{"text": .., "finish_reason": .., ..}"""
+    command = [run.resolve(), model, *options(seed, top_p)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 class Runs:
@@ -141,11 +145,11 @@ def main():
     held_out, training = split()
     corpus_words = set().union(*map(words, training))
     told = [tell(args.run, args.model, seed, args.top_p) for seed in tqdm(range(1, args.count + 1), "told", disable=None)]
-    texts = [text for text, _ in told]
+    texts = [story["text"] for story in told]
     pronouns = [kept for kept in map(keeps_pronouns, texts) if kept is not None]
     known = set(training)
     results = {
-        "finish": [finished for _, finished in told],
+        "finish": [story["finish_reason"] == "stop" for story in told],
         "name": [keeps_name(text) for text in texts],
         "words": [words(text) <= corpus_words for text in texts],
         "new": [text not in known for text in texts],

