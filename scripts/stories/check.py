@@ -63,8 +63,8 @@ def words(text):
 
 
 def options(seed, top_p=0.9):
-    """Of the program, for a story from nothing."""
-    return ["-i", "", "-n", "0", "-t", "0.8", "-p", str(top_p), "-s", str(seed), "--json"]
+    """Of the program, for a story from nothing; one thread, since threads change no bit and a story is short."""
+    return ["-i", "", "-n", "0", "-t", "0.8", "-p", str(top_p), "-s", str(seed), "-j", "1", "--json"]
 
 
 def tell(run, model, seed, top_p):
