@@ -144,7 +144,8 @@ def main():
 
     held_out, training = split()
     corpus_words = set().union(*map(words, training))
-    told = [tell(args.run, args.model, seed, args.top_p) for seed in tqdm(range(1, args.count + 1), "told", disable=None)]
+    seeds = tqdm(range(1, args.count + 1), "told", disable=None)
+    told = [tell(args.run, args.model, seed, args.top_p) for seed in seeds]
     texts = [story["text"] for story in told]
     pronouns = [kept for kept in map(keeps_pronouns, texts) if kept is not None]
     known = set(training)
