@@ -71,6 +71,10 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
 ## tests: the unit tests and test tools, built but not run
 tests: $(RUN) $(TESTS)
 
+## demo: a story, told by models/stories.bin, another one each time
+demo: $(RUN)
+	@$(abspath $(RUN)) models/stories.bin -i "Once upon a time" -t 0.6 -n 0
+
 .venv/installed: tests/requirements.txt
 	python3 -m venv .venv
 	.venv/bin/pip install -q --disable-pip-version-check -r tests/requirements.txt
@@ -137,6 +141,20 @@ models/smollm2-135m.bin: .venv-convert/installed
 .PHONY: smollm2
 ## smollm2: models/smollm2-135m.bin, a small model to chat with (100 MB, Apache 2.0)
 smollm2: models/smollm2-135m.bin
+
+.venv-stories/installed: scripts/stories/requirements.txt scripts/requirements.txt
+	python3 -m venv .venv-stories
+	.venv-stories/bin/pip install -q --disable-pip-version-check -r scripts/stories/requirements.txt
+	touch $@
+
+STORIES := .venv-stories/bin/python scripts
+.PHONY: model
+## model: models/stories.bin again: tells its stories, trains on them (half an hour), exports and checks it
+model: $(RUN) .venv-stories/installed
+	OMP_NUM_THREADS=1 $(STORIES)/stories/train.py -o $(BUILD)/stories
+	$(STORIES)/stories/curve.py $(BUILD)/stories/curve.csv docs/stories-training.svg
+	$(STORIES)/convert.py $(BUILD)/stories models/stories.bin --type q8
+	$(STORIES)/stories/check.py --run $(abspath $(RUN))
 
 # The tests that pin bits: of kernels, logits and stories.
 BITS := tests/test_units.py tests/test_golden.py

@@ -334,7 +334,8 @@ static bool check_options(Options *o, Error *err)
     }
     if (!o->model) {
         return error_set(err, ERROR_USAGE,
-                         "MODEL: missing; ./run MODEL -i \"Once upon a time\" (--help lists all)");
+                         "MODEL: missing; the one that comes along is models/stories.bin: ./run "
+                         "models/stories.bin, or make demo (--help lists all)");
     }
     return true;
 }

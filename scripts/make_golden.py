@@ -6,6 +6,8 @@
                                             stories of llama2.c's executable RUN, told from DIR/stories260K.bin
     scripts/make_golden.py --bits LOGITS    SHA-256 of the bits of the tiny models' logits, computed by this project's
                                             own build/tests/logits: what any other compiler and machine must repeat
+    scripts/make_golden.py --stories RUN    the greedy story of models/stories.bin and its digest, told by this
+                                            project's own RUN
 
 Needed only when the models or the prompts change; the tests themselves need neither PyTorch nor llama2.c. The
 transformer below is the reference: double precision, written from the papers (Llama, RoPE, RMSNorm, SwiGLU, grouped
@@ -168,11 +170,21 @@ def make_bits(executable):
     print(f"{path.name}: {len(bits)} digests")
 
 
+def make_default_model(run):
+    prompt = "Once upon a time"
+    command = [run, ROOT / "models" / "stories.bin", "-i", prompt, "-t", "0", "-n", "0", "--digest"]
+    done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
+    digest = next(line for line in done.stderr.splitlines() if line.startswith("digest: "))
+    golden = {"prompt": prompt, "text": done.stdout, "digest": digest}
+    (GOLDEN_DIR / "stories.json").write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama2c", metavar="RUN", help="path of llama2.c's executable")
     parser.add_argument("--data", metavar="DIR", type=Path, help="where stories260K.bin and tok512.bin are")
     parser.add_argument("--bits", metavar="LOGITS", help="path of this project's build/tests/logits")
+    parser.add_argument("--stories", metavar="RUN", help="path of this project's executable")
     args = parser.parse_args()
     GOLDEN_DIR.mkdir(exist_ok=True)
     if args.llama2c:
@@ -181,6 +193,8 @@ def main():
         make_stories(args.llama2c, args.data)
     elif args.bits:
         make_bits(args.bits)
+    elif args.stories:
+        make_default_model(args.stories)
     else:
         make_logits()
 

@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Judges the stories that the default model tells.
+
+    scripts/stories/check.py [--run ./run] [--model models/stories.bin] [--count 500] [--top-p 0.9] [--show]
+
+Samples stories from nothing (seeds 1, 2, ..; temperature 0.8, all else as the program has it) and counts how many
+
+    finish      end by themselves, within the context
+    name        keep their main character's name: the first and the last paragraph have it, and each other name enters
+                as "named", "called" or "name is" someone, so that nobody turns into somebody else
+    pronouns    of the stories with one name and no mother in them (she is "she" in some): never he and she both
+    words       have no word that is not in the corpus
+    new         are not in the training text
+
+and the longest run of words that a story has from the training text, beside the same for held-out stories: what the
+grammar itself repeats. The corpus is told again, from its seed. Exit status 1 where a share is below what is wanted.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from corpus import split
+from grammar import BOYS, GIRLS, HE_ANIMALS, NAMES, SHE_ANIMALS
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WANTED = {"finish": 0.95, "name": 0.95, "words": 0.95, "new": 0.90}
+
+WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+NAME = re.compile(rf"\b({'|'.join(sorted(NAMES))})\b")
+INTRODUCTION = re.compile(rf"(?:\w (?:named|called)|[Nn]ame (?:is|was)|am called) ({'|'.join(sorted(NAMES))})\b")
+SHE, HE = re.compile(r"\b([Ss]he|[Hh]ers?|[Hh]erself)\b"), re.compile(r"\b([Hh]e|[Hh]im|[Hh]is|[Hh]imself)\b")
+
+
+def keeps_name(text):
+    names = NAME.findall(text)
+    if not names:
+        return False
+    hero, paragraphs = names[0], text.split("\n\n")
+    introduced = {hero, *INTRODUCTION.findall(text)}
+    return all(hero in NAME.findall(p) for p in (paragraphs[0], paragraphs[-1])) and introduced.issuperset(names)
+
+
+def keeps_pronouns(text):
+    """None where the story has more than one character that may be he or she."""
+    names = set(NAME.findall(text))
+    if len(names) != 1 or re.search(r"\b([Mm]other|Mama)\b", text):
+        return None
+    name = names.pop()
+    other = HE if name in GIRLS + SHE_ANIMALS else SHE
+    assert name in BOYS + HE_ANIMALS or other is HE
+    return not other.search(text)
+
+
+def words(text):
+    return {word.lower() for word in WORD.findall(text)}
+
+
+def options(seed, top_p=0.9):
+    """Of the program, for a story from nothing; one thread, since threads change no bit and a story is short."""
+    return ["-i", "", "-n", "0", "-t", "0.8", "-p", str(top_p), "-s", str(seed), "-j", "1", "--json"]
+
+
+def tell(run, model, seed, top_p):
+    """{"text": .., "finish_reason": .., ..}"""
+    command = [run.resolve(), model, *options(seed, top_p)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+class Runs:
+    """Finds the longest runs of words that texts have in common with the training text.
+
+    A window of n words has a hash that is the difference of two prefix sums, so all windows of a length are hashed at
+    once, and those of the training text are looked up among those of the other.
+    """
+
+    BASE = 0x9E3779B97F4A7C15  # odd, hence with an inverse modulo 2^64
+
+    def __init__(self, training):
+        self.ids = {}
+        self.training = self.prefix_sums(training)
+
+    def prefix_sums(self, texts):
+        """A word's id times a power of the base, summed up; between two stories stands a word that no other has."""
+        ids = []
+        for text in texts:
+            ids += [self.ids.setdefault(word, len(self.ids) + 1) for word in text.split()]
+            ids.append(self.ids.setdefault(("end", len(self.ids)), len(self.ids) + 1))
+        terms = np.array(ids, np.uint64) * powers(self.BASE, len(ids))
+        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms)])
+
+    def hashes(self, sums, n):
+        """Of the windows of n words; moved to power zero, so that equal windows are equal wherever they stand."""
+        windows = sums[n:] - sums[:-n]
+        return windows * powers(pow(self.BASE, -1, 1 << 64), len(windows))
+
+    def longest(self, texts):
+        """The longest runs of words: (of all the texts, the one that half of the texts have)."""
+        sums = self.prefix_sums(texts)
+        story = np.repeat(np.arange(len(texts)), [len(text.split()) + 1 for text in texts])
+
+        @lru_cache(maxsize=None)
+        def stories_with(n):
+            table, place = np.unique(self.hashes(sums, n), return_inverse=True)
+            if not len(table):
+                return 0
+            looked_up = self.hashes(self.training, n)
+            at = np.searchsorted(table, looked_up) % len(table)
+            copied = np.zeros(len(table), bool)
+            copied[at[table[at] == looked_up]] = True
+            return len(np.unique(story[: len(place)][copied[place]]))
+
+        def most(least):
+            low, high = 0, 512
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if stories_with(middle) >= least else (low, middle)
+            return low
+
+        return most(1), most(len(texts) / 2)
+
+
+def powers(base, n):
+    """1, base, base^2, .. modulo 2^64"""
+    factors = np.full(n, base, np.uint64)
+    factors[:1] = 1
+    return np.cumprod(factors)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--run", type=Path, default=ROOT / "run")
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "stories.bin")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9, the program's; 0: none")
+    parser.add_argument("--show", action="store_true", help="print the stories that are found wanting")
+    args = parser.parse_args()
+
+    held_out, training = split()
+    corpus_words = set().union(*map(words, training))
+    seeds = tqdm(range(1, args.count + 1), "told", disable=None)
+    told = [tell(args.run, args.model, seed, args.top_p) for seed in seeds]
+    texts = [story["text"] for story in told]
+    pronouns = [kept for kept in map(keeps_pronouns, texts) if kept is not None]
+    known = set(training)
+    results = {
+        "finish": [story["finish_reason"] == "stop" for story in told],
+        "name": [keeps_name(text) for text in texts],
+        "words": [words(text) <= corpus_words for text in texts],
+        "new": [text not in known for text in texts],
+        "pronouns": pronouns,
+    }
+    if args.show:
+        for seed, (text, *good) in enumerate(zip(texts, results["finish"], results["name"], results["words"]), 1):
+            if not all(good):
+                print(f"--- seed {seed}: finish, name, words: {good}; {sorted(words(text) - corpus_words)}\n{text}\n")
+    failed = False
+    for name, kept in results.items():
+        share, wanted = sum(kept) / max(len(kept), 1), WANTED.get(name)
+        failed |= wanted is not None and share < wanted
+        print(f"{name:10} {share:7.1%} of {len(kept)}" + (f", wanted {wanted:.0%}" if wanted else ""))
+    runs = Runs(training)
+    for name, texts in (("copied", texts), ("held out", held_out[: len(texts)])):  # the latter: the grammar's own
+        longest, usual = runs.longest(texts)
+        mean = np.mean([len(text.split()) for text in texts])
+        print(f"{name:10} longest run {longest} words, in half of the stories {usual}; a story has {mean:.0f}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
