@@ -4,9 +4,10 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import BUILD_DIR, EXECUTABLE, ROOT, environment, run
+from conftest import BUILD_DIR, EXECUTABLE, ROOT, environment, execute, run
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -31,7 +32,8 @@ def copy(tmp_path_factory):
         if path and (ROOT / path).exists():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, folder / path)
-    shutil.copytree(BUILD_DIR, folder / "build", ignore=shutil.ignore_patterns("clang", "sanitize", "fuzz"))
+    others = shutil.ignore_patterns("clang", "sanitize", "fuzz", "musl", "aarch64")
+    shutil.copytree(BUILD_DIR, folder / "build", ignore=others)
     shutil.copy2(EXECUTABLE, folder / "run")
     return folder
 
@@ -44,6 +46,20 @@ def test_commands_of_the_documentation_run(copy, page, block):
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=copy, env=environment(), timeout=300,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     assert done.returncode == 0, f"{page.name}:\n{block}exit {done.returncode}:\n{done.stdout.decode()[-2000:]}"
+
+
+def test_commands_for_users_of_llama2c_run(copy, tiny):
+    """With a small checkpoint under the names that the page uses."""
+    shutil.copy2(tiny.path, copy / "stories15M.bin")
+    shutil.copy2(tiny.tokenizer, copy / "tokenizer.bin")
+    page = (ROOT / "docs/from-llama2c.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (.+)$", page, re.MULTILINE)
+    assert len(commands) == 2, commands
+    path = f"{Path(sys.executable).parent}:{environment()['PATH']}"  # convert.py needs its packages
+    for command in commands:
+        done = execute(["bash", "-c", command], cwd=copy, env={"PATH": path}, timeout=120)
+        assert done.code == 0, f"wanted exit 0\n{done}"
+    run(copy / "stories15M-q8.bin", "-i", "a", "-n", 3).ok()
 
 
 def test_readme_has_the_commands_of_a_newcomer():
@@ -66,7 +82,7 @@ def test_manual_and_completions_are_those_of_help(tmp_path):
 
 def test_help_lists_the_options_that_the_sources_have():
     table = re.findall(r"^    \{(?:0|'\w'), \"([\w-]+)\"", (ROOT / "run.c").read_text(), re.MULTILINE)
-    assert len(table) > 30 and table == re.findall(r"^ .{6}--([\w-]+)", run("--help").ok().out, re.MULTILINE)
+    assert len(table) > 30 and table == re.findall(r"^  .{4}--([\w-]+)", run("--help").ok().out, re.MULTILINE)
 
 
 def test_install_puts_the_manual_and_the_completions_where_shells_look(tmp_path):

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import BUILD_DIR, TESTS, execute
+from conftest import BUILD_DIR, EMULATOR, TESTS, execute
 
 
 def executables():
@@ -15,7 +15,7 @@ def unit_tests():
     """(executable, name of a test); the name is None where the list could not be had, which is then a failure."""
     cases = []
     for executable in executables():
-        listed = subprocess.run([executable, "--list"], capture_output=True, text=True, timeout=60)
+        listed = subprocess.run([*EMULATOR, executable, "--list"], capture_output=True, text=True, timeout=60)
         names = listed.stdout.split() if listed.returncode == 0 else []
         cases += [pytest.param(executable, name, id=f"{executable.name}-{name}") for name in names or [None]]
     return cases
