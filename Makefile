@@ -65,7 +65,7 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
 
-.PHONY: fuzzers fuzz coverage tests test demo debug sanitize test-sanitize lint format install clean help
+.PHONY: test-aarch64 test-musl fuzzers fuzz coverage tests test demo debug sanitize test-sanitize lint format install clean help
 .SECONDARY:
 
 ## tests: the unit tests and test tools, built but not run
@@ -138,6 +138,19 @@ models/smollm2-135m.bin: .venv-convert/installed
 ## smollm2: models/smollm2-135m.bin, a small model to chat with (100 MB, Apache 2.0)
 smollm2: models/smollm2-135m.bin
 
+# The tests that pin bits: of kernels, logits and stories.
+BITS := tests/test_units.py tests/test_golden.py
+
+## test-aarch64: another machine: cross-compiled, run by qemu-user, the same bits
+test-aarch64: .venv/installed
+	$(MAKE) CC=aarch64-linux-gnu-gcc BUILD=build/aarch64 LDFLAGS=-static tests
+	EMULATOR=qemu-aarch64 RUN=build/aarch64/run BUILD_DIR=build/aarch64 .venv/bin/python -m pytest -q $(BITS)
+
+## test-musl: another libc, without OpenMP
+test-musl: .venv/installed
+	$(MAKE) CC=musl-gcc BUILD=build/musl LDFLAGS=-static OPENMP= tests
+	RUN=build/musl/run BUILD_DIR=build/musl .venv/bin/python -m pytest -q $(BITS) tests/test_cli.py
+
 C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h tests/fuzz/*.c tests/fuzz/*.h)
 ## lint: clang-format, cppcheck and clang-tidy find nothing
 lint:
@@ -151,10 +164,14 @@ lint:
 format:
 	clang-format -i $(C_FILES)
 
-## install: into PREFIX (/usr/local), below DESTDIR
+SHARE = $(DESTDIR)$(PREFIX)/share
+## install: program, man page and completions into PREFIX (/usr/local), below DESTDIR
 install: $(RUN)
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(RUN) $(DESTDIR)$(PREFIX)/bin/run
+	install -D -m 755 $(RUN) $(DESTDIR)$(PREFIX)/bin/run
+	install -D -m 644 run.1 $(SHARE)/man/man1/run.1
+	install -D -m 644 completions/run.bash $(SHARE)/bash-completion/completions/run
+	install -D -m 644 completions/_run $(SHARE)/zsh/site-functions/_run
+	install -D -m 644 completions/run.fish $(SHARE)/fish/vendor_completions.d/run.fish
 
 ## clean: removes what was built
 clean:
