@@ -20,6 +20,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import EXECUTABLE, ROOT, SLOWER, Model, assert_refused, environment, execute, finish, run, start
+from test_faults import faults  # noqa: F401
 
 import models
 
@@ -537,6 +538,31 @@ def test_a_closed_stdout_is_an_error_and_a_reader_that_has_gone_ends_the_run(tin
     process.stdout.close()
     assert process.wait(60 * SLOWER) == -signal.SIGPIPE
     process.stderr.close()
+
+
+def test_a_batch_goes_on_to_the_same_bytes_after_any_call_that_failed(faults, long, tmp_path):  # noqa: F811
+    """The n-th allocation, open, read, map, write, sync or rename fails, for every n; then the run is resumed."""
+    lines = [json.dumps({"prompt": HEADER + "x" * i, "max_tokens": 2, "stop": ["zz"]}) for i in range(3)] + ["{"]
+    path, out, cache = write_lines(tmp_path / "q", lines), tmp_path / "r", tmp_path / "cache"
+    want = results_bytes(long, path, tmp_path / "want", code=1)
+    options = ["-b", path, "-o", out, "-j", 1, "--parallel", 2, "--prompt-cache", cache]
+    tried = 0
+    for call in ("memory", "open", "read", "mmap", "write", "fsync", "rename"):
+        for n in range(1, 400):
+            for file in (out, cache):
+                file.unlink(missing_ok=True)
+            env = {"LD_PRELOAD": faults, "FAULT": f"{call} {n} once", "OMP_NUM_THREADS": "1"}
+            done = run(*long, *options, env=env)
+            done.command.insert(0, f"FAULT='{call} {n} once'")
+            if "[no fault]" in done.err:
+                break
+            tried += 1
+            assert done.code in (1, 3) and len(done.err.splitlines()) == 1, f"wanted exit 1 or 3 and a line\n{done}"
+            kept = out.read_bytes() if out.exists() else b""
+            assert want.startswith(kept[: kept.rfind(b"\n") + 1]), f"other results: {kept!r}\n{done}"
+            assert results_bytes(long, path, out, "--resume", "--prompt-cache", cache, code=1) == want, done
+            assert not list(tmp_path.glob("cache.*")), f"a temporary file was left\n{done}"
+    assert tried > 40, f"only {tried} calls failed"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
