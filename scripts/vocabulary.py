@@ -21,6 +21,7 @@ NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT = range(6)  # attributes of
 ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST = 1, 2, 4, 8  # flags
 GPT2, LLAMA3, SMOLLM, QWEN2 = 1, 2, 3, 4  # pre-tokenizers
 
+MAX_PIECE = 4096  # bytes of a piece that the program takes
 SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
 GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3_WORDS = (
@@ -135,11 +136,25 @@ def finish(vocabulary, where):
         if token >= 0 and v.attributes[token] in (NORMAL, USER_DEFINED):
             v.attributes[token] = SPECIAL
     for token, attribute in enumerate(v.attributes):
-        if attribute == ABSENT:
-            v.pieces[token] = b""
+        if attribute == ABSENT or not v.pieces[token]:
+            v.attributes[token], v.pieces[token] = ABSENT, b""
+        elif (attribute == UNKNOWN) != (token == v.unknown):
+            v.attributes[token] = SPECIAL if attribute == UNKNOWN else UNKNOWN
+        if len(v.pieces[token]) > MAX_PIECE:
+            raise VocabularyError(f"{where}: token {token} has {len(v.pieces[token])} bytes, wanted at most {MAX_PIECE}")
+    check_distinct(v, (NORMAL,), where)
+    check_distinct(v, (SPECIAL, USER_DEFINED), where)
     if v.kind == SENTENCEPIECE and not all(math.isfinite(score) for score in v.scores):
         raise VocabularyError(f"{where}: a score is not a finite number")
     return v
+
+
+def check_distinct(v, attributes, where):
+    """Text can only become one of two tokens that are the same."""
+    seen = {}
+    for token, (piece, attribute) in enumerate(zip(v.pieces, v.attributes)):
+        if attribute in attributes and seen.setdefault(piece, token) != token:
+            raise VocabularyError(f"{where}: tokens {seen[piece]} and {token} are both {piece!r}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
