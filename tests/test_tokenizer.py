@@ -54,8 +54,8 @@ def smollm2_path():
 
 
 def gguf_path(name):
-    files = {"gpt2": "ggml-vocab-gpt-2.gguf", "llama3": "ggml-vocab-llama-bpe.gguf", "llama2": "ggml-vocab-llama-spm.gguf"}
-    return smollm2_path() if name == "smollm2" else data_file(files[name])
+    files = {"gpt2": "gpt-2", "llama3": "llama-bpe", "llama2": "llama-spm"}
+    return smollm2_path() if name == "smollm2" else data_file(f"ggml-vocab-{files[name]}.gguf")
 
 
 @functools.lru_cache(None)
@@ -81,7 +81,7 @@ def words(rule):
 
 @functools.lru_cache(None)
 def reference(name, rule=None):
-    """A tokenizers.Tokenizer of a GGUF's byte-level vocabulary, without its special tokens; `rule`: of another model."""
+    """A tokenizers.Tokenizer of a GGUF's byte-level vocabulary, without special tokens; `rule`: of another model."""
     file = reader(gguf_path(name))
     pieces = file.get_field("tokenizer.ggml.tokens").contents()
     types = file.get_field("tokenizer.ggml.token_type").contents()
@@ -511,8 +511,8 @@ SMALL = {
         [vocabulary.SPECIAL, 0, 0, 0, 0, vocabulary.ABSENT, vocabulary.USER_DEFINED],
         merges=[(1, 2, 3), (3, 3, 4)], pre_tokenizer=vocabulary.GPT2, bos=0, eos=0, end=[0]),
 }  # fmt: skip
-HEADER = {"kind": (0, "I"), "pre_tokenizer": (4, "I"), "flags": (8, "I"), "vocab_size": (12, "I"), "n_merges": (16, "I"),
-          "bos": (20, "i"), "unknown": (24, "i"), "n_end": (28, "I"), "n_bytes": (32, "Q"), "byte 40": (40, "I"),
+HEADER = {"kind": (0, "I"), "pre_tokenizer": (4, "I"), "flags": (8, "I"), "vocab_size": (12, "I"),
+          "n_merges": (16, "I"), "bos": (20, "i"), "unknown": (24, "i"), "n_end": (28, "I"), "n_bytes": (32, "Q"), "byte 40": (40, "I"),
           "byte 60": (60, "I")}  # fmt: skip
 
 
@@ -527,7 +527,8 @@ def place(v, field, index):
     merges = scores + 4 * n * sentencepiece_kind
     attributes = merges + 12 * len(v.merges)
     places = {"end": (end, 4, "i"), "piece_offset": (offsets, 4, "I"), "score": (scores, 4, "f"),
-              "merge": (merges, 4, "I"), "attribute": (attributes, 1, "B"), "bytes": (attributes + n, 1, "B")}  # fmt: skip
+              "merge": (merges, 4, "I"), "attribute": (attributes, 1, "B"),
+              "bytes": (attributes + n, 1, "B")}  # fmt: skip
     start, size, form = places[field]
     return start + size * index, form
 
@@ -590,7 +591,8 @@ def test_a_section_cut_anywhere_is_refused(kind, tmp_path):
     path = tmp_path / "small.section"
     for size in [*range(1, len(section)), len(section) + 1]:
         path.write_bytes((section + b"\0")[:size])
-        assert_refused(execute([BUILD_DIR / "tests" / "tokenize", path, len(SMALL[kind].pieces)]), 3, "section tokenizer")
+        done = execute([BUILD_DIR / "tests" / "tokenize", path, len(SMALL[kind].pieces)])
+        assert_refused(done, 3, "section tokenizer")
 
 
 def test_a_merge_that_is_there_twice_is_refused(tmp_path):
