@@ -512,8 +512,8 @@ SMALL = {
         merges=[(1, 2, 3), (3, 3, 4)], pre_tokenizer=vocabulary.GPT2, bos=0, eos=0, end=[0]),
 }  # fmt: skip
 HEADER = {"kind": (0, "I"), "pre_tokenizer": (4, "I"), "flags": (8, "I"), "vocab_size": (12, "I"),
-          "n_merges": (16, "I"), "bos": (20, "i"), "unknown": (24, "i"), "n_end": (28, "I"), "n_bytes": (32, "Q"), "byte 40": (40, "I"),
-          "byte 60": (60, "I")}  # fmt: skip
+          "n_merges": (16, "I"), "bos": (20, "i"), "unknown": (24, "i"), "n_end": (28, "I"), "n_bytes": (32, "Q"),
+          "byte 40": (40, "I"), "byte 60": (60, "I")}  # fmt: skip
 
 
 def place(v, field, index):
