@@ -174,7 +174,9 @@ def chat_model(tmp_path, template):
     """A tiny checkpoint with this template, and what its conversion said."""
     from test_convert import convert
 
-    folder = sources.write_folder(tmp_path / "m", {**sources.LLAMA, "max_position_embeddings": 512}, chat_template=template)
+    folder = sources.write_folder(
+        tmp_path / "m", {**sources.LLAMA, "max_position_embeddings": 512}, chat_template=template
+    )
     done = convert(folder, tmp_path / "m.bin").ok()
     return tmp_path / "m.bin", done.err
 
