@@ -114,9 +114,8 @@ def matrix_pieces(tensor, weight_type, head_dim, columns):
         else:
             values = tensor.values(begin, end)
             if weight_type in quantize.SCALE_BYTES and np.abs(values).max() > quantize.LARGEST:
-                raise SourceError(
-                    f"{tensor.path}: tensor {tensor.name} has a value above {quantize.LARGEST}, the most of {weight_type}"
-                )
+                most = f"{quantize.LARGEST}, the most of {weight_type}"
+                raise SourceError(f"{tensor.path}: tensor {tensor.name} has a value above {most}")
             blocks = quantize.blocks(values, weight_type, columns)
         yield quantize.interleave(blocks, weight_type)
 

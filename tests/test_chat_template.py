@@ -22,7 +22,9 @@ LLAMA2 = """\
 {% if messages[0]['role'] == 'system' %}{% set first = 1 %}{% set system = messages[0]['content'] %}
 {% else %}{% set first = 0 %}{% set system = none %}{% endif %}
 {% for message in messages[first:] %}
-    {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
+    {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{ raise_exception('roles must alternate') }}
+    {% endif %}
     {% if loop.first and system is not none %}
         {% set content = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + message['content'] %}
     {% else %}

@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 from conftest import GOLDEN_DIR, ROOT, assert_refused, data_file, execute, logits, run
 
+sys.path.insert(0, str(ROOT / "scripts"))
+import importance  # noqa: E402
+import quantize  # noqa: E402
+import source_huggingface  # noqa: E402
+
 import models
 import native
 import sources
@@ -140,6 +145,45 @@ def test_searched_scales_beat_those_of_the_maximum(tmp_path, kind, most):
     seen, wanted = native.Native(tmp_path / "m.bin").matrix("head"), tensors["lm_head.weight"]
     error, plain = ((x - wanted).astype(np.float64) ** 2 for x in (seen, reference(wanted, kind)))
     assert error.mean() <= most * plain.mean(), f"{error.mean() / plain.mean():.3f} of the plain error, wanted {most}"
+
+
+@pytest.mark.parametrize("kind", ["q4", "q4m"])
+def test_errors_count_by_the_importance_of_their_columns(kind):
+    rng = np.random.default_rng(4)
+    values, importance = rng.standard_normal((64, 128), np.float32), rng.uniform(0, 1, 128) ** 8
+    t = gguf.GGMLQuantizationType[GGUF_TYPES[kind]]
+    error = {}
+    for weights in (None, importance):
+        held = gguf.quants.dequantize(quantize.blocks(values, kind, weights).reshape(64, -1), t)
+        error[weights is not None] = (importance * (held - values) ** 2).sum()
+    assert error[True] < 0.8 * error[False], f"{error[True]:.4f}, without the weights {error[False]:.4f}"
+
+
+def test_importance_is_the_mean_square_of_a_matrix_s_inputs(tmp_path):
+    """In the first block: of norm(embedding) for q, k and v; zeros for the rest where all values are zero."""
+    config = {**sources.LLAMA, "num_hidden_layers": 1}
+    tensors = sources.weights(config)
+    tensors["model.layers.0.self_attn.v_proj.weight"][:] = 0
+    tensors["model.embed_tokens.weight"][:] = tensors["model.embed_tokens.weight"][7]  # all tokens are alike
+    source = source_huggingface.read(sources.write_folder(tmp_path / "m", config, tensors))
+    seen = importance.mean_squares(source)
+    x = tensors["model.embed_tokens.weight"][0].astype(np.float64)
+    x = x / np.sqrt((x * x).mean() + config["rms_norm_eps"])
+    q_input = x * tensors["model.layers.0.input_layernorm.weight"]
+    gate_input = x * tensors["model.layers.0.post_attention_layernorm.weight"]
+    gate, up = (tensors[f"model.layers.0.mlp.{m}_proj.weight"] @ gate_input for m in ("gate", "up"))
+    assert np.allclose(seen["blocks.0.attn.q_proj"], q_input**2, rtol=1e-4)
+    assert not seen["blocks.0.attn.o_proj"].any()
+    assert np.allclose(seen["blocks.0.mlp.up_proj"], gate_input**2, rtol=1e-4)
+    assert np.allclose(seen["blocks.0.mlp.down_proj"], (gate / (1 + np.exp(-gate)) * up) ** 2, rtol=1e-3)
+
+
+def test_random_checkpoints_compute_numbers_of_order_one(tmp_path):
+    path = tmp_path / "random.bin"
+    execute([sys.executable, ROOT / "scripts" / "make_random.py", path, "--like", "smollm2"], timeout=120).ok()
+    native.Native(path)
+    scored = run(path, "--score", "--json", "-i", "any text", timeout=120).ok().json
+    assert 9 < scored["nll"] < 14, "of 49152 tokens, wanted about their logarithm, 10.8, and the logits' variance"
 
 
 def test_awkward_values_survive_quantisation(tmp_path):
