@@ -465,7 +465,8 @@ bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans,
     for (size_t i = 0; ok && i < n_spans; i++) {
         ok = buffer_append(&text, spans[i].text, spans[i].size, err);
     }
-    ok = ok && encode_text(&e, text.data, text.size, spans, n_spans, start, out, err);
+    const char *bytes = text.size ? text.data : "";
+    ok = ok && encode_text(&e, bytes, text.size, spans, n_spans, start, out, err);
     buffer_free(&text);
     buffer_free(&e.text);
     free(e.symbols);

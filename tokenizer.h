@@ -37,14 +37,15 @@ bool tokenizer_open_section(Tokenizer **out, const char *name, const uint8_t *da
 void tokenizer_free(Tokenizer *t);
 
 // Appends the ids of the spans' text to *out, after BOS where add_bos is set and the tokenizer
-// begins its texts with one. Bytes that are not UTF-8 become byte tokens; where the vocabulary has
-// none: ERROR_INPUT with the byte's offset.
+// begins its texts with one. A text that is appended to tokens goes on from them: SentencePiece
+// puts its space only before a new text and after a special token. Bytes that are not UTF-8 become
+// byte tokens. What the vocabulary has no token for: ERROR_INPUT with the byte's offset.
 bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans, bool add_bos,
                       Tokens *out, Error *err);
 
-// The bytes that a token stands for, given the token before it (-1: none): after BOS, or at the
-// start, SentencePiece's leading space is dropped. Special tokens stand for nothing. The pointer is
-// good as long as the tokenizer.
+// The bytes that a token stands for, given the token before it (-1: none): at the start and after a
+// special token the space that SentencePiece put there is dropped. Special tokens stand for
+// nothing. The pointer is good as long as the tokenizer.
 const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *size);
 
 // A token's own bytes, no rule applied; of a special token its name.

@@ -21,10 +21,12 @@ NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT = range(6)  # attributes of
 ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST = 1, 2, 4, 8  # flags
 GPT2, LLAMA3, SMOLLM, QWEN2 = 1, 2, 3, 4  # pre-tokenizers
 
+MAX_PIECE = 4096  # bytes of a piece that the program takes
 SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
 GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2_WORDS = LLAMA3_WORDS.replace("{1,3}", "")
 WORDS = {GPT2_WORDS: GPT2, LLAMA3_WORDS: LLAMA3, QWEN2_WORDS: QWEN2}
@@ -135,11 +137,25 @@ def finish(vocabulary, where):
         if token >= 0 and v.attributes[token] in (NORMAL, USER_DEFINED):
             v.attributes[token] = SPECIAL
     for token, attribute in enumerate(v.attributes):
-        if attribute == ABSENT:
-            v.pieces[token] = b""
+        if attribute == ABSENT or not v.pieces[token]:
+            v.attributes[token], v.pieces[token] = ABSENT, b""
+        elif (attribute == UNKNOWN) != (token == v.unknown):
+            v.attributes[token] = SPECIAL if attribute == UNKNOWN else UNKNOWN
+        if len(v.pieces[token]) > MAX_PIECE:
+            raise VocabularyError(f"{where}: token {token} is longer than {MAX_PIECE} bytes")
+    check_distinct(v, (NORMAL,), where)
+    check_distinct(v, (SPECIAL, USER_DEFINED), where)
     if v.kind == SENTENCEPIECE and not all(math.isfinite(score) for score in v.scores):
         raise VocabularyError(f"{where}: a score is not a finite number")
     return v
+
+
+def check_distinct(v, attributes, where):
+    """Text can only become one of two tokens that are the same."""
+    seen = {}
+    for token, (piece, attribute) in enumerate(zip(v.pieces, v.attributes)):
+        if attribute in attributes and seen.setdefault(piece, token) != token:
+            raise VocabularyError(f"{where}: tokens {seen[piece]} and {token} are both {piece!r}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -354,7 +370,7 @@ def add_tokens(v, tokens, where):
     for token in tokens:
         for option in ("lstrip", "rstrip", "single_word"):
             if token.get(option):
-                raise VocabularyError(f"{where}: added token {token['content']!r} has {option}, which cannot be carried")
+                raise VocabularyError(f"{where}: added token {token['content']!r} has {option}: it cannot be carried")
         id = token["id"]
         extend(v, id + 1)
         if v.attributes[id] not in (UNKNOWN, BYTE):
@@ -512,7 +528,7 @@ def merge_scores(merges, ids, path):
         scores[ids[piece]] = -float(rank)
         for i in range(1, len(piece)):
             if piece[:i] in ids and piece[i:] in ids and (piece[:i], piece[i:]) not in listed_pairs:
-                raise VocabularyError(f"{path}: model.merges lacks {piece[:i]!r} {piece[i:]!r}, which SentencePiece has")
+                raise VocabularyError(f"{path}: model.merges lacks {piece[:i]!r} {piece[i:]!r}, a pair of pieces")
     return scores
 
 

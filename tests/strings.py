@@ -1,4 +1,4 @@
-"""Strings for the tests of tokenizers: natural ones in many scripts, random ones of everything Unicode has, broken ones.
+"""Strings for the tests of tokenizers: natural ones in many scripts, random ones of all of Unicode, broken ones.
 
 All come from random.Random(seed), whose choices are the same everywhere.
 """
@@ -44,8 +44,9 @@ SPACES = [chr(c) for c in (9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x1680, *range(0x2
 NOT_QUITE_SPACES = [chr(c) for c in (0x1C, 0x1D, 0x1E, 0x1F, 0x180E, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xAD)]
 SHORT_FORMS = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'T", "'RE", "'Ve", "'vE", "'M", "'LL", "'lL", "'D",
                "'\u017f", "'x", "''", "'", "\u2019s", "can't", "WE'LL", "it's5", "o'r", "'l", "'r"]  # fmt: skip
-EMOJI = ["😀", "👍🏽", "👩‍👩‍👧‍👦", "🏳️‍🌈", "🇧🇷", "❤️", "1️⃣", "🤷🏿‍♀️", "☕", "🫠", "\U0001f9d1\u200d\U0001f4bb", "\ufe0f", "\U0001f3fb"]
-RANGES = [(0x20, 0x7E), (0x20, 0x7E), (0x61, 0x7A), (0x30, 0x39), (0, 0x1F), (0x7F, 0xFF), (0x100, 0x24F), (0x250, 0x36F),
+EMOJI = ["😀", "👍🏽", "👩‍👩‍👧‍👦", "🏳️‍🌈", "🇧🇷", "❤️", "1️⃣", "🤷🏿‍♀️", "☕", "🫠",
+         "\U0001f9d1\u200d\U0001f4bb", "\ufe0f", "\U0001f3fb"]  # fmt: skip
+RANGES = [(0x20, 0x7E), (0x20, 0x7E), (0x61, 0x7A), (0x30, 0x39), (0, 0x1F), (0x7F, 0xFF), (0x100, 0x36F),
           (0x370, 0x3FF), (0x400, 0x52F), (0x590, 0x6FF), (0x900, 0xDFF), (0xE00, 0x10FF), (0x1100, 0x11FF),
           (0x1200, 0x1FFF), (0x2000, 0x2BFF), (0x2E80, 0x33FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0xE000, 0xE0FF),
           (0xF900, 0xFFFD), (0x10000, 0x10FFF), (0x11000, 0x14FFF), (0x1D400, 0x1D7FF), (0x1F000, 0x1FAFF),
@@ -121,7 +122,7 @@ def broken_strings(seed, count):
             elif kind == 1:
                 del data[at : at + rng.randint(1, 3)]
             elif kind == 2:
-                data[at:at] = rng.choice([b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\x80"])
+                data[at:at] = rng.choice([b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"])
             elif at < len(data):
                 data[at] = rng.randrange(256)
         strings.append(bytes(data))

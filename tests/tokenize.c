@@ -16,7 +16,10 @@
 
 #include "tokenizer.h"
 
-static bool put(const void *data, size_t size) { return fwrite(data, 1, size, stdout) == size; }
+static bool put(const void *data, size_t size)
+{
+    return size == 0 || fwrite(data, 1, size, stdout) == size;
+}
 
 static bool put_text(const char *text, size_t size)
 {
