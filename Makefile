@@ -9,10 +9,18 @@ WARN := -Wall -Wextra -Wconversion -Wshadow -pedantic
 
 # -ffp-contract=off: the order and rounding of every operation is part of what the program promises.
 CFLAGS_ALL = -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -ffp-contract=off $(WARN) $(OPT) $(SAN) $(OPENMP) \
-             $(CFLAGS)
+             $(HARDEN) $(CFLAGS)
 LDLIBS += -lm
 
 MACHINE := $(shell $(CC) -dumpmachine)
+
+# What makes a bug harder to use (SECURITY.md). The checks of _FORTIFY_SOURCE need optimisation, and the sanitizers have
+# their own; a static executable (LDFLAGS=-static) stays where it was linked to.
+HARDEN = -fstack-protector-strong $(if $(filter -O0,$(OPT))$(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+ifneq (,$(findstring linux,$(MACHINE)))
+HARDEN += -fPIE
+HARDEN_LINK = $(if $(filter -static,$(LDFLAGS) $(CFLAGS)),,-pie) -Wl,-z,relro,-z,now,-z,noexecstack
+endif
 # Where the compiler has no OpenMP (or its library is missing), the program is single-threaded.
 OPENMP := $(shell printf '\043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n' | \
             $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
@@ -27,14 +35,17 @@ endif
 SET_avx2 := -mavx2 -mfma -mf16c
 SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 
-PARTS := util json ops checkpoint llama2c model pretokenizer vocabulary tokenizer chat sampler generate
+PARTS := util json ops checkpoint llama2c model prompt_cache pretokenizer vocabulary tokenizer chat sampler generate \
+         request batch bench
+PARSERS := checkpoint llama2c vocabulary pretokenizer tokenizer chat json request
 OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
 RUN := $(if $(filter build,$(BUILD)),run,$(BUILD)/run)
-TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c)) $(FUZZ:%=$(BUILD)/tests/fuzz/%)
 
 ## run: the program (the default)
 $(RUN): $(BUILD)/run.o $(OBJ)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(CC) $(CFLAGS_ALL) $(HARDEN_LINK) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 $(BUILD)/simd/%.o: simd/%.c Makefile
 	@mkdir -p $(@D)
@@ -46,9 +57,15 @@ $(BUILD)/%.o: %.c Makefile
 
 $(BUILD)/tests/%: tests/%.c $(OBJ) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(LDFLAGS) $< $(OBJ) $(LDLIBS) -o $@
+	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(OBJ) $(LDLIBS) -o $@
 
-.PHONY: tests test demo debug sanitize test-sanitize lint format install clean help
+# A fuzz target: by a driver that replays files, or in build/fuzz by libFuzzer.
+FUZZ_DRIVER ?= tests/fuzz/replay.c
+$(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
+
+.PHONY: test-aarch64 test-musl fuzzers fuzz coverage tests test demo debug sanitize test-sanitize lint format install clean help
 .SECONDARY:
 
 ## tests: the unit tests and test tools, built but not run
@@ -67,13 +84,43 @@ test: tests .venv/installed
 debug:
 	$(MAKE) BUILD=build/debug OPT="-O0 -g3" tests
 
+# Without these gcc takes minutes over the sanitized kernels: their loops stay loops, and nobody steps through them.
+QUICK := -DUNROLL= $(if $(findstring clang,$(CC)),,-fno-var-tracking)
+
 ## sanitize: build/sanitize/run with the address and undefined-behaviour sanitizers
 sanitize:
-	$(MAKE) BUILD=build/sanitize OPT="-O1 -g" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
+	$(MAKE) BUILD=build/sanitize OPT="-O1 -g $(QUICK)" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
 
 ## test-sanitize: runs all tests on that build
 test-sanitize: sanitize .venv/installed
 	RUN=build/sanitize/run BUILD_DIR=build/sanitize .venv/bin/python -m pytest -q tests
+
+SECONDS ?= 60
+fuzzers: $(FUZZ:%=$(BUILD)/tests/fuzz/%)
+
+## fuzz: runs each fuzz target of tests/fuzz for SECONDS (60) by clang's libFuzzer; findings go to build/fuzz/findings
+fuzz:
+	$(MAKE) CC=clang BUILD=build/fuzz OPT="-O1 -g -DUNROLL=" OPENMP= FUZZ_DRIVER=-fsanitize=fuzzer \
+	    SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" fuzzers
+	@mkdir -p build/fuzz/findings
+	for target in $(FUZZ); do \
+	    mkdir -p build/fuzz/corpus/$$target && \
+	    build/fuzz/tests/fuzz/$$target -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=8192 \
+	        -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/findings/$$target- \
+	        build/fuzz/corpus/$$target tests/fuzz/corpus/$$target || exit 1; \
+	done
+
+## coverage: which lines of the parsers the corpora reach, those of `make fuzz` included
+coverage:
+	$(MAKE) CC=clang BUILD=build/coverage OPT="-O1 -g" OPENMP= \
+	    SAN="-fprofile-instr-generate -fcoverage-mapping" fuzzers
+	for target in $(FUZZ); do \
+	    find tests/fuzz/corpus/$$target build/fuzz/corpus/$$target -type f 2>/dev/null | \
+	        LLVM_PROFILE_FILE=build/coverage/$$target-%p.profraw xargs build/coverage/tests/fuzz/$$target 2>/dev/null || exit 1; \
+	done
+	llvm-profdata merge -o build/coverage/all.profdata build/coverage/*.profraw
+	llvm-cov report $(FUZZ:%=-object build/coverage/tests/fuzz/%) -instr-profile build/coverage/all.profdata \
+	    $(PARSERS:%=%.c)
 
 # The converter has packages of its own: who only runs models needs none.
 .venv-convert/installed: scripts/requirements.txt
@@ -91,7 +138,20 @@ models/smollm2-135m.bin: .venv-convert/installed
 ## smollm2: models/smollm2-135m.bin, a small model to chat with (100 MB, Apache 2.0)
 smollm2: models/smollm2-135m.bin
 
-C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h)
+# The tests that pin bits: of kernels, logits and stories.
+BITS := tests/test_units.py tests/test_golden.py
+
+## test-aarch64: another machine: cross-compiled, run by qemu-user, the same bits
+test-aarch64: .venv/installed
+	$(MAKE) CC=aarch64-linux-gnu-gcc BUILD=build/aarch64 LDFLAGS=-static tests
+	EMULATOR=qemu-aarch64 RUN=build/aarch64/run BUILD_DIR=build/aarch64 .venv/bin/python -m pytest -q $(BITS)
+
+## test-musl: another libc, without OpenMP
+test-musl: .venv/installed
+	$(MAKE) CC=musl-gcc BUILD=build/musl LDFLAGS=-static OPENMP= tests
+	RUN=build/musl/run BUILD_DIR=build/musl .venv/bin/python -m pytest -q $(BITS) tests/test_cli.py
+
+C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h tests/fuzz/*.c tests/fuzz/*.h)
 ## lint: clang-format, cppcheck and clang-tidy find nothing
 lint:
 	clang-format --dry-run -Werror $(C_FILES)
@@ -104,10 +164,14 @@ lint:
 format:
 	clang-format -i $(C_FILES)
 
-## install: into PREFIX (/usr/local), below DESTDIR
+SHARE = $(DESTDIR)$(PREFIX)/share
+## install: program, man page and completions into PREFIX (/usr/local), below DESTDIR
 install: $(RUN)
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(RUN) $(DESTDIR)$(PREFIX)/bin/run
+	install -D -m 755 $(RUN) $(DESTDIR)$(PREFIX)/bin/run
+	install -D -m 644 run.1 $(SHARE)/man/man1/run.1
+	install -D -m 644 completions/run.bash $(SHARE)/bash-completion/completions/run
+	install -D -m 644 completions/_run $(SHARE)/zsh/site-functions/_run
+	install -D -m 644 completions/run.fish $(SHARE)/fish/vendor_completions.d/run.fish
 
 ## clean: removes what was built
 clean:
@@ -117,4 +181,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
--include $(OBJ:.o=.d) $(BUILD)/run.d $(wildcard $(BUILD)/tests/*.d)
+-include $(OBJ:.o=.d) $(BUILD)/run.d $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/fuzz/*.d)

@@ -66,44 +66,6 @@ static Entry entry_at(const Checkpoint *c, size_t i)
     return e;
 }
 
-// CRC-32 as zlib and PNG have it (polynomial 0xedb88320, reflected), eight bytes a step through
-// eight tables: table k advances a byte by k further bytes (M. Kounavis, F. Berry, ISCC 2005).
-typedef struct {
-    uint32_t t[8][256];
-} CrcTables;
-
-static void crc_tables(CrcTables *c)
-{
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t crc = i;
-        for (int bit = 0; bit < 8; bit++) {
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-        }
-        c->t[0][i] = crc;
-    }
-    for (size_t k = 1; k < 8; k++) {
-        for (size_t i = 0; i < 256; i++) {
-            c->t[k][i] = c->t[k - 1][i] >> 8 ^ c->t[0][c->t[k - 1][i] & 255];
-        }
-    }
-}
-
-// Continues a checksum (0 at the start) over more bytes.
-static uint32_t crc_update(const CrcTables *c, uint32_t crc, const uint8_t *p, size_t size)
-{
-    crc = ~crc;
-    for (; size >= 8; size -= 8, p += 8) {
-        const uint32_t low = u32_at(p) ^ crc, high = u32_at(p + 4);
-        crc = c->t[7][low & 255] ^ c->t[6][low >> 8 & 255] ^ c->t[5][low >> 16 & 255] ^
-              c->t[4][low >> 24] ^ c->t[3][high & 255] ^ c->t[2][high >> 8 & 255] ^
-              c->t[1][high >> 16 & 255] ^ c->t[0][high >> 24];
-    }
-    for (; size; size--, p++) {
-        crc = crc >> 8 ^ c->t[0][(crc ^ *p) & 255];
-    }
-    return ~crc;
-}
-
 static bool all_zero(const uint8_t *p, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
@@ -232,12 +194,12 @@ static bool read_header(Checkpoint *c, size_t *n_sections, Error *err)
                          "%s: the file has %zu bytes, the table of n_sections %zu needs %zu",
                          c->path, c->file.size, *n_sections, HEADER_BYTES + table_bytes);
     }
-    CrcTables tables;
-    crc_tables(&tables);
+    Crc32 tables;
+    crc32_init(&tables);
     static const uint8_t zeros[4];
-    uint32_t crc = crc_update(&tables, 0, h, 32);
-    crc = crc_update(&tables, crc, zeros, sizeof zeros);
-    crc = crc_update(&tables, crc, h + 36, HEADER_BYTES - 36 + table_bytes);
+    uint32_t crc = crc32_update(&tables, 0, h, 32);
+    crc = crc32_update(&tables, crc, zeros, sizeof zeros);
+    crc = crc32_update(&tables, crc, h + 36, HEADER_BYTES - 36 + table_bytes);
     if (crc != u32_at(h + 32)) {
         return error_set(err, ERROR_INPUT,
                          "%s: header_crc is %08x, wanted %08x: header or table are damaged",
@@ -308,31 +270,6 @@ static bool check_entry(const Checkpoint *c, size_t i, const Entry *e, size_t *e
     return true;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(((const Tensor *)a)->name, ((const Tensor *)b)->name);
-}
-
-// Refuses two sections of one name: sorts a copy.
-static bool check_names(const Checkpoint *c, Error *err)
-{
-    Tensor *sorted = malloc((c->n_tensors + 1) * sizeof *sorted);
-    if (!sorted) {
-        return error_memory(err, "the list of tensors", c->n_tensors * sizeof *sorted);
-    }
-    memcpy(sorted, c->tensors, c->n_tensors * sizeof *sorted);
-    qsort(sorted, c->n_tensors, sizeof *sorted, compare_names);
-    bool ok = true;
-    for (size_t i = 1; ok && i < c->n_tensors; i++) {
-        if (strcmp(sorted[i - 1].name, sorted[i].name) == 0) {
-            ok = error_set(err, ERROR_INPUT, "%s: there are two sections %s", c->path,
-                           sorted[i].name);
-        }
-    }
-    free(sorted);
-    return ok;
-}
-
 static bool add_bytes(Checkpoint *c, const Entry *e, Error *err)
 {
     const struct {
@@ -381,15 +318,48 @@ static bool read_table(Checkpoint *c, size_t n_sections, Error *err)
     if (!c->tokenizer.data) {
         return error_set(err, ERROR_INPUT, "%s: section tokenizer is missing", c->path);
     }
-    return check_names(c, err);
+    return true;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp((*(Tensor *const *)a)->name, (*(Tensor *const *)b)->name);
+}
+
+// Sorts the tensors' names for find_tensor, and refuses two of one name.
+static bool sort_names(Checkpoint *c, Error *err)
+{
+    c->by_name = malloc((c->n_tensors + 1) * sizeof *c->by_name);
+    if (!c->by_name) {
+        return error_memory(err, "the list of tensors", c->n_tensors * sizeof *c->by_name);
+    }
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        c->by_name[i] = &c->tensors[i];
+    }
+    qsort(c->by_name, c->n_tensors, sizeof *c->by_name, compare_names);
+    for (size_t i = 1; i < c->n_tensors; i++) {
+        if (strcmp(c->by_name[i - 1]->name, c->by_name[i]->name) == 0) {
+            return error_set(err, ERROR_INPUT, "%s: there are two sections %s", c->path,
+                             c->by_name[i]->name);
+        }
+    }
+    return true;
 }
 
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err)
 {
-    *c = (Checkpoint){.path = path};
-    if (!mapping_open(&c->file, path, err)) {
+    Mapping file;
+    if (!mapping_open(&file, path, err)) {
+        *c = (Checkpoint){.path = path};
         return false;
     }
+    return checkpoint_open_mapping(c, path, file, threads, err);
+}
+
+bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size_t threads,
+                             Error *err)
+{
+    *c = (Checkpoint){.path = path, .file = file};
     size_t n_sections, alike = 0;
     for (size_t i = 0; i < sizeof magic && i < c->file.size; i++) {
         alike += c->file.data[i] == magic[i];
@@ -406,6 +376,7 @@ bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err
     } else {
         ok = llama2c_open(c, threads, err);
     }
+    ok = ok && sort_names(c, err);
     if (!ok) {
         checkpoint_close(c);
     }
@@ -417,16 +388,24 @@ void checkpoint_close(Checkpoint *c)
     mapping_close(&c->file);
     memory_unmap(c->memory, c->memory_bytes);
     free(c->tensors);
+    free(c->by_name);
     *c = (Checkpoint){0};
 }
 
-static const Tensor *find_tensor(Checkpoint *c, const char *name, Error *err)
+// By halving: a file may have tens of thousands of tensors, in any order.
+static const Tensor *find_tensor(const Checkpoint *c, const char *name, Error *err)
 {
-    for (size_t n = 0; n < c->n_tensors; n++) {
-        size_t i = (c->cursor + n) % c->n_tensors;
-        if (strcmp(c->tensors[i].name, name) == 0) {
-            c->cursor = (i + 1) % c->n_tensors;
-            return &c->tensors[i];
+    size_t low = 0, high = c->n_tensors;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = strcmp(c->by_name[middle]->name, name);
+        if (order == 0) {
+            return c->by_name[middle];
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
     error_set(err, ERROR_INPUT, "%s: tensor %s is missing", c->path, name);
@@ -445,7 +424,7 @@ static bool check_shape(const Checkpoint *c, const Tensor *t, bool vector, size_
     return true;
 }
 
-bool checkpoint_matrix(Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
+bool checkpoint_matrix(const Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
                        Error *err)
 {
     const Tensor *t = find_tensor(c, name, err);
@@ -456,7 +435,8 @@ bool checkpoint_matrix(Checkpoint *c, const char *name, size_t rows, size_t cols
     return true;
 }
 
-bool checkpoint_vector(Checkpoint *c, const char *name, size_t n, const float **out, Error *err)
+bool checkpoint_vector(const Checkpoint *c, const char *name, size_t n, const float **out,
+                       Error *err)
 {
     const Tensor *t = find_tensor(c, name, err);
     if (!t || !check_shape(c, t, true, 1, n, err)) {
@@ -466,13 +446,28 @@ bool checkpoint_vector(Checkpoint *c, const char *name, size_t n, const float **
     return true;
 }
 
+uint64_t checkpoint_fingerprint(const Checkpoint *c)
+{
+    if (!c->repacked) {
+        return (uint64_t)u32_at(c->file.data + 32) << 32 | (uint32_t)c->file.size;
+    }
+    Crc32 tables;
+    crc32_init(&tables);
+    const size_t shape[] = {c->config.dim,      c->config.hidden_dim, c->config.n_layers,
+                            c->config.n_heads,  c->config.n_kv_heads, c->config.vocab_size,
+                            c->config.tied_head};
+    const uint32_t crc = crc32_update(&tables, 0, (const uint8_t *)shape, sizeof shape);
+    return (uint64_t)crc32_update(&tables, crc, c->memory, c->memory_bytes) << 32 |
+           (uint32_t)c->memory_bytes;
+}
+
 // --------------------------------------------------------------------------------------------
 // Verification
 
 typedef struct {
     const Checkpoint *c;
     size_t n_sections;
-    CrcTables tables;
+    Crc32 tables;
     uint8_t *damaged;  // (n_sections): 1 the section, 2 the zeros before it
 } Verification;
 
@@ -489,7 +484,7 @@ static void verify_sections(Team team, void *arg)
         }
         if (!all_zero(file + end, e.offset - end)) {
             v->damaged[i] = 2;
-        } else if (crc_update(&v->tables, 0, file + e.offset, e.bytes) != e.crc) {
+        } else if (crc32_update(&v->tables, 0, file + e.offset, e.bytes) != e.crc) {
             v->damaged[i] = 1;
         }
     }
@@ -504,7 +499,7 @@ bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err)
                          c->path);
     }
     Verification v = {.c = c, .n_sections = u32_at(c->file.data + 12)};
-    crc_tables(&v.tables);
+    crc32_init(&v.tables);
     v.damaged = calloc(v.n_sections, 1);
     if (!v.damaged) {
         return error_memory(err, "the list of sections", v.n_sections);

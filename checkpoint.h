@@ -44,7 +44,7 @@ typedef struct {
     Config config;
     Tensor *tensors;  // owned
     size_t n_tensors;
-    size_t cursor;  // where the last lookup ended: the model asks in the order of the file
+    Tensor **by_name;  // (n_tensors): the same in the order of their names; owned
     Bytes tokenizer, chat, provenance;
     bool vocab_only;  // no weights
     bool repacked;    // a llama2.c file: the matrices are copies in the layout of the kernels
@@ -58,16 +58,26 @@ typedef struct {
 // not. Errors: ERROR_INPUT naming the file, the field, the value found and wanted. `path` must
 // outlive it.
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err);
+
+// The same of a file that is mapped already, which it takes over; `path` is for messages. The bytes
+// must be aligned to 64.
+bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size_t threads,
+                             Error *err);
 void checkpoint_close(Checkpoint *c);
 
 // Reads all of a native file and compares its checksums; ERROR_INPUT naming the section that
 // differs.
 bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err);
 
+// A number that other weights almost surely have not: of a native file its header_crc, which covers
+// the checksums of all sections; of a llama2.c file a checksum of all weights, which reads them.
+uint64_t checkpoint_fingerprint(const Checkpoint *c);
+
 // A matrix or a vector by its name, of just these sizes; ERROR_INPUT in full where it is missing or
 // misshapen.
-bool checkpoint_matrix(Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
+bool checkpoint_matrix(const Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
                        Error *err);
-bool checkpoint_vector(Checkpoint *c, const char *name, size_t n, const float **out, Error *err);
+bool checkpoint_vector(const Checkpoint *c, const char *name, size_t n, const float **out,
+                       Error *err);
 
 #endif

@@ -17,9 +17,8 @@
 #include "tokenizer.h"
 
 typedef struct {
-    size_t max_tokens;  // new ones at most; 0: until the context is full
-    const char *
-        *stops;  // (n_stops): texts at which generation stops; they are not part of the text
+    size_t max_tokens;         // new ones at most; 0: until the context is full
+    const char *const *stops;  // (n_stops): texts at which generation stops, themselves left out
     size_t n_stops;
     bool ignore_eos;  // go on after an end token
     SamplerOptions sampler;

@@ -1,33 +1,484 @@
-// json.c - writing JSON. See json.h.
+// json.c - reading and writing JSON.
+//
+// The reader goes through the bytes once, and lays two arrays: the values in the order of the text
+// (json.h), and one buffer for the bytes of all strings, numbers and names. What is decoded is
+// never longer than what stood in the text, with the NUL in place of a quote, so that buffer is as
+// large as the text and never moves.
 #include "json.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+typedef struct {
+    Json *json;
+    const unsigned char *bytes;
+    size_t size;
+    size_t at;    // the next byte to be read
+    size_t used;  // bytes of json->text
+    unsigned depth;
+    Error *err;
+} Reader;
+
+static bool read_value(Reader *r, const char *name, size_t name_size);
+
+// --------------------------------------------------------------------------------------------
+// Bytes
+
+// Fails at the next byte, saying what is there.
+static bool unexpected(Reader *r, const char *wanted)
+{
+    if (r->at >= r->size) {
+        return error_set(r->err, ERROR_INPUT, "byte %zu: the text ends, wanted %s", r->at, wanted);
+    }
+    const unsigned char c = r->bytes[r->at];
+    return c > 0x20 && c < 0x7f
+               ? error_set(r->err, ERROR_INPUT, "byte %zu: found '%c', wanted %s", r->at, c, wanted)
+               : error_set(r->err, ERROR_INPUT, "byte %zu: found 0x%02x, wanted %s", r->at, c,
+                           wanted);
+}
+
+static void skip_space(Reader *r)
+{
+    while (r->at < r->size && (r->bytes[r->at] == ' ' || r->bytes[r->at] == '\t' ||
+                               r->bytes[r->at] == '\n' || r->bytes[r->at] == '\r')) {
+        r->at++;
+    }
+}
+
+static bool at_byte(const Reader *r, char c)
+{
+    return r->at < r->size && r->bytes[r->at] == (unsigned char)c;
+}
+
+static bool at_digit(const Reader *r)
+{
+    return r->at < r->size && r->bytes[r->at] >= '0' && r->bytes[r->at] <= '9';
+}
+
+static void put(Reader *r, const void *bytes, size_t size)
+{
+    memcpy(r->json->text + r->used, bytes, size);
+    r->used += size;
+}
+
+// --------------------------------------------------------------------------------------------
+// Strings
+
+static bool read_hex4(Reader *r, uint32_t *out)
+{
+    *out = 0;
+    for (int i = 0; i < 4; i++, r->at++) {
+        const int c = r->at < r->size ? r->bytes[r->at] : 0;
+        const int digit = c >= '0' && c <= '9'   ? c - '0'
+                          : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                          : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                                 : -1;
+        if (digit < 0) {
+            return unexpected(r, "four hexadecimal digits after \\u");
+        }
+        *out = *out << 4 | (uint32_t)digit;
+    }
+    return true;
+}
+
+static void put_utf8(Reader *r, uint32_t c)
+{
+    if (c < 0x80) {
+        put(r, (char[]){(char)c}, 1);
+    } else if (c < 0x800) {
+        put(r, (unsigned char[]){(unsigned char)(0xc0 | c >> 6), (unsigned char)(0x80 | (c & 63))},
+            2);
+    } else if (c < 0x10000) {
+        put(r,
+            (unsigned char[]){(unsigned char)(0xe0 | c >> 12),
+                              (unsigned char)(0x80 | (c >> 6 & 63)),
+                              (unsigned char)(0x80 | (c & 63))},
+            3);
+    } else {
+        put(r,
+            (unsigned char[]){
+                (unsigned char)(0xf0 | c >> 18), (unsigned char)(0x80 | (c >> 12 & 63)),
+                (unsigned char)(0x80 | (c >> 6 & 63)), (unsigned char)(0x80 | (c & 63))},
+            4);
+    }
+}
+
+// What follows a backslash.
+static bool read_escape(Reader *r)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *found = r->at < r->size && r->bytes[r->at] ? strchr(from, r->bytes[r->at]) : NULL;
+    if (found) {
+        put(r, &to[found - from], 1);
+        r->at++;
+        return true;
+    }
+    if (!at_byte(r, 'u')) {
+        return unexpected(r, "one of \"\\/bfnrtu after a backslash");
+    }
+    const size_t start = r->at - 1;
+    uint32_t c, low;
+    r->at++;
+    if (!read_hex4(r, &c)) {
+        return false;
+    }
+    if (c >= 0xd800 && c <= 0xdbff && at_byte(r, '\\') && r->at + 1 < r->size &&
+        r->bytes[r->at + 1] == 'u') {
+        r->at += 2;
+        if (!read_hex4(r, &low)) {
+            return false;
+        }
+        if (low >= 0xdc00 && low <= 0xdfff) {
+            c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+        }
+    }
+    if (c >= 0xd800 && c <= 0xdfff) {
+        return error_set(r->err, ERROR_INPUT,
+                         "byte %zu: \\u%04x is half of a surrogate pair, wanted both", start,
+                         (unsigned)c);
+    }
+    put_utf8(r, c);
+    return true;
+}
+
+// Reads a string from its opening quote on.
+static bool read_string(Reader *r, const char **text, size_t *size)
+{
+    const size_t begin = r->used;
+    r->at++;
+    while (!at_byte(r, '"')) {
+        if (r->at >= r->size || r->bytes[r->at] < 0x20) {
+            return unexpected(r, "the string's closing quote (control characters are escaped)");
+        }
+        if (r->bytes[r->at] == '\\') {
+            r->at++;
+            if (!read_escape(r)) {
+                return false;
+            }
+            continue;
+        }
+        const char *here = (const char *)r->bytes + r->at;
+        const int length = utf8_scan(here, r->size - r->at);
+        if (length <= 0) {
+            return unexpected(r, "UTF-8");
+        }
+        put(r, here, (size_t)length);
+        r->at += (size_t)length;
+    }
+    r->at++;
+    *text = r->json->text + begin;
+    *size = r->used - begin;
+    put(r, "", 1);
+    return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// Values
+
+static bool add_value(Reader *r, const char *name, size_t name_size, size_t *index)
+{
+    Json *json = r->json;
+    if (json->n_values == JSON_MAX_VALUES) {
+        return error_set(r->err, ERROR_INPUT, "byte %zu: more than %zu values, the most allowed",
+                         r->at, JSON_MAX_VALUES);
+    }
+    if (json->n_values == json->capacity) {
+        const size_t capacity = json->capacity ? 2 * json->capacity : 64;
+        JsonValue *values = realloc(json->values, capacity * sizeof *values);
+        if (!values) {
+            return error_memory(r->err, "values of JSON", capacity * sizeof *values);
+        }
+        json->values = values;
+        json->capacity = capacity;
+    }
+    *index = json->n_values++;
+    json->values[*index] = (JsonValue){
+        .extent = 1, .offset = r->at, .name = name, .name_size = name_size};
+    return true;
+}
+
+static bool read_digits(Reader *r, const char *wanted)
+{
+    if (!at_digit(r)) {
+        return unexpected(r, wanted);
+    }
+    while (at_digit(r)) {
+        r->at++;
+    }
+    return true;
+}
+
+// number = [ "-" ] ( "0" / digit1-9 *digit ) [ "." 1*digit ] [ ( "e" / "E" ) [ "+" / "-" ] 1*digit
+// ]
+static bool read_number(Reader *r, JsonValue *v)
+{
+    const size_t start = r->at, begin = r->used;
+    r->at += at_byte(r, '-');
+    if (at_byte(r, '0')) {
+        r->at++;
+        if (at_digit(r)) {
+            return unexpected(r, "no digit after a leading zero");
+        }
+    } else if (!read_digits(r, "a digit")) {
+        return false;
+    }
+    if (at_byte(r, '.')) {
+        r->at++;
+        if (!read_digits(r, "a digit after the decimal point")) {
+            return false;
+        }
+    }
+    if (at_byte(r, 'e') || at_byte(r, 'E')) {
+        r->at++;
+        r->at += at_byte(r, '+') || at_byte(r, '-');
+        if (!read_digits(r, "a digit of the exponent")) {
+            return false;
+        }
+    }
+    put(r, r->bytes + start, r->at - start);
+    v->kind = JSON_NUMBER;
+    v->text = r->json->text + begin;
+    v->size = r->used - begin;
+    put(r, "", 1);
+    if (!isfinite(json_real(v))) {
+        return error_set(r->err, ERROR_INPUT, "byte %zu: the number is beyond +-1.79e308", start);
+    }
+    return true;
+}
+
+static bool read_word(Reader *r, JsonValue *v)
+{
+    static const struct {
+        const char *word;
+        JsonKind kind;
+    } words[] = {{"null", JSON_NULL}, {"false", JSON_FALSE}, {"true", JSON_TRUE}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        const size_t length = strlen(words[i].word);
+        if (r->size - r->at >= length && memcmp(r->bytes + r->at, words[i].word, length) == 0) {
+            v->kind = words[i].kind;
+            r->at += length;
+            return true;
+        }
+    }
+    return unexpected(r, "a value");
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const JsonName *x = a, *y = b;
+    if (x->size != y->size) {
+        return x->size < y->size ? -1 : 1;
+    }
+    return memcmp(x->text, y->text, x->size);
+}
+
+// Sorted, equal names are neighbours: no object makes this slow.
+static bool check_names(Reader *r, size_t object)
+{
+    Json *json = r->json;
+    const size_t n = json->values[object].count;
+    if (n > json->names_capacity) {
+        JsonName *names = realloc(json->names, n * sizeof *names);
+        if (!names) {
+            return error_memory(r->err, "names of JSON", n * sizeof *names);
+        }
+        json->names = names;
+        json->names_capacity = n;
+    }
+    const JsonValue *member = json_first(&json->values[object]);
+    for (size_t i = 0; i < n; i++, member = json_next(member)) {
+        json->names[i] = (JsonName){member->name, member->name_size, member->offset};
+    }
+    if (n > 1) {
+        qsort(json->names, n, sizeof *json->names, compare_names);
+    }
+    for (size_t i = 1; i < n; i++) {
+        const JsonName *x = &json->names[i - 1], *y = &json->names[i];
+        if (compare_names(x, y) == 0) {
+            return error_set(r->err, ERROR_INPUT, "byte %zu: the name %.100s is there twice",
+                             x->offset > y->offset ? x->offset : y->offset, y->text);
+        }
+    }
+    return true;
+}
+
+// Reads an array (close is ']') or an object from its opening bracket on.
+static bool read_container(Reader *r, size_t index, char close)
+{
+    const bool object = close == '}';
+    if (++r->depth > JSON_MAX_DEPTH) {
+        return error_set(r->err, ERROR_INPUT, "byte %zu: more than %d arrays and objects deep",
+                         r->at, JSON_MAX_DEPTH);
+    }
+    r->at++;
+    skip_space(r);
+    bool more = !at_byte(r, close);
+    while (more) {
+        const char *name = NULL;
+        size_t name_size = 0;
+        skip_space(r);
+        if (object) {
+            if (!at_byte(r, '"')) {
+                return unexpected(r, "a name in quotes");
+            }
+            if (!read_string(r, &name, &name_size)) {
+                return false;
+            }
+            skip_space(r);
+            if (!at_byte(r, ':')) {
+                return unexpected(r, "a colon");
+            }
+            r->at++;
+            skip_space(r);
+        }
+        if (!read_value(r, name, name_size)) {
+            return false;
+        }
+        r->json->values[index].count++;
+        skip_space(r);
+        more = at_byte(r, ',');
+        if (!more && !at_byte(r, close)) {
+            return unexpected(r, object ? "a comma or }" : "a comma or ]");
+        }
+        r->at += more;
+    }
+    r->at++;
+    r->depth--;
+    JsonValue *v = &r->json->values[index];
+    v->kind = object ? JSON_OBJECT : JSON_ARRAY;
+    v->extent = (uint32_t)(r->json->n_values - index);
+    return !object || check_names(r, index);
+}
+
+static bool read_value(Reader *r, const char *name, size_t name_size)
+{
+    size_t index = 0;
+    if (!add_value(r, name, name_size, &index)) {
+        return false;
+    }
+    JsonValue *v = &r->json->values[index];
+    if (at_byte(r, '{') || at_byte(r, '[')) {
+        return read_container(r, index, at_byte(r, '{') ? '}' : ']');
+    }
+    if (at_byte(r, '"')) {
+        v->kind = JSON_STRING;
+        return read_string(r, &v->text, &v->size);
+    }
+    return at_byte(r, '-') || at_digit(r) ? read_number(r, v) : read_word(r, v);
+}
+
+bool json_read(Json *json, const char *bytes, size_t size, Error *err)
+{
+    // A NUL after each string takes the place of a quote; one after a number that ends the text has
+    // no such place.
+    const size_t need = size < SIZE_MAX ? size + 1 : SIZE_MAX;
+    if (need > json->text_capacity) {
+        free(json->text);
+        json->text = malloc(need);
+        json->text_capacity = json->text ? need : 0;
+        if (!json->text) {
+            return error_memory(err, "strings of JSON", need);
+        }
+    }
+    json->n_values = 0;
+    Reader r = {.json = json, .bytes = (const unsigned char *)bytes, .size = size, .err = err};
+    skip_space(&r);
+    if (!read_value(&r, NULL, 0)) {
+        return false;
+    }
+    skip_space(&r);
+    return r.at == size || unexpected(&r, "the end of the text");
+}
+
+void json_free(Json *json)
+{
+    free(json->values);
+    free(json->text);
+    free(json->names);
+    *json = (Json){0};
+}
+
+const JsonValue *json_member(const JsonValue *object, const char *name)
+{
+    const size_t size = strlen(name);
+    const JsonValue *v = json_first(object);
+    for (size_t i = 0; i < object->count; i++, v = json_next(v)) {
+        if (v->name_size == size && memcmp(v->name, name, size) == 0) {
+            return v;
+        }
+    }
+    return NULL;
+}
+
+const char *json_kind(const JsonValue *v)
+{
+    static const char *const names[] = {"null",     "false",    "true",     "a number",
+                                        "a string", "an array", "an object"};
+    return names[v->kind];
+}
+
+bool json_whole(const JsonValue *v, uint64_t *out)
+{
+    if (v->kind != JSON_NUMBER) {
+        return false;
+    }
+    uint64_t n = 0;
+    for (const char *c = v->text; *c; c++) {
+        const uint64_t digit = (uint64_t)(*c - '0');
+        if (*c < '0' || *c > '9' || n > (UINT64_MAX - digit) / 10) {
+            // Not digits alone, or too many: whole all the same where the double is, below 2^53.
+            const double real = json_real(v);
+            *out = real >= 0 && real < 9007199254740992.0 ? (uint64_t)real : 0;
+            return real >= 0 && real < 9007199254740992.0 && (double)*out == real;
+        }
+        n = n * 10 + digit;
+    }
+    *out = n;
+    return true;
+}
+
+double json_real(const JsonValue *number) { return strtod(number->text, NULL); }
+
+// U+0085, U+2028 and U+2029 are allowed in JSON, but programs that know them as ends of lines would
+// cut a line of JSON in two. Returns the number to be escaped, or 0.
+static unsigned line_end(const char *character, int length)
+{
+    return length == 2 && memcmp(character, "\xc2\x85", 2) == 0       ? 0x85
+           : length == 3 && memcmp(character, "\xe2\x80\xa8", 3) == 0 ? 0x2028
+           : length == 3 && memcmp(character, "\xe2\x80\xa9", 3) == 0 ? 0x2029
+                                                                      : 0;
+}
 
 bool json_string(Buffer *out, const char *bytes, size_t size, Error *err)
 {
     bool ok = buffer_append(out, "\"", 1, err);
+    size_t plain = 0;  // bytes before i that need no change and are not appended yet
     for (size_t i = 0; ok && i < size;) {
-        const int length = utf8_scan(bytes + i, size - i);
         const unsigned char c = (unsigned char)bytes[i];
+        const int length = c < 0x80 ? 1 : utf8_scan(bytes + i, size - i);
+        const unsigned special = c < 0x20 ? c : line_end(bytes + i, length);
+        if (length > 0 && c >= 0x20 && c != '"' && c != '\\' && !special) {
+            plain += (size_t)length;
+            i += (size_t)length;
+            continue;
+        }
+        ok = buffer_append(out, bytes + i - plain, plain, err);
+        plain = 0;
         if (length <= 0) {  // not UTF-8, or a character that the end cuts off
-            ok = buffer_append(out, UTF8_REPLACEMENT, 3, err);
+            ok = ok && buffer_append(out, UTF8_REPLACEMENT, 3, err);
             i += length < 0 ? (size_t)-length : size - i;
             continue;
         }
         const char *found = c ? strchr("\nn\rr\tt", c) : NULL;
-        if (c == '"' || c == '\\') {
-            ok = buffer_printf(out, err, "\\%c", c);
-        } else if (c < 0x20 && found) {
-            ok = buffer_printf(out, err, "\\%c", found[1]);
-        } else if (c < 0x20) {
-            ok = buffer_printf(out, err, "\\u%04x", c);
-        } else {
-            ok = buffer_append(out, bytes + i, (size_t)length, err);
-        }
+        ok = ok && (c < 0x20 && found     ? buffer_printf(out, err, "\\%c", found[1])
+                    : c < 0x20 || special ? buffer_printf(out, err, "\\u%04x", special)
+                                          : buffer_printf(out, err, "\\%c", c));
         i += (size_t)length;
     }
-    return ok && buffer_append(out, "\"", 1, err);
+    return ok && (!plain || buffer_append(out, bytes + size - plain, plain, err)) &&
+           buffer_append(out, "\"", 1, err);
 }
 
 bool json_number(Buffer *out, double value, int decimals, Error *err)

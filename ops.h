@@ -81,12 +81,10 @@ void matmul(Team team, const Matrix *m, const Activations *in, float *out, size_
 // quantise them without waiting for the others.
 void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end);
 
-// Fills q, q_scale and q_sum of a row's columns begin .. end - 1, both multiples of BLOCK.
+// Fills q and its scales and sums of a row's columns begin .. end - 1, both multiples of BLOCK.
 static inline void quantize(const Activations *a, size_t row, size_t begin, size_t end)
 {
-    const size_t i = row * a->stride + begin;
-    ops_kernels->quantize(a->q + i, a->q_scale + i / BLOCK, a->q_sum + i / BLOCK, a->x + i,
-                          end - begin);
+    ops_kernels->quantize(a, row, begin, end);
 }
 
 // x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16. Returns

@@ -8,6 +8,7 @@
 #include <float.h>
 #include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +16,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "batch.h"
+#include "bench.h"
 #include "chat.h"
 #include "generate.h"
 #include "json.h"
+#include "prompt_cache.h"
 
 #define VERSION "0.1.0"
 
@@ -28,6 +32,9 @@
 // Logits of several rows that --score holds at once.
 #define SCORE_LOGITS_BYTES ((size_t)64 << 20)
 
+// Sequences of a batch where --parallel does not say: more rows a pass hardly raise its speed.
+#define DEFAULT_PARALLEL 16
+
 #define MAX_PROMPT_BYTES ((size_t)1 << 30)
 #define MAX_STOPS        16
 
@@ -36,15 +43,17 @@
 
 typedef struct {
     const char *model;
-    const char *prompt, *prompt_file, *tokenizer, *output, *simd, *kv, *mode, *system;
+    const char *prompt, *prompt_file, *tokenizer, *output, *simd, *kv, *mode, *system, *batch;
+    const char *prompt_cache;
     const char *stops[MAX_STOPS];
     size_t n_stops;
-    size_t max_tokens, top_k, repeat_last_n, context, threads, logprobs, chunk;
+    size_t max_tokens, top_k, repeat_last_n, context, threads, logprobs, chunk, parallel,
+        first_line;
     double temperature, top_p, min_p, repeat_penalty;
     uint64_t seed;
     bool seed_set, logprobs_set, tokenize, ignore_eos, special, no_echo, truncate_prompt, json,
         stats, quiet, digest;
-    bool chat, score, info, verify, help, version;
+    bool chat, score, bench, info, verify, help, version, lines, resume;
 } Options;
 
 typedef enum { FLAG, SIZE, REAL, SEED, TEXT, TEXTS } OptionKind;
@@ -62,12 +71,15 @@ typedef struct {
 
 static const Option option_table[] = {
     {0, "chat", NULL, FLAG, AT(chat), 0, 0,
-     "answer the prompt through the model's chat template; no prompt: converse"},
+     "answer through the model's chat template; no prompt: converse"},
     {'m', "mode", "MODE", TEXT, AT(mode), 0, 0, "generate or chat, as llama2.c has it"},
+    {'b', "batch", "FILE", TEXT, AT(batch), 0, 0,
+     "answer the requests of FILE, one a line (docs/batch.md); - is standard input"},
     {0, "tokenize", NULL, FLAG, AT(tokenize), 0, 0,
      "print the prompt's token ids instead of generating"},
-    {0, "score", NULL, FLAG, AT(score), 0, 0,
-     "print how probable the model finds the prompt: log-likelihood, perplexity"},
+    {0, "score", NULL, FLAG, AT(score), 0, 0, "print the prompt's log-likelihood and perplexity"},
+    {0, "bench", NULL, FLAG, AT(bench), 0, 0,
+     "measure the model's speed here, beside the machine's limits"},
     {0, "info", NULL, FLAG, AT(info), 0, 0,
      "print what the checkpoint holds and the memory it needs"},
     {0, "verify", NULL, FLAG, AT(verify), 0, 0, "check the checkpoint's checksums from end to end"},
@@ -109,7 +121,17 @@ static const Option option_table[] = {
      "default: what is fastest; also OMP_NUM_THREADS"},
     {0, "simd", "SET", TEXT, AT(simd), 0, 0,
      "kernels: auto, avx512, avx2, neon or scalar; never changes the text"},
-    {'o', "output", "FILE", TEXT, AT(output), 0, 0, "written whole or not at all"},
+    {0, "parallel", "N", SIZE, AT(parallel), 1, 1024,
+     "requests of a batch that are run together (16); never changes the text"},
+    {0, "lines", NULL, FLAG, AT(lines), 0, 0, "each line of the batch is itself a prompt"},
+    {0, "resume", NULL, FLAG, AT(resume), 0, 0,
+     "keep the results that are in the output file, and go on after them"},
+    {0, "first-line", "N", SIZE, AT(first_line), 1, 1e15,
+     "the number of the batch's first line (1): of a piece of a longer file"},
+    {0, "prompt-cache", "FILE", TEXT, AT(prompt_cache), 0, 0,
+     "keep the prompt's keys and values in FILE, for runs that begin with the same"},
+    {'o', "output", "FILE", TEXT, AT(output), 0, 0,
+     "written whole or not at all; of a batch, line by line"},
     {0, "json", NULL, FLAG, AT(json), 0, 0, "one JSON object instead of text"},
     {0, "logprobs", "K", SIZE, AT(logprobs), 0, 20,
      "with --json: log-probabilities of each token and the K best"},
@@ -243,6 +265,38 @@ static bool parse_options(int argc, char **argv, Options *options, Error *err)
     return true;
 }
 
+// --batch says where the requests come from, and --chat how those are put that have no form of
+// their own; all other modes exclude it.
+static bool check_batch_options(Options *o, const char *mode, Error *err)
+{
+    const struct {
+        const char *name;
+        bool given;
+    } with[] = {{"--parallel", o->parallel},
+                {"--lines", o->lines},
+                {"--resume", o->resume},
+                {"--first-line", o->first_line}},
+      without[] = {{"--prompt", o->prompt}, {"--prompt-file", o->prompt_file},
+                   {"--json", o->json},     {"--no-echo", o->no_echo},
+                   {"--digest", o->digest}, {mode, mode && !o->chat}};
+    for (size_t i = 0; !o->batch && i < sizeof with / sizeof *with; i++) {
+        if (with[i].given) {
+            return error_set(err, ERROR_USAGE, "%s: wanted --batch with it", with[i].name);
+        }
+    }
+    for (size_t i = 0; o->batch && i < sizeof without / sizeof *without; i++) {
+        if (without[i].given) {
+            return error_set(err, ERROR_USAGE, "%s: not with --batch", without[i].name);
+        }
+    }
+    if (o->resume && (!o->output || strcmp(o->output, "-") == 0)) {
+        return error_set(err, ERROR_USAGE, "--resume: wanted --output FILE with it");
+    }
+    o->parallel = o->parallel ? o->parallel : o->batch ? DEFAULT_PARALLEL : 1;
+    o->first_line = o->first_line ? o->first_line : 1;
+    return true;
+}
+
 static bool check_options(Options *o, Error *err)
 {
     if (o->kv && strcmp(o->kv, "f32") != 0 && strcmp(o->kv, "f16") != 0) {
@@ -252,8 +306,9 @@ static bool check_options(Options *o, Error *err)
         return error_set(err, ERROR_USAGE, "--mode %s: wanted generate or chat", o->mode);
     }
     o->chat |= o->mode && strcmp(o->mode, "chat") == 0;
-    static const char *const names[] = {"--chat", "--tokenize", "--score", "--info", "--verify"};
-    const bool modes[] = {o->chat, o->tokenize, o->score, o->info, o->verify};
+    static const char *const names[] = {"--chat",  "--tokenize", "--score",
+                                        "--bench", "--info",     "--verify"};
+    const bool modes[] = {o->chat, o->tokenize, o->score, o->bench, o->info, o->verify};
     const char *mode = NULL;
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (modes[i] && mode) {
@@ -265,8 +320,14 @@ static bool check_options(Options *o, Error *err)
         return error_set(err, ERROR_USAGE, "--logprobs: wanted --json with it, and no %s",
                          mode && !o->chat ? mode : "other mode");
     }
-    if (o->system && !o->chat) {
-        return error_set(err, ERROR_USAGE, "--system: wanted --chat with it");
+    if (o->system && !o->chat && !o->batch) {
+        return error_set(err, ERROR_USAGE, "--system: wanted --chat or --batch with it");
+    }
+    if (o->prompt_cache && mode && !o->chat) {
+        return error_set(err, ERROR_USAGE, "--prompt-cache: not with %s", mode);
+    }
+    if (!check_batch_options(o, mode, err)) {
+        return false;
     }
     if (o->quiet && o->stats) {
         return error_set(err, ERROR_USAGE, "--quiet: not with --stats");
@@ -430,9 +491,48 @@ typedef struct {
     Tokens tokens;
     ChatTemplate chat;
     Output out;
+    PromptCache prompt_cache;
     size_t threads, context;
     uint64_t digest;
 } Run;
+
+// A checkpoint is read where it is mapped. Where another program cuts it short meanwhile, the pages
+// past its new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any
+// more. What the handler needs is made ready beforehand, since it may not format a message.
+static const Run *watched;
+static char cut_short[sizeof(Error) + 16];
+
+static void on_bus_error(int number, siginfo_t *info, void *context)
+{
+    static atomic_flag first = ATOMIC_FLAG_INIT;
+    const uintptr_t at = (uintptr_t)info->si_addr, file = (uintptr_t)watched->checkpoint.file.data;
+    (void)context;
+    if (at < file || at - file >= round_up(watched->checkpoint.file.size, 4096)) {
+        signal(number, SIG_DFL);  // not ours to explain: it happens again when this returns
+        return;
+    }
+    while (atomic_flag_test_and_set(&first)) {
+        pause();  // another thread came first, and is about to end us all
+    }
+    if (watched->out.temporary) {
+        unlink(watched->out.temporary);
+    }
+    const ssize_t written = write(STDERR_FILENO, cut_short, strlen(cut_short));
+    (void)written;  // nobody is left to be told
+    _exit(ERROR_INPUT);
+}
+
+static void watch_checkpoint(const Run *r)
+{
+    Error err;
+    error_set(&err, ERROR_INPUT, "%s: was cut short by another program while it was used",
+              r->o.model);
+    snprintf(cut_short, sizeof cut_short, "run: %s\n", err.message);
+    watched = r;
+    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
+}
 
 static void run_free(Run *r)
 {
@@ -444,6 +544,7 @@ static void run_free(Run *r)
     free(r->rows);
     scratch_free(&r->scratch);
     cache_free(&r->cache);
+    prompt_cache_close(&r->prompt_cache);
     model_free(&r->model);
     tokenizer_free(r->tokenizer);
     checkpoint_close(&r->checkpoint);
@@ -477,6 +578,7 @@ static bool choose_context(Run *r, bool f16, Error *err)
 static bool open_checkpoint(Run *r, Error *err)
 {
     const Options *o = &r->o;
+    watch_checkpoint(r);
     return ops_select(o->simd ? o->simd : "auto", err) &&
            checkpoint_open(&r->checkpoint, o->model, team_max(), err) &&
            (o->verify || open_tokenizer(&r->tokenizer, o, &r->checkpoint, err));
@@ -489,9 +591,8 @@ static bool kv_f16(const Run *r)
     return r->o.kv ? strcmp(r->o.kv, "f16") == 0 : !r->checkpoint.repacked;
 }
 
-// Takes the weights, and makes a cache and buffers for `rows` rows, `logits` of which ask for
-// logits.
-static bool open_model(Run *r, size_t rows, size_t logits, Error *err)
+// Takes the weights, and decides how many positions and threads there are.
+static bool open_model(Run *r, Error *err)
 {
     const Options *o = &r->o;
     if (r->checkpoint.vocab_only) {
@@ -506,11 +607,26 @@ static bool open_model(Run *r, size_t rows, size_t logits, Error *err)
     if (!o->threads && !getenv("OMP_NUM_THREADS") && r->threads > useful) {
         r->threads = useful;
     }
+    return true;
+}
+
+// Makes a cache and buffers for `rows` rows, `logits` of which ask for logits.
+static bool open_cache(Run *r, size_t rows, size_t logits, Error *err)
+{
+    const Options *o = &r->o;
     r->rows = calloc(rows, sizeof *r->rows);
     if (!r->rows) {
         return error_memory(err, "rows", rows * sizeof *r->rows);
     }
-    return cache_create(&r->cache, &r->model.config, r->context, 1, kv_f16(r), err) &&
+    if (!cache_create(&r->cache, &r->model.config, r->context, o->parallel, kv_f16(r), err)) {
+        return false;
+    }
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages > 0 && page > 0) {  // half of the machine's memory, as choose_context has it
+        cache_limit(&r->cache, (size_t)pages / 2 * (size_t)page / r->cache.page_bytes);
+    }
+    const uint64_t fingerprint = o->prompt_cache ? checkpoint_fingerprint(&r->checkpoint) : 0;
+    return prompt_cache_open(&r->prompt_cache, o->prompt_cache, fingerprint, &r->cache, err) &&
            scratch_create(&r->scratch, &r->model.config, r->context, rows, logits, r->threads, err);
 }
 
@@ -593,6 +709,7 @@ static bool print_tokens(Run *r, Error *err)
 
 typedef struct {
     double start, prompt_done, first_token, end;  // seconds
+    size_t shared;                                // tokens of the prompt that the prompt cache had
     bool drawn;                                   // there is a line of progress on the terminal
 } Times;
 
@@ -630,20 +747,30 @@ static bool print_json(Run *r, const Times *t, uint64_t seed, Error *err)
            write_all(r->out.fd, r->out.name, out->data, out->size, err);
 }
 
-static void print_stats(const Run *r, const Times *t, uint64_t seed)
+static void print_repacked(const Run *r)
 {
-    const Sequence *s = &r->sequence;
-    const size_t n_new = s->tokens.size - s->n_prompt;
     if (r->checkpoint.repacked) {
         fprintf(stderr, "run: %s: a llama2.c checkpoint, repacked in memory at each start\n",
                 r->o.model);
     }
-    fprintf(stderr,
-            "prompt %zu tokens, %.1f tok/s; new %zu tokens, %.1f tok/s; first token %.1f ms; seed "
-            "%llu; %zu thread%s, %s\n",
-            s->n_prompt, rate(s->n_prompt, t->prompt_done - t->start), n_new,
-            rate(n_new ? n_new - 1 : 0, t->end - t->first_token), (t->first_token - t->start) * 1e3,
-            (unsigned long long)seed, r->threads, r->threads == 1 ? "" : "s", ops_name());
+}
+
+static void print_stats(const Run *r, const Times *t, uint64_t seed)
+{
+    const Sequence *s = &r->sequence;
+    const size_t n_new = s->tokens.size - s->n_prompt;
+    char shared[48] = "";
+    print_repacked(r);
+    if (t->shared) {
+        snprintf(shared, sizeof shared, ", %zu of them cached", t->shared);
+    }
+    fprintf(
+        stderr,
+        "prompt %zu tokens%s, %.1f tok/s; new %zu tokens, %.1f tok/s; first token %.1f ms; seed "
+        "%llu; %zu thread%s, %s\n",
+        s->n_prompt, shared, rate(s->n_prompt - t->shared, t->prompt_done - t->start), n_new,
+        rate(n_new ? n_new - 1 : 0, t->end - t->first_token), (t->first_token - t->start) * 1e3,
+        (unsigned long long)seed, r->threads, r->threads == 1 ? "" : "s", ops_name());
 }
 
 // How far a long prompt has come, on a terminal only; the line is wiped when it is done.
@@ -714,6 +841,10 @@ static bool run_sequence(Run *r, Times *t, Error *err)
 // Runs a sequence that has been started, and prints what there is beside its text.
 static bool answer(Run *r, Times *t, uint64_t seed, Error *err)
 {
+    Sequence *s = &r->sequence;
+    if (s->n_run == 0) {
+        t->shared = s->n_run = cache_share(&r->cache, 0, s->tokens.ids, s->n_prompt - 1);
+    }
     if (!run_sequence(r, t, err)) {
         return false;
     }
@@ -725,7 +856,8 @@ static bool answer(Run *r, Times *t, uint64_t seed, Error *err)
     if (r->o.stats || (!r->o.quiet && isatty(STDERR_FILENO))) {
         print_stats(r, t, seed);
     }
-    return true;
+    return s->n_run < s->n_prompt ||
+           prompt_cache_save(&r->prompt_cache, &r->cache, 0, s->n_prompt, t->shared, err);
 }
 
 static bool generate(Run *r, const GenerateOptions *options, uint64_t seed, Error *err)
@@ -926,6 +1058,58 @@ static bool print_info(Run *r, Error *err)
            write_all(r->out.fd, r->out.name, out->data, out->size, err);
 }
 
+// --------------------------------------------------------------------------------------------
+// Speed
+
+static void draw_bench(const char *test) { fprintf(stderr, "\r\033[K%s", test); }
+
+static bool is_interrupted(void) { return interrupted; }
+
+static bool bench(Run *r, Error *err)
+{
+    const bool progress = !r->o.quiet && isatty(STDERR_FILENO);
+    const BenchOptions options = {
+        r->context,    r->o.chunk, r->threads, kv_f16(r), progress ? draw_bench : NULL,
+        is_interrupted};
+    BenchLimits limits;
+    BenchResult results[BENCH_TESTS];
+    size_t n;
+    if (r->context <= BENCH_MIN_CONTEXT) {
+        return error_set(err, ERROR_INPUT, "--bench: the context is %zu, wanted more than %d",
+                         r->context, BENCH_MIN_CONTEXT);
+    }
+    catch_signals();
+    const bool done = bench_run(&r->model, &options, &limits, results, &n, err);
+    if (progress) {
+        fputs("\r\033[K", stderr);
+    }
+    Buffer *out = &r->json;
+    const bool json = r->o.json;
+    bool ok = done &&
+              buffer_printf(out, err,
+                            json ? "{\"threads\": %zu, \"simd\": \"%s\", " : "%zu thread(s), %s\n",
+                            r->threads, ops_name()) &&
+              buffer_printf(out, err,
+                            json ? "\"limits\": {\"read_gbs\": %.2f, \"int8_gmacs\": %.2f, "
+                                   "\"f32_gmacs\": %.2f}, \"results\": ["
+                                 : "memory read %.1f GB/s, int8 %.0f and f32 %.0f billion "
+                                   "multiply-adds/s\n\n",
+                            limits.read_gbs, limits.int8_gmacs, limits.f32_gmacs) &&
+              (json ||
+               buffer_printf(out, err, "%-22s %12s %15s\n", "test", "tokens/s", "share of limit"));
+    for (size_t i = 0; ok && i < n; i++) {
+        ok = json ? buffer_printf(
+                        out, err,
+                        "%s{\"test\": \"%s\", \"tokens_per_second\": %.3f, \"share\": %.4f}",
+                        i ? ", " : "", results[i].test, results[i].tokens_per_second,
+                        results[i].share)
+                  : buffer_printf(out, err, "%-22s %12.1f %13.0f %%\n", results[i].test,
+                                  results[i].tokens_per_second, results[i].share * 100);
+    }
+    return ok && (!json || buffer_append(out, "]}\n", 3, err)) &&
+           write_all(r->out.fd, r->out.name, out->data, out->size, err);
+}
+
 static uint64_t system_seed(void)
 {
     uint64_t seed = 0;
@@ -939,25 +1123,115 @@ static uint64_t system_seed(void)
     return seed >> 16;  // short enough to type again
 }
 
-// Reads the prompt, encodes it and generates, chats or scores.
-static bool run_prompt(Run *r, Error *err)
+static GenerateOptions generate_options(const Options *o)
 {
-    const Options *o = &r->o;
-    const GenerateOptions options = {
+    return (GenerateOptions){
         .max_tokens = o->max_tokens,
-        .stops = r->o.stops,
+        .stops = o->stops,
         .n_stops = o->n_stops,
         .ignore_eos = o->ignore_eos,
         .sampler = {(float)o->temperature, o->top_k, (float)o->top_p, (float)o->min_p,
                     (float)o->repeat_penalty, o->repeat_last_n},
     };
-    const uint64_t seed = o->seed_set ? o->seed : system_seed();
+}
+
+static bool open_chat(Run *r, Error *err)
+{
     const Bytes chat = r->checkpoint.chat;
-    if (o->chat && !chat.data) {
+    if (!chat.data && r->o.chat) {
         return error_set(err, ERROR_INPUT, "%s: has no chat template, wanted one for --chat",
-                         o->model);
+                         r->o.model);
     }
-    if (o->chat && !chat_open(&r->chat, o->model, chat.data, chat.size, err)) {
+    return !chat.data || chat_open(&r->chat, r->o.model, chat.data, chat.size, err);
+}
+
+// --------------------------------------------------------------------------------------------
+// Batches
+
+static void draw_batch(const BatchStats *s)
+{
+    char of[32] = "", left[32] = "";
+    const size_t done = s->done - s->kept;
+    if (s->total) {
+        snprintf(of, sizeof of, " of %zu", s->total);
+    }
+    if (s->total > s->done && done) {
+        const double seconds = s->seconds / (double)done * (double)(s->total - s->done);
+        snprintf(left, sizeof left, ", %.0f:%02.0f left", floor(seconds / 60),
+                 floor(fmod(seconds, 60)));
+    }
+    fprintf(stderr, "\r\033[K%zu%s requests done, %.1f tok/s%s", s->done, of,
+            rate(s->new_tokens, s->seconds), left);
+}
+
+static void print_batch_stats(const Run *r, const BatchStats *s)
+{
+    char kept[48] = "";
+    print_repacked(r);
+    if (r->o.resume) {
+        snprintf(kept, sizeof kept, ", %zu of them kept", s->kept);
+    }
+    fprintf(stderr,
+            "requests %zu%s, failed %zu; prompt %zu tokens, %zu of them cached; new %zu tokens, "
+            "%.1f tok/s; %.1f s; seed %llu; %zu in parallel, %zu thread%s, %s\n",
+            s->done, kept, s->failed, s->prompt_tokens, s->shared_tokens, s->new_tokens,
+            rate(s->new_tokens, s->seconds), s->seconds, (unsigned long long)r->o.seed,
+            r->o.parallel, r->threads, r->threads == 1 ? "" : "s", ops_name());
+}
+
+// Texts must not depend on when they were made: without --seed, seeds come from 0.
+static bool run_batch(Run *r, Error *err)
+{
+    const Options *o = &r->o;
+    const bool terminal = !o->quiet && isatty(STDERR_FILENO);
+    const char *slash = strrchr(o->model, '/');
+    BatchStats stats;
+    if (!open_chat(r, err)) {
+        return false;
+    }
+    BatchOptions options = {.input = o->batch,
+                            .output = o->output,
+                            .resume = o->resume,
+                            .first_line = o->first_line,
+                            .chunk = o->chunk,
+                            .prompt_cache = &r->prompt_cache,
+                            .interrupted = &interrupted,
+                            .progress = terminal ? draw_batch : NULL,
+                            .defaults = {.tokenizer = r->tokenizer,
+                                         .chat = r->checkpoint.chat.data ? &r->chat : NULL,
+                                         .model = slash ? slash + 1 : o->model,
+                                         .context = r->context,
+                                         .lines = o->lines,
+                                         .through_chat = o->chat,
+                                         .special = o->special,
+                                         .truncate = o->truncate_prompt,
+                                         .system = o->system,
+                                         .generate = generate_options(o),
+                                         .seed = o->seed}};
+    options.defaults.fingerprint = request_fingerprint(
+        &options.defaults, checkpoint_fingerprint(&r->checkpoint), kv_f16(r));
+    catch_signals();
+    bool ok = batch_run(&options, &r->model, &r->cache, &r->scratch, &stats, err);
+    if (terminal) {
+        fprintf(stderr, "\r\033[K");
+    }
+    if (ok && (o->stats || terminal)) {
+        print_batch_stats(r, &stats);
+    }
+    if (ok && stats.failed && !interrupted) {
+        ok = error_set(err, ERROR_RUN, "%s: %zu of %zu requests failed, the first in line %llu",
+                       o->batch, stats.failed, stats.done, (unsigned long long)stats.first_failed);
+    }
+    return ok;
+}
+
+// Reads the prompt, encodes it and generates, chats or scores.
+static bool run_prompt(Run *r, Error *err)
+{
+    const Options *o = &r->o;
+    const GenerateOptions options = generate_options(o);
+    const uint64_t seed = o->seed_set ? o->seed : system_seed();
+    if (o->chat && !open_chat(r, err)) {
         return false;
     }
     if (o->chat && !o->prompt && !o->prompt_file && isatty(STDIN_FILENO)) {
@@ -992,16 +1266,22 @@ static bool run(Run *r, Error *err)
         const size_t vocab_bytes = r->checkpoint.config.vocab_size * sizeof(float);
         const size_t fit = SCORE_LOGITS_BYTES / vocab_bytes + 1;
         const size_t rows = o->score && fit < o->chunk ? fit : o->chunk;
-        ok = open_model(r, rows, o->score ? rows : 1, err);
+        const size_t logits = o->batch ? o->parallel : o->score ? rows : 1;
+        ok = open_model(r, err) &&
+             (o->bench || open_cache(r, o->batch ? rows + o->parallel : rows, logits, err));
     } else if (o->info) {
         ok = r->checkpoint.vocab_only || choose_context(r, kv_f16(r), err);
+    }
+    if (ok && o->batch) {
+        return run_batch(r, err);
     }
     if (!ok || !output_open(&r->out, o->output, err)) {
         return false;
     }
-    ok = o->verify ? checkpoint_verify(&r->checkpoint, team_max(), err)
-         : o->info ? print_info(r, err)
-                   : run_prompt(r, err);
+    ok = o->verify  ? checkpoint_verify(&r->checkpoint, team_max(), err)
+         : o->info  ? print_info(r, err)
+         : o->bench ? bench(r, err)
+                    : run_prompt(r, err);
     if (ok && o->digest) {
         fprintf(stderr, "digest: %016llx\n", (unsigned long long)r->digest);
     }

@@ -57,11 +57,24 @@ void tokens_free(Tokens *t)
 bool tokenizer_open_llama2c(Tokenizer **out, const char *path, size_t vocab_size, Error *err)
 {
     *out = NULL;
+    Mapping file;
+    if (!mapping_open(&file, path, err)) {
+        return false;
+    }
+    const bool ok = tokenizer_open_llama2c_bytes(out, path, file.data, file.size, vocab_size, err);
+    mapping_close(&file);  // all that was wanted of it is copied
+    return ok;
+}
+
+bool tokenizer_open_llama2c_bytes(Tokenizer **out, const char *name, const uint8_t *data,
+                                  size_t size, size_t vocab_size, Error *err)
+{
+    *out = NULL;
     Tokenizer *t = malloc(sizeof *t);
     if (!t) {
         return error_memory(err, "the tokenizer", sizeof *t);
     }
-    if (!vocabulary_open_llama2c(&t->vocabulary, path, vocab_size, err)) {
+    if (!vocabulary_open_llama2c(&t->vocabulary, name, data, size, vocab_size, err)) {
         free(t);
         return false;
     }

@@ -29,6 +29,10 @@ typedef struct {
 // what is wrong with it.
 bool tokenizer_open_llama2c(Tokenizer **out, const char *path, size_t vocab_size, Error *err);
 
+// The same of a file that is in memory already; `name` is for messages.
+bool tokenizer_open_llama2c_bytes(Tokenizer **out, const char *name, const uint8_t *data,
+                                  size_t size, size_t vocab_size, Error *err);
+
 // Reads the tokenizer section of a native checkpoint (docs/format.md), whose memory must outlive
 // it; `name` is the file's. Errors: ERROR_INPUT naming the field and what is wrong with it.
 bool tokenizer_open_section(Tokenizer **out, const char *name, const uint8_t *data, size_t size,

@@ -51,6 +51,16 @@ static inline size_t round_up(size_t n, size_t multiple)
     return (n + multiple - 1) / multiple * multiple;
 }
 
+// CRC-32 as zlib and PNG have it (polynomial 0xedb88320, reflected), eight bytes a step through
+// eight tables: table k advances a byte by k further bytes (M. Kounavis, F. Berry, ISCC 2005).
+typedef struct {
+    uint32_t t[8][256];
+} Crc32;
+
+void crc32_init(Crc32 *c);
+// Continues a checksum (0 at the start) over more bytes.
+uint32_t crc32_update(const Crc32 *c, uint32_t crc, const uint8_t *p, size_t size);
+
 // Zeroed memory for count * size bytes, aligned to 64 (a cache line, a 512-bit register), or NULL
 // when the product overflows or there is none. Freed with free().
 void *alloc_zeroed(size_t count, size_t size);
@@ -83,7 +93,7 @@ int utf8_scan(const char *bytes, size_t n);
 typedef struct {
     const uint8_t *data;
     size_t size;
-    void *address;  // for mapping_close
+    void *address;  // for mapping_close; NULL: the bytes are the caller's
 } Mapping;
 
 // Maps a whole regular file. Errors (ERROR_INPUT): it cannot be opened, is not a regular file, is

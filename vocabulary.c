@@ -270,20 +270,18 @@ static void add_llama2c_piece(Pieces *p, size_t id, float score, const char *pie
     p->offset[id + 1] = p->offset[id] + (uint32_t)size;
 }
 
-static bool read_llama2c(Pieces *pieces, size_t n, const char *path, const Mapping *file,
+static bool read_llama2c(Pieces *pieces, size_t n, const char *name, const uint8_t *p, size_t left,
                          Error *err)
 {
-    const uint8_t *p = file->data;
-    size_t left = file->size;
     int32_t max_length;
     if (left < 4) {
         return error_set(err, ERROR_INPUT,
-                         "%s: the file has %zu bytes, wanted max_token_length, 4 bytes", path,
+                         "%s: the file has %zu bytes, wanted max_token_length, 4 bytes", name,
                          left);
     }
     memcpy(&max_length, p, 4);
     if (max_length < 1 || max_length > MAX_PIECE) {
-        return error_set(err, ERROR_INPUT, "%s: max_token_length is %d, wanted 1 to %d", path,
+        return error_set(err, ERROR_INPUT, "%s: max_token_length is %d, wanted 1 to %d", name,
                          max_length, MAX_PIECE);
     }
     p += 4;
@@ -294,19 +292,19 @@ static bool read_llama2c(Pieces *pieces, size_t n, const char *path, const Mappi
         if (left < 8) {
             return error_set(
                 err, ERROR_INPUT,
-                "%s: the file ends at piece %zu, wanted %zu pieces, as many as the model has", path,
+                "%s: the file ends at piece %zu, wanted %zu pieces, as many as the model has", name,
                 id, n);
         }
         memcpy(&score, p, 4);
         memcpy(&length, p + 4, 4);
         if (!isfinite(score)) {
             return error_set(err, ERROR_INPUT,
-                             "%s: the score of piece %zu is %g, wanted a finite number", path, id,
+                             "%s: the score of piece %zu is %g, wanted a finite number", name, id,
                              (double)score);
         }
         if (length < 1 || length > max_length || (size_t)length > left - 8) {
             return error_set(err, ERROR_INPUT, "%s: the length of piece %zu is %d, wanted 1 to %zu",
-                             path, id, length,
+                             name, id, length,
                              left - 8 < (size_t)max_length ? left - 8 : (size_t)max_length);
         }
         add_llama2c_piece(pieces, id, score, (const char *)p + 8, (size_t)length);
@@ -316,13 +314,14 @@ static bool read_llama2c(Pieces *pieces, size_t n, const char *path, const Mappi
     if (left) {
         return error_set(
             err, ERROR_INPUT,
-            "%s: %zu bytes after piece %zu, wanted as many pieces as the model has, %zu", path,
+            "%s: %zu bytes after piece %zu, wanted as many pieces as the model has, %zu", name,
             left, n - 1, n);
     }
     return true;
 }
 
-bool vocabulary_open_llama2c(Vocabulary *v, const char *path, size_t vocab_size, Error *err)
+bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *data, size_t size,
+                             size_t vocab_size, Error *err)
 {
     // llama2.c's models end a text with BOS, chat models with EOS.
     static const int32_t end[] = {1, 2};
@@ -334,19 +333,15 @@ bool vocabulary_open_llama2c(Vocabulary *v, const char *path, size_t vocab_size,
                       .end = end,
                       .n_end = sizeof end / sizeof *end,
                       .size = vocab_size};
-    Mapping file;
-    if (!mapping_open(&file, path, err)) {
-        return false;
-    }
     bool ok = false;
     const size_t n = vocab_size;
     // Pieces only get shorter than they are in the file.
-    const size_t need = (n + 1) * sizeof *v->offset + n * (sizeof *v->score + 1) + file.size;
-    if (file.size > UINT32_MAX) {
-        error_set(err, ERROR_INPUT, "%s: has %zu bytes, wanted less than 4 GiB", path, file.size);
+    const size_t need = (n + 1) * sizeof *v->offset + n * (sizeof *v->score + 1) + size;
+    if (size > UINT32_MAX) {
+        error_set(err, ERROR_INPUT, "%s: has %zu bytes, wanted less than 4 GiB", name, size);
     } else if (n < 3 || n > INT32_MAX) {
         error_set(err, ERROR_INPUT,
-                  "%s: the model has %zu tokens, wanted at least <unk>, <s> and </s>", path, n);
+                  "%s: the model has %zu tokens, wanted at least <unk>, <s> and </s>", name, n);
     } else if (!(v->memory = calloc(1, need))) {
         error_memory(err, "the vocabulary", need);
     } else {
@@ -358,9 +353,8 @@ bool vocabulary_open_llama2c(Vocabulary *v, const char *path, size_t vocab_size,
         v->offset = p.offset;
         v->score = p.score;
         v->attribute = p.attribute;
-        ok = read_llama2c(&p, n, path, &file, err) && fill_tables(v, path, err);
+        ok = read_llama2c(&p, n, name, data, size, err) && fill_tables(v, name, err);
     }
-    mapping_close(&file);
     if (!ok) {
         vocabulary_close(v);
     }

@@ -54,7 +54,8 @@ typedef struct {
 } Vocabulary;
 
 // See tokenizer_open_llama2c and tokenizer_open_section. *v is closed on failure.
-bool vocabulary_open_llama2c(Vocabulary *v, const char *path, size_t vocab_size, Error *err);
+bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *data, size_t size,
+                             size_t vocab_size, Error *err);
 bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *data, size_t size,
                              size_t vocab_size, Error *err);
 void vocabulary_close(Vocabulary *v);

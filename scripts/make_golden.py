@@ -143,18 +143,26 @@ def make_stories(run, data):
 
 
 def make_bits(executable):
+    import native_models
+
     bits = {}
+
+    def add(name, path, tokens, vocab_size):
+        for kv in ("f32", "f16"):
+            out = subprocess.run([executable, path, "--kv", kv, *map(str, tokens)], capture_output=True, check=True).stdout
+            assert len(out) == 4 * len(tokens) * vocab_size
+            bits[f"{name} {kv}"] = models.sha256(out)
+
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.bin"
         for name, (config, kinds, n_tokens) in models.GOLDEN.items():
-            tokens = [str(t) for t in models.random_tokens(config.seed, n_tokens, config.vocab_size)]
             for kind in kinds:
-                path = Path(folder) / "model.bin"
                 path.write_bytes(models.model_bytes(config, kind))
-                for kv in ("f32", "f16"):
-                    command = [executable, path, "--kv", kv, *tokens]
-                    out = subprocess.run(command, capture_output=True, check=True).stdout
-                    assert len(out) == 4 * n_tokens * config.vocab_size
-                    bits[f"{name} {kind} {kv}"] = models.sha256(out)
+                add(f"{name} {kind}", path, models.random_tokens(config.seed, n_tokens, config.vocab_size), config.vocab_size)
+        for kind in native_models.TYPES:
+            path.write_bytes(native_models.typed(kind))
+            vocab_size = native_models.TYPED["vocab_size"]
+            add(f"typed {kind}", path, models.random_tokens(1, 60, vocab_size), vocab_size)
     path = GOLDEN_DIR / "bits.json"
     path.write_text(json.dumps(bits, indent=1) + "\n", encoding="utf-8")
     print(f"{path.name}: {len(bits)} digests")

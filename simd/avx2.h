@@ -11,6 +11,7 @@
 // 16 registers, two for each sum: at most 6 sums, one group's weights and one activation.
 #define TILE_ROWS           6
 #define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
+#define STEPS_HELD          2  // both nibbles of the bytes loaded
 #define TILE_GROUPS(rows)   ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 
 typedef struct {
@@ -150,17 +151,18 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
                 _mm256_add_epi32(_mm256_madd_epi16(s.b, ones), first)};
 }
 
-// Weights times activations = (weights with the sign of the activations) times their magnitude.
+// Weights times activations = magnitude of the weights, which all rows share, times the activations
+// with their sign.
 typedef VI ByteSum;
-static inline ByteSum byte_begin(int32_t x_sum)
+static inline ByteSum byte_begin(int32_t start)
 {
-    (void)x_sum;
+    (void)start;
     return (VI){_mm256_setzero_si256(), _mm256_setzero_si256()};
 }
 static inline __m256i byte_products(__m256i w, __m256i four)
 {
     w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));  // minus 128, as signed bytes
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(four), _mm256_sign_epi8(w, four));
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four, w));
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x)

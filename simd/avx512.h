@@ -12,6 +12,7 @@
 // independent sums, as many as a fused multiply-add takes cycles.
 #define TILE_ROWS           12
 #define TILE_ROWS_QUANTIZED 12  // of weights that are multiplied as integers
+#define STEPS_HELD          1   // 12 sums of the row, 12 of the block, weights and activations: 28
 #define TILE_GROUPS(rows)   ((rows) <= 6 ? 4 : 2)
 
 typedef __m512 V;
@@ -116,7 +117,7 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
 }
 
 typedef __m512i ByteSum;
-static inline ByteSum byte_begin(int32_t x_sum) { return _mm512_set1_epi32(-128 * x_sum); }
+static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
 static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
 static inline VI byte_end(ByteSum s) { return s; }
 

@@ -11,6 +11,7 @@
 // 32 registers, four for each sum: at most 6 sums, one group's weights and the activations.
 #define TILE_ROWS           6
 #define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
+#define STEPS_HELD          2  // both nibbles of the bytes loaded
 #define TILE_GROUPS(rows)   ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 
 typedef struct {
@@ -203,9 +204,9 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
 typedef struct {
     int32x4_t low[4], high[4];
 } ByteSum;
-static inline ByteSum byte_begin(int32_t x_sum)
+static inline ByteSum byte_begin(int32_t start)
 {
-    (void)x_sum;
+    (void)start;
     ByteSum s;
     EACH_REGISTER s.low[i] = s.high[i] = vdupq_n_s32(0);
     return s;

@@ -11,6 +11,7 @@
 #define KERNELS_NAME        "scalar"
 #define TILE_ROWS           4  // rows of activations that a tile of the matrix product holds at most
 #define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
+#define STEPS_HELD          2  // both nibbles of the bytes loaded
 #define TILE_GROUPS(rows)   1  // groups of 16 outputs that go with them
 
 #define UNROLL  // nothing: sixteen-fold loops inside unrolled loops only make the compiler slow
@@ -203,11 +204,12 @@ static inline float v_abs_max(V a, V b)
     memcpy(&f, &max, sizeof f);
     return f;
 }
-// Integers of magnitude up to 127 as bytes; what a NaN becomes is not defined.
+// Integers of magnitude up to 127 as bytes; of all else, which weights that are not finite lead to,
+// some byte: a conversion that does not fit is not defined in C.
 static inline void v_store_i8(int8_t *p, V a)
 {
     EACH_LANE
-        p[i] = (int8_t)(a.lane[i] == a.lane[i] ? a.lane[i] : 0);
+        p[i] = (int8_t)(fabsf(a.lane[i]) <= 127 ? a.lane[i] : 0);
 }
 
 // ---- Dot products of bytes. A step is 64 bytes of weights, 4 for each lane, and 4 activations
@@ -272,9 +274,8 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
     return s;
 }
 
-// Sums of (weight - 128) times activations; x_sum is the sum of the block's activations.
 typedef VI ByteSum;
-static inline ByteSum byte_begin(int32_t x_sum) { return nibble_begin(-128 * x_sum); }
+static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
 static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
 static inline VI byte_end(ByteSum s) { return s; }
 

@@ -52,15 +52,39 @@ typedef enum {
 // Columns that share a scale, in weights and activations.
 #define BLOCK 32
 
+// Rows of activations that lie together once quantised, at most: as many as meet a group of weights
+// at once. A pass over n rows has ceil(n / ACTIVATION_TILE) tiles of equal width, the last but for
+// a few: 16 rows are two tiles of 8, not 12 and 4.
+#define ACTIVATION_TILE 12
+
 // Rows of activations in f32 and, for weights that are multiplied as integers, quantised: in blocks
-// of 32, scale = max / 127, halves to even.
+// of 32, scale = max / 127, halves to even. The quantised rows are stored by tiles, so that what a
+// kernel reads of a tile is one run of memory:
+//
+//     block 0: row 0, row 1, .. row tile - 1 | block 1: row 0, .. | ..      then the next tile
 typedef struct {
-    size_t stride;   // row length of x and q, a multiple of BLOCK; zeros after the last column
-    float *x;        // (n_rows, stride)
-    int8_t *q;       // (n_rows, stride)
-    float *q_scale;  // (n_rows, stride / BLOCK)
-    int32_t *q_sum;  // (n_rows, stride / BLOCK): sum of the block's q
+    size_t stride;  // row length, a multiple of BLOCK; zeros after the last column
+    size_t tile;    // rows a tile, see activation_tile()
+    float *x;       // (n_rows, stride)
+    // Of n_rows rounded up to whole tiles:
+    int8_t *q;       // (n_tiles, stride / BLOCK, tile, BLOCK)
+    float *q_scale;  // (n_tiles, stride / BLOCK, tile)
+    float *q_total;  // likewise: scale * sum of the block's q
+    // Likewise, where the sums of weights stored as value + 8 and value + 128 begin:
+    int32_t *q_begin4, *q_begin8;  // -8 and -128 times the sum of the block's q
 } Activations;
+
+static inline size_t activation_tile(size_t n_rows)
+{
+    const size_t n_tiles = (n_rows + ACTIVATION_TILE - 1) / ACTIVATION_TILE;
+    return (n_rows + n_tiles - 1) / n_tiles;
+}
+
+// The place of a row's block among the quantised blocks.
+static inline size_t activation_block(const Activations *a, size_t row, size_t block)
+{
+    return (row / a->tile * (a->stride / BLOCK) + block) * a->tile + row % a->tile;
+}
 
 // out[r][o] (+)= sum over i of w[o][i] * in[r][i], for outputs of groups group_begin .. group_end
 // - 1.
@@ -101,8 +125,8 @@ typedef struct {
     void (*matmul[N_WEIGHT_TYPES])(const Matmul *m);
     // out[0 .. n_cols - 1] = row `row` of a matrix.
     void (*row[N_WEIGHT_TYPES])(float *out, const void *w, size_t n_cols, size_t row);
-    // Quantises n values, a multiple of BLOCK.
-    void (*quantize)(int8_t *q, float *scale, int32_t *sum, const float *x, size_t n);
+    // Quantises a row's columns begin .. end - 1, both multiples of BLOCK.
+    void (*quantize)(const Activations *a, size_t row, size_t begin, size_t end);
     // out = x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16.
     // Returns mean(x^2).
     float (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);
@@ -120,6 +144,13 @@ typedef struct {
     // Stores a key and a value of head_dim at a position of its page.
     void (*store_kv)(void *page_k, void *page_v, size_t slot, const float *k, const float *v,
                      size_t head_dim, bool f16);
+    // What the machine can do at most (bench.h): the sum of n values in memory, a multiple of 64;
+    // `steps` times the products that follow, with operands in registers. The result only keeps the
+    // compiler from leaving the work out.
+    float (*read)(const float *p, size_t n);
+    float (*peak_int8)(size_t steps, const uint8_t *operands);
+    float (*peak_f32)(size_t steps, const float *operands);
+    size_t int8_macs_per_step, f32_macs_per_step;
 } Kernels;
 
 extern const Kernels kernels_scalar;

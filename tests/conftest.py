@@ -3,6 +3,8 @@
     RUN        path of the executable (default ./run)
     BUILD_DIR  where tests/ executables are: BUILD_DIR/tests/test_*, BUILD_DIR/tests/logits (default build)
 
+    EMULATOR   what runs them where they are of another machine (qemu-aarch64)
+
 so that the same tests drive every build, the sanitized one too. Tests that read ../shared/data (real checkpoints, not
 part of this repository) skip where it is absent, and say which file they missed.
 """
@@ -24,6 +26,7 @@ import models  # noqa: E402
 
 EXECUTABLE = Path(os.environ.get("RUN", ROOT / "run")).resolve()
 BUILD_DIR = Path(os.environ.get("BUILD_DIR", ROOT / "build")).resolve()
+EMULATOR = os.environ.get("EMULATOR", "").split()
 DATA_DIR = ROOT.parent / "shared" / "data"
 GOLDEN_DIR = TESTS / "golden"
 
@@ -78,6 +81,8 @@ def environment(extra=None):
 
 def execute(command, stdin=b"", timeout=TIMEOUT, env=None, **popen):
     """Runs a command; stdin: bytes, or a file. A run that hangs is killed and fails the test."""
+    if EMULATOR and Path(command[0]).is_relative_to(BUILD_DIR):
+        command = [*EMULATOR, *command]
     command = [os.fspath(part) if isinstance(part, os.PathLike) else str(part) for part in command]
     given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     popen.setdefault("stdout", subprocess.PIPE)

@@ -1,4 +1,5 @@
-"""Reads a native checkpoint as docs/format.md describes it, plainly and independently of scripts/checkpoint.py."""
+"""Reads and writes native checkpoints as docs/format.md describes them, plainly and independently of
+scripts/checkpoint.py. What is written may be as wrong as a test wants it."""
 
 import struct
 import zlib
@@ -95,3 +96,115 @@ def weight(raw, kind, row, column):
 
 def f16(raw, at):
     return raw[..., at : at + 2].copy().view("<f2")[..., 0].astype(np.float32)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Writing.
+
+MAGIC = bytes.fromhex("8952554e0d0a1a0a")
+# field of the header -> where it is, and its format
+HEADER = {"version": (8, "I"), "n_sections": (12, "I"), "file_bytes": (16, "Q"), "table_offset": (24, "Q"),
+          "header_crc": (32, "I"), **{name: (at, "I") for name, at in FIELDS.items()},
+          "norm_eps": (76, "f"), "rope_theta": (80, "d"), "rope_factor": (96, "d"), "rope_low_freq_factor": (104, "d"),
+          "rope_high_freq_factor": (112, "d")}  # fmt: skip
+# field of an entry of the table -> the same
+ENTRY = {"name": (0, "48s"), "kind": (48, "I"), "type": (52, "I"), "rows": (56, "I"), "cols": (60, "I"),
+         "offset": (64, "Q"), "bytes": (72, "Q"), "crc": (80, "I"), "zeros": (84, "I")}  # fmt: skip
+TIED_HEAD, QKV_BIAS, VOCAB_ONLY = 1, 2, 4
+
+
+def tensors(fields):
+    """(name, rows, cols) of a model's weights in the order of the file; rows is None for a vector."""
+    dim, hidden, head_dim = fields["dim"], fields["hidden_dim"], fields["head_dim"]
+    q, kv = fields["n_heads"] * head_dim, fields["n_kv_heads"] * head_dim
+    yield "embedding", fields["vocab_size"], dim
+    for layer in range(fields["n_layers"]):
+        block = [("attn_norm", None, dim), ("attn.q_proj", q, dim), ("attn.k_proj", kv, dim), ("attn.v_proj", kv, dim),
+                 ("attn.o_proj", dim, q), ("mlp_norm", None, dim), ("mlp.gate_proj", hidden, dim),
+                 ("mlp.up_proj", hidden, dim), ("mlp.down_proj", dim, hidden)]  # fmt: skip
+        if fields["flags"] & QKV_BIAS:
+            block[4:4] = [("attn.q_bias", None, q), ("attn.k_bias", None, kv), ("attn.v_bias", None, kv)]
+        for name, rows, cols in block:
+            yield f"blocks.{layer}.{name}", rows, cols
+    yield "norm", None, dim
+    if not fields["flags"] & TIED_HEAD:
+        yield "head", fields["vocab_size"], dim
+
+
+def interleaved(matrix):
+    """f32 (rows, cols) as it lies in the file: 16 rows at a time, column by column."""
+    rows, cols = matrix.shape
+    padded = np.zeros((-(-rows // 16) * 16, cols), np.float32)
+    padded[:rows] = matrix
+    return padded.reshape(-1, 16, cols).transpose(0, 2, 1).astype("<f4").tobytes()
+
+
+class Writer:
+    """A model in f32: its fields, table and contents can be changed before it is packed.
+
+    fields    the header's, by the names of HEADER
+    entries   one dict a section, by the names of ENTRY, and `data`, its contents
+    """
+
+    def __init__(self, fields, tokenizer, values):
+        """values(name, shape) gives the f32 weights of a tensor."""
+        self.fields = {"version": 1, "table_offset": 256, "sliding_window": 0, "rope_scaling": 0,
+                       "rope_original_context": 0, "norm_eps": 1e-5, "rope_theta": 10000.0, "rope_factor": 0.0,
+                       "rope_low_freq_factor": 0.0, "rope_high_freq_factor": 0.0, **fields}  # fmt: skip
+        self.entries = []
+        self.add("provenance", 0, 0, 0, b"source: a test\n")
+        self.add("tokenizer", 0, 0, 0, tokenizer)
+        for name, rows, cols in () if self.fields["flags"] & VOCAB_ONLY else tensors(self.fields):
+            if rows is None:
+                data = values(name, (1, cols)).astype("<f4").tobytes()
+                self.add(name, 1, 1, cols, data.ljust(-(-len(data) // 64) * 64, b"\0"))
+            else:
+                self.add(name, 2, rows, cols, interleaved(values(name, (rows, cols))))
+
+    def add(self, name, kind, rows, cols, data):
+        self.entries.append({"name": name.encode(), "kind": kind, "type": 0, "rows": rows, "cols": cols, "data": data})
+
+    def index(self, name):
+        return [e["name"] for e in self.entries].index(name.encode())
+
+    def places(self):
+        """(offset, bytes) of each section, and the length of the file."""
+        end, places = 256 + 96 * len(self.entries), []
+        for e in self.entries:
+            alignment = 4096 if e["kind"] == 2 else 64
+            offset = -(-end // alignment) * alignment
+            places.append((offset, len(e["data"])))
+            end = offset + len(e["data"])
+        return places, end
+
+    def pack(self, header=(), entry=(), crc=True):
+        """The file's bytes. header: {field: value}, entry: {(section, field): value}, put in before header_crc is
+        computed (not at all where crc is false)."""
+        places, end = self.places()
+        data = bytearray(end)
+        data[:8] = MAGIC
+        fields = {**self.fields, "n_sections": len(self.entries), "file_bytes": end, "header_crc": 0, **dict(header)}
+        for name, value in fields.items():
+            at, form = HEADER[name]
+            struct.pack_into("<" + form, data, at, value)
+        for i, (e, (offset, size)) in enumerate(zip(self.entries, places)):
+            data[offset : offset + size] = e["data"]
+            fixed = {"offset": offset, "bytes": size, "crc": zlib.crc32(e["data"]), **e}
+            fixed.pop("data")
+            for name, value in fixed.items():
+                at, form = ENTRY[name]
+                struct.pack_into("<" + form, data, 256 + 96 * i + at, value)
+        for (section, name), value in dict(entry).items():
+            at, form = ENTRY[name]
+            i = section if isinstance(section, int) else self.index(section)
+            struct.pack_into("<" + form, data, 256 + 96 * i + at, value)
+        if crc:
+            seal(data)
+        return bytes(data)
+
+
+def seal(data):
+    """Puts the checksum of header and table right, as far as there is a table."""
+    data[32:36] = bytes(4)
+    count = struct.unpack_from("<I", data, 12)[0]
+    struct.pack_into("<I", data, 32, zlib.crc32(data[: 256 + 96 * count]))

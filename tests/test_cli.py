@@ -897,6 +897,9 @@ def test_refused_run_makes_no_output_file(tiny, tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_output_file_of_an_interrupted_run_is_not_there_in_part(slow, tmp_path, how):
     process = start(*slow, "-i", "a", "-n", "0", "--ignore-eos", "-o", tmp_path / "out.txt")
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)  # until it has the temporary file: what comes then is its work
     time.sleep(0.5 * (4 if SANITIZED else 1))
     process.send_signal(how)
     done = finish(process)

@@ -23,7 +23,7 @@ GGUF_TYPES = {"f32": "F32", "bf16": "BF16", "q8": "Q8_0", "q4": "Q4_0", "q4m": "
 
 
 def convert(source, out, *options):
-    return execute([sys.executable, ROOT / "scripts" / "convert.py", source, out, *options], timeout=120)
+    return execute([sys.executable, ROOT / "scripts" / "convert.py", source, out, *options], timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -531,7 +531,7 @@ def test_conversion_streams(tmp_path):
         "import convert; code = convert.main()\n"
         "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)\n"
     )
-    code, kilobytes = execute([sys.executable, "-c", script], timeout=120).ok().out.split()
+    code, kilobytes = execute([sys.executable, "-c", script], timeout=300).ok().out.split()
     largest = tensors["model.embed_tokens.weight"].nbytes
     assert code == "0" and int(kilobytes) * 1024 < 2 * largest, (
         f"{kilobytes} kB beyond the start, largest {largest} bytes"

@@ -8,6 +8,7 @@ import pytest
 from conftest import CHUNKS, GOLDEN_DIR, THREADS, logits
 
 import models
+import native_models
 
 CASES = [(name, kind) for name, (_, kinds, _) in models.GOLDEN.items() for kind in kinds]
 TOLERANCE = {"f32": 1e-4, "f16": 1e-2}  # of logits with a variance of one
@@ -31,6 +32,28 @@ def golden_model(workdir):
         return made[name, kind]
 
     return get
+
+
+def assert_same_bits_however_computed(simd_sets, path, tokens, kv, plain):
+    ways = [("--simd", simd, "--threads", 2) for simd in simd_sets]
+    ways += [("--threads", threads, "--chunk", 32) for threads in THREADS]
+    ways += [("--chunk", chunk, "--threads", 2) for chunk in CHUNKS]
+    ways += [("--simd", simd, "--chunk", 7, "--threads", 3) for simd in simd_sets]
+    for way in ways:
+        seen = logits(path, tokens, "--kv", kv, *way, vocab_size=plain.shape[1])
+        differing = (seen.view(np.uint32) != plain.view(np.uint32)).any(axis=1).nonzero()[0]
+        assert differing.size == 0, (
+            f"{' '.join(map(str, way))}: {differing.size} rows of {len(tokens)} differ from those of scalar kernels, "
+            f"one thread, one token at a time; the first is row {differing[0]}"
+        )
+
+
+def assert_committed_bits(name, seen):
+    wanted = json.loads((GOLDEN_DIR / "bits.json").read_text(encoding="utf-8"))[name]
+    assert models.sha256(seen.tobytes()) == wanted, (
+        "not the bits that were committed: a compiler, an option or a kernel set has changed the order of arithmetic "
+        "(where it was changed on purpose: scripts/make_golden.py --bits)"
+    )
 
 
 @pytest.mark.parametrize("kv", TOLERANCE)
@@ -58,17 +81,7 @@ def test_logits_are_bit_identical_however_computed(golden_model, simd_sets, name
     tokens = golden["tokens"].tolist()
     plain = logits(path, tokens, "--kv", kv, "--simd", "scalar", "--threads", 1, "--chunk", 1,
                    vocab_size=config.vocab_size)  # fmt: skip
-    ways = [("--simd", simd, "--threads", 2) for simd in simd_sets]
-    ways += [("--threads", threads, "--chunk", 32) for threads in THREADS]
-    ways += [("--chunk", chunk, "--threads", 2) for chunk in CHUNKS]
-    ways += [("--simd", simd, "--chunk", 7, "--threads", 3) for simd in simd_sets]
-    for way in ways:
-        seen = logits(path, tokens, "--kv", kv, *way, vocab_size=config.vocab_size)
-        differing = (seen.view(np.uint32) != plain.view(np.uint32)).any(axis=1).nonzero()[0]
-        assert differing.size == 0, (
-            f"{' '.join(map(str, way))}: {differing.size} rows of {len(tokens)} differ from those of scalar kernels, "
-            f"one thread, one token at a time; the first is row {differing[0]}"
-        )
+    assert_same_bits_however_computed(simd_sets, path, tokens, kv, plain)
 
 
 @pytest.mark.parametrize("kv", TOLERANCE)
@@ -77,11 +90,19 @@ def test_logits_have_the_same_bits_on_every_machine_and_compiler(golden_model, n
     path, golden = golden_model(name, kind)
     tokens = golden["tokens"].tolist()
     seen = logits(path, tokens, "--kv", kv, vocab_size=models.GOLDEN[name][0].vocab_size)
-    wanted = json.loads((GOLDEN_DIR / "bits.json").read_text(encoding="utf-8"))[f"{name} {kind} {kv}"]
-    assert models.sha256(seen.tobytes()) == wanted, (
-        "not the bits that were committed: a compiler, an option or a kernel set has changed the order of arithmetic "
-        "(where it was changed on purpose: scripts/make_golden.py --bits)"
-    )
+    assert_committed_bits(f"{name} {kind} {kv}", seen)
+
+
+@pytest.mark.parametrize("kv", TOLERANCE)
+@pytest.mark.parametrize("kind", native_models.TYPES)
+def test_logits_of_each_weight_type_have_the_same_bits_however_and_wherever_computed(workdir, simd_sets, kind, kv):
+    path = workdir / f"typed-{kind}.bin"
+    path.write_bytes(native_models.typed(kind))
+    tokens = models.random_tokens(1, 60, native_models.TYPED["vocab_size"])
+    plain = logits(path, tokens, "--kv", kv, "--simd", "scalar", "--chunk", 1, vocab_size=260)
+    assert 0.3 < plain.std() < 30, f"logits of {plain.std()} on average show little"
+    assert_same_bits_however_computed(simd_sets, path, tokens, kv, plain)
+    assert_committed_bits(f"typed {kind} {kv}", plain)
 
 
 def test_v0_and_v1_files_of_the_same_weights_give_the_same_logits(golden_model):

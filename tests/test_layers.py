@@ -11,8 +11,11 @@ from conftest import ROOT
 # bits of the softmax decide which token is drawn. checkpoint and llama2c are one room with two tables: the second fills the
 # first one's struct from llama2.c's files, and nobody else includes it.
 BELOW = {
-    "run": {"batch", "generate", "chat", "sampler", "tokenizer", "model", "checkpoint", "ops", "json"},
-    "batch": {"generate", "chat", "json"},
+    "run": {"batch", "bench", "prompt_cache", "generate", "chat", "sampler", "tokenizer", "model", "checkpoint", "ops", "json"},
+    "batch": {"request", "prompt_cache"},
+    "request": {"generate", "chat", "json"},
+    "prompt_cache": {"model"},
+    "bench": {"model", "ops"},
     "generate": {"model", "sampler", "tokenizer"},
     "chat": {"tokenizer"},
     "sampler": {"ops"},

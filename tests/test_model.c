@@ -155,12 +155,15 @@ TEST(test_memory_grows_by_pages_and_pages_are_reused)
     must(forward(&model, &cache, &scratch, rows, 1, &err), &err);
     CHECK(cache.sequences[0].n_pages == 2, "%zu pages, wanted 2", cache.sequences[0].n_pages);
     cache_truncate(&cache, 0, 0);
-    CHECK(cache.n_free_pages == 2, "%zu free pages, wanted 2", cache.n_free_pages);
+    CHECK(cache.n_free == 1 && cache.n_kept == 1, "%zu pages free and %zu kept, wanted 1 and 1",
+          cache.n_free, cache.n_kept);
     for (size_t i = 0; i <= PAGE_POSITIONS; i++) {
-        rows[i].sequence = 1;
+        rows[i] = (Row){.token = 2, .sequence = 1};
     }
     must(forward(&model, &cache, &scratch, rows, PAGE_POSITIONS + 1, &err), &err);
-    CHECK(cache.n_free_pages == 0, "%zu free pages, wanted 0", cache.n_free_pages);
+    CHECK(cache.n_pages == 3 && cache.n_free == 0 && cache.n_kept == 1,
+          "%zu pages, %zu free, %zu kept, wanted 3, 0, 1", cache.n_pages, cache.n_free,
+          cache.n_kept);
     scratch_free(&scratch);
     cache_free(&cache);
 }
@@ -207,6 +210,192 @@ TEST(test_the_mask_is_one_band)
     cache_free(&cache);
 }
 
+// Appends tokens to a sequence, those that the cache has first, and gives the last one's logits.
+static size_t extend(Cache *cache, Scratch *scratch, size_t sequence, const int *tokens, size_t n,
+                     float *logits)
+{
+    Error err = {0};
+    Row rows[CONTEXT];
+    const size_t shared = cache_share(cache, sequence, tokens, n - 1);
+    for (size_t p = shared; p < n; p++) {
+        rows[p - shared] = (Row){
+            .token = tokens[p], .sequence = sequence, .wants_logits = p == n - 1};
+    }
+    must(forward(&model, cache, scratch, rows, n - shared, &err), &err);
+    memcpy(logits, rows[n - shared - 1].logits, VOCAB * sizeof *logits);
+    return shared;
+}
+
+// Tokens that begin with `common` of one text and go on with another.
+static void make_tokens(int *tokens, size_t n, size_t common, size_t which)
+{
+    for (size_t p = 0; p < n; p++) {
+        tokens[p] = token_of(p < common ? 100 : which, p);
+    }
+}
+
+TEST(test_a_common_beginning_is_shared_and_changes_no_bit)
+{
+    enum { N = 4 * PAGE_POSITIONS, COMMON = 2 * PAGE_POSITIONS + 5 };
+    for (int f16 = 0; f16 <= 1; f16++) {
+        Cache shared, alone;
+        Scratch scratch;
+        Error err;
+        int tokens[N];
+        float got[VOCAB], want[VOCAB];
+        must(cache_create(&shared, &model.config, CONTEXT, 4, f16, &err), &err);
+        must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 2, &err), &err);
+        for (size_t s = 0; s < 4; s++) {
+            make_tokens(tokens, N, COMMON, s);
+            const size_t n_shared = extend(&shared, &scratch, s, tokens, N, got);
+            const size_t wanted = s ? (size_t)COMMON / PAGE_POSITIONS * PAGE_POSITIONS : 0;
+            CHECK(n_shared == wanted, "%zu positions shared, wanted %zu", n_shared, wanted);
+            must(cache_create(&alone, &model.config, CONTEXT, 1, f16, &err), &err);
+            extend(&alone, &scratch, 0, tokens, N, want);
+            CHECK(memcmp(got, want, sizeof got) == 0, "sequence %zu: other bits (f16: %d)", s, f16);
+            cache_free(&alone);
+        }
+        CHECK(shared.n_pages == 4 + 3 * 2, "%zu pages, wanted 10", shared.n_pages);
+        CHECK(shared.pages[shared.sequences[3].ids[0]].n_users == 4, "%zu users of the first page",
+              shared.pages[shared.sequences[3].ids[0]].n_users);
+        scratch_free(&scratch);
+        cache_free(&shared);
+    }
+}
+
+TEST(test_pages_that_were_computed_at_the_same_time_become_one)
+{
+    Cache cache;
+    Scratch scratch;
+    Error err;
+    Row rows[2 * PAGE_POSITIONS];
+    must(cache_create(&cache, &model.config, CONTEXT, 2, true, &err), &err);
+    must(scratch_create(&scratch, &model.config, CONTEXT, 2 * PAGE_POSITIONS, 1, 1, &err), &err);
+    for (size_t i = 0; i < 2 * PAGE_POSITIONS; i++) {
+        rows[i] = (Row){.token = token_of(1, i % PAGE_POSITIONS), .sequence = i / PAGE_POSITIONS};
+    }
+    must(forward(&model, &cache, &scratch, rows, 2 * PAGE_POSITIONS, &err), &err);
+    CHECK(cache.sequences[0].ids[0] == cache.sequences[1].ids[0], "pages %zu and %zu",
+          cache.sequences[0].ids[0], cache.sequences[1].ids[0]);
+    CHECK(cache.n_free == 1, "%zu pages free, wanted 1", cache.n_free);
+    scratch_free(&scratch);
+    cache_free(&cache);
+}
+
+TEST(test_kept_pages_are_bounded_and_the_longest_unused_goes_first)
+{
+    enum {
+        N = 2 * PAGE_POSITIONS + 1,
+        LIMIT = (CONTEXT + PAGE_POSITIONS - 1) / PAGE_POSITIONS,
+        TEXTS = 30  // all different
+    };
+    Cache cache;
+    Scratch scratch;
+    Error err;
+    int tokens[N];
+    float logits[VOCAB];
+    must(cache_create(&cache, &model.config, CONTEXT, 4, true, &err), &err);
+    must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 1, &err), &err);
+    cache_limit(&cache, 1);
+    CHECK(cache.max_pages == LIMIT, "a limit of %zu pages, wanted %d: one whole sequence",
+          cache.max_pages, LIMIT);
+    for (size_t round = 0; round < TEXTS; round++) {
+        make_tokens(tokens, N, 0, round);
+        const size_t shared = extend(&cache, &scratch, round % 4, tokens, N, logits);
+        CHECK(shared == 0, "round %zu: %zu positions shared of a text never seen", round, shared);
+        cache_truncate(&cache, round % 4, 0);
+    }
+    CHECK(cache.n_owned == LIMIT && cache.n_kept + cache.n_free == LIMIT, "%zu pages, %zu kept",
+          cache.n_owned, cache.n_kept);
+    for (size_t round = TEXTS; round-- > 0;) {
+        make_tokens(tokens, N, 0, round);
+        const size_t shared = cache_share(&cache, 0, tokens, N - 1);
+        cache_truncate(&cache, 0, 0);
+        const size_t wanted = round >= TEXTS - (LIMIT - 1) / 2 ? 2 * PAGE_POSITIONS : 0;
+        CHECK(shared == wanted ||
+                  (round == TEXTS - (LIMIT - 1) / 2 - 1 && shared == PAGE_POSITIONS),
+              "text %zu of %d: %zu positions kept, wanted %zu", round, TEXTS, shared, wanted);
+    }
+    scratch_free(&scratch);
+    cache_free(&cache);
+}
+
+TEST(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone)
+{
+    enum { N = 2 * PAGE_POSITIONS + 3, CUT = PAGE_POSITIONS + 7 };
+    Cache cache;
+    Scratch scratch;
+    Error err;
+    int tokens[N], others[N];
+    float want[VOCAB], got[VOCAB];
+    must(cache_create(&cache, &model.config, CONTEXT, 2, false, &err), &err);
+    must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 1, &err), &err);
+    make_tokens(tokens, N, 0, 5);
+    make_tokens(others, N, 0, 5);
+    for (size_t p = CUT; p < N; p++) {
+        others[p] = token_of(6, p);
+    }
+    for (size_t alone = 0; alone <= 1; alone++) {  // the page's other user: there, or gone
+        extend(&cache, &scratch, 0, tokens, N, want);
+        extend(&cache, &scratch, 1, tokens, N, got);
+        cache_truncate(&cache, 0, alone ? 0 : N - 1);
+        cache_truncate(&cache, 1, CUT);
+        extend(&cache, &scratch, 1, others, N, got);
+        cache_truncate(&cache, 1, 0);
+        CHECK(extend(&cache, &scratch, 1, others, N, want) == 2 * PAGE_POSITIONS,
+              "the page that was written anew is not found");
+        CHECK(memcmp(want, got, sizeof got) == 0, "written over a cut page: other bits");
+        cache_truncate(&cache, 0, 0);
+        cache_truncate(&cache, 1, 0);
+        const size_t shared = extend(&cache, &scratch, 0, tokens, N, got);
+        const size_t wanted = (alone ? 1 : 2) * PAGE_POSITIONS;
+        CHECK(shared == wanted, "%zu positions found, wanted %zu", shared, wanted);
+        cache_truncate(&cache, 0, 0);
+    }
+    scratch_free(&scratch);
+    cache_free(&cache);
+}
+
+TEST(test_adopted_pages_are_read_and_never_written)
+{
+    enum { PAGES = 2, N = PAGES * PAGE_POSITIONS + 3, CUT = PAGE_POSITIONS + 7 };
+    Cache first, second;
+    Scratch scratch;
+    Error err;
+    int tokens[N];
+    float want[VOCAB], got[VOCAB];
+    must(cache_create(&first, &model.config, CONTEXT, 1, true, &err), &err);
+    must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 1, &err), &err);
+    make_tokens(tokens, N, 0, 9);
+    extend(&first, &scratch, 0, tokens, N, want);
+    char *data = alloc_zeroed(PAGES, first.page_bytes),
+         *copy = alloc_zeroed(PAGES, first.page_bytes);
+    for (size_t i = 0; i < PAGES; i++) {
+        memcpy(data + i * first.page_bytes, first.sequences[0].pages[i], first.page_bytes);
+    }
+    memcpy(copy, data, PAGES * first.page_bytes);
+    must(cache_create(&second, &model.config, CONTEXT, 2, true, &err), &err);
+    for (int twice = 0; twice <= 1; twice++) {
+        must(cache_adopt(&second, tokens, data, PAGES, &err), &err);
+    }
+    CHECK(second.n_pages == PAGES && second.n_owned == 0, "%zu pages, %zu owned", second.n_pages,
+          second.n_owned);
+    const size_t shared = extend(&second, &scratch, 0, tokens, N, got);
+    CHECK(shared == PAGES * PAGE_POSITIONS, "%zu positions shared", shared);
+    CHECK(memcmp(got, want, sizeof got) == 0, "adopted pages give other bits");
+    cache_truncate(&second, 0, CUT);
+    extend(&second, &scratch, 0, tokens, N, got);
+    CHECK(memcmp(got, want, sizeof got) == 0, "a cut adopted page gives other bits");
+    cache_truncate(&second, 0, 0);
+    CHECK(memcmp(copy, data, PAGES * first.page_bytes) == 0, "adopted pages were written to");
+    CHECK(cache_share(&second, 1, tokens, N - 1) == PAGES * PAGE_POSITIONS, "not found any more");
+    scratch_free(&scratch);
+    cache_free(&second);
+    cache_free(&first);
+    free(data);
+    free(copy);
+}
+
 int main(int argc, char **argv)
 {
     Error err;
@@ -218,6 +407,11 @@ int main(int argc, char **argv)
             UNIT(test_logits_do_not_depend_on_chunks_threads_or_other_sequences),
             UNIT(test_truncate_and_run_again_gives_the_same_logits),
             UNIT(test_memory_grows_by_pages_and_pages_are_reused),
+            UNIT(test_a_common_beginning_is_shared_and_changes_no_bit),
+            UNIT(test_pages_that_were_computed_at_the_same_time_become_one),
+            UNIT(test_kept_pages_are_bounded_and_the_longest_unused_goes_first),
+            UNIT(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone),
+            UNIT(test_adopted_pages_are_read_and_never_written),
             UNIT(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing),
             UNIT(test_the_mask_is_one_band),
             {0},

@@ -78,11 +78,15 @@ typedef struct {
 static Activations random_activations(size_t n_rows, size_t cols)
 {
     const size_t stride = round_up(cols, BLOCK);
+    const size_t blocks = round_up(n_rows, ACTIVATION_TILE) * stride / BLOCK;
     Activations a = {.stride = stride,
+                     .tile = activation_tile(n_rows),
                      .x = alloc_zeroed(n_rows * stride, sizeof(float)),
-                     .q = alloc_zeroed(n_rows * stride, 1),
-                     .q_scale = alloc_zeroed(n_rows * stride / BLOCK, sizeof(float)),
-                     .q_sum = alloc_zeroed(n_rows * stride / BLOCK, sizeof(int32_t))};
+                     .q = alloc_zeroed(blocks, BLOCK),
+                     .q_scale = alloc_zeroed(blocks, sizeof(float)),
+                     .q_total = alloc_zeroed(blocks, sizeof(float)),
+                     .q_begin4 = alloc_zeroed(blocks, sizeof(int32_t)),
+                     .q_begin8 = alloc_zeroed(blocks, sizeof(int32_t))};
     for (size_t r = 0; r < n_rows; r++) {
         for (size_t i = 0; i < cols; i++) {
             a.x[r * stride + i] = random_float();
@@ -97,7 +101,9 @@ static void free_activations(Activations *a)
     free(a->x);
     free(a->q);
     free(a->q_scale);
-    free(a->q_sum);
+    free(a->q_total);
+    free(a->q_begin4);
+    free(a->q_begin8);
 }
 
 // A matrix of random blocks: values from the whole range, scales around 2^-8, no padding anywhere.
@@ -153,9 +159,10 @@ static void check_matmul(MatmulCase c)
         for (size_t t = 0; t < c.n_rows; t++) {
             double want = c.add ? 0.5 : 0, size = 1;
             for (size_t k = 0; k < cols; k++) {
-                const size_t i = t * c.in.stride + k;
-                const double x = quantized ? (double)c.in.q[i] * c.in.q_scale[i / BLOCK]
-                                           : c.in.x[i];
+                const size_t at = activation_block(&c.in, t, k / BLOCK);
+                const double x = quantized
+                                     ? (double)c.in.q[at * BLOCK + k % BLOCK] * c.in.q_scale[at]
+                                     : c.in.x[t * c.in.stride + k];
                 want += w[k] * x;
                 size += fabs(w[k] * x);
             }
@@ -172,7 +179,7 @@ static void check_matmul(MatmulCase c)
 
 TEST(test_matmul_of_each_type_agrees_with_double_precision_and_all_sets_agree_in_bits)
 {
-    static const size_t row_counts[] = {1, 2, 3, 4, 5, 11, 12, 13, 31};
+    static const size_t row_counts[] = {1, 2, 3, 4, 5, 11, 12, 13, 15, 16, 17, 31, 33};
     for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
         for (size_t i = 0; i < N_SIZES * N_SIZES; i++) {
             const size_t rows = sizes[i % N_SIZES], cols = sizes[i / N_SIZES],
@@ -221,23 +228,26 @@ TEST(test_rows_are_decoded_as_the_format_says)
 
 static void compute_quantize(float *out, const void *arg)
 {
-    const float *x = arg;
+    float x[64], scale[2], total[2];
     int8_t q[64];
-    float scale[2];
-    int32_t sum[2];
-    ops_kernels->quantize(q, scale, sum, x, 64);
+    int32_t begin4[2], begin8[2];
+    memcpy(x, arg, sizeof x);
+    const Activations a = {64, 1, x, q, scale, total, begin4, begin8};
+    quantize(&a, 0, 0, 64);
     for (size_t i = 0; i < 64; i++) {
         out[i] = q[i];
     }
     for (size_t i = 0; i < 2; i++) {
         out[64 + i] = scale[i];
-        out[66 + i] = (float)sum[i];
+        out[66 + i] = (float)begin4[i];
+        out[70 + i] = (float)begin8[i];
+        out[68 + i] = total[i];
     }
 }
 
 TEST(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show)
 {
-    float out[68], x[64] = {0};
+    float out[72], x[64] = {0};
     for (int round = 0; round < 200; round++) {
         for (size_t i = 0; i < 64; i++) {
             x[i] = random_float() * ldexpf(1, round % 50 - 25);
@@ -248,7 +258,7 @@ TEST(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show)
             CHECK(fabs((double)out[i] * out[64 + i / 32] - x[i]) <= out[64 + i / 32] * 0.5001,
                   "%g * %g is not within half a step of %g", out[i], out[64 + i / 32], x[i]);
         }
-        check_all_sets("quantize", 68, compute_quantize, x);
+        check_all_sets("quantize", 72, compute_quantize, x);
     }
     memset(x, 0, sizeof x);
     x[0] = 127;  // steps of 1
@@ -258,8 +268,11 @@ TEST(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show)
     compute_quantize(out, x);
     CHECK(out[1] == 0 && out[2] == 2 && out[3] == -2, "halves became %g %g %g, wanted 0 2 -2",
           out[1], out[2], out[3]);
-    CHECK(out[64] == 1 && out[66] == 127, "scale %g, sum %g, wanted 1 and 127", out[64], out[66]);
-    CHECK(out[65] == 0 && out[67] == 0, "scale of zeros %g, sum %g", out[65], out[67]);
+    CHECK(out[64] == 1 && out[66] == -8 * 127 && out[68] == 127 && out[70] == -128 * 127,
+          "scale %g, begin %g, total %g, begin %g, wanted 1, -1016, 127 and -16256", out[64],
+          out[66], out[68], out[70]);
+    CHECK(out[65] == 0 && out[67] == 0 && out[69] == 0, "scale of zeros %g, begin %g, total %g",
+          out[65], out[67], out[69]);
     x[40] = NAN;
     x[41] = 3;
     compute_quantize(out, x);

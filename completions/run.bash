@@ -1,0 +1,36 @@
+# bash completion for run
+_run() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    case $previous in
+    -m | --mode) mapfile -t COMPREPLY < <(compgen -W "generate chat" -- "$current"); return ;;
+    -b | --batch) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    -i | --prompt) COMPREPLY=(); return ;;
+    -f | --prompt-file) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    -n | --max-tokens) COMPREPLY=(); return ;;
+    -t | --temperature) COMPREPLY=(); return ;;
+    -p | --top-p) COMPREPLY=(); return ;;
+    -k | --top-k) COMPREPLY=(); return ;;
+    --min-p) COMPREPLY=(); return ;;
+    --repeat-penalty) COMPREPLY=(); return ;;
+    --repeat-last-n) COMPREPLY=(); return ;;
+    -s | --seed) COMPREPLY=(); return ;;
+    --stop) COMPREPLY=(); return ;;
+    -y | --system) COMPREPLY=(); return ;;
+    -z | --tokenizer) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    -c | --context) COMPREPLY=(); return ;;
+    --kv) mapfile -t COMPREPLY < <(compgen -W "f16 f32" -- "$current"); return ;;
+    --chunk) COMPREPLY=(); return ;;
+    -j | --threads) COMPREPLY=(); return ;;
+    --simd) mapfile -t COMPREPLY < <(compgen -W "auto avx512 avx2 neon scalar" -- "$current"); return ;;
+    --parallel) COMPREPLY=(); return ;;
+    --first-line) COMPREPLY=(); return ;;
+    --prompt-cache) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    -o | --output) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --logprobs) COMPREPLY=(); return ;;
+    esac
+    case $current in
+    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --verify --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n -s --seed --stop --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk -j --threads --simd --parallel --lines --resume --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
+    *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    esac
+}
+complete -o filenames -F _run run

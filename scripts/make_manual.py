@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Writes the man page and the shells' completions from what `run --help` says, the one table of options.
+
+    scripts/make_manual.py [--run ./run] [--to FOLDER]
+
+makes run.1 and completions/{run.bash,_run,run.fish} below FOLDER (the repository). They are committed, so that
+`make install` needs no Python; a test makes them again and compares.
+"""
+
+import argparse
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = {"MODEL", "FILE"}  # values that are completed with the names of files
+CHOICES = {  # values that are one of a few words
+    "simd": ["auto", "avx512", "avx2", "neon", "scalar"],
+    "kv": ["f16", "f32"],
+    "mode": ["generate", "chat"],
+}
+
+MANUAL = r'''
+.TH RUN 1
+.SH NAME
+run \- text from models of the Llama family
+.SH SYNOPSIS
+.B run
+.I MODEL
+[\fIoptions\fR]
+.SH DESCRIPTION
+.B run
+maps the checkpoint
+.I MODEL
+into memory and continues a prompt, answers a message, or works through a file of requests.
+The text goes to standard output as it is made, all else to standard error.
+For a given model, prompt, options and seed the text is the same to the byte, whatever the machine, the number of threads
+and the size of a batch.
+.PP
+.I MODEL
+is a file made by
+.BR convert.py ,
+which holds the tokenizer and the chat template too, or a checkpoint of llama2.c, whose tokenizer is a file of its own
+.RB ( \-\-tokenizer ).
+.PP
+Options may stand before or after
+.IR MODEL ,
+a value after its option or behind an equals sign.
+.SH OPTIONS
+@OPTIONS@
+.SH "THE PROMPT"
+With
+.B \-\-prompt
+and
+.B \-\-prompt\-file
+both, the prompt is the text, a blank line, then the file.
+With neither it is standard input, when that is not a terminal.
+Names of special tokens in it are plain text unless
+.B \-\-special
+is given.
+.SH "EXIT STATUS"
+.TP
+.B 0
+All that was asked for was done.
+.TP
+.B 1
+It failed while running: output could not be written, out of memory, a request of a batch failed.
+.TP
+.B 2
+Usage: an unknown option, or a value that is out of range.
+.TP
+.B 3
+The model, the tokenizer or the input cannot be used.
+.TP
+.BR 130 ", " 143
+Interrupted; what had been finished is written.
+.SH EXAMPLES
+.TP
+.B run stories.bin \-i """Once upon a time"""
+A story, another one each time.
+.TP
+.B git diff | run model.bin \-\-chat \-i """Describe this:""" \-f \- > msg.txt
+A message about a change.
+.TP
+.B run model.bin \-\-batch requests.jsonl \-o results.jsonl \-\-resume
+Many prompts, to be gone on with after any interruption.
+.SH ENVIRONMENT
+.TP
+.B OMP_NUM_THREADS
+As
+.BR \-\-threads .
+'''
+
+BASH = """# bash completion for run
+_run() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    case $previous in
+@CASES@
+    esac
+    case $current in
+    -*) mapfile -t COMPREPLY < <(compgen -W "@OPTIONS@" -- "$current") ;;
+    *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    esac
+}
+complete -o filenames -F _run run
+"""
+
+
+class Option:
+    def __init__(self, letter, name, value, text):
+        self.letter, self.name, self.value, self.text = letter, name, value, text
+
+    @property
+    def spellings(self):
+        return [*([f"-{self.letter}"] if self.letter else []), f"--{self.name}"]
+
+
+def options(executable):
+    """The options in the order of `run --help`."""
+    text = subprocess.run([executable, "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    found = re.findall(r"^  (?:-(\w),|   ) --([\w-]+)(?: ([A-Z]+))? +(\S.*)$", text, re.MULTILINE)
+    return [Option(*fields) for fields in found]
+
+
+def manual(listed):
+    def roff(text):
+        return text.replace("\\", "\\e").replace("-", "\\-")
+
+    entries = []
+    for o in listed:
+        names = ", ".join(f"\\fB{roff(s)}\\fR" for s in o.spellings)
+        value = f" \\fI{o.value}\\fR" if o.value else ""
+        entries.append(f".TP\n{names}{value}\n{roff(o.text)}")
+    return MANUAL.lstrip().replace("@OPTIONS@", "\n".join(entries))
+
+
+def bash(listed):
+    cases = []
+    for o in listed:
+        if o.value:
+            words = CHOICES.get(o.name)
+            words = f'-W "{" ".join(words)}"' if words else "-f" if o.value in FILES else ""
+            action = f'mapfile -t COMPREPLY < <(compgen {words} -- "$current")' if words else "COMPREPLY=()"
+            cases.append(f"    {' | '.join(o.spellings)}) {action}; return ;;")
+    names = " ".join(s for o in listed for s in o.spellings)
+    return BASH.replace("@CASES@", "\n".join(cases)).replace("@OPTIONS@", names)
+
+
+def zsh(listed):
+    lines = ["#compdef run", "_arguments -s \\"]
+    for o in listed:
+        text = re.sub(r"([\[\]:\\])", r"\\\1", o.text).replace("'", "'\\''")
+        action = f"({' '.join(CHOICES[o.name])})" if o.name in CHOICES else "_files" if o.value in FILES else " "
+        for spelling in o.spellings:
+            value = f":{o.value}:{action}" if o.value else ""
+            mark = "" if not o.value else "=" if spelling.startswith("--") else "+"
+            lines.append(f"    '{spelling}{mark}[{text}]{value}' \\")
+    return "\n".join([*lines, "    '1:MODEL:_files'"]) + "\n"
+
+
+def fish(listed):
+    lines = []
+    for o in listed:
+        text = o.text.replace("\\", "\\\\").replace("'", "\\'")
+        value = f" -x -a '{' '.join(CHOICES[o.name])}'" if o.name in CHOICES else ""
+        value = value or (" -r" if o.value in FILES else " -x" if o.value else "")
+        letter = f" -s {o.letter}" if o.letter else ""
+        lines.append(f"complete -c run{letter} -l {o.name}{value} -d '{text}'")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--run", default=ROOT / "run")
+    parser.add_argument("--to", type=Path, default=ROOT)
+    args = parser.parse_args()
+    listed = options(args.run)
+    made = {
+        "run.1": manual(listed),
+        "completions/run.bash": bash(listed),
+        "completions/_run": zsh(listed),
+        "completions/run.fish": fish(listed),
+    }
+    for name, text in made.items():
+        (args.to / name).parent.mkdir(exist_ok=True)
+        (args.to / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+// faults.c - a library put before libc by LD_PRELOAD, in which the n-th call of a kind fails.
+//
+//     FAULT="memory 3 once"    the third malloc, calloc, realloc or aligned_alloc fails, no other
+//     FAULT="write 1 on"       every write fails from the first on
+//
+// Kinds: memory, open, read, mmap, write, fsync, rename. Calls count from the start of main (what
+// the loader and the libraries do before is not the program's). Where a run ends without having
+// come to the n-th call, it says "[no fault]" on stderr.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *p, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+
+static char kind[16], rest[8];
+static long wanted;
+static atomic_long seen;
+static bool armed;
+
+static bool fails(const char *call, int error)
+{
+    if (!armed || strcmp(call, kind) != 0) {
+        return false;
+    }
+    const long n = atomic_fetch_add(&seen, 1) + 1;
+    if (n == wanted || (n > wanted && strcmp(rest, "on") == 0)) {
+        errno = error;
+        return true;
+    }
+    return false;
+}
+
+void *malloc(size_t size) { return fails("memory", ENOMEM) ? NULL : __libc_malloc(size); }
+
+void *calloc(size_t count, size_t size)
+{
+    return fails("memory", ENOMEM) ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *p, size_t size)
+{
+    return fails("memory", ENOMEM) ? NULL : __libc_realloc(p, size);
+}
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    return fails("memory", ENOMEM) ? NULL : __libc_memalign(alignment, size);
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    const mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    return fails("open", EMFILE) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+// glibc's own mkstemp does not come by open.
+int mkstemp(char *template)
+{
+    static int (*next)(char *);
+    next = next ? next : (int (*)(char *))dlsym(RTLD_NEXT, "mkstemp");
+    return fails("open", EMFILE) ? -1 : next(template);
+}
+
+ssize_t read(int fd, void *data, size_t size)
+{
+    return fails("read", EIO) ? -1 : syscall(SYS_read, fd, data, size);
+}
+
+// What a release calls where the size of the buffer is known (_FORTIFY_SOURCE).
+ssize_t __read_chk(int fd, void *data, size_t size, size_t room)
+{
+    return size > room ? (abort(), -1) : read(fd, data, size);
+}
+
+void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return fails("mmap", ENOMEM)
+               ? MAP_FAILED
+               : (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);
+}
+
+ssize_t write(int fd, const void *data, size_t size)
+{
+    return fails("write", ENOSPC) ? -1 : syscall(SYS_write, fd, data, size);
+}
+
+int fsync(int fd) { return fails("fsync", EIO) ? -1 : (int)syscall(SYS_fsync, fd); }
+
+int rename(const char *from, const char *to)
+{
+    return fails("rename", EACCES) ? -1
+                                   : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+static int (*program)(int, char **, char **);
+
+static int armed_main(int argc, char **argv, char **environment)
+{
+    const char *fault = getenv("FAULT");
+    if (fault && sscanf(fault, "%15s %ld %7s", kind, &wanted, rest) != 3) {
+        return 99;
+    }
+    armed = fault;
+    const int status = program(argc, argv, environment);
+    armed = false;
+    if (fault && seen < wanted) {
+        fputs("[no fault]\n", stderr);
+    }
+    return status;
+}
+
+int __libc_start_main(int (*run)(int, char **, char **), int argc, char **argv, void (*init)(void),
+                      void (*fini)(void), void (*loader_fini)(void), void *stack)
+{
+    int (*start)(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void),
+                 void (*)(void), void *) = dlsym(RTLD_NEXT, "__libc_start_main");
+    program = run;
+    return start(armed_main, argc, argv, init, fini, loader_fini, stack);
+}

@@ -1,0 +1,86 @@
+// fuzz.h - what the fuzz targets share.
+//
+// A target is one file fuzz_NAME.c with LLVMFuzzerTestOneInput, the entry point of libFuzzer, which
+// AFL++ drives as well (afl-clang-fast -fsanitize=fuzzer). `make fuzz SECONDS=60` runs each by
+// libFuzzer; `make test` replays the corpora through replay.c, built as all other tests are.
+//
+// A target takes its input apart in the same way each time: no randomness, no clock, no file. A
+// property that does not hold ends the process by FUZZ_CHECK, which no build leaves out.
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define FUZZ_CHECK(holds, ...)                                  \
+    do {                                                        \
+        if (!(holds)) {                                         \
+            fprintf(stderr, "wanted " #holds ": " __VA_ARGS__); \
+            fputc('\n', stderr);                                \
+            abort();                                            \
+        }                                                       \
+    } while (0)
+
+// An error is one of the program's, and its message one line that names the file, which all
+// targets call "fuzz".
+static inline void check_error(const Error *err)
+{
+    FUZZ_CHECK(err->kind == ERROR_INPUT || err->kind == ERROR_RUN, "%d", (int)err->kind);
+    FUZZ_CHECK(strlen(err->message) > 4 && !strchr(err->message, '\n'), "%s", err->message);
+}
+
+// What is left of an input.
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} Input;
+
+// The next n bytes as a number, zeros where the input has ended.
+static inline size_t take_number(Input *in, size_t n)
+{
+    size_t value = 0;
+    for (size_t i = 0; i < n && in->size; i++, in->data++, in->size--) {
+        value |= (size_t)*in->data << 8 * i;
+    }
+    return value;
+}
+
+// The next n bytes, or as many as there are.
+static inline Input take_bytes(Input *in, size_t n)
+{
+    const Input taken = {in->data, n < in->size ? n : in->size};
+    in->data += taken.size;
+    in->size -= taken.size;
+    return taken;
+}
+
+// A block of exactly this size, aligned as a mapped file is: a sanitizer sees each byte read past
+// its end.
+static inline uint8_t *exact_block(size_t size)
+{
+    void *block = NULL;
+    if (posix_memalign(&block, 64, size ? size : 1) != 0) {
+        abort();
+    }
+    return block;
+}
+
+static inline void put_u32(uint8_t *at, size_t value)
+{
+    const uint32_t v = (uint32_t)value;
+    memcpy(at, &v, sizeof v);
+}
+
+static inline uint32_t get_u32(const uint8_t *at)
+{
+    uint32_t v;
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+
+#endif

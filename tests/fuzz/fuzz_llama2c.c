@@ -1,0 +1,59 @@
+// fuzz_llama2c.c - llama2.c's three kinds of checkpoint, and a forward pass of what is accepted.
+//
+//     mode 1 | token 1 | the file's header | contents
+//
+// With an odd mode the file is given the length that its header asks for, filled with the contents
+// over and over; else the rest of the input is the file.
+#include "fuzz_model.h"
+
+#define MAGIC    0x616b3432u
+#define MAX_FILE ((size_t)1 << 20)
+
+// The length that a file with this header has; 0 where that is too much to try.
+static size_t wanted_size(const uint8_t *file, size_t size)
+{
+    const bool v0 = get_u32(file) != MAGIC;
+    const uint8_t *fields = v0 ? file : file + 8;
+    const size_t header = v0 ? 28 : 256;
+    if (size < header) {
+        return 0;
+    }
+    size_t v[7];
+    for (size_t i = 0; i < 7; i++) {
+        const int32_t value = (int32_t)get_u32(fields + 4 * i);
+        v[i] = (size_t)(value < 0 ? -(int64_t)value : value);
+        if (v[i] == 0 || v[i] > 4096) {
+            return 0;
+        }
+    }
+    const size_t dim = v[0], hidden = v[1], layers = v[2], vocab = v[5], seq_len = v[6];
+    const size_t head_dim = dim / v[3], kv_dim = v[4] * head_dim;
+    const bool tied = v0 ? (int32_t)get_u32(fields + 20) > 0 : file[36];
+    const size_t norms = (2 * layers + 1) * dim;
+    const size_t matrices = (tied ? 1 : 2) * vocab * dim +
+                            layers * (2 * dim * dim + 2 * kv_dim * dim + 3 * dim * hidden);
+    const size_t group = get_u32(file + 4) == 2 && !v0 ? get_u32(file + 37) : 0;
+    const size_t total = header + 4 * norms + (v0 ? 4 * seq_len * head_dim : 0) +
+                         (group ? matrices + 4 * (matrices / group) : 4 * matrices);
+    return total < MAX_FILE ? total : 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input in = {data, size};
+    const size_t mode = take_number(&in, 1), token = take_number(&in, 1);
+    if (in.size >= 8 && memcmp(in.data, "\x89RUN", 4) == 0) {
+        return 0;  // the native kind has its own target
+    }
+    const size_t wanted = mode % 2 && in.size >= 28 ? wanted_size(in.data, in.size) : 0;
+    const size_t length = wanted ? wanted : in.size;
+    const size_t header = wanted ? (get_u32(in.data) == MAGIC ? 256 : 28) : 0;
+    uint8_t *file = exact_block(length);
+    for (size_t i = 0; i < length; i++) {
+        file[i] = i < in.size            ? in.data[i]
+                  : in.size - header > 0 ? in.data[header + (i - header) % (in.size - header)]
+                                         : 0;
+    }
+    run_checkpoint(file, length, token);
+    return 0;
+}

@@ -1,0 +1,56 @@
+// fuzz_model.h - a forward pass over whatever a loader has accepted, shared by the targets of
+// checkpoints.
+#ifndef FUZZ_MODEL_H
+#define FUZZ_MODEL_H
+
+#include "chat.h"
+#include "fuzz.h"
+#include "model.h"
+
+// Most files are run for a few positions; one in 16 for more than a page of the cache has.
+#define FUZZ_CONTEXT      (1 + FUZZ_ROWS)
+#define FUZZ_LONG_CONTEXT (1 + 14 * FUZZ_ROWS)
+#define FUZZ_ROWS         5
+
+// Opens these bytes, and runs a few tokens through what is accepted. Takes over the block.
+static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_token)
+{
+    Error err = {0};
+    Checkpoint c;
+    Model m = {0};
+    Cache cache = {0};
+    Scratch scratch = {0};
+    Row rows[FUZZ_ROWS] = {0};
+    const Mapping file = {block, size, NULL};
+    if (!checkpoint_open_mapping(&c, "fuzz", file, 1, &err)) {
+        check_error(&err);
+        free(block);
+        return;
+    }
+    const size_t wanted = first_token % 16 == 15 ? FUZZ_LONG_CONTEXT : FUZZ_CONTEXT;
+    const size_t context = c.config.context_length < wanted ? c.config.context_length : wanted;
+    if (!c.repacked && !checkpoint_verify(&c, 1, &err)) {
+        check_error(&err);  // the contents are damaged, and run all the same
+        err = (Error){0};
+    }
+    bool ok = !c.vocab_only && model_create(&m, &c, &err) &&
+              cache_create(&cache, &m.config, context, 1, first_token % 2, &err) &&
+              scratch_create(&scratch, &m.config, context, FUZZ_ROWS, FUZZ_ROWS, 1, &err);
+    for (size_t done = 0, n = 1; ok && done + n <= context; done += n, n = FUZZ_ROWS) {
+        for (size_t i = 0; i < n; i++) {
+            rows[i] = (Row){.token = (int)((first_token + done + i) % m.config.vocab_size),
+                            .wants_logits = true};
+        }
+        ok = forward(&m, &cache, &scratch, rows, n, &err);
+    }
+    if (!ok && err.kind) {
+        check_error(&err);
+    }
+    scratch_free(&scratch);
+    cache_free(&cache);
+    model_free(&m);
+    checkpoint_close(&c);
+    free(block);
+}
+
+#endif

@@ -1,0 +1,57 @@
+// fuzz_tokenizer.c - the tokenizer section of a native checkpoint; then a text, encoded and decoded
+// with what is accepted.
+//
+//     mode 1 | text length 1 | text | section
+//
+// The bits of `mode`: 1 names of special tokens count, 2 BOS is put first, 4 n_bytes of the section
+// is set to what is left for the bytes of the pieces, 8 the last piece_offset to n_bytes.
+#include "fuzz_text.h"
+
+#define HEADER     64
+#define MAX_PIECES 4096
+
+// Makes the length of the section what its header says it is.
+static void fix_length(uint8_t *section, size_t size, bool last_offset)
+{
+    const size_t kind = get_u32(section), vocab = get_u32(section + 12);
+    const size_t merges = get_u32(section + 16), ends = get_u32(section + 28);
+    if (vocab > MAX_PIECES || merges > size || ends > size) {
+        return;
+    }
+    const size_t fixed = HEADER + 4 * ends + 4 * (vocab + 1) + (kind == 0 ? 4 * vocab : 0) +
+                         12 * merges + vocab;
+    if (fixed > size) {
+        return;
+    }
+    const uint64_t n_bytes = size - fixed;
+    memcpy(section + 32, &n_bytes, sizeof n_bytes);
+    if (last_offset) {
+        put_u32(section + HEADER + 4 * ends + 4 * vocab, n_bytes);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input in = {data, size};
+    const size_t mode = take_number(&in, 1);
+    const Input text = take_bytes(&in, take_number(&in, 1));
+    uint8_t *section = exact_block(in.size);
+    memcpy(section, in.data, in.size);
+    size_t vocab = in.size >= HEADER ? get_u32(section + 12) : 1;
+    vocab = vocab < MAX_PIECES ? vocab : MAX_PIECES;
+    if (mode & 4 && in.size >= HEADER) {
+        fix_length(section, in.size, mode & 8);
+    }
+    Error err = {0};
+    Tokenizer *t;
+    if (tokenizer_open_section(&t, "fuzz", section, in.size, vocab, &err)) {
+        // SentencePiece's unknown token stands for bytes that are lost.
+        const bool unknown = get_u32(section) == 0 && (int32_t)get_u32(section + 24) >= 0;
+        encode_text(t, text, mode & 1, mode & 2, !(mode & 3) && !unknown);
+        tokenizer_free(t);
+    } else {
+        check_error(&err);
+    }
+    free(section);
+    return 0;
+}

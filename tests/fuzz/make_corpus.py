@@ -1,0 +1,101 @@
+"""Writes the corpora of the fuzz targets, tests/fuzz/corpus/TARGET/*: small inputs from which fuzzing sets out, and
+which `make test` replays. Each fuzz_TARGET.c says at its top what an input looks like.
+
+    python3 tests/fuzz/make_corpus.py
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+FUZZ = Path(__file__).resolve().parent
+sys.path[:0] = [str(FUZZ.parent), str(FUZZ.parent.parent / "scripts")]
+import checkpoint  # noqa: E402
+import models  # noqa: E402
+import vocabulary  # noqa: E402
+
+TEXT = "Zoë's 3 abab  <x>\n".encode()
+
+
+def vocabularies():
+    """One of each kind, with each attribute that a piece can have."""
+    v = vocabulary
+    texts = [b"<unk>", b"<s>", b"</s>", b"\x00", b" ", b"a", b"b", b"ab", b" a"]
+    attributes = [v.UNKNOWN, v.SPECIAL, v.SPECIAL, v.BYTE, 0, 0, 0, 0, 0]
+    scores = [0.0, 0.0, 0.0, 0.0, -1.0, -2.0, -3.0, -4.0, -0.5]
+    yield "sentencepiece", v.Vocabulary(
+        v.SENTENCEPIECE, texts, attributes, scores=scores, bos=1, eos=2, unknown=0, end=[2], add_bos=True,
+        add_prefix=True)  # fmt: skip
+    every_byte = [bytes([b]) for b in range(256)]
+    yield "sentencepiece_bytes", v.Vocabulary(
+        v.SENTENCEPIECE, [b"<s>", *every_byte, b" ", b"ab"], [v.SPECIAL, *[v.BYTE] * 256, 0, 0],
+        scores=[0.0] * 257 + [-1.0, -2.0], bos=0, eos=0, unknown=-1, end=[0], add_bos=True, add_prefix=True)  # fmt: skip
+    for name, rule in (("gpt2", v.GPT2), ("llama3", v.LLAMA3), ("smollm2", v.SMOLLM), ("qwen2", v.QWEN2)):
+        yield name, v.Vocabulary(
+            v.BYTE_LEVEL, [b"<e>", *every_byte, b"ab", b"abab", b"", b"<x>"],
+            [v.SPECIAL, *[0] * 256, 0, 0, v.ABSENT, v.USER_DEFINED], merges=[(98, 99, 257), (257, 257, 258)],
+            pre_tokenizer=rule, bos=0, eos=0, end=[0])  # fmt: skip
+
+
+def checkpoint_input(mode, config, weight_type, contents):
+    """mode, token, header, table and contents; offsets, sizes and checksums are left to the target."""
+    sizes = {"provenance": 5, "tokenizer": len(contents), "chat": 32}
+    sections = [checkpoint.bytes_section(name, size) for name, size in sizes.items()]
+    if not config.vocab_only:
+        for name, rows, cols in checkpoint.model_tensors(config):
+            sections.append(checkpoint.vector_section(name, cols) if rows is None else
+                            checkpoint.matrix_section(name, weight_type, rows, cols))  # fmt: skip
+    head = checkpoint.MAGIC + struct.pack("<IIQQI", 1, len(sections), 0, 256, 0) + config.pack()
+    return bytes([mode, 15]) + head.ljust(256, b"\0") + b"".join(s.pack() for s in sections) + contents
+
+
+def corpora():
+    """(target, name, bytes) of every input."""
+    small = dict(dim=8, hidden_dim=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, vocab_size=9, context_length=80,
+                 norm_eps=1e-5, rope_theta=10000.0, tied_head=True)  # fmt: skip
+    contents = bytes(16) + struct.pack("<8f", 0.5, -0.25, 1, 0, -1, 2, 0.125, 3)
+    section = dict(vocabularies())["sentencepiece"].section()
+    for code in checkpoint.WEIGHT_TYPES:
+        yield "fuzz_checkpoint", code, checkpoint_input(7, checkpoint.Config(**small), code, contents)
+    for name, extra in {
+        "untied": dict(tied_head=False),
+        "biases": dict(qkv_bias=True),
+        "window": dict(sliding_window=3),
+        "linear": dict(rope_scaling="linear", rope_factor=4.0),
+        "llama3": dict(rope_scaling="llama3", rope_factor=8.0, rope_original_context=64, rope_low_freq_factor=1.0,
+                       rope_high_freq_factor=4.0),  # fmt: skip
+    }.items():
+        config = checkpoint.Config(**{**small, **extra})
+        yield "fuzz_checkpoint", name, checkpoint_input(7, config, "f32", contents)
+    only = checkpoint.Config(vocab_size=9, vocab_only=True)
+    yield "fuzz_checkpoint", "vocabulary", checkpoint_input(3, only, "f32", section)
+    yield "fuzz_checkpoint", "plain", b"\0\0" + models.vocabulary_checkpoint(section, 9)
+    yield "fuzz_checkpoint", "gguf", b"\0\0GGUF"
+
+    for kind in ("v0", "v1", "v2-4"):
+        for tied in (True, False):
+            config = models.Config(8, 8, 1, 2, 1, 9, 80, tied)
+            header = len(models.sections(config, kind)[0][1])
+            data = models.model_bytes(config, kind)
+            name = f"{kind}_{'tied' if tied else 'untied'}"
+            yield "fuzz_llama2c", name, b"\1\1" + data[: header + 64]
+    yield "fuzz_llama2c", "whole", b"\0\1" + models.model_bytes(models.Config(4, 4, 1, 1, 1, 3, 2), "v1")
+
+    for name, v in vocabularies():
+        for mode in (0, 1, 2):
+            yield "fuzz_tokenizer", f"{name}_{mode}", bytes([mode, len(TEXT)]) + TEXT + v.section()
+    pieces = models.SPECIAL + [b"<0x61>", b" ", b"a", b"b", b"ab", "ë".encode()]
+    for name, n in (("pieces", len(pieces)), ("too_many", len(pieces) + 1)):
+        data = models.tokenizer_bytes(pieces, [0.0] * 4 + [-float(i) for i in range(len(pieces) - 4)])
+        yield "fuzz_tokenizer_llama2c", name, struct.pack("<BHB", 3, n, len(TEXT)) + TEXT + data
+
+
+def main():
+    for target, name, data in corpora():
+        folder = FUZZ / "corpus" / target
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+// replay.c - runs a fuzz target over files instead of inventing inputs: replay FILE...
+//
+// A target that finds something ends the process, so the last file named on stderr is the culprit.
+#include "fuzz.h"
+
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        Error err = {0};
+        Buffer file = {0};
+        fprintf(stderr, "%s\n", argv[i]);
+        if (!read_file(argv[i], SIZE_MAX / 2, &file, &err)) {
+            fprintf(stderr, "%s\n", err.message);
+            return ERROR_RUN;
+        }
+        uint8_t *exact = exact_block(file.size);
+        if (file.size) {
+            memcpy(exact, file.data, file.size);
+        }
+        LLVMFuzzerTestOneInput(exact, file.size);
+        free(exact);
+        buffer_free(&file);
+    }
+    return 0;
+}

@@ -1,0 +1,87 @@
+"""Small native checkpoints for the tests, made by native.Writer."""
+
+import struct
+import sys
+
+import numpy as np
+from conftest import ROOT
+
+import models
+import native
+
+sys.path.append(str(ROOT / "scripts"))
+import vocabulary  # noqa: E402
+
+TINY = {"dim": 16, "hidden_dim": 20, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 4, "vocab_size": 260,
+        "context_length": 64, "flags": native.TIED_HEAD}  # fmt: skip
+
+
+def byte_vocabulary():
+    """Byte-level BPE over all bytes, with one merge and two special tokens: 260 pieces."""
+    pieces = [b"<s>", b"</s>", *(bytes([b]) for b in range(256)), b"ab", b"<filler>"]
+    attributes = [vocabulary.SPECIAL] * 2 + [vocabulary.NORMAL] * 258
+    a, b = 2 + ord("a"), 2 + ord("b")
+    return vocabulary.Vocabulary(
+        vocabulary.BYTE_LEVEL, pieces, attributes, merges=[(a, b, 258)], pre_tokenizer=vocabulary.GPT2, bos=0, eos=1,
+        end=[1], add_bos=True)  # fmt: skip
+
+
+def chat_section():
+    """Nothing around the messages but names of special tokens."""
+    texts = [b"<s>", b"<s>", b"\n", b"</s>", b"<s>"]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
+
+
+def tiny(chat=False, **fields):
+    """A native.Writer of a model of a few thousand weights."""
+    seeds = iter(range(1, 1000))
+    writer = native.Writer({**TINY, **fields}, byte_vocabulary().section(), lambda _, s: models.uniform(next(seeds), s))
+    if chat:
+        writer.add("chat", 0, 0, 0, chat_section())
+        writer.entries.insert(2, writer.entries.pop())
+    return writer
+
+
+TYPES = ("f32", "bf16", "q8", "q4", "q4m")  # by their numbers in the file
+TYPED = {**TINY, "dim": 96, "hidden_dim": 160, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "head_dim": 16}
+
+
+def f16_bits(seed, shape, exponent, sign=0):
+    """f16 of 2^exponent up to 2^(exponent + 1), as their bits."""
+    mantissas = models.splitmix64(seed, int(np.prod(shape))).reshape(shape) >> np.uint64(54)
+    return (mantissas + np.uint64((exponent + 15) << 10 | sign << 15)).astype("<u2")
+
+
+def random_blocks(kind, rows, cols, seed):
+    """A matrix of a type of blocks, every bit of it random but for the size of the scales: weights of about 0.1."""
+    blocks = -(-rows // 16) * -(-cols // 32)
+    values = (models.splitmix64(seed + 1, blocks * 16 * 32) >> np.uint64(56)).astype(np.uint8).reshape(blocks, -1)
+    if kind == "q8":
+        return np.hstack([f16_bits(seed, (blocks, 16), -11).view(np.uint8), np.maximum(values, 1)]).tobytes()
+    scales = [f16_bits(seed, (blocks, 16), -7).view(np.uint8)]
+    if kind == "q4m":
+        scales.append(f16_bits(seed + 2, (blocks, 16), -5, sign=1).view(np.uint8))
+    return np.hstack([*scales, values[:, : 16 * 16]]).tobytes()
+
+
+def typed(kind):
+    """The bytes of a random model whose matrices are all of one type, the same for ever."""
+    seeds = iter(range(1, 1000))
+    writer = native.Writer(TYPED, byte_vocabulary().section(),
+                           lambda _, s: models.uniform(next(seeds), s) * (0.17 if s[0] > 1 else 1))  # fmt: skip
+    for i, e in enumerate(writer.entries):
+        if e["kind"] == 2 and kind != "f32":
+            e["type"] = TYPES.index(kind)
+            if kind == "bf16":
+                e["data"] = np.frombuffer(e["data"], "<u4").__rshift__(16).astype("<u2").tobytes()
+            else:
+                e["data"] = random_blocks(kind, e["rows"], e["cols"], 1000 + 10 * i)
+    return writer.pack()
+
+
+def write_slow(path):
+    """A model of zeros, 26 MB, that takes milliseconds a token; every token is as likely as any other."""
+    fields = {**TINY, "dim": 1024, "hidden_dim": 1024, "n_layers": 1, "n_heads": 16, "n_kv_heads": 4, "head_dim": 64,
+              "context_length": 4096}  # fmt: skip
+    path.write_bytes(native.Writer(fields, byte_vocabulary().section(), lambda _, s: np.zeros(s, np.float32)).pack())
+    return path

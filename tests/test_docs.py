@@ -1,0 +1,80 @@
+"""The documentation holds: commands run, links lead somewhere, and every option is described wherever options are."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import BUILD_DIR, EXECUTABLE, ROOT, environment, run
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").glob("*.md")])
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = [(page, block) for page in PAGES for block in BLOCK.findall(page.read_text(encoding="utf-8"))]
+MANUALS = ["run.1", "completions/run.bash", "completions/_run", "completions/run.fish"]
+# Commands that a test cannot run, and why.
+NOT_HERE = {"make test": "is what runs this", "make smollm2": "fetches a package of 100 MB"}
+
+
+def name(value):
+    return str(value.relative_to(ROOT)) if hasattr(value, "relative_to") else value.splitlines()[0][:60]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """What a clone that has been built holds, to run the commands in."""
+    if BUILD_DIR != ROOT / "build":
+        pytest.skip("the documentation is about the default build")
+    folder = tmp_path_factory.mktemp("docs") / "clone"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    for path in tracked.decode().split("\0"):
+        if path and (ROOT / path).exists():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, folder / path)
+    shutil.copytree(BUILD_DIR, folder / "build", ignore=shutil.ignore_patterns("clang", "sanitize", "fuzz"))
+    shutil.copy2(EXECUTABLE, folder / "run")
+    return folder
+
+
+@pytest.mark.parametrize("page, block", BLOCKS, ids=name)
+def test_commands_of_the_documentation_run(copy, page, block):
+    for command, why in NOT_HERE.items():
+        if block.startswith(command):
+            pytest.skip(f"{command}: {why}")
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=copy, env=environment(), timeout=300,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    assert done.returncode == 0, f"{page.name}:\n{block}exit {done.returncode}:\n{done.stdout.decode()[-2000:]}"
+
+
+def test_readme_has_the_commands_of_a_newcomer():
+    commands = [block.strip() for page, block in BLOCKS if page.name == "README.md"]
+    assert commands[:2] == ["make demo", "make test"], commands
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing, f"{page.name} links to {missing}"
+
+
+def test_manual_and_completions_are_those_of_help(tmp_path):
+    subprocess.run([sys.executable, ROOT / "scripts/make_manual.py", "--run", EXECUTABLE, "--to", tmp_path], check=True)
+    for path in MANUALS:
+        assert (tmp_path / path).read_text() == (ROOT / path).read_text(), f"{path}: make it anew: scripts/make_manual.py"
+
+
+def test_help_lists_the_options_that_the_sources_have():
+    table = re.findall(r"^    \{(?:0|'\w'), \"([\w-]+)\"", (ROOT / "run.c").read_text(), re.MULTILINE)
+    assert len(table) > 30 and table == re.findall(r"^ .{6}--([\w-]+)", run("--help").ok().out, re.MULTILINE)
+
+
+def test_install_puts_the_manual_and_the_completions_where_shells_look(tmp_path):
+    if BUILD_DIR != ROOT / "build":
+        pytest.skip("install is of the default build")
+    subprocess.run(["make", "-s", "install", f"DESTDIR={tmp_path}", "PREFIX=/p"], cwd=ROOT, check=True)
+    found = {str(p.relative_to(tmp_path / "p")) for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {
+        "bin/run", "share/man/man1/run.1", "share/bash-completion/completions/run",
+        "share/zsh/site-functions/_run", "share/fish/vendor_completions.d/run.fish",
+    }  # fmt: skip

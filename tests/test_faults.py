@@ -1,0 +1,185 @@
+"""Faults while running: the checkpoint cut short or replaced under its mapping, and every call of the system or the
+allocator failing in turn (tests/faults/faults.c, put before libc by LD_PRELOAD)."""
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+
+import pytest
+from conftest import EXECUTABLE, SANITIZED, TESTS, assert_refused, execute, finish, run, start
+
+import native_models
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The file under the mapping.
+
+
+def begin(model, *options):
+    """Starts a generation that takes long, and waits for its first text."""
+    process = start(model, "-i", "", "-n", "0", "--ignore-eos", "-t", "1", "-s", "1", "-j", "2", *options)
+    assert process.stdout.read(1), f"wanted text\n{process.stderr.read()}"
+    return process
+
+
+def test_checkpoint_cut_short_while_it_is_used_ends_with_a_message(tmp_path):
+    if SANITIZED:
+        pytest.skip("the sanitized build reads a copy of the file")
+    model = native_models.write_slow(tmp_path / "cut.bin")
+    process = begin(model)
+    os.truncate(model, 4096)
+    done = finish(process)
+    lines = done.err.splitlines()
+    assert done.code == 3 and len(lines) == 1 and "cut.bin" in lines[0], f"wanted exit 3 and a line\n{done}"
+
+
+def test_checkpoint_cut_short_leaves_no_half_output_file(tmp_path):
+    if SANITIZED:
+        pytest.skip("the sanitized build reads a copy of the file")
+    model = native_models.write_slow(tmp_path / "cut.bin")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    process = start(model, "-i", "", "-n", "0", "--ignore-eos", "-t", "1", "-j", "2", "-o", folder / "text")
+    while not list(folder.iterdir()) and process.poll() is None:
+        pass
+    os.truncate(model, 4096)
+    done = finish(process)
+    assert done.code == 3 and "cut.bin" in done.err, f"wanted exit 3\n{done}"
+    assert not list(folder.iterdir()), f"wanted no file, found {list(folder.iterdir())}"
+
+
+def test_checkpoint_replaced_by_rename_is_finished_from_the_old_file(tmp_path):
+    model = native_models.write_slow(tmp_path / "old.bin")
+    whole = run(model, "-i", "", "-n", "200", "--ignore-eos", "-s", "1", timeout=60).ok().bytes
+    process = start(model, "-i", "", "-n", "200", "--ignore-eos", "-s", "1")
+    first = process.stdout.read(1)
+    (tmp_path / "new.bin").write_bytes(native_models.tiny().pack())
+    os.rename(tmp_path / "new.bin", model)
+    done = finish(process, timeout=60)
+    assert done.code == 0 and first + done.bytes == whole, f"wanted the text of the old file\n{done}"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Each call failing in turn.
+
+CALLS = ("memory", "open", "read", "mmap", "write", "fsync", "rename")
+MODES = {
+    "generate": ("-i", "ab", "-n", "3", "-t", "0", "-j", "1", "--stop", "zzz"),
+    "output": ("-i", "ab", "-n", "3", "-t", "0", "-j", "1", "-o", "OUT"),
+    "json": ("-i", "ab", "-n", "3", "-s", "1", "-j", "1", "--json", "--logprobs", "2"),
+    "tokenize": ("-f", "PROMPT", "--tokenize", "--json"),
+    "score": ("-f", "PROMPT", "--score", "--json", "-j", "1"),
+    "chat": ("-i", "ab", "--chat", "-n", "3", "-t", "0", "-j", "1"),
+    "info": ("--info", "--json"),
+    "verify": ("--verify",),
+}
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory):
+    """The path of the interposed library."""
+    if SANITIZED:
+        pytest.skip("the sanitizer has an allocator of its own")
+    compiler = next((c for c in (os.environ.get("CC", "cc"), "gcc", "clang") if shutil.which(c)), None)
+    if not compiler:
+        pytest.skip("no compiler to build the library with")
+    if b"ld-musl" in EXECUTABLE.read_bytes():
+        pytest.skip("the library is for glibc")
+    path = tmp_path_factory.mktemp("faults") / "faults.so"
+    source = TESTS / "faults" / "faults.c"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-Wall", "-o", path, source, "-ldl"], check=True, timeout=60)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["native", "llama2c"])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_call_that_fails_is_reported_and_leaves_nothing_half_done(faults, mode, kind, tiny, tmp_path):
+    """For each kind of call, the n-th fails, for every n that the run comes to; and all from the n-th on."""
+    if kind == "llama2c" and mode in ("chat", "verify"):
+        pytest.skip("llama2.c's files have neither")
+    model = [*tiny] if kind == "llama2c" else [tmp_path / "tiny.bin"]
+    if kind == "native":
+        model[0].write_bytes(native_models.tiny(chat=True).pack())
+    (tmp_path / "prompt").write_bytes(b"ab" * 40)
+    out = tmp_path / "out"
+    places = {"OUT": out, "PROMPT": tmp_path / "prompt"}
+    arguments = [EXECUTABLE, *model, *(places.get(a, a) for a in MODES[mode])]
+    wanted = execute(arguments).ok().bytes
+    wanted_out = out.read_bytes() if out.exists() else None
+    tried = survived = 0
+    for call in CALLS:
+        for rest in ("once", "on"):
+            n = 0
+            while True:
+                n += 1
+                out.unlink(missing_ok=True)
+                env = {"LD_PRELOAD": faults, "FAULT": f"{call} {n} {rest}", "OMP_NUM_THREADS": "1"}
+                done = execute(arguments, env=env)
+                done.command.insert(0, f"FAULT='{call} {n} {rest}'")
+                if "[no fault]" in done.err:
+                    break  # the run has fewer calls
+                tried += 1
+                survived += done.code == 0
+                check_fault(done, wanted, mode)
+                left = [p.name for p in tmp_path.iterdir() if p.name.startswith("out")]
+                if done.code == 0 and mode == "output":
+                    assert out.read_bytes() == wanted_out, f"wanted the whole text in the file\n{done}"
+                elif mode == "output":
+                    assert not left, f"wanted no file, found {left}\n{done}"
+    assert tried >= 8, f"only {tried} faults were tried"
+    print(f"{kind} {mode}: {tried} faults, {survived} without effect")
+
+
+def check_fault(done, wanted, mode):
+    if done.code == 0:  # what failed was only advice, or had another way
+        assert re.sub(rb'"(seed|\w+_per_second|first_token_ms)": [\d.]+', b"", done.bytes) == re.sub(
+            rb'"(seed|\w+_per_second|first_token_ms)": [\d.]+', b"", wanted
+        ), f"exit 0 with another text\n{done}"
+        return
+    assert done.code in (1, 3), f"wanted exit 1 or 3\n{done}"
+    lines = done.err.splitlines()
+    assert len(lines) == 1, f"wanted one line on stderr\n{done}"
+    assert lines[0].startswith("run: "), f"wanted a message of the program's\n{done}"
+    assert wanted.startswith(done.bytes) or mode == "json", f"wanted the beginning of the text\n{done}"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Limits of the process.
+
+
+def limited(what, limit, *args):
+    def set_limit():
+        resource.setrlimit(what, (limit, limit))
+
+    return run(*args, env={"OMP_NUM_THREADS": "1"}, preexec_fn=set_limit)
+
+
+def test_any_limit_of_the_address_space_is_an_error_or_enough(tmp_path):
+    """From what is too little to load the C library, to what is enough. One thread: OpenMP's library ends the process
+    by itself where it cannot have the threads that it was asked for."""
+    if SANITIZED:
+        pytest.skip("the sanitizer reserves terabytes")
+    model = native_models.write_slow(tmp_path / "big.bin")
+    arguments = (model, "-i", "ab", "-n", "2", "-t", "0", "-j", "1")
+    wanted = run(*arguments).ok().bytes
+    ends = []
+    for megabytes in range(8, 120, 4):
+        if limited(resource.RLIMIT_AS, megabytes << 20, "--version").code != 0:
+            continue  # the loader gave up
+        done = limited(resource.RLIMIT_AS, megabytes << 20, *arguments)
+        ends.append(done.code)
+        if done.code == 0:
+            assert done.bytes == wanted, f"another text at {megabytes} MB\n{done}"
+        else:
+            assert_refused(done, 1)
+            assert "memory" in done.err or "mapped" in done.err, f"wanted memory to be named\n{done}"
+    assert set(ends) == {0, 1}, f"wanted limits that are enough and limits that are not, found {ends}"
+
+
+def test_four_open_files_are_enough(tmp_path):
+    """With fewer the loader cannot load the C library."""
+    model = tmp_path / "tiny.bin"
+    model.write_bytes(native_models.tiny().pack())
+    limited(resource.RLIMIT_NOFILE, 4, model, "-i", "ab", "-n", "2", "-j", "1", "-o", tmp_path / "out").ok()
+    assert (tmp_path / "out").read_bytes().startswith(b"ab")
