@@ -25,7 +25,7 @@ MARKERS = {SYSTEM: ["SystemMarkerA"], USER: ["UserMarkerA", "UserMarkerB", "User
 # Messages as they are: lines, quotes, digits, letters of other scripts, words that templates look for.
 NATURAL = {
     SYSTEM: ["You answer in one sentence.\nBe kind."],
-    USER: ["What's 2 + 2?", "And in Greek, \"τέσσερα\"?\n\n1. so\n2. or so", "Thanks {{ user }} & [bye]"],
+    USER: ["What's 2 + 2?", 'And in Greek, "τέσσερα"?\n\n1. so\n2. or so', "Thanks {{ user }} & [bye]"],
     ASSISTANT: ["It is 4.", "Ναί.\n\tTool: none"],
 }
 

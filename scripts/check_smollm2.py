@@ -29,7 +29,12 @@ N_NEW = 60  # tokens of each continuation
 TIE = 0.05  # between the two best logits
 # Weight types as convert.py's options, and how far the perplexity may be from PyTorch's. Without --type the GGUF's
 # Q4_1 blocks are carried over.
-TYPES = {"f32": (["--type", "f32"], 0.001), "q4m": ([], 0.003), "q8": (["--type", "q8"], 0.003), "q4": (["--type", "q4"], 0.15)}
+TYPES = {
+    "f32": (["--type", "f32"], 0.001),
+    "q4m": ([], 0.003),
+    "q8": (["--type", "q8"], 0.003),
+    "q4": (["--type", "q4"], 0.15),
+}
 PROMPTS = [
     "Once upon a time there was a small town",
     "The three laws of thermodynamics are",
@@ -117,7 +122,21 @@ def check_greedy(executable, model, reference, tokenizer):
         else:
             text = prompt
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        command = [executable, model, "-t", 0, "-n", N_NEW, "--ignore-eos", "--kv", "f32", "-q", "--json", "--logprobs", 1]
+        command = [
+            executable,
+            model,
+            "-t",
+            0,
+            "-n",
+            N_NEW,
+            "--ignore-eos",
+            "--kv",
+            "f32",
+            "-q",
+            "--json",
+            "--logprobs",
+            1,
+        ]
         answer = json.loads(run([*command, *(["--chat"] if chat else []), "-f", "-"], prompt))
         new = [entry["id"] for entry in answer["logprobs"]]
         if answer["prompt_tokens"] != len(ids):
@@ -133,7 +152,9 @@ def check_greedy(executable, model, reference, tokenizer):
                 break
             if token != chosen:
                 good = False
-                print(f"  {prompt!r}: token {token} after {length}, PyTorch has {chosen}, ahead by {first - second:.3f}")
+                print(
+                    f"  {prompt!r}: token {token} after {length}, PyTorch has {chosen}, ahead by {first - second:.3f}"
+                )
                 break
             length += 1
         steps += length

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import chat_template
 import checkpoint
+import importance
 import quantize
 import source_gguf
 import source_huggingface
@@ -91,8 +92,19 @@ def check_tensors(source):
         raise SourceError(f"{source.path}: tensor {source.tensors[name].name} has no place in a model of this shape")
 
 
-def matrix_pieces(tensor, weight_type, head_dim):
-    """The bytes of a matrix, a few rows at a time: whole groups and, where rows are reordered, whole heads."""
+def column_importance(source, types):
+    """Name -> importance of the columns, of the matrices in blocks where 4-bit weights have to be made."""
+    made = [n for n, t in types.items() if t in FOUR_BIT and source.tensors[n].type != t and n.startswith("blocks.")]
+    if not made:
+        return {}
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=source.config.n_layers, desc="looking at activations", leave=False, disable=hidden) as progress:
+        return importance.mean_squares(source, lambda layer: progress.update())
+
+
+def matrix_pieces(tensor, weight_type, head_dim, columns):
+    """The bytes of a matrix, a few rows at a time: whole groups and, where rows are reordered, whole heads. columns:
+    their importance or None."""
     unit = np.lcm(checkpoint.GROUP_ROWS, head_dim) if tensor.neighbours else checkpoint.GROUP_ROWS
     step = int(max(1, CHUNK_BYTES // (4 * tensor.cols) // unit) * unit)
     for begin in range(0, tensor.rows, step):
@@ -102,10 +114,9 @@ def matrix_pieces(tensor, weight_type, head_dim):
         else:
             values = tensor.values(begin, end)
             if weight_type in quantize.SCALE_BYTES and np.abs(values).max() > quantize.LARGEST:
-                raise SourceError(
-                    f"{tensor.path}: tensor {tensor.name} has a value above {quantize.LARGEST}, the most of {weight_type}"
-                )
-            blocks = quantize.blocks(values, weight_type)
+                most = f"{quantize.LARGEST}, the most of {weight_type}"
+                raise SourceError(f"{tensor.path}: tensor {tensor.name} has a value above {most}")
+            blocks = quantize.blocks(values, weight_type, columns)
         yield quantize.interleave(blocks, weight_type)
 
 
@@ -177,6 +188,7 @@ def convert(args):
             sections.append(checkpoint.vector_section(name, cols))
         else:
             sections.append(checkpoint.matrix_section(name, types[name], rows, cols))
+    columns = column_importance(source, types)
     total = sum(section.size for section in sections)
     with (
         tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as progress,
@@ -188,7 +200,8 @@ def convert(args):
             elif section.kind == checkpoint.VECTOR:
                 pieces = vector_pieces(source.tensors[section.name])
             else:
-                pieces = matrix_pieces(source.tensors[section.name], types[section.name], config.head_dim)
+                name = section.name
+                pieces = matrix_pieces(source.tensors[name], types[name], config.head_dim, columns.get(name))
             writer.write(section.name, counted(pieces, progress))
 
 

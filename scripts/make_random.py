@@ -76,7 +76,9 @@ def main():
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--like", choices=SHAPES, required=True)
     parser.add_argument("--type", choices=checkpoint.WEIGHT_TYPES, default="q4")
-    parser.add_argument("--head", choices=checkpoint.WEIGHT_TYPES, help="of embedding and head; default: q8 for q4, q4m")
+    parser.add_argument(
+        "--head", choices=checkpoint.WEIGHT_TYPES, help="of embedding and head; default: q8 for q4, q4m"
+    )
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     config, rng = SHAPES[args.like], np.random.default_rng(args.seed)

@@ -7,7 +7,8 @@
 Blocks of 32 columns have a scale (and minimum) in f16. It is the one of least squared error, found by search: the
 values are rounded with a few scales near the one by which the largest value just fits; each rounding has a best scale
 in closed form (least squares), and the best of all wins. A scale of q4, whose values reach from -8 to 7, may be
-negative. The scale is rounded to f16 before the values are rounded for good.
+negative. The scale is rounded to f16 before the values are rounded for good. Where it is known how much each column
+matters (importance.py), its squared errors count so much.
 """
 
 import numpy as np
@@ -29,8 +30,9 @@ Q4M_STEPS = (13.5, 14.0, 14.5, 15.0, 15.5, 16.0)
 REFITS = 1  # times the best rounding's own scale is used for another one
 
 
-def blocks(values, weight_type):
-    """values: (rows, cols) f32, finite; for a type with f16 scales none beyond LARGEST. u8 (rows, n_blocks, bytes of a row's block)."""
+def blocks(values, weight_type, importance=None):
+    """values: (rows, cols) f32, finite; for a type with f16 scales none beyond LARGEST. importance: (cols,), the weight
+    of each column's squared error, or None. u8 (rows, n_blocks, bytes of a row's block)."""
     rows, cols = values.shape
     if weight_type == "f32":
         return values.astype("<f4").view(np.uint8).reshape(rows, cols, 4)
@@ -40,11 +42,25 @@ def blocks(values, weight_type):
     if cols % BLOCK:
         values = np.pad(values, ((0, 0), (0, n_blocks * BLOCK - cols)))
     x = np.ascontiguousarray(values, np.float32).reshape(-1, BLOCK)
+    weights = _block_weights(importance, cols, n_blocks)
     out = np.empty((len(x), ROW_BLOCK_BYTES[weight_type]), np.uint8)
     quantize = {"q8": _quantize_q8, "q4": _quantize_q4, "q4m": _quantize_q4m}[weight_type]
     for begin in range(0, len(x), AT_ONCE):
-        quantize(x[begin : begin + AT_ONCE], out[begin : begin + AT_ONCE])
+        end = min(begin + AT_ONCE, len(x))
+        quantize(x[begin:end], weights[np.arange(begin, end) % n_blocks], out[begin:end])
     return out.reshape(rows, n_blocks, -1)
+
+
+def _block_weights(importance, cols, n_blocks):
+    """(n_blocks, 32) f32 with a mean of one in each block; columns of padding are as important as the others, so that
+    their zeros stay."""
+    weights = np.ones(n_blocks * BLOCK)
+    if importance is not None:
+        weights[:cols] = importance
+        weights[cols:] = weights[:cols].mean()
+    weights = weights.reshape(n_blocks, BLOCK)
+    mean = weights.mean(axis=1, keepdims=True)
+    return np.where(mean > 0, weights / np.where(mean > 0, mean, 1), 1).astype(np.float32)
 
 
 def to_bf16(values):
@@ -53,20 +69,20 @@ def to_bf16(values):
     return ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype("<u2")
 
 
-def _quantize_q8(x, out):
-    scale, q = _search(x, Q8_STEPS, -127, 127)
+def _quantize_q8(x, weights, out):
+    scale, q = _search(x, weights, Q8_STEPS, -127, 127)
     out[:, :2] = scale.view(np.uint8)
     out[:, 2:] = q.astype(np.int8).view(np.uint8)
 
 
-def _quantize_q4(x, out):
-    scale, q = _search(x, Q4_STEPS, -8, 7)
+def _quantize_q4(x, weights, out):
+    scale, q = _search(x, weights, Q4_STEPS, -8, 7)
     out[:, :2] = scale.view(np.uint8)
     out[:, 2:] = _nibbles(q + 8)
 
 
-def _quantize_q4m(x, out):
-    scale, minimum, q = _search_with_minimum(x)
+def _quantize_q4m(x, weights, out):
+    scale, minimum, q = _search_with_minimum(x, weights)
     out[:, :2] = scale.view(np.uint8)
     out[:, 2:4] = minimum.view(np.uint8)
     out[:, 4:] = _nibbles(q)
@@ -96,16 +112,17 @@ def _dot(a, b):
     return np.einsum("ij,ij->i", a, b)
 
 
-def _search(x, steps, low, high):
+def _search(x, weights, steps, low, high):
     """Scales (n, 1) f16 and values (n, 32) of least squared error, which is x.x - (x.q)^2 / q.q for the best scale
-    x.q / q.q of a rounding q."""
+    x.q / q.q of a rounding q; the products are weighted."""
     n = len(x)
     largest = x[np.arange(n), np.abs(x).argmax(axis=1)]
+    weighted = x * weights
     best, best_scale = np.zeros(n, np.float32), np.zeros(n, np.float32)
 
     def consider(scale):
         q = _round(x, scale[:, None], low, high)
-        xq, qq = _dot(x, q), _dot(q, q)
+        xq, qq = _dot(weighted, q), _dot(q * weights, q)
         fit = np.divide(xq, qq, out=np.zeros(n, np.float32), where=qq > 0)
         better = xq * fit > best
         best[better] = (xq * fit)[better]
@@ -119,21 +136,21 @@ def _search(x, steps, low, high):
     return scale, _round(x, scale.astype(np.float32), low, high)
 
 
-def _search_with_minimum(x):
+def _search_with_minimum(x, weights):
     """As _search, for values in 0 .. 15 and weights scale * value + minimum; scale and minimum of a rounding are the
     regression of x on q."""
     n = len(x)
     smallest, largest = x.min(axis=1), x.max(axis=1)
-    middle, mean = (smallest + largest) / 2, x.mean(axis=1)
-    centred = x - mean[:, None]
+    middle, mean = (smallest + largest) / 2, _dot(x, weights) / BLOCK
+    centred = (x - mean[:, None]) * weights
     best = np.zeros(n, np.float32)
     best_scale, best_minimum = np.zeros(n, np.float32), mean.copy()
 
     def consider(scale, minimum):
         q = _round(x, scale[:, None], 0, 15, minimum[:, None])
-        mean_q = q.mean(axis=1)
+        mean_q = _dot(q, weights) / BLOCK
         q -= mean_q[:, None]
-        xq, qq = _dot(centred, q), _dot(q, q)
+        xq, qq = _dot(centred, q), _dot(q * weights, q)
         fit = np.divide(xq, qq, out=np.zeros(n, np.float32), where=qq > 0)
         better = xq * fit > best
         best[better] = (xq * fit)[better]

@@ -70,7 +70,9 @@ def read(path):
         for name, tensor in tensors.items():
             if name.endswith(("attn.q_proj", "attn.k_proj", "attn.q_bias", "attn.k_bias")):
                 tensor.neighbours = config.head_dim
-    return Source(path, config, tensors, fields.reader, keeps_types=True, license=str(fields.get("general.license", "unknown")))
+    return Source(
+        path, config, tensors, fields.reader, keeps_types=True, license=str(fields.get("general.license", "unknown"))
+    )
 
 
 def check_supported(fields):

@@ -84,7 +84,12 @@ def place_tensors(path, config, version, group_size):
     """Name -> Tensor, and the end of the last."""
     c = config
     q_dim, kv_dim = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
-    attention = [("q_proj", q_dim, c.dim), ("k_proj", kv_dim, c.dim), ("v_proj", kv_dim, c.dim), ("o_proj", c.dim, q_dim)]
+    attention = [
+        ("q_proj", q_dim, c.dim),
+        ("k_proj", kv_dim, c.dim),
+        ("v_proj", kv_dim, c.dim),
+        ("o_proj", c.dim, q_dim),
+    ]
     attention = [(f"attn.{name}", rows, cols) for name, rows, cols in attention]
     mlp = [("gate_proj", c.hidden_dim, c.dim), ("down_proj", c.dim, c.hidden_dim), ("up_proj", c.hidden_dim, c.dim)]
     mlp = [(f"mlp.{name}", rows, cols) for name, rows, cols in mlp]
@@ -109,7 +114,9 @@ def place_tensors(path, config, version, group_size):
             n = (rows or 1) * cols
             if group_size and rows:
                 if n % group_size:
-                    raise SourceError(f"{path}: group_size is {group_size}, wanted a divisor of {n}, the size of {full}")
+                    raise SourceError(
+                        f"{path}: group_size is {group_size}, wanted a divisor of {n}, the size of {full}"
+                    )
                 tensor = Grouped(path, end, rows, cols, None, cols, None, full)
                 tensor.scales, tensor.group_size = end + n, group_size
                 end += n + 4 * (n // group_size)

@@ -178,9 +178,7 @@ def neighbours(w, heads):
 def llama3_factors(config):
     """The tensor rope_freqs of Llama 3's scaling, frequency by frequency as its paper has it."""
     s = config["rope_scaling"]
-    original, low, high = (
-        s[k] for k in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
-    )
+    original, low, high = (s[k] for k in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor"))
     factors = []
     for i in range(0, config["head_dim"], 2):
         wavelength = 2 * np.pi * config["rope_theta"] ** (i / config["head_dim"])

@@ -22,7 +22,9 @@ LLAMA2 = """\
 {% if messages[0]['role'] == 'system' %}{% set first = 1 %}{% set system = messages[0]['content'] %}
 {% else %}{% set first = 0 %}{% set system = none %}{% endif %}
 {% for message in messages[first:] %}
-    {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
+    {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{ raise_exception('roles must alternate') }}
+    {% endif %}
     {% if loop.first and system is not none %}
         {% set content = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + message['content'] %}
     {% else %}
@@ -174,7 +176,9 @@ def chat_model(tmp_path, template):
     """A tiny checkpoint with this template, and what its conversion said."""
     from test_convert import convert
 
-    folder = sources.write_folder(tmp_path / "m", {**sources.LLAMA, "max_position_embeddings": 512}, chat_template=template)
+    folder = sources.write_folder(
+        tmp_path / "m", {**sources.LLAMA, "max_position_embeddings": 512}, chat_template=template
+    )
     done = convert(folder, tmp_path / "m.bin").ok()
     return tmp_path / "m.bin", done.err
 

@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 from conftest import GOLDEN_DIR, ROOT, assert_refused, data_file, execute, logits, run
 
+sys.path.insert(0, str(ROOT / "scripts"))
+import importance  # noqa: E402
+import quantize  # noqa: E402
+import source_huggingface  # noqa: E402
+
 import models
 import native
 import sources
@@ -134,10 +139,51 @@ def test_searched_scales_beat_those_of_the_maximum(tmp_path, kind, most):
     config = {**sources.LLAMA, "hidden_size": 128, "vocab_size": 1024}
     rng = np.random.default_rng(3)
     tensors = {n: rng.standard_normal(w.shape, np.float32) for n, w in sources.weights(config).items()}
-    convert(sources.write_folder(tmp_path / "m", config, tensors), tmp_path / "m.bin", "--type", kind, "--head", kind).ok()
+    convert(
+        sources.write_folder(tmp_path / "m", config, tensors), tmp_path / "m.bin", "--type", kind, "--head", kind
+    ).ok()
     seen, wanted = native.Native(tmp_path / "m.bin").matrix("head"), tensors["lm_head.weight"]
     error, plain = ((x - wanted).astype(np.float64) ** 2 for x in (seen, reference(wanted, kind)))
     assert error.mean() <= most * plain.mean(), f"{error.mean() / plain.mean():.3f} of the plain error, wanted {most}"
+
+
+@pytest.mark.parametrize("kind", ["q4", "q4m"])
+def test_errors_count_by_the_importance_of_their_columns(kind):
+    rng = np.random.default_rng(4)
+    values, importance = rng.standard_normal((64, 128), np.float32), rng.uniform(0, 1, 128) ** 8
+    t = gguf.GGMLQuantizationType[GGUF_TYPES[kind]]
+    error = {}
+    for weights in (None, importance):
+        held = gguf.quants.dequantize(quantize.blocks(values, kind, weights).reshape(64, -1), t)
+        error[weights is not None] = (importance * (held - values) ** 2).sum()
+    assert error[True] < 0.8 * error[False], f"{error[True]:.4f}, without the weights {error[False]:.4f}"
+
+
+def test_importance_is_the_mean_square_of_a_matrix_s_inputs(tmp_path):
+    """In the first block: of norm(embedding) for q, k and v; zeros for the rest where all values are zero."""
+    config = {**sources.LLAMA, "num_hidden_layers": 1}
+    tensors = sources.weights(config)
+    tensors["model.layers.0.self_attn.v_proj.weight"][:] = 0
+    tensors["model.embed_tokens.weight"][:] = tensors["model.embed_tokens.weight"][7]  # all tokens are alike
+    source = source_huggingface.read(sources.write_folder(tmp_path / "m", config, tensors))
+    seen = importance.mean_squares(source)
+    x = tensors["model.embed_tokens.weight"][0].astype(np.float64)
+    x = x / np.sqrt((x * x).mean() + config["rms_norm_eps"])
+    q_input = x * tensors["model.layers.0.input_layernorm.weight"]
+    gate_input = x * tensors["model.layers.0.post_attention_layernorm.weight"]
+    gate, up = (tensors[f"model.layers.0.mlp.{m}_proj.weight"] @ gate_input for m in ("gate", "up"))
+    assert np.allclose(seen["blocks.0.attn.q_proj"], q_input**2, rtol=1e-4)
+    assert not seen["blocks.0.attn.o_proj"].any()
+    assert np.allclose(seen["blocks.0.mlp.up_proj"], gate_input**2, rtol=1e-4)
+    assert np.allclose(seen["blocks.0.mlp.down_proj"], (gate / (1 + np.exp(-gate)) * up) ** 2, rtol=1e-3)
+
+
+def test_random_checkpoints_compute_numbers_of_order_one(tmp_path):
+    path = tmp_path / "random.bin"
+    execute([sys.executable, ROOT / "scripts" / "make_random.py", path, "--like", "smollm2"], timeout=120).ok()
+    native.Native(path)
+    scored = run(path, "--score", "--json", "-i", "any text", timeout=120).ok().json
+    assert 9 < scored["nll"] < 14, "of 49152 tokens, wanted about their logarithm, 10.8, and the logits' variance"
 
 
 def test_awkward_values_survive_quantisation(tmp_path):
@@ -148,7 +194,9 @@ def test_awkward_values_survive_quantisation(tmp_path):
     head[0], head[1], head[2], head[3] = 0, 0.5, 1e-12, 0
     head[3, 7] = -60000
     for kind in ("q8", "q4", "q4m"):
-        convert(sources.write_folder(tmp_path / "m", config, tensors), tmp_path / "m.bin", "--type", kind, "--head", kind).ok()
+        convert(
+            sources.write_folder(tmp_path / "m", config, tensors), tmp_path / "m.bin", "--type", kind, "--head", kind
+        ).ok()
         seen = native.Native(tmp_path / "m.bin").matrix("head")
         assert not seen[0].any() and np.abs(seen[2]).max() <= 1e-6
         assert np.abs(seen[1] / 0.5 - 1).max() < 1e-3
@@ -309,19 +357,27 @@ def broken_tensors(change):
     return tensors
 
 
+def set_value(name, place, value):
+    return lambda tensors: tensors[name].__setitem__(place, value)
+
+
+def add(name, shape, dtype="<f4"):
+    return lambda tensors: tensors.update({name: np.zeros(shape, dtype)})
+
+
 @pytest.mark.parametrize(
     "name, change",
     [
-        ("model.layers.0.self_attn.o_proj.bias", lambda t: t.update({"model.layers.0.self_attn.o_proj.bias": np.zeros(32, "<f4")})),
-        ("block_sparse_moe", lambda t: t.update({"model.layers.0.block_sparse_moe.gate.weight": np.zeros((8, 32), "<f4")})),
-        ("q_norm", lambda t: t.update({"model.layers.0.self_attn.q_norm.weight": np.zeros(8, "<f4")})),
+        ("self_attn.o_proj.bias", add("model.layers.0.self_attn.o_proj.bias", 32)),
+        ("block_sparse_moe", add("model.layers.0.block_sparse_moe.gate.weight", (8, 32))),
+        ("q_norm", add("model.layers.0.self_attn.q_norm.weight", 8)),
         ("blocks.1.mlp.up_proj is missing", lambda t: t.pop("model.layers.1.mlp.up_proj.weight")),
-        ("lm_head.weight has 299 x 32 values, wanted 300 x 32", lambda t: t.update({"lm_head.weight": np.zeros((299, 32), "<f4")})),
-        ("I64", lambda t: t.update({"lm_head.weight": np.zeros((300, 32), "<i8")})),
-        ("model.norm.weight has a value that is not finite", lambda t: t["model.norm.weight"].__setitem__(3, np.nan)),
-        ("lm_head.weight has a value above 65504", lambda t: t["lm_head.weight"].__setitem__((3, 3), 1e6)),
+        ("lm_head.weight has 299 x 32 values, wanted 300 x 32", add("lm_head.weight", (299, 32))),
+        ("I64", add("lm_head.weight", (300, 32), "<i8")),
+        ("model.norm.weight has a value that is not finite", set_value("model.norm.weight", 3, np.nan)),
+        ("lm_head.weight has a value above 65504", set_value("lm_head.weight", (3, 3), 1e6)),
     ],
-)  # fmt: skip
+)
 def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path, name, change):
     sources.write_folder(tmp_path / "m", sources.LLAMA, broken_tensors(change))
     assert_refused(convert(tmp_path / "m", tmp_path / "out.bin"), 3, name)
@@ -380,7 +436,9 @@ def test_other_sources_are_refused(tmp_path, checkpoint, folder):
     assert_refused(convert(checkpoint("llama"), out), 3, "a checkpoint of this program already")
     assert_refused(convert(folder("llama") / "model.safetensors", out), 3, "wanted the folder")
     (tmp_path / "text").write_text("no model at all, " * 100)
-    assert_refused(convert(tmp_path / "text", out, "--tokenizer", "x"), 3, "no Hugging Face folder, GGUF or llama2.c file")
+    assert_refused(
+        convert(tmp_path / "text", out, "--tokenizer", "x"), 3, "no Hugging Face folder, GGUF or llama2.c file"
+    )
     (tmp_path / "empty").mkdir()
     assert_refused(convert(tmp_path / "empty", out), 3, "config.json")
     assert not out.exists()
@@ -408,7 +466,14 @@ def test_verify_names_the_damaged_section(tmp_path, checkpoint):
     damaged = tmp_path / "damaged.bin"
     places = [(s.offset + at, s.name) for s in file.sections.values() for at in {0, s.bytes // 2, s.bytes - 1}]
     end = 256 + 96 * len(file.sections)
-    places += [(end - 1, "header"), (256 + 60, "header"), (40, "header"), (200, "header"), (33, "header"), (3, "header")]
+    places += [
+        (end - 1, "header"),
+        (256 + 60, "header"),
+        (40, "header"),
+        (200, "header"),
+        (33, "header"),
+        (3, "header"),
+    ]
     first = file.sections["embedding"]
     places.append((first.offset - 1, "embedding"))
     for at, name in places:
@@ -468,4 +533,6 @@ def test_conversion_streams(tmp_path):
     )
     code, kilobytes = execute([sys.executable, "-c", script], timeout=300).ok().out.split()
     largest = tensors["model.embed_tokens.weight"].nbytes
-    assert code == "0" and int(kilobytes) * 1024 < 2 * largest, f"{kilobytes} kB beyond the start, largest {largest} bytes"
+    assert code == "0" and int(kilobytes) * 1024 < 2 * largest, (
+        f"{kilobytes} kB beyond the start, largest {largest} bytes"
+    )

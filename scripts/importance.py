@@ -1,0 +1,77 @@
+"""How much each input of a matrix matters: the mean of its squares over a forward pass of random tokens.
+
+An error in a weight reaches the output times its input, and inputs differ by orders of magnitude: some dimensions of
+the residual stream, and some hidden ones of the mlp at the first position, are hundreds of times the others. Random
+tokens show that as well as text does, and a model needs no corpus to be converted. Measured on SmolLM2-135M, q4: the
+perplexity rises by 7 to 11 % instead of 19 to 23 %.
+
+The pass is that of model.c, one matrix at a time. Sliding windows and the scaling of RoPE are left out, which only
+matter over longer contexts.
+"""
+
+import numpy as np
+
+from source import SourceError
+
+SEQUENCES, LENGTH = 2, 256
+SEED = 1
+CHUNK_BYTES = 16 << 20  # of a matrix in f32
+
+
+def mean_squares(source, progress=lambda layer: None):
+    """Name -> f64 (cols,) of each matrix in the blocks."""
+    c, tensors = source.config, source.tensors
+    tokens = np.random.default_rng(SEED).integers(0, c.vocab_size, SEQUENCES * LENGTH)
+    x = np.concatenate([tensors["embedding"].values(t, t + 1) for t in tokens.tolist()])
+    angles = np.outer(np.arange(LENGTH), c.rope_theta ** (-np.arange(0, c.head_dim, 2) / c.head_dim))
+    turns = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    result = {}
+
+    def multiply(name, inputs):
+        result[name] = np.square(inputs, dtype=np.float64).mean(axis=0)
+        tensor = tensors[name]
+        step = max(1, CHUNK_BYTES // (4 * tensor.cols) // c.head_dim) * c.head_dim
+        parts = [
+            inputs @ tensor.values(begin, min(begin + step, tensor.rows)).T for begin in range(0, tensor.rows, step)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    for layer in range(c.n_layers):
+        block = f"blocks.{layer}."
+        with np.errstate(over="ignore", invalid="ignore"):
+            h = rms_norm(x, tensors[block + "attn_norm"].vector(), c.norm_eps)
+            q, k, v = (multiply(f"{block}attn.{m}_proj", h) for m in "qkv")
+            if c.qkv_bias:
+                q, k, v = (y + tensors[f"{block}attn.{m}_bias"].vector() for m, y in zip("qkv", (q, k, v)))
+            x = x + multiply(block + "attn.o_proj", attention(q, k, v, turns, c))
+            h = rms_norm(x, tensors[block + "mlp_norm"].vector(), c.norm_eps)
+            gate, up = multiply(block + "mlp.gate_proj", h), multiply(block + "mlp.up_proj", h)
+            x = x + multiply(block + "mlp.down_proj", gate / (1 + np.exp(-gate)) * up)
+        if not np.isfinite(x).all():
+            raise SourceError(f"{source.path}: blocks.{layer} computes a value that is not finite")
+        progress(layer)
+    return result
+
+
+def rms_norm(x, weight, eps):
+    return x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(eps)) * weight
+
+
+def attention(q, k, v, turns, c):
+    """(n, n_heads * head_dim) of queries, keys and values, sequence by sequence."""
+    q, k, v = (y.reshape(SEQUENCES, LENGTH, -1, c.head_dim).swapaxes(1, 2) for y in (q, k, v))
+    q, k = rotate(q, turns), rotate(k, turns)
+    out = np.empty_like(q)
+    later = np.triu(np.full((LENGTH, LENGTH), -np.inf, np.float32), 1)
+    for head in range(c.n_heads):
+        shared = head // (c.n_heads // c.n_kv_heads)
+        scores = q[:, head] @ k[:, shared].swapaxes(1, 2) / np.float32(c.head_dim**0.5) + later
+        p = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        out[:, head] = p / p.sum(axis=-1, keepdims=True) @ v[:, shared]
+    return out.swapaxes(1, 2).reshape(SEQUENCES * LENGTH, -1)
+
+
+def rotate(x, turns):
+    cos, sin = turns
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
