@@ -541,7 +541,7 @@ static void watch_files(const Run *r)
     watched[1].file = &r->prompt_cache.file;
     watched_output = &r->out;
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
-        Error err;
+        Error err = {0};
         error_set(&err, ERROR_INPUT, "%s: was cut short by another program while it was used",
                   paths[i]);
         snprintf(watched[i].message, sizeof watched[i].message, "run: %s\n", err.message);
