@@ -497,39 +497,56 @@ typedef struct {
     uint64_t digest;
 } Run;
 
-// A checkpoint is read where it is mapped. Where another program cuts it short meanwhile, the pages
-// past its new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any
-// more. What the handler needs is made ready beforehand, since it may not format a message.
-static const Run *watched;
-static char cut_short[sizeof(Error) + 16];
+// The checkpoint and the prompt cache's file are read where they are mapped. Where another program
+// cuts one short meanwhile, the pages past its new end are gone, and a thread that reads one gets
+// SIGBUS: nothing can be computed any more. What the handler needs is made ready beforehand, since
+// it may not format a message.
+typedef struct {
+    const Mapping *file;
+    char message[sizeof(Error) + 16];
+} WatchedFile;
+
+static WatchedFile watched[2];
+static const Output *watched_output;
 
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
     static atomic_flag first = ATOMIC_FLAG_INIT;
-    const uintptr_t at = (uintptr_t)info->si_addr, file = (uintptr_t)watched->checkpoint.file.data;
+    const char *message = NULL;
     (void)context;
-    if (at < file || at - file >= round_up(watched->checkpoint.file.size, 4096)) {
+    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
+        const Mapping *file = watched[i].file;
+        const uintptr_t at = (uintptr_t)info->si_addr, begin = (uintptr_t)file->data;
+        message = at >= begin && at - begin < round_up(file->size, 4096) ? watched[i].message
+                                                                         : message;
+    }
+    if (!message) {
         signal(number, SIG_DFL);  // not ours to explain: it happens again when this returns
         return;
     }
     while (atomic_flag_test_and_set(&first)) {
         pause();  // another thread came first, and is about to end us all
     }
-    if (watched->out.temporary) {
-        unlink(watched->out.temporary);
+    if (watched_output->temporary) {
+        unlink(watched_output->temporary);
     }
-    const ssize_t written = write(STDERR_FILENO, cut_short, strlen(cut_short));
+    const ssize_t written = write(STDERR_FILENO, message, strlen(message));
     (void)written;  // nobody is left to be told
     _exit(ERROR_INPUT);
 }
 
-static void watch_checkpoint(const Run *r)
+static void watch_files(const Run *r)
 {
-    Error err;
-    error_set(&err, ERROR_INPUT, "%s: was cut short by another program while it was used",
-              r->o.model);
-    snprintf(cut_short, sizeof cut_short, "run: %s\n", err.message);
-    watched = r;
+    const char *paths[] = {r->o.model, r->o.prompt_cache ? r->o.prompt_cache : ""};
+    watched[0].file = &r->checkpoint.file;
+    watched[1].file = &r->prompt_cache.file;
+    watched_output = &r->out;
+    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
+        Error err = {0};
+        error_set(&err, ERROR_INPUT, "%s: was cut short by another program while it was used",
+                  paths[i]);
+        snprintf(watched[i].message, sizeof watched[i].message, "run: %s\n", err.message);
+    }
     struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
     sigemptyset(&action.sa_mask);
     sigaction(SIGBUS, &action, NULL);
@@ -579,7 +596,7 @@ static bool choose_context(Run *r, bool f16, Error *err)
 static bool open_checkpoint(Run *r, Error *err)
 {
     const Options *o = &r->o;
-    watch_checkpoint(r);
+    watch_files(r);
     return ops_select(o->simd ? o->simd : "auto", err) &&
            checkpoint_open(&r->checkpoint, o->model, team_max(), err) &&
            (o->verify || open_tokenizer(&r->tokenizer, o, &r->checkpoint, err));

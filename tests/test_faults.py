@@ -34,6 +34,19 @@ def test_checkpoint_cut_short_while_it_is_used_ends_with_a_message(tmp_path):
     assert done.code == 3 and len(lines) == 1 and "cut.bin" in lines[0], f"wanted exit 3 and a line\n{done}"
 
 
+def test_prompt_cache_cut_short_while_it_is_used_ends_with_a_message(tmp_path):
+    if SANITIZED:
+        pytest.skip("the sanitized build reads a copy of the file")
+    model, cache = native_models.write_slow(tmp_path / "slow.bin"), tmp_path / "cut.cache"
+    options = ("-i", "ab" * 300, "--no-echo", "--prompt-cache", cache)
+    run(model, *options, "-n", "1", timeout=60).ok()
+    process = begin(model, *options)
+    os.truncate(cache, 4096)
+    done = finish(process)
+    lines = done.err.splitlines()
+    assert done.code == 3 and len(lines) == 1 and "cut.cache" in lines[0], f"wanted exit 3 and a line\n{done}"
+
+
 def test_checkpoint_cut_short_leaves_no_half_output_file(tmp_path):
     if SANITIZED:
         pytest.skip("the sanitized build reads a copy of the file")

@@ -89,6 +89,29 @@ def corpora():
         data = models.tokenizer_bytes(pieces, [0.0] * 4 + [-float(i) for i in range(len(pieces) - 4)])
         yield "fuzz_tokenizer_llama2c", name, struct.pack("<BHB", 3, n, len(TEXT)) + TEXT + data
 
+    for i, text in enumerate(JSON):
+        yield "fuzz_json", f"{i:02}", text
+    for i, (mode, line) in enumerate(REQUESTS):
+        yield "fuzz_request", f"{i:02}", bytes([mode]) + line
+
+
+JSON = [
+    b'{"a": [1, -2.5e+3, 0, true, false, null, {}, []], "\\u00e9\\ud83d\\ude00\\n\\"\\\\\\/\\b\\f\\r\\t": "x"}',
+    b" [18446744073709551615, 1e308, 0.1E-3, 9007199254740993]\r\n",
+    '"Zoë ☃ 😀"'.encode(), b'{"a": 1, "a": 2}', b"[" * 65 + b"]" * 65, b"[1,]", b"01", b'"\xff"', b'"\\ud800"', b"", b"nul",
+]  # fmt: skip
+CHAT = b"""{"custom_id": "a1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages":
+ [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}, {"role":
+ "assistant", "content": "x"}, {"role": "user", "content": "y"}], "max_tokens": 9, "temperature": 0, "top_p": 0.5,
+ "seed": 7, "stop": ["a", "b"], "n": 1, "stream": false}}""".replace(b"\n", b"")
+REQUESTS = [
+    (0, CHAT), (16, CHAT),
+    (0, b'{"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Once", "echo": true}}'),
+    (0, b'{"prompt": "Once", "id": "p", "max_tokens": 3, "stop": "x", "top_k": 4, "min_p": 0.1, "seed": 1}'),
+    (8, b'{"prompt": "' + b"long " * 30 + b'"}'), (1, b"Once <end> upon"), (7, b"Once <end> upon"),
+    (0, b'{"prompt": 1}'), (0, b"[]"), (0, b"{"), (0, b'{"custom_id": "\\u2028", "url": "/v1/embeddings", "body": {}}'),
+]  # fmt: skip
+
 
 def main():
     for target, name, data in corpora():
