@@ -230,7 +230,7 @@ bool bench_run(const Model *m, const BenchOptions *options, BenchLimits *limits,
         {"batch", false, 0, DECODE_TOKENS, MAX_SEQUENCES},
     };
     Bench b = {.m = m, .options = options};
-    double seconds[BENCH_TESTS];
+    double seconds[BENCH_TESTS] = {0};
     *n_results = 0;
     *limits = (BenchLimits){0};
     b.max_rows = options->chunk < MAX_SEQUENCES ? MAX_SEQUENCES : options->chunk;

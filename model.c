@@ -678,7 +678,7 @@ static void attention(Team team, const Pass *pass, size_t layer)
         const Row *row = &pass->rows[tile->row];
         const float *mask[MAX_QUERIES];
         float *total[MAX_QUERIES] = {0};
-        size_t from[MAX_QUERIES], to[MAX_QUERIES], t = 0;
+        size_t from[MAX_QUERIES] = {0}, to[MAX_QUERIES], t = 0;
         for (size_t r = 0; r < tile->n_rows; r++) {
             for (size_t h = 0; h < tile->n_heads; h++, t++) {
                 const size_t head = kv_head * heads_per_kv + tile->head + h,
