@@ -207,7 +207,7 @@ static double limit_seconds(const Bench *b, const Test *t, const BenchLimits *l)
     }
     add_matrix(&m->head, t->prompt ? 1 : rows, l, &head_read, &head_multiply);
     const double heads = t->prompt ? 1 : passes;  // of a prompt only the last token asks for logits
-    const double position = (double)(b->cache.page_bytes / PAGE_POSITIONS);
+    const double position = (double)b->cache.page_bytes / PAGE_POSITIONS;
     if (!t->prompt) {
         read += position * ((double)t->depth + (double)t->steps / 2) * rows / (l->read_gbs * 1e9);
     }

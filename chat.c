@@ -111,6 +111,7 @@ bool chat_encode(const ChatTemplate *t, const Tokenizer *tokenizer, const Messag
         ok = error_set(err, ERROR_INPUT,
                        "the last message is not the user's: there is nothing to answer");
     }
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): `before` can be null, t cannot
     spans[n_spans++] = t->user_assistant;
     // What the template begins with is all there is: it names BOS itself where it wants one.
     ok = ok && tokenizer_encode(tokenizer, spans, n_spans, false, out, err);

@@ -259,7 +259,7 @@ static bool check_entry(const Checkpoint *c, size_t i, const Entry *e, size_t *e
     if (e->bytes > c->file.size || place > c->file.size - e->bytes) {
         return error_set(err, ERROR_INPUT,
                          "%s: section %s ends at %llu, wanted at most %zu, the file's length",
-                         c->path, e->name, (unsigned long long)(place + e->bytes), c->file.size);
+                         c->path, e->name, (unsigned long long)place + e->bytes, c->file.size);
     }
     if (!all_zero(e->zeros, sizeof e->zeros)) {
         return error_set(err, ERROR_INPUT,

@@ -935,6 +935,7 @@ static bool score(Run *r, size_t max_rows, Error *err)
     double total = 0;
     Buffer *out = &r->json;
     for (size_t i = 0, rows; i < n && !interrupted; i += rows) {
+        // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a context has one position at least
         const size_t window = i % r->context, left = n - i;
         if (window == 0) {
             cache_truncate(&r->cache, 0, 0);
