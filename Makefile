@@ -80,9 +80,10 @@ demo: $(RUN)
 	.venv/bin/pip install -q --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-## test: builds and runs all tests
+T ?= tests
+## test: builds and runs all tests, or those that T names (T="tests/test_cli.py -k stop")
 test: tests .venv/installed
-	RUN=$(RUN) BUILD_DIR=$(BUILD) .venv/bin/python -m pytest -q tests
+	RUN=$(RUN) BUILD_DIR=$(BUILD) .venv/bin/python -m pytest -q $(T)
 
 ## debug: build/debug/run, unoptimised, with symbols
 debug:
@@ -97,7 +98,7 @@ sanitize:
 
 ## test-sanitize: runs all tests on that build
 test-sanitize: sanitize .venv/installed
-	RUN=build/sanitize/run BUILD_DIR=build/sanitize .venv/bin/python -m pytest -q tests
+	RUN=build/sanitize/run BUILD_DIR=build/sanitize .venv/bin/python -m pytest -q $(T)
 
 .PHONY: tsan
 ## tsan: the unit tests of the model under clang's thread sanitizer
