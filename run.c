@@ -33,7 +33,8 @@
 #define SCORE_LOGITS_BYTES ((size_t)64 << 20)
 
 // Sequences of a batch where --parallel does not say: more rows a pass hardly raise its speed.
-#define DEFAULT_PARALLEL 16
+// SmolLM2, 64 chats: 420 tokens/s one by one, 900 by 16, 1050 by 32, 1150 by 64.
+#define DEFAULT_PARALLEL 64
 
 #define MAX_PROMPT_BYTES ((size_t)1 << 30)
 #define MAX_STOPS        16
@@ -122,7 +123,7 @@ static const Option option_table[] = {
     {0, "simd", "SET", TEXT, AT(simd), 0, 0,
      "kernels: auto, avx512, avx2, neon or scalar; never changes the text"},
     {0, "parallel", "N", SIZE, AT(parallel), 1, 1024,
-     "requests of a batch that are run together (16); never changes the text"},
+     "requests of a batch that are run together (64); never changes the text"},
     {0, "lines", NULL, FLAG, AT(lines), 0, 0, "each line of the batch is itself a prompt"},
     {0, "resume", NULL, FLAG, AT(resume), 0, 0,
      "keep the results that are in the output file, and go on after them"},

@@ -30,7 +30,7 @@ complete -c run -l kv -x -a 'f16 f32' -d 'type of cached keys and values: f32 or
 complete -c run -l chunk -x -d 'prompt tokens that are run together (256); never changes the text'
 complete -c run -s j -l threads -x -d 'default: what is fastest; also OMP_NUM_THREADS'
 complete -c run -l simd -x -a 'auto avx512 avx2 neon scalar' -d 'kernels: auto, avx512, avx2, neon or scalar; never changes the text'
-complete -c run -l parallel -x -d 'requests of a batch that are run together (16); never changes the text'
+complete -c run -l parallel -x -d 'requests of a batch that are run together (64); never changes the text'
 complete -c run -l lines -d 'each line of the batch is itself a prompt'
 complete -c run -l resume -d 'keep the results that are in the output file, and go on after them'
 complete -c run -l first-line -x -d 'the number of the batch\'s first line (1): of a piece of a longer file'
