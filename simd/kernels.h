@@ -503,6 +503,15 @@ static void kv_product(bool f16, size_t n_rows, float *out, size_t out_stride, c
     }
 }
 
+// Asks for the keys or values of a head in page `i`, up to page `last`.
+static void fetch_page(const Attend *a, size_t i, size_t last, size_t offset, size_t dims)
+{
+    const size_t bytes = PAGE_POSITIONS * dims * (a->f16 ? sizeof(uint16_t) : sizeof(float));
+    for (size_t line = 0; i <= last && line < bytes; line += 64) {
+        __builtin_prefetch((const char *)a->pages[i] + offset + line);
+    }
+}
+
 // Weighted sums of the values of positions begin .. end - 1 (of one chunk), added to the results of
 // queries t ..
 static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t begin, size_t end)
@@ -511,6 +520,8 @@ static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t be
     for (size_t j = begin; j < end;) {
         size_t slot = j % PAGE_POSITIONS, n = min_size(end - j, PAGE_POSITIONS - slot);
         const char *page = a->pages[j / PAGE_POSITIONS];
+        fetch_page(a, j / PAGE_POSITIONS + 1, (end - 1) / PAGE_POSITIONS, a->v_offset,
+                   groups * LANES);
         kv_product(a->f16, n_queries, a->out + t * a->out_stride, a->out_stride, page + a->v_offset,
                    slot * LANES, PAGE_POSITIONS * LANES, groups,
                    a->scores + t * CHUNK_POSITIONS + (j - chunk_begin), CHUNK_POSITIONS, n, true);
@@ -540,6 +551,8 @@ static void attend(const Attend *a)
     for (size_t j = first / LANES * LANES; j < last;) {
         size_t slot = j % PAGE_POSITIONS, n = min_size(last - j, PAGE_POSITIONS - slot);
         const char *page = a->pages[j / PAGE_POSITIONS];
+        fetch_page(a, j / PAGE_POSITIONS + 1, (last - 1) / PAGE_POSITIONS, a->k_offset,
+                   a->head_dim);
         kv_product(a->f16, a->n_queries, a->scores + (j - chunk_begin), CHUNK_POSITIONS,
                    page + a->k_offset, slot * a->head_dim, a->head_dim * LANES,
                    (n + LANES - 1) / LANES, a->q, a->head_dim, a->head_dim, false);
