@@ -144,6 +144,13 @@ static const Option option_table[] = {
 };
 #define N_OPTIONS (sizeof option_table / sizeof *option_table)
 
+static const Options default_options = {.max_tokens = 256,
+                                        .temperature = 1.0,
+                                        .top_p = 0.9,
+                                        .repeat_penalty = 1.0,
+                                        .repeat_last_n = 64,
+                                        .chunk = 256};
+
 static void print_help(void)
 {
     printf("Usage: run MODEL [options]\n\nGenerates text with a model of the Llama family.\n\n");
@@ -1310,15 +1317,9 @@ static bool run(Run *r, Error *err)
 
 int main(int argc, char **argv)
 {
-    static Run r = {.o = {.max_tokens = 256,
-                          .temperature = 1.0,
-                          .top_p = 0.9,
-                          .repeat_penalty = 1.0,
-                          .repeat_last_n = 64,
-                          .chunk = 256},
-                    .out = {.fd = -1},
-                    .digest = 0xcbf29ce484222325u};
+    static Run r = {.out = {.fd = -1}, .digest = 0xcbf29ce484222325u};
     Error err = {0};
+    r.o = default_options;
     guard_standard_files();
     bool ok = parse_options(argc, argv, &r.o, &err);
     if (ok && (r.o.help || r.o.version)) {

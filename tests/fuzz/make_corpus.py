@@ -93,6 +93,11 @@ def corpora():
         yield "fuzz_json", f"{i:02}", text
     for i, (mode, line) in enumerate(REQUESTS):
         yield "fuzz_request", f"{i:02}", bytes([mode]) + line
+    for i, line in enumerate(COMMAND_LINES):
+        yield "fuzz_options", f"{i:02}", b"".join(a.encode() + b"\0" for a in line.split(" "))
+    for i, (mode, pages, cut, patches) in enumerate(PROMPT_CACHES):
+        fields = b"".join(struct.pack("<HB", at, byte) for at, byte in patches)
+        yield "fuzz_prompt_cache", f"{i:02}", struct.pack("<BBH", mode | len(patches) << 4, pages, cut) + fields + TEXT
 
 
 JSON = [
@@ -110,6 +115,19 @@ REQUESTS = [
     (0, b'{"prompt": "Once", "id": "p", "max_tokens": 3, "stop": "x", "top_k": 4, "min_p": 0.1, "seed": 1}'),
     (8, b'{"prompt": "' + b"long " * 30 + b'"}'), (1, b"Once <end> upon"), (7, b"Once <end> upon"),
     (0, b'{"prompt": 1}'), (0, b"[]"), (0, b"{"), (0, b'{"custom_id": "\\u2028", "url": "/v1/embeddings", "body": {}}'),
+]  # fmt: skip
+COMMAND_LINES = [
+    "m.bin -i Once -n 10 -t 0 -p 0.5 -k 40 --min-p 0.05 -s 7 --stop a --stop=b --json --logprobs 5",
+    "m.bin --chat --system=s -c 100 --kv f16 -j 2 --simd scalar --chunk 7 -o out -q", "--batch in m.bin --lines --parallel 4",
+    "m.bin -b - -o out --resume --first-line 1001", "--help", "m.bin -- -x", "m.bin n.bin", "m.bin -n -1", "m.bin -t nan",
+    "m.bin -t 1e999", "m.bin -n", "m.bin --top-p=", "m.bin --nothing", "m.bin --json=1", "m.bin -tt0", "m.bin --kv f8",
+    "m.bin --info --verify", "m.bin -m chat -mgenerate", "m.bin --repeat-penalty 0", "m.bin -s18446744073709551616", "",
+]  # fmt: skip
+# mode, pages, bytes cut off, patches of (offset, byte): tests/fuzz/fuzz_prompt_cache.c
+PROMPT_CACHES = [
+    (0, 0, 0, []), (0, 3, 0, []), (4, 4, 0, []), (0, 5, 0, []), (2, 2, 1, []), (2, 2, 5000, []), (1, 1, 0, [(4096, 9)]),
+    *[(0, 2, 0, [(at, 255)]) for at in (0, 8, 16, 23, 24, 32, 36, 40, 44, 48, 52, 55, 56, 63, 64, 128, 4096)],
+    (0, 1, 0, [(52, 2)]), (0, 1, 0, [(52, 0), (16, 0), (17, 16)]),
 ]  # fmt: skip
 
 

@@ -1,0 +1,120 @@
+// fuzz_prompt_cache.c - a prompt cache's file, opened and then read as a forward pass reads it.
+//
+//     mode 1 | pages 1 | cut 2 | patches (offset 2, byte 1) x n | bytes of tokens and pages,
+//     repeated
+//
+// The file is made right, then patched. The bits of `mode`: 1 the checksum stays as it was before
+// the patches, 2 the last `cut` bytes are missing, 4 keys and values are f16; the upper half is n.
+#include <unistd.h>
+
+#include "fuzz.h"
+#include "prompt_cache.h"
+
+enum { CONTEXT = 128, PAGES_AT = 4096, CRC_AT = 12, HEADER = 128 };
+#define MODEL UINT64_C(0x0123456789abcdef)
+
+static char path[] = "/tmp/fuzz_prompt_cache.XXXXXX";
+static int file = -1;
+
+static void remove_file(void) { unlink(path); }
+
+static void write_whole(const uint8_t *data, size_t size)
+{
+    if (file < 0) {
+        file = mkstemp(path);
+        atexit(remove_file);
+    }
+    FUZZ_CHECK(ftruncate(file, 0) == 0 && pwrite(file, data, size, 0) == (ssize_t)size, "%s", path);
+}
+
+static void put_crc(uint8_t *data, size_t size)
+{
+    Crc32 tables;
+    crc32_init(&tables);
+    put_u32(data + CRC_AT, crc32_update(&tables, 0, data + CRC_AT + 4, size - CRC_AT - 4));
+}
+
+// The file of so many pages, its contents from the input.
+static uint8_t *make_file(const Cache *cache, size_t n_pages, Input in, size_t *size)
+{
+    static const uint8_t magic[8] = {0x89, 'R', 'U', 'N', 'k', 'v', 0x1a, '\n'};
+    const uint64_t model = MODEL, page_bytes = cache->page_bytes;
+    const size_t tokens = n_pages * PAGE_POSITIONS * sizeof(int32_t);
+    *size = PAGES_AT + n_pages * cache->page_bytes;
+    uint8_t *data = exact_block(*size);
+    memset(data, 0, *size);
+    for (size_t i = 0; in.size && i < tokens; i++) {
+        data[HEADER + i] = in.data[i % in.size];
+    }
+    for (size_t i = PAGES_AT; in.size && i < *size; i++) {
+        data[i] = in.data[i % in.size];
+    }
+    memcpy(data, magic, sizeof magic);
+    put_u32(data + 8, 1);
+    put_u32(data + 16, *size);  // and zeros above
+    memcpy(data + 24, &model, sizeof model);
+    const size_t fields[] = {cache->f16,        PAGE_POSITIONS,  cache->n_layers,
+                             cache->n_kv_heads, cache->head_dim, n_pages};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        put_u32(data + 32 + 4 * i, fields[i]);
+    }
+    memcpy(data + 56, &page_bytes, sizeof page_bytes);
+    put_crc(data, *size);
+    return data;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input in = {data, size};
+    Error err = {0};
+    Cache cache = {0};
+    PromptCache p = {0};
+    const Config config = {.dim = 4,
+                           .hidden_dim = 4,
+                           .n_layers = 2,
+                           .n_heads = 2,
+                           .n_kv_heads = 2,
+                           .head_dim = 2,
+                           .vocab_size = 256,
+                           .context_length = CONTEXT,
+                           .rope_theta = 10000};
+    const size_t mode = take_number(&in, 1), n_pages = take_number(&in, 1) % 6,
+                 cut = take_number(&in, 2);
+    const Input patches = take_bytes(&in, 3 * (mode >> 4));
+    FUZZ_CHECK(cache_create(&cache, &config, CONTEXT, 1, mode & 4, &err), "%s", err.message);
+
+    uint8_t *bytes = make_file(&cache, n_pages, in, &size);
+    uint8_t *right = exact_block(size);
+    memcpy(right, bytes, size);
+    for (size_t i = 0; i + 3 <= patches.size; i += 3) {
+        const size_t at = (patches.data[i] | (size_t)patches.data[i + 1] << 8) % size;
+        bytes[at] = patches.data[i + 2];
+    }
+    const bool same = memcmp(bytes, right, size) == 0;
+    const bool whole = !(mode & 2) || cut == 0;
+    if (!(mode & 1)) {
+        put_crc(bytes, size);
+    }
+    write_whole(bytes, whole ? size : size - (cut < size ? cut : size));
+
+    if (prompt_cache_open(&p, path, MODEL, &cache, &err)) {
+        FUZZ_CHECK(whole && (same || !(mode & 1)), "a damaged file");
+        const int *tokens = (const int *)(const void *)(bytes + HEADER);
+        const size_t length = cache_share(&cache, 0, tokens, n_pages * PAGE_POSITIONS);
+        const size_t most = n_pages * PAGE_POSITIONS < CONTEXT ? n_pages * PAGE_POSITIONS : CONTEXT;
+        FUZZ_CHECK(length == most, "%zu of %zu positions", length, most);
+        for (size_t i = 0; i * PAGE_POSITIONS < length; i++) {
+            const uint8_t *page = bytes + PAGES_AT + i * cache.page_bytes;
+            FUZZ_CHECK(memcmp(cache.sequences[0].pages[i], page, cache.page_bytes) == 0, "page %zu",
+                       i);
+        }
+    } else {
+        FUZZ_CHECK(!whole || !same, "%s", err.message);
+        check_error(&err);
+    }
+    cache_free(&cache);
+    prompt_cache_close(&p);
+    free(right);
+    free(bytes);
+    return 0;
+}
