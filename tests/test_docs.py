@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from pathlib import Path
 
 import pytest
 from conftest import BUILD_DIR, EXECUTABLE, ROOT, environment, execute, run
@@ -27,14 +28,13 @@ def copy(tmp_path_factory):
     if BUILD_DIR != ROOT / "build":
         pytest.skip("the documentation is about the default build")
     folder = tmp_path_factory.mktemp("docs") / "clone"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-    for path in tracked.decode().split("\0"):
-        if path and (ROOT / path).exists():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / path, folder / path)
-    others = shutil.ignore_patterns("clang", "sanitize", "fuzz", "musl", "aarch64")
-    shutil.copytree(BUILD_DIR, folder / "build", ignore=others)
-    shutil.copy2(EXECUTABLE, folder / "run")
+
+    def left_out(directory, names):
+        builds = ("clang", "sanitize", "fuzz", "musl", "aarch64", "coverage", "tsan") if Path(directory) == BUILD_DIR else ()
+        return [n for n in names if n in builds or n == ".git" or n.startswith(".venv")
+                or (n.endswith(".bin") and n != "stories.bin")]  # fmt: skip
+
+    shutil.copytree(ROOT, folder, ignore=left_out)
     return folder
 
 
