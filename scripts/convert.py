@@ -93,8 +93,9 @@ def check_tensors(source):
 
 
 def column_importance(source, types):
-    """Name -> importance of the columns, of the matrices in blocks where 4-bit weights have to be made."""
-    made = [n for n, t in types.items() if t in FOUR_BIT and source.tensors[n].type != t and n.startswith("blocks.")]
+    """Name -> importance of the columns, of the matrices in blocks where quantised weights have to be made."""
+    quantised = {n for n, t in types.items() if t in quantize.SCALE_BYTES and source.tensors[n].type != t}
+    made = [n for n in quantised if n.startswith("blocks.")]
     if not made:
         return {}
     hidden = not sys.stderr.isatty()
