@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from pathlib import Path
 
 import pytest
 from conftest import BUILD_DIR, EXECUTABLE, ROOT, environment, execute, run
