@@ -37,7 +37,7 @@ SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnn
 
 PARTS := util json ops checkpoint llama2c model prompt_cache pretokenizer vocabulary tokenizer chat sampler generate \
          request batch bench
-PARSERS := checkpoint llama2c vocabulary pretokenizer tokenizer chat json request
+PARSERS := checkpoint llama2c vocabulary pretokenizer tokenizer chat json request prompt_cache
 OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
 RUN := $(if $(filter build,$(BUILD)),run,$(BUILD)/run)
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

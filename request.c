@@ -130,7 +130,7 @@ static bool is_text(const JsonValue *v, const char *text)
 static const char *shown(const JsonValue *v, char buffer[48])
 {
     if (v->kind == JSON_NUMBER || v->kind == JSON_STRING) {
-        snprintf(buffer, 48, "%.40s", v->text);
+        snprintf(buffer, 48, v->kind == JSON_STRING ? "\"%.40s\"" : "%.40s", v->text);
     } else {
         snprintf(buffer, 48, "%s", json_kind(v));
     }
@@ -282,8 +282,8 @@ static bool read_prompt(Request *r, const JsonValue *object, bool chat, bool com
     if (r->prompt && r->prompt->kind != JSON_STRING) {
         return wrong(err, "prompt", r->prompt, "a string");
     }
-    if (r->messages && r->messages->kind != JSON_ARRAY) {
-        return wrong(err, "messages", r->messages, "an array");
+    if (r->messages && (r->messages->kind != JSON_ARRAY || !r->messages->count)) {
+        return wrong(err, "messages", r->messages, "an array of one or more");
     }
     return true;
 }
@@ -492,13 +492,14 @@ static bool encode_messages(const Request *r, const RequestDefaults *d, Tokens *
     // messages[0] is the command line's system message, used where there is no other.
     bool ok = true;
     messages[0] = (Message){ROLE_SYSTEM, d->system, d->system ? strlen(d->system) : 0};
-    messages[1] = (Message){ROLE_USER, r->prompt ? r->prompt->text : r->line,
-                            r->prompt ? r->prompt->size : r->line_size};
     if (r->messages) {
         const JsonValue *v = json_first(r->messages);
         for (size_t i = 0; ok && i < n; i++, v = json_next(v)) {
             ok = read_message(v, i, &messages[i + 1], err);
         }
+    } else {
+        messages[1] = (Message){ROLE_USER, r->prompt ? r->prompt->text : r->line,
+                                r->prompt ? r->prompt->size : r->line_size};
     }
     const size_t first = d->system && (n == 0 || messages[1].role != ROLE_SYSTEM) ? 0 : 1;
     ok = ok && chat_encode(d->chat, d->tokenizer, messages + first, n + 1 - first, false,

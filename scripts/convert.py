@@ -15,18 +15,21 @@ import signal
 import sys
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
+try:
+    import numpy as np
+    from tqdm import tqdm
 
-import chat_template
-import checkpoint
-import importance
-import quantize
-import source_gguf
-import source_huggingface
-import source_llama2c
-import vocabulary
-from source import Source, SourceError
+    import chat_template
+    import checkpoint
+    import importance
+    import quantize
+    import source_gguf
+    import source_huggingface
+    import source_llama2c
+    import vocabulary
+    from source import Source, SourceError
+except ModuleNotFoundError as error:
+    sys.exit(f"convert: {error.name} is not installed: pip install -r scripts/requirements.txt")
 
 CONVERTER = "convert.py 1"
 FOUR_BIT = ("q4", "q4m")

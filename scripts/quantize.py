@@ -22,9 +22,9 @@ ZERO_BYTE = {"f32": 0, "bf16": 0, "q8": 0, "q4": 0x88, "q4m": 0}  # a block of z
 LARGEST = 65504  # value that a block with an f16 scale may hold
 AT_ONCE = 1024  # blocks that are searched together: they stay in the processor's cache
 
-# Scales that are tried: the largest value becomes this one, or lies this much beyond the range. More of them gain
-# nothing. Those of q8 matter where the weights lie on a coarse grid, having been quantised to 4 bits before: on
-# SmolLM2's, perplexity over six texts rises by 0.31 % with 16 of them and by 0.39 % with the first alone.
+# Scales that are tried: the largest value becomes this one (of the 4-bit types it may lie beyond the range). Those of
+# q8 matter where the weights lie on a coarse grid, having been quantised to 4 bits before: on SmolLM2's, perplexity
+# over six texts rises by 0.39 % with 127 and 126, by 0.31 % with these 16, by 0.33 % with 32 or 96 down to 80.
 Q8_STEPS = tuple(127.0 - 1.5 * i for i in range(16))
 Q4_STEPS = (-7.25, -7.75, -8.25, -8.75, 7.25, 7.75, 8.25, 8.75)
 Q4M_STEPS = (13.5, 14.0, 14.5, 15.0, 15.5, 16.0)

@@ -49,12 +49,13 @@ INLINE V v_exp(V x)
 #define PREFETCH_BYTES     4096
 #define PREFETCH_FAR_BYTES 16384
 
-// Asks for what comes `PREFETCH_BYTES` and `PREFETCH_FAR_BYTES` after p .. p + bytes - 1.
+// Asks for what comes that far after p .. p + bytes - 1. It may lie past the end of everything,
+// where no pointer may point: hence the integers.
 INLINE void prefetch(const void *p, size_t bytes)
 {
-    for (size_t line = 0; line < bytes; line += 64) {
-        __builtin_prefetch((const char *)p + PREFETCH_BYTES + line);
-        __builtin_prefetch((const char *)p + PREFETCH_FAR_BYTES + line, 0, 2);
+    for (uintptr_t line = (uintptr_t)p; line < (uintptr_t)p + bytes; line += 64) {
+        __builtin_prefetch((const void *)(line + PREFETCH_BYTES));
+        __builtin_prefetch((const void *)(line + PREFETCH_FAR_BYTES), 0, 2);
     }
 }
 
@@ -78,8 +79,8 @@ INLINE void prefetch(const void *p, size_t bytes)
             UNROLL                                                                                 \
             for (size_t g = 0; g < G; g++) {                                                       \
                 weight[g] = load(w + g * group_stride + i * LANES);                                \
-                if (fetch && T < TILE_ROWS) {                                                      \
-                    prefetch(w + g * group_stride + i * LANES, LANES * sizeof *w);                 \
+                if (fetch && i * LANES * sizeof *w % 64 == 0) {                                    \
+                    prefetch(w + g * group_stride + i * LANES, 64);                                \
                 }                                                                                  \
             }                                                                                      \
             UNROLL                                                                                 \
@@ -191,48 +192,55 @@ INLINE void prefetch(const void *p, size_t bytes)
     QUANTIZED_CASE(type, 12, __VA_ARGS__)
 #endif
 
-DEFINE_TILE(tile_f32, float, v_load, true)
+// The last argument: whether the weights are asked for, as where they are passed over once.
+DEFINE_TILE(tile_f32, float, v_load, false)
+DEFINE_TILE(tile_f32_once, float, v_load, true)
 DEFINE_TILE(tile_f16, uint16_t, v_load_f16, false)
-DEFINE_TILE(tile_bf16, uint16_t, v_load_bf16, true)
+DEFINE_TILE(tile_bf16, uint16_t, v_load_bf16, false)
+DEFINE_TILE(tile_bf16_once, uint16_t, v_load_bf16, true)
 
 // Inputs of a panel of weights that stays in the first-level cache while all rows pass over it. The
 // next panel is fetched meanwhile, a share of it with each tile of rows.
 #define PANEL_COLS 128
 
-#define DEFINE_MATMUL(name, tile, type)                                                          \
-    static void name(const Matmul *m)                                                            \
-    {                                                                                            \
-        const type *w = m->w;                                                                    \
-        const size_t group_stride = m->n_cols * LANES, stride = m->in->stride;                   \
-        if (m->n_rows <= TILE_ROWS) { /* one pass over the weights */                            \
-            tile##_rows(m->n_rows, m->out + m->group_begin * LANES, m->out_stride,               \
-                        w + m->group_begin * group_stride, group_stride,                         \
-                        m->group_end - m->group_begin, m->in->x, stride, m->n_cols, m->add);     \
-            return;                                                                              \
-        }                                                                                        \
-        const size_t G = TILE_GROUPS(TILE_ROWS), panel_values = PANEL_COLS * LANES;              \
-        const size_t n_tiles = (m->n_rows + TILE_ROWS - 1) / TILE_ROWS;                          \
-        const size_t tile_rows = (m->n_rows + n_tiles - 1) / n_tiles;                            \
-        const size_t share = (panel_values + n_tiles - 1) / n_tiles;                             \
-        for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {                               \
-            const size_t n_cols = min_size(m->n_cols - col, PANEL_COLS);                         \
-            for (size_t g = m->group_begin; g < m->group_end; g += G) {                          \
-                const size_t n_groups = min_size(m->group_end - g, G);                           \
-                const type *panel = w + g * group_stride + col * LANES;                          \
-                const type *next = panel + n_groups * group_stride;                              \
-                for (size_t r = 0, n; r < m->n_rows; r += n, next += share) {                    \
-                    n = min_size(m->n_rows - r, tile_rows);                                      \
-                    for (size_t i = 0; i < share; i += 64 / sizeof *next) {                      \
-                        for (size_t h = 0; h < n_groups; h++) {                                  \
-                            __builtin_prefetch(next + h * group_stride + i);                     \
-                        }                                                                        \
-                    }                                                                            \
-                    tile##_rows(n, m->out + r * m->out_stride + g * LANES, m->out_stride, panel, \
-                                group_stride, n_groups, m->in->x + r * stride + col, stride,     \
-                                n_cols, m->add || col > 0);                                      \
-                }                                                                                \
-            }                                                                                    \
-        }                                                                                        \
+#define DEFINE_MATMUL(name, tile, type)                                                           \
+    static void name(const Matmul *m)                                                             \
+    {                                                                                             \
+        const type *w = m->w;                                                                     \
+        const size_t group_stride = m->n_cols * LANES, stride = m->in->stride;                    \
+        if (m->n_rows <= TILE_ROWS) { /* one pass over the weights */                             \
+            tile##_once_rows(m->n_rows, m->out + m->group_begin * LANES, m->out_stride,           \
+                             w + m->group_begin * group_stride, group_stride,                     \
+                             m->group_end - m->group_begin, m->in->x, stride, m->n_cols, m->add); \
+            return;                                                                               \
+        }                                                                                         \
+        const size_t G = TILE_GROUPS(TILE_ROWS), panel_bytes = PANEL_COLS * LANES * sizeof *w;    \
+        const size_t n_tiles = (m->n_rows + TILE_ROWS - 1) / TILE_ROWS;                           \
+        const size_t tile_rows = (m->n_rows + n_tiles - 1) / n_tiles;                             \
+        const size_t share = (panel_bytes + n_tiles - 1) / n_tiles;                               \
+        for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {                                \
+            const size_t n_cols = min_size(m->n_cols - col, PANEL_COLS);                          \
+            for (size_t g = m->group_begin; g < m->group_end; g += G) {                           \
+                const size_t n_groups = min_size(m->group_end - g, G);                            \
+                const bool last = g + G >= m->group_end;                                          \
+                const size_t next_group = last ? m->group_begin : g + G;                          \
+                const size_t next_col = last ? col + PANEL_COLS : col;                            \
+                uintptr_t next = (uintptr_t)w +                                                   \
+                                 (next_group * group_stride + next_col * LANES) * sizeof *w;      \
+                for (size_t r = 0, n; r < m->n_rows; r += n, next += share) {                     \
+                    n = min_size(m->n_rows - r, tile_rows);                                       \
+                    for (size_t i = 0; i < share; i += 64) {                                      \
+                        for (size_t h = 0; h < n_groups; h++) {                                   \
+                            const uintptr_t group = next + h * group_stride * sizeof *w;          \
+                            __builtin_prefetch((const void *)(group + i));                        \
+                        }                                                                         \
+                    }                                                                             \
+                    tile##_rows(n, m->out + r * m->out_stride + g * LANES, m->out_stride,         \
+                                w + g * group_stride + col * LANES, group_stride, n_groups,       \
+                                m->in->x + r * stride + col, stride, n_cols, m->add || col > 0);  \
+                }                                                                                 \
+            }                                                                                     \
+        }                                                                                         \
     }
 
 DEFINE_MATMUL(matmul_f32, tile_f32, float)
@@ -261,6 +269,9 @@ static void row_bf16(float *out, const void *w, size_t n_cols, size_t row)
 //     sum += float(block's integer sum) * (scale of the weights * scale of the activations)
 //     q4m: sum += minimum of the weights * (scale of the activations * sum of the activations)
 
+// A block whose largest value is below this is zero: 127 over it might be infinite.
+#define SMALLEST_BLOCK 0x1p-120f
+
 static void quantize(const Activations *a, size_t row, size_t begin, size_t end)
 {
     const float *x = a->x + row * a->stride;
@@ -269,12 +280,12 @@ static void quantize(const Activations *a, size_t row, size_t begin, size_t end)
         int8_t *q = a->q + at * BLOCK;
         const V low = v_load(x + i), high = v_load(x + i + LANES);
         const float max = v_abs_max(low, high), scale = max / 127.0f;
-        const V inverse = v_set1(max > 0 ? 127.0f / max : 0);
+        const V inverse = v_set1(max >= SMALLEST_BLOCK ? 127.0f / max : 0);
         const V q_low = v_round(v_mul(low, inverse)), q_high = v_round(v_mul(high, inverse));
         v_store_i8(q, q_low);
         v_store_i8(q + LANES, q_high);
-        // Small integers: exact in f32 in any order. (What is not finite is found elsewhere, and
-        // has no integer.)
+        // Small integers: exact in f32 in any order. (Infinities and NaNs have no integers; the
+        // layer they come from is noticed elsewhere.)
         const int32_t total = max <= FLT_MAX ? (int32_t)v_sum(v_add(q_low, q_high)) : 0;
         a->q_scale[at] = scale;
         a->q_begin4[at] = -8 * total;
@@ -506,8 +517,11 @@ static void kv_product(bool f16, size_t n_rows, float *out, size_t out_stride, c
 // Asks for the keys or values of a head in page `i`, up to page `last`.
 static void fetch_page(const Attend *a, size_t i, size_t last, size_t offset, size_t dims)
 {
+    if (i > last) {
+        return;
+    }
     const size_t bytes = PAGE_POSITIONS * dims * (a->f16 ? sizeof(uint16_t) : sizeof(float));
-    for (size_t line = 0; i <= last && line < bytes; line += 64) {
+    for (size_t line = 0; line < bytes; line += 64) {
         __builtin_prefetch((const char *)a->pages[i] + offset + line);
     }
 }

@@ -250,7 +250,7 @@ TEST(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show)
     float out[72], x[64] = {0};
     for (int round = 0; round < 200; round++) {
         for (size_t i = 0; i < 64; i++) {
-            x[i] = random_float() * ldexpf(1, round % 50 - 25);
+            x[i] = random_float() * ldexpf(1, round % 2 ? round % 50 - 25 : round % 80 - 110);
         }
         compute_quantize(out, x);
         for (size_t i = 0; i < 64; i++) {
@@ -258,6 +258,17 @@ TEST(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show)
             CHECK(fabs((double)out[i] * out[64 + i / 32] - x[i]) <= out[64 + i / 32] * 0.5001,
                   "%g * %g is not within half a step of %g", out[i], out[64 + i / 32], x[i]);
         }
+        check_all_sets("quantize", 72, compute_quantize, x);
+    }
+    for (int exponent = -121; exponent >= -149; exponent--) {  // 127 over these might be infinite
+        for (size_t i = 0; i < 64; i++) {
+            x[i] = i % 3 ? ldexpf(i % 2 ? 1 : -1, exponent) : 0;
+        }
+        compute_quantize(out, x);
+        for (size_t i = 0; i < 64; i++) {
+            CHECK(out[i] == 0, "%g became %g, wanted 0", x[i], out[i]);
+        }
+        CHECK(out[66] == 0 && out[68] == 0 && out[70] == 0, "total %g", out[68]);
         check_all_sets("quantize", 72, compute_quantize, x);
     }
     memset(x, 0, sizeof x);

@@ -4,8 +4,8 @@
 // AFL++ drives as well (afl-clang-fast -fsanitize=fuzzer). `make fuzz SECONDS=60` runs each by
 // libFuzzer; `make test` replays the corpora through replay.c, built as all other tests are.
 //
-// A target takes its input apart in the same way each time: no randomness, no clock, no file. A
-// property that does not hold ends the process by FUZZ_CHECK, which no build leaves out.
+// A target takes its input apart in the same way each time: no randomness, no clock. A property that
+// does not hold ends the process by FUZZ_CHECK, which no build leaves out.
 #ifndef FUZZ_H
 #define FUZZ_H
 
@@ -26,8 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
         }                                                       \
     } while (0)
 
-// An error is one of the program's, and its message one line that names the file, which all
-// targets call "fuzz".
+// An error is one of the program's, and its message one line that names the file, most of
+// which are called "fuzz" here.
 static inline void check_error(const Error *err)
 {
     FUZZ_CHECK(err->kind == ERROR_INPUT || err->kind == ERROR_RUN, "%d", (int)err->kind);

@@ -1,6 +1,7 @@
 // fuzz_options.c - a command line: the arguments after the program's name, each ended by a zero.
 #include "fuzz.h"
 
+// The options are private to run.c, which has the other main.
 #define main run_main
 #include "run.c"
 #undef main
@@ -23,8 +24,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (parse_options(argc, argv, &o, &err) && check_options(&o, &err)) {
         FUZZ_CHECK(o.model, "no model");
         FUZZ_CHECK(o.temperature >= 0 && o.temperature <= 1000, "%g", o.temperature);
-        FUZZ_CHECK(o.top_p >= 0 && o.top_p <= 1 && o.min_p >= 0 && o.min_p <= 1, "%g", o.top_p);
-        FUZZ_CHECK(o.repeat_penalty > 0 && o.repeat_penalty <= 100, "%g", o.repeat_penalty);
+        FUZZ_CHECK(o.top_p >= 0 && o.top_p <= 1 && o.min_p >= 0 && o.min_p <= 1, "%g, %g", o.top_p,
+                   o.min_p);
+        FUZZ_CHECK(o.repeat_penalty >= 0.01 && o.repeat_penalty <= 100, "%g", o.repeat_penalty);
         FUZZ_CHECK(o.parallel >= 1 && o.first_line >= 1 && o.chunk >= 1, "%zu", o.parallel);
         FUZZ_CHECK(o.n_stops <= MAX_STOPS, "%zu stops", o.n_stops);
         FUZZ_CHECK(o.batch || (!o.resume && !o.lines), "options of a batch without one");

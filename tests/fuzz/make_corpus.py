@@ -114,7 +114,7 @@ REQUESTS = [
     (0, b'{"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Once", "echo": true}}'),
     (0, b'{"prompt": "Once", "id": "p", "max_tokens": 3, "stop": "x", "top_k": 4, "min_p": 0.1, "seed": 1}'),
     (8, b'{"prompt": "' + b"long " * 30 + b'"}'), (1, b"Once <end> upon"), (7, b"Once <end> upon"),
-    (0, b'{"prompt": 1}'), (0, b"[]"), (0, b"{"), (0, b'{"custom_id": "\\u2028", "url": "/v1/embeddings", "body": {}}'),
+    (0, b'{"prompt": 1}'), (0, b'{"messages": []}'), (0, b"[]"), (0, b"{"), (0, b'{"custom_id": "\\u2028", "url": "/v1/embeddings", "body": {}}'),
 ]  # fmt: skip
 COMMAND_LINES = [
     "m.bin -i Once -n 10 -t 0 -p 0.5 -k 40 --min-p 0.05 -s 7 --stop a --stop=b --json --logprobs 5",
