@@ -735,8 +735,8 @@ static bool print_tokens(Run *r, Error *err)
 
 typedef struct {
     double start, prompt_done, first_token, end;  // seconds
-    size_t shared;                                // tokens of the prompt that the prompt cache had
-    bool drawn;                                   // there is a line of progress on the terminal
+    size_t shared;  // tokens of the prompt that were in the cache: of a file, or of earlier turns
+    bool drawn;     // there is a line of progress on the terminal
 } Times;
 
 static double rate(size_t tokens, double seconds)
@@ -759,7 +759,7 @@ static bool print_json(Run *r, const Times *t, uint64_t seed, Error *err)
             finish ? "\"" : "", finish ? finish : "null", finish ? "\"" : "", s->n_prompt, n_new) &&
         buffer_printf(out, err,
                       ", \"seed\": %llu, \"prompt_per_second\": ", (unsigned long long)seed) &&
-        json_number(out, rate(s->n_prompt, t->prompt_done - t->start), 2, err) &&
+        json_number(out, rate(s->n_prompt - t->shared, t->prompt_done - t->start), 2, err) &&
         buffer_printf(out, err, ", \"decode_per_second\": ") &&
         json_number(out, rate(n_new ? n_new - 1 : 0, t->end - t->first_token), 2, err) &&
         buffer_printf(out, err, ", \"first_token_ms\": ") &&
@@ -869,8 +869,9 @@ static bool answer(Run *r, Times *t, uint64_t seed, Error *err)
 {
     Sequence *s = &r->sequence;
     if (s->n_run == 0) {
-        t->shared = s->n_run = cache_share(&r->cache, 0, s->tokens.ids, s->n_prompt - 1);
+        s->n_run = cache_share(&r->cache, 0, s->tokens.ids, s->n_prompt - 1);
     }
+    t->shared = s->n_run;
     if (!run_sequence(r, t, err)) {
         return false;
     }

@@ -7,6 +7,7 @@ full disk or bad line loses or changes a result. A test's name is the promise th
 import fcntl
 import json
 import os
+import pty
 import random
 import re
 import resource
@@ -621,6 +622,20 @@ def test_a_chat_uses_the_prompt_cache(chatty, tmp_path):
         done = run(chatty, *options, "--prompt-cache", tmp_path / "cache", "--stats").ok()
         assert done.bytes == want
     assert statistics(done, "of them cached") > 0
+
+
+def test_a_conversation_computes_nothing_twice(chatty):
+    """In a terminal: the second question finds what the first left in the cache, up to the last token that was said."""
+    ours, theirs = pty.openpty()
+    process = start(chatty, "--chat", "-n", 7, "-t", 0, "--ignore-eos", "--stats", stdin=theirs)
+    os.close(theirs)
+    os.write(ours, b"the hat\nthe rain in the hat\n\x04")
+    done = finish(process).ok()
+    os.close(ours)
+    turns = re.findall(r"prompt (\d+) tokens(?:, (\d+) of them cached)?, .* new (\d+) tokens", done.err)
+    first, second = ([int(n or 0) for n in turn] for turn in turns)
+    assert first[1:] == [0, 7] and second[1:] == [first[0] + 6, 7] and second[0] > first[0] + 7, done
+    assert done.bytes.count(b"\n") == 2, done
 
 
 def test_a_prompt_cache_that_is_damaged_foreign_or_no_cache_is_refused(long, tiny, tmp_path):
