@@ -4,8 +4,8 @@
 // AFL++ drives as well (afl-clang-fast -fsanitize=fuzzer). `make fuzz SECONDS=60` runs each by
 // libFuzzer; `make test` replays the corpora through replay.c, built as all other tests are.
 //
-// A target takes its input apart in the same way each time: no randomness, no clock. A property that
-// does not hold ends the process by FUZZ_CHECK, which no build leaves out.
+// A target takes its input apart in the same way each time: no randomness, no clock. A property
+// that does not hold ends the process by FUZZ_CHECK, which no build leaves out.
 #ifndef FUZZ_H
 #define FUZZ_H
 
