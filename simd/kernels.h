@@ -684,15 +684,17 @@ static float read_memory(const float *p, size_t n)
 static float peak_int8(size_t steps, const uint8_t *operands)
 {
     NibbleSum sum[TILE_ROWS_QUANTIZED];
-    const VB weights = vb_low(vb_load(operands));
     UNROLL
     for (size_t t = 0; t < TILE_ROWS_QUANTIZED; t++) {
         sum[t] = nibble_begin((int32_t)t);
     }
     for (size_t i = 0; i < steps; i++) {
+        // Other weights in each step, and other activations in each row: equal products would be
+        // computed once.
+        const VB weights = vb_load(operands + i % 4 * 64);
         UNROLL
         for (size_t t = 0; t < TILE_ROWS_QUANTIZED; t++) {
-            sum[t] = nibble_add(sum[t], weights, (const int8_t *)operands);
+            sum[t] = nibble_add(sum[t], weights, (const int8_t *)operands + t * 4);
         }
     }
     float total = 0;

@@ -145,8 +145,8 @@ typedef struct {
     void (*store_kv)(void *page_k, void *page_v, size_t slot, const float *k, const float *v,
                      size_t head_dim, bool f16);
     // What the machine can do at most (bench.h): the sum of n values in memory, a multiple of 64;
-    // `steps` times the products that follow, with operands in registers. The result only keeps the
-    // compiler from leaving the work out.
+    // `steps` times the products that follow, with operands in registers or, of 256 bytes below 16,
+    // in the first-level cache. The result only keeps the compiler from leaving the work out.
     float (*read)(const float *p, size_t n);
     float (*peak_int8)(size_t steps, const uint8_t *operands);
     float (*peak_f32)(size_t steps, const float *operands);
