@@ -228,13 +228,11 @@ static void unkeep_page(Cache *cache, size_t id)
 
 // --- The table of published pages
 
-// FNV-1a over 32 bits at a time; the upper half is mixed in, since a product's low bits know
-// nothing of the higher ones.
 static size_t *find_bucket(const Cache *cache, uint64_t parent, const int *tokens)
 {
-    uint64_t h = 0xcbf29ce484222325u ^ parent;
+    uint64_t h = HASH_BEGIN ^ parent;
     for (size_t i = 0; i < PAGE_POSITIONS; i++) {
-        h = (h ^ (uint32_t)tokens[i]) * 0x100000001b3u;
+        h = hash_step(h, (uint32_t)tokens[i]);
     }
     return &cache->buckets[(h ^ h >> 32) & (cache->n_buckets - 1)];
 }

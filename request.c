@@ -15,16 +15,6 @@
 // --------------------------------------------------------------------------------------------
 // Numbers that are derived
 
-// FNV-1a (Fowler, Noll, Vo).
-static uint64_t hash_bytes(uint64_t h, const void *bytes, size_t size)
-{
-    const unsigned char *p = bytes;
-    for (size_t i = 0; i < size; i++) {
-        h = (h ^ p[i]) * 0x100000001b3u;
-    }
-    return h;
-}
-
 uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model, bool f16)
 {
     const GenerateOptions *g = &d->generate;
@@ -34,7 +24,7 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model, bool f16)
         d->truncate, g->max_tokens, g->n_stops, g->ignore_eos, o->top_k,        o->repeat_last_n,
         f16};
     const float real[] = {o->temperature, o->top_p, o->min_p, o->repeat_penalty};
-    uint64_t h = hash_bytes(0xcbf29ce484222325u, whole, sizeof whole);
+    uint64_t h = hash_bytes(HASH_BEGIN, whole, sizeof whole);
     h = hash_bytes(h, real, sizeof real);
     for (size_t i = 0; i < g->n_stops; i++) {
         h = hash_bytes(h, g->stops[i], strlen(g->stops[i]) + 1);

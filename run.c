@@ -665,7 +665,7 @@ static void add_to_digest(uint64_t *digest, const float *logits, size_t n)
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;
         memcpy(&bits, &logits[i], sizeof bits);
-        *digest = (*digest ^ bits) * 0x100000001b3u;
+        *digest = hash_step(*digest, bits);
     }
 }
 
@@ -1318,7 +1318,7 @@ static bool run(Run *r, Error *err)
 
 int main(int argc, char **argv)
 {
-    static Run r = {.out = {.fd = -1}, .digest = 0xcbf29ce484222325u};
+    static Run r = {.out = {.fd = -1}, .digest = HASH_BEGIN};
     Error err = {0};
     r.o = default_options;
     guard_standard_files();

@@ -51,6 +51,20 @@ static inline size_t round_up(size_t n, size_t multiple)
     return (n + multiple - 1) / multiple * multiple;
 }
 
+// FNV-1a (Fowler, Noll, Vo): begins at HASH_BEGIN, and takes a byte or a larger unit a step. A
+// product's low bits know nothing of the higher ones: a table's place is of `h ^ h >> 32`.
+#define HASH_BEGIN 0xcbf29ce484222325u
+static inline uint64_t hash_step(uint64_t h, uint64_t unit) { return (h ^ unit) * 0x100000001b3u; }
+
+static inline uint64_t hash_bytes(uint64_t h, const void *bytes, size_t size)
+{
+    const uint8_t *p = bytes;
+    for (size_t i = 0; i < size; i++) {
+        h = hash_step(h, p[i]);
+    }
+    return h;
+}
+
 // CRC-32 as zlib and PNG have it (polynomial 0xedb88320, reflected), eight bytes a step through
 // eight tables: table k advances a byte by k further bytes (M. Kounavis, F. Berry, ISCC 2005).
 typedef struct {

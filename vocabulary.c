@@ -35,10 +35,7 @@ static size_t places_for(size_t n)
 // The place in the table of the piece with these bytes, or the empty place where it would be.
 static size_t piece_place(const Vocabulary *v, const char *bytes, size_t size)
 {
-    uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-    for (size_t i = 0; i < size; i++) {
-        hash = (hash ^ (uint8_t)bytes[i]) * 0x100000001b3u;
-    }
+    const uint64_t hash = hash_bytes(HASH_BEGIN, bytes, size);
     size_t place = (hash ^ hash >> 32) & (v->piece_places - 1);
     for (; v->piece_table[place]; place = (place + 1) & (v->piece_places - 1)) {
         const size_t id = v->piece_table[place] - 1;
