@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAGES_ALIGNMENT 4096
@@ -179,28 +178,19 @@ bool prompt_cache_save(PromptCache *p, const Cache *cache, size_t sequence, size
     }
     p->settled = true;
     h.file_bytes = end;
-    Buffer name = {0};
-    if (!buffer_append(&name, p->path, strlen(p->path), err) ||
-        !buffer_append(&name, ".XXXXXX", 7, err)) {
-        buffer_free(&name);
+    char *temporary;
+    Writer w = {.fd = create_beside(p->path, &temporary, err), .name = p->path};
+    if (w.fd < 0) {
         return false;
     }
-    Writer w = {.fd = mkstemp(name.data), .name = p->path};
-    bool ok = w.fd >= 0 ||
-              error_set(err, ERROR_RUN, "%s: cannot be created: %s", p->path, strerror(errno));
-    if (ok) {
-        const mode_t mask = umask(0);
-        umask(mask);
-        fchmod(w.fd, 0666 & ~mask);
-        ok = write_file(&w, &h, cache, &cache->sequences[sequence], pages, err);
-        close(w.fd);
-        if (ok && rename(name.data, p->path) != 0) {
-            ok = error_set(err, ERROR_RUN, "%s: cannot be replaced: %s", p->path, strerror(errno));
-        }
-        if (!ok) {
-            unlink(name.data);
-        }
+    bool ok = write_file(&w, &h, cache, &cache->sequences[sequence], pages, err);
+    close(w.fd);
+    if (ok && rename(temporary, p->path) != 0) {
+        ok = error_set(err, ERROR_RUN, "%s: cannot be replaced: %s", p->path, strerror(errno));
     }
-    buffer_free(&name);
+    if (!ok) {
+        unlink(temporary);
+    }
+    free(temporary);
     return ok;
 }

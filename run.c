@@ -393,28 +393,17 @@ static bool output_open(Output *out, const char *path, Error *err)
     }
     out->name = path;
     struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {  // a device or a pipe cannot be replaced
+    const bool there = stat(path, &st) == 0;
+    if (there && !S_ISREG(st.st_mode)) {  // a device or a pipe cannot be replaced
         out->fd = open(path, O_WRONLY | O_CLOEXEC);
-    } else {
-        out->temporary = malloc(strlen(path) + 8);
-        if (!out->temporary) {
-            return error_memory(err, "a file's name", strlen(path) + 8);
-        }
-        sprintf(out->temporary, "%s.XXXXXX", path);
-        out->fd = mkstemp(out->temporary);
-        if (out->fd >= 0) {
-            const mode_t mask = umask(0);
-            umask(mask);
-            fchmod(out->fd, stat(path, &st) == 0 ? st.st_mode & 07777 : 0666 & ~mask);
-        }
+        return out->fd >= 0 ||
+               error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
     }
-    if (out->fd < 0) {
-        error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
-        free(out->temporary);
-        out->temporary = NULL;
-        return false;
+    out->fd = create_beside(path, &out->temporary, err);
+    if (out->fd >= 0 && there) {
+        fchmod(out->fd, st.st_mode & 07777);
     }
-    return true;
+    return out->fd >= 0;
 }
 
 // Completes the output (keep), or leaves no trace of an output file.

@@ -344,6 +344,28 @@ bool write_all(int fd, const char *name, const void *data, size_t size, Error *e
     return true;
 }
 
+int create_beside(const char *path, char **temporary, Error *err)
+{
+    const size_t size = strlen(path) + sizeof ".XXXXXX";
+    char *name = *temporary = malloc(size);
+    if (!name) {
+        error_memory(err, "a file's name", size);
+        return -1;
+    }
+    snprintf(name, size, "%s.XXXXXX", path);
+    const int fd = mkstemp(name);
+    if (fd < 0) {
+        error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
+        free(name);
+        *temporary = NULL;
+        return -1;
+    }
+    const mode_t mask = umask(0);
+    umask(mask);
+    fchmod(fd, 0666 & ~mask);
+    return fd;
+}
+
 double now_seconds(void)
 {
     struct timespec t;

@@ -125,6 +125,11 @@ bool read_file(const char *path, size_t limit, Buffer *out, Error *err);
 // Writes all bytes, however often the system takes only a part. Error: ERROR_RUN.
 bool write_all(int fd, const char *name, const void *data, size_t size, Error *err);
 
+// Creates an empty file beside `path` that is to be renamed to it once it is whole, with the
+// permissions of any new file. Returns its descriptor, and its name in *temporary, which the caller
+// frees; -1 and NULL on errors (ERROR_RUN).
+int create_beside(const char *path, char **temporary, Error *err);
+
 double now_seconds(void);  // a monotonic clock
 
 #endif
