@@ -127,70 +127,35 @@ INLINE void prefetch(const void *p, size_t bytes)
                             size_t n_cols, bool add)                                               \
     {                                                                                              \
         switch (n_rows) {                                                                          \
-            TILE_CASES(name##_groups, out, out_stride, w, group_stride, n_groups, x, x_stride,     \
-                       n_cols, add)                                                                \
+            ROWS_CASES(TILE_ROWS, name##_groups, out, out_stride, w, group_stride, n_groups, x,    \
+                       x_stride, n_cols, add)                                                      \
         }                                                                                          \
     }
 
-#define TILE_CASE(f, T, ...) \
+// case 1: f(1, ..); break; case 2: .. up to n, which is 4, 6 or 12
+#define ROWS_CASE(f, T, ...) \
     case T:                  \
         f(T, __VA_ARGS__);   \
         break;
-#if TILE_ROWS == 4
-#define TILE_CASES(f, ...)       \
-    TILE_CASE(f, 1, __VA_ARGS__) \
-    TILE_CASE(f, 2, __VA_ARGS__) \
-    TILE_CASE(f, 3, __VA_ARGS__) \
-    TILE_CASE(f, 4, __VA_ARGS__)
-#elif TILE_ROWS == 6
-#define TILE_CASES(f, ...)       \
-    TILE_CASE(f, 1, __VA_ARGS__) \
-    TILE_CASE(f, 2, __VA_ARGS__) \
-    TILE_CASE(f, 3, __VA_ARGS__) \
-    TILE_CASE(f, 4, __VA_ARGS__) \
-    TILE_CASE(f, 5, __VA_ARGS__) \
-    TILE_CASE(f, 6, __VA_ARGS__)
-#elif TILE_ROWS == 12
-#define TILE_CASES(f, ...)        \
-    TILE_CASE(f, 1, __VA_ARGS__)  \
-    TILE_CASE(f, 2, __VA_ARGS__)  \
-    TILE_CASE(f, 3, __VA_ARGS__)  \
-    TILE_CASE(f, 4, __VA_ARGS__)  \
-    TILE_CASE(f, 5, __VA_ARGS__)  \
-    TILE_CASE(f, 6, __VA_ARGS__)  \
-    TILE_CASE(f, 7, __VA_ARGS__)  \
-    TILE_CASE(f, 8, __VA_ARGS__)  \
-    TILE_CASE(f, 9, __VA_ARGS__)  \
-    TILE_CASE(f, 10, __VA_ARGS__) \
-    TILE_CASE(f, 11, __VA_ARGS__) \
-    TILE_CASE(f, 12, __VA_ARGS__)
-#endif
-
-#define QUANTIZED_CASE(type, T, ...)          \
-    case T:                                   \
-        tile_quantized(type, T, __VA_ARGS__); \
-        break;
-#if TILE_ROWS_QUANTIZED == 4
-#define QUANTIZED_CASES(type, ...)       \
-    QUANTIZED_CASE(type, 1, __VA_ARGS__) \
-    QUANTIZED_CASE(type, 2, __VA_ARGS__) \
-    QUANTIZED_CASE(type, 3, __VA_ARGS__) \
-    QUANTIZED_CASE(type, 4, __VA_ARGS__)
-#elif TILE_ROWS_QUANTIZED == 12
-#define QUANTIZED_CASES(type, ...)        \
-    QUANTIZED_CASE(type, 1, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 2, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 3, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 4, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 5, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 6, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 7, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 8, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 9, __VA_ARGS__)  \
-    QUANTIZED_CASE(type, 10, __VA_ARGS__) \
-    QUANTIZED_CASE(type, 11, __VA_ARGS__) \
-    QUANTIZED_CASE(type, 12, __VA_ARGS__)
-#endif
+#define ROWS_CASES_4(f, ...)     \
+    ROWS_CASE(f, 1, __VA_ARGS__) \
+    ROWS_CASE(f, 2, __VA_ARGS__) \
+    ROWS_CASE(f, 3, __VA_ARGS__) \
+    ROWS_CASE(f, 4, __VA_ARGS__)
+#define ROWS_CASES_6(f, ...)     \
+    ROWS_CASES_4(f, __VA_ARGS__) \
+    ROWS_CASE(f, 5, __VA_ARGS__) \
+    ROWS_CASE(f, 6, __VA_ARGS__)
+#define ROWS_CASES_12(f, ...)     \
+    ROWS_CASES_6(f, __VA_ARGS__)  \
+    ROWS_CASE(f, 7, __VA_ARGS__)  \
+    ROWS_CASE(f, 8, __VA_ARGS__)  \
+    ROWS_CASE(f, 9, __VA_ARGS__)  \
+    ROWS_CASE(f, 10, __VA_ARGS__) \
+    ROWS_CASE(f, 11, __VA_ARGS__) \
+    ROWS_CASE(f, 12, __VA_ARGS__)
+#define ROWS_CASES_OF(n, ...) ROWS_CASES_##n(__VA_ARGS__)
+#define ROWS_CASES(n, ...)    ROWS_CASES_OF(n, __VA_ARGS__)
 
 // The last argument: whether the weights are asked for, as where they are passed over once.
 DEFINE_TILE(tile_f32, float, v_load, false)
@@ -313,7 +278,7 @@ INLINE VB block_step(const WeightType type, const uint8_t *values, const size_t 
 // weights at a time are unpacked into registers and met by all rows in turn, so that the sums of
 // many rows grow side by side and none waits for itself. type and T are constants wherever this is
 // inlined.
-INLINE void tile_quantized(const WeightType type, const size_t T, float *out, size_t out_stride,
+INLINE void tile_quantized(const size_t T, const WeightType type, float *out, size_t out_stride,
                            const uint8_t *w, const Activations *in, size_t row, size_t n_blocks,
                            bool add)
 {
@@ -390,7 +355,8 @@ INLINE void tile_quantized(const WeightType type, const size_t T, float *out, si
                               const Activations *in, size_t row, size_t n_blocks, bool add)       \
     {                                                                                             \
         switch (n_rows) {                                                                         \
-            QUANTIZED_CASES(type_, out, out_stride, w, in, row, n_blocks, add)                    \
+            ROWS_CASES(TILE_ROWS_QUANTIZED, tile_quantized, type_, out, out_stride, w, in, row,   \
+                       n_blocks, add)                                                             \
         }                                                                                         \
     }                                                                                             \
     static void matmul_##suffix(const Matmul *m)                                                  \
