@@ -188,10 +188,9 @@ typedef struct {
     Result results[WINDOW];
     size_t first, next;    // results: the first not written, the next to be made
     size_t window_bytes;   // of results that wait
-    size_t first_started;  // the first request that was started, for the prompt cache
-    bool any_started;
-    int fd;        // of the output
-    bool regular;  // it is a file on disk
+    size_t first_started;  // the first request that was started, for the prompt cache; or SIZE_MAX
+    int fd;                // of the output
+    bool regular;          // it is a file on disk
     const char *output_name;
     Buffer out;  // lines about to be written
     double synced, drawn, start;
@@ -354,19 +353,24 @@ static bool resume(Batch *b, Error *err)
     return ok;
 }
 
+static void complete(Batch *b, Result *r)
+{
+    r->done = true;
+    b->window_bytes += r->line.size;
+    b->stats->done++;
+}
+
 static bool fail_request(Batch *b, const Request *r, size_t number, const Error *bad, Error *err)
 {
     Result *result = &b->results[number % WINDOW];
     if (!request_failure(r, bad, &result->line, err)) {
         return false;
     }
-    result->done = true;
-    b->window_bytes += result->line.size;
+    complete(b, result);
     if (!b->stats->failed || r->number < b->stats->first_failed) {
         b->stats->first_failed = r->number;
     }
     b->stats->failed++;
-    b->stats->done++;
     return true;
 }
 
@@ -422,8 +426,7 @@ static bool refill(Batch *b, Error *err)
         slot->shared = 0;
         b->n_idle--;
         b->active[b->n_active++] = index;
-        if (!b->any_started) {
-            b->any_started = true;
+        if (b->first_started == SIZE_MAX) {
             b->first_started = slot->number;
         }
     }
@@ -509,16 +512,21 @@ static size_t plan_rows(Batch *b)
     return n;
 }
 
-// Samples the next token of each slot that has logits: the slots are shared out among the threads.
-static void sample(Team team, void *arg)
+// Samples the next token of a slot, where its last row has logits.
+static void sample(const Batch *b, Slot *slot)
 {
-    Batch *b = arg;
+    const float *logits = slot->rows ? b->rows[slot->first + slot->rows - 1].logits : NULL;
+    if (logits) {
+        slot->ok = sequence_accept(&slot->sequence, logits, &slot->err);
+    }
+}
+
+// The slots are shared out among the threads.
+static void sample_slots(Team team, void *arg)
+{
+    const Batch *b = arg;
     for (size_t i = team.id; i < b->n_active; i += team.size) {
-        Slot *slot = &b->slots[b->active[i]];
-        const float *logits = slot->rows ? b->rows[slot->first + slot->rows - 1].logits : NULL;
-        if (logits) {
-            slot->ok = sequence_accept(&slot->sequence, logits, &slot->err);
-        }
+        sample(b, &b->slots[b->active[i]]);
     }
 }
 
@@ -546,9 +554,7 @@ static bool finish_slot(Batch *b, size_t index, Error *err)
     if (!request_result(&slot->request, s, &result->line, err)) {
         return false;
     }
-    result->done = true;
-    b->window_bytes += result->line.size;
-    b->stats->done++;
+    complete(b, result);
     b->stats->prompt_tokens += s->n_prompt;
     b->stats->new_tokens += s->tokens.size - s->n_prompt;
     release(b, index);
@@ -560,14 +566,13 @@ static bool run_apart(Batch *b, Error *err)
 {
     for (size_t i = 0; i < b->n_active; i++) {
         Slot *slot = &b->slots[b->active[i]];
-        Row *rows = b->rows + slot->first;
         if (!slot->rows) {
             continue;
         }
-        slot->ok = forward(b->model, b->cache, b->scratch, rows, slot->rows, &slot->err);
-        const float *logits = slot->ok ? rows[slot->rows - 1].logits : NULL;
-        if (logits) {
-            slot->ok = sequence_accept(&slot->sequence, logits, &slot->err);
+        slot->ok = forward(b->model, b->cache, b->scratch, b->rows + slot->first, slot->rows,
+                           &slot->err);
+        if (slot->ok) {
+            sample(b, slot);
         }
         if (!slot->ok && slot->err.kind == ERROR_RUN) {
             *err = slot->err;
@@ -586,7 +591,7 @@ static bool step(Batch *b, Error *err)
     }
     if (forward(b->model, b->cache, b->scratch, b->rows, n, err)) {
         const size_t threads = b->scratch->threads;
-        team_run(threads < b->n_active ? threads : b->n_active, sample, b);
+        team_run(threads < b->n_active ? threads : b->n_active, sample_slots, b);
     } else if (err->kind != ERROR_INPUT || !run_apart(b, err)) {
         return false;
     }
@@ -676,6 +681,7 @@ bool batch_run(const BatchOptions *options, const Model *model, Cache *cache, Sc
     b->scratch = scratch;
     b->stats = stats;
     b->line = options->first_line;
+    b->first_started = SIZE_MAX;
     b->fd = -1;
     b->start = b->synced = b->drawn = now_seconds();
     bool ok = batch_open(b, err);

@@ -23,8 +23,10 @@
 // --------------------------------------------------------------------------------------------
 // Limits
 
+typedef enum { PEAK_READ, PEAK_INT8, PEAK_F32 } PeakKind;
+
 typedef struct {
-    enum { PEAK_READ, PEAK_INT8, PEAK_F32 } what;
+    PeakKind what;
     float *memory;
     float sink[LANES];
 } Peak;
@@ -86,7 +88,7 @@ static bool measure_limits(BenchLimits *limits, size_t threads, Error *err)
         [PEAK_F32] = {&limits->f32_gmacs, (double)(steps * ops_kernels->f32_macs_per_step)},
     };
     for (size_t i = 0; i < sizeof peaks / sizeof *peaks; i++) {
-        p.what = i == PEAK_READ ? PEAK_READ : i == PEAK_INT8 ? PEAK_INT8 : PEAK_F32;
+        p.what = (PeakKind)i;
         const double rate = peaks[i].work / best_time(&p, threads) * 1e-9;
         *peaks[i].limit = rate > *peaks[i].limit ? rate : *peaks[i].limit;
     }

@@ -116,6 +116,15 @@ static bool is_text(const JsonValue *v, const char *text)
            memcmp(v->text, text, v->size) == 0;
 }
 
+// Is it one of the names, which end with NULL?
+static bool is_among(const char *name, const char *const *names)
+{
+    while (*names && strcmp(name, *names) != 0) {
+        names++;
+    }
+    return *names;
+}
+
 // What stands in a message for a value: a number's or string's beginning, or its kind.
 static const char *shown(const JsonValue *v, char buffer[48])
 {
@@ -210,7 +219,7 @@ static bool set_stops(Request *r, const JsonValue *v, Error *err)
 }
 
 // The parameters of an object, and that it has no member but those, and `others`.
-static bool read_parameters(Request *r, const JsonValue *object, const char *const others[3],
+static bool read_parameters(Request *r, const JsonValue *object, const char *const *others,
                             Error *err)
 {
     for (size_t i = 0; i < N_PARAMETERS; i++) {
@@ -239,12 +248,9 @@ static bool read_parameters(Request *r, const JsonValue *object, const char *con
     }
     const JsonValue *member = json_first(object);
     for (size_t i = 0; i < object->count; i++, member = json_next(member)) {
-        bool known = false;
+        bool known = is_among(member->name, others);
         for (size_t k = 0; k < N_PARAMETERS && !known; k++) {
             known = strcmp(member->name, parameters[k].name) == 0;
-        }
-        for (size_t k = 0; k < 3 && others[k] && !known; k++) {
-            known = strcmp(member->name, others[k]) == 0;
         }
         if (!known) {
             return error_set(err, ERROR_INPUT, "%.100s: unknown, or not supported", member->name);
@@ -281,17 +287,13 @@ static bool read_prompt(Request *r, const JsonValue *object, bool chat, bool com
 // The envelope of OpenAI's batch format.
 static bool read_openai(Request *r, const JsonValue *root, Error *err)
 {
-    static const char *const names[] = {"custom_id", "method", "url", "body"};
-    static const char *const others[][3] = {{"prompt", NULL, NULL}, {"messages", NULL, NULL}};
+    static const char *const names[] = {"custom_id", "method", "url", "body", NULL};
+    static const char *const others[][2] = {{"prompt", NULL}, {"messages", NULL}};
     const JsonValue *id = json_member(root, "custom_id"), *method = json_member(root, "method"),
                     *url = json_member(root, "url"), *body = json_member(root, "body");
     const JsonValue *member = json_first(root);
     for (size_t i = 0; i < root->count; i++, member = json_next(member)) {
-        bool known = false;
-        for (size_t k = 0; k < sizeof names / sizeof *names && !known; k++) {
-            known = strcmp(member->name, names[k]) == 0;
-        }
-        if (!known) {
+        if (!is_among(member->name, names)) {
             return error_set(err, ERROR_INPUT, "%.100s: unknown beside custom_id, url and body",
                              member->name);
         }
@@ -366,7 +368,7 @@ static bool request_start(Request *r, const RequestDefaults *d, const char *line
 bool request_read(Request *r, const RequestDefaults *d, Json *json, const char *line, size_t size,
                   uint64_t number, Error *err)
 {
-    static const char *const others[3] = {"id", "prompt", "messages"};
+    static const char *const others[] = {"id", "prompt", "messages", NULL};
     Error reading, head;
     if (!request_start(r, d, line, size, number, err)) {
         return false;

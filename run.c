@@ -491,6 +491,7 @@ typedef struct {
     Output out;
     PromptCache prompt_cache;
     size_t threads, context;
+    uint64_t fingerprint;  // checkpoint_fingerprint, where a batch or a prompt cache wants it
     uint64_t digest;
 } Run;
 
@@ -565,6 +566,13 @@ static void run_free(Run *r)
     checkpoint_close(&r->checkpoint);
 }
 
+// What keys and values may take of the machine's memory: half of it, all where it is not known.
+static size_t most_cache_bytes(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (size_t)pages / 2 * (size_t)page : SIZE_MAX;
+}
+
 static bool choose_context(Run *r, bool f16, Error *err)
 {
     const Config *p = &r->checkpoint.config;
@@ -576,13 +584,11 @@ static bool choose_context(Run *r, bool f16, Error *err)
     if (r->o.context) {
         return true;
     }
-    // Keys and values of the model's whole context may be more than the machine has: take what fits
-    // half of it.
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    // Keys and values of the model's whole context may be more than the machine has.
+    const size_t most = most_cache_bytes();
     size_t bytes;
-    while (pages > 0 && page > 0 && r->context > 512 &&
-           (!cache_sequence_bytes(p, r->context, f16, &bytes) ||
-            bytes / 2 / (size_t)page > (size_t)pages / 4)) {
+    while (most < SIZE_MAX && r->context > 512 &&
+           (!cache_sequence_bytes(p, r->context, f16, &bytes) || bytes > most)) {
         r->context /= 2;
     }
     return true;
@@ -636,12 +642,11 @@ static bool open_cache(Run *r, size_t rows, size_t logits, Error *err)
     if (!cache_create(&r->cache, &r->model.config, r->context, o->parallel, kv_f16(r), err)) {
         return false;
     }
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    if (pages > 0 && page > 0) {  // half of the machine's memory, as choose_context has it
-        cache_limit(&r->cache, (size_t)pages / 2 * (size_t)page / r->cache.page_bytes);
+    cache_limit(&r->cache, most_cache_bytes() / r->cache.page_bytes);
+    if (o->prompt_cache || o->batch) {  // reads all of a llama2.c file
+        r->fingerprint = checkpoint_fingerprint(&r->checkpoint);
     }
-    const uint64_t fingerprint = o->prompt_cache ? checkpoint_fingerprint(&r->checkpoint) : 0;
-    return prompt_cache_open(&r->prompt_cache, o->prompt_cache, fingerprint, &r->cache, err) &&
+    return prompt_cache_open(&r->prompt_cache, o->prompt_cache, r->fingerprint, &r->cache, err) &&
            scratch_create(&r->scratch, &r->model.config, r->context, rows, logits, r->threads, err);
 }
 
@@ -1225,8 +1230,8 @@ static bool run_batch(Run *r, Error *err)
                                          .system = o->system,
                                          .generate = generate_options(o),
                                          .seed = o->seed}};
-    options.defaults.fingerprint = request_fingerprint(
-        &options.defaults, checkpoint_fingerprint(&r->checkpoint), kv_f16(r));
+    options.defaults.fingerprint = request_fingerprint(&options.defaults, r->fingerprint,
+                                                       kv_f16(r));
     catch_signals();
     bool ok = batch_run(&options, &r->model, &r->cache, &r->scratch, &stats, err);
     if (terminal) {
