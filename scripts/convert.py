@@ -97,9 +97,9 @@ def check_tensors(source):
 
 def column_importance(source, types):
     """Name -> importance of the columns, of the matrices in blocks where quantised weights have to be made."""
-    quantised = {n for n, t in types.items() if t in quantize.SCALE_BYTES and source.tensors[n].type != t}
-    made = [n for n in quantised if n.startswith("blocks.")]
-    if not made:
+    if not any(
+        n.startswith("blocks.") and t in quantize.SCALE_BYTES and source.tensors[n].type != t for n, t in types.items()
+    ):
         return {}
     hidden = not sys.stderr.isatty()
     with tqdm(total=source.config.n_layers, desc="looking at activations", leave=False, disable=hidden) as progress:
