@@ -984,6 +984,7 @@ static bool score(Run *r, size_t max_rows, Error *err)
     const double nll = scored ? total / (double)scored : 0;
     bool ok;
     if (r->o.json) {
+        // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): as above
         if (n % r->context == 1 &&
             !buffer_printf(&r->tokens_json, err, "%snull", n > 1 ? ", " : "")) {
             return false;
