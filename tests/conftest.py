@@ -100,6 +100,8 @@ def run(*args, **options):
 
 def start(*args, env=None, **popen):
     """Starts the executable and returns at once, stdout and stderr being pipes unless said otherwise."""
+    # Unbuffered: what a buffer reads ahead of read(1) never reaches communicate(), which reads the pipe itself.
+    popen.setdefault("bufsize", 0)
     popen.setdefault("stdin", subprocess.DEVNULL)
     popen.setdefault("stdout", subprocess.PIPE)
     popen.setdefault("stderr", subprocess.PIPE)
