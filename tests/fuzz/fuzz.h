@@ -34,6 +34,21 @@ static inline void check_error(const Error *err)
     FUZZ_CHECK(strlen(err->message) > 4 && !strchr(err->message, '\n'), "%s", err->message);
 }
 
+// Counts the inputs that got as far as `what`, which a target has one of; said on stdout at the
+// end.
+static const char *fuzz_counted;
+static unsigned long long fuzz_counter;
+
+static inline void fuzz_say_count(void) { printf("%s: %llu\n", fuzz_counted, fuzz_counter); }
+
+static inline void fuzz_count(const char *what)
+{
+    if (fuzz_counter++ == 0) {
+        fuzz_counted = what;
+        atexit(fuzz_say_count);
+    }
+}
+
 // What is left of an input.
 typedef struct {
     const uint8_t *data;

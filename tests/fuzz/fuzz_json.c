@@ -47,6 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         json_free(&json);
         return 0;
     }
+    fuzz_count("inputs that were JSON");
     write_value(&text, json.values);
     FUZZ_CHECK(json_read(&again, text.data, text.size, &err), "%s", err.message);
     FUZZ_CHECK(again.n_values == json.n_values, "%zu of %zu", again.n_values, json.n_values);

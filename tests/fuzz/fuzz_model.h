@@ -27,6 +27,7 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
         free(block);
         return;
     }
+    (void)checkpoint_fingerprint(&c);
     const size_t wanted = first_token % 16 == 15 ? FUZZ_LONG_CONTEXT : FUZZ_CONTEXT;
     const size_t context = c.config.context_length < wanted ? c.config.context_length : wanted;
     if (!c.repacked && !checkpoint_verify(&c, 1, &err)) {
@@ -42,6 +43,9 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
                             .wants_logits = true};
         }
         ok = forward(&m, &cache, &scratch, rows, n, &err);
+    }
+    if (scratch.memory) {
+        fuzz_count("inputs of which a forward pass was run");
     }
     if (!ok && err.kind) {
         check_error(&err);

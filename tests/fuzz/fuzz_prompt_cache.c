@@ -4,8 +4,9 @@
 //     repeated
 //
 // The file is made right, then patched. The bits of `mode`: 1 the checksum stays as it was before
-// that, 2 the last `cut` bytes are missing, 4 keys and values are f16; the upper half is n. A file
-// without a name holds it, as the program maps what it is given.
+// that, 2 the last `cut` bytes are missing, 4 keys and values are f16, 8 what was read is written
+// again, which has to give the same file; the upper half is n. A file without a name holds it, as
+// the program maps what it is given.
 #include <unistd.h>
 
 #include "fuzz.h"
@@ -67,6 +68,24 @@ static uint8_t *make_file(const Cache *cache, size_t n_pages, Input in, size_t *
     return data;
 }
 
+// Writes the pages that sequence 0 shares to a file of its own: as many bytes, and the same ones.
+static void write_again(const Cache *cache, size_t n_pages, const uint8_t *right, size_t size)
+{
+    char name[] = "/tmp/fuzz_prompt_cache.XXXXXX";
+    const int file = mkstemp(name);
+    FUZZ_CHECK(file >= 0 && close(file) == 0, "%s", name);
+    PromptCache p = {.path = name, .model = MODEL};
+    Error err = {0};
+    Buffer written = {0};
+    FUZZ_CHECK(prompt_cache_save(&p, cache, 0, n_pages * PAGE_POSITIONS, 0, &err), "%s",
+               err.message);
+    FUZZ_CHECK(p.settled && read_file(name, SIZE_MAX, &written, &err), "%s", err.message);
+    FUZZ_CHECK(written.size == size && memcmp(written.data, right, size) == 0, "%zu bytes, %zu",
+               written.size, size);
+    buffer_free(&written);
+    unlink(name);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Input in = {data, size};
@@ -111,6 +130,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             const uint8_t *page = bytes + PAGES_AT + i * cache.page_bytes;
             FUZZ_CHECK(memcmp(cache.sequences[0].pages[i], page, cache.page_bytes) == 0, "page %zu",
                        i);
+        }
+        if (mode & 8 && same && n_pages && length == n_pages * PAGE_POSITIONS) {
+            write_again(&cache, n_pages, right, size);
         }
     } else {
         FUZZ_CHECK(missing || !same, "%s", err.message);

@@ -15,11 +15,16 @@ static inline void encode_text(const Tokenizer *t, Input text, bool special, boo
     const TextSpan spans[] = {{(const char *)text.data, half, special},
                               {(const char *)text.data + half, text.size - half, false}};
     if (tokenizer_encode(t, spans, 2, bos, &tokens, &err)) {
+        fuzz_count("inputs of which a text was encoded");
         for (size_t i = 0; i < tokens.size; i++) {
             const int id = tokens.ids[i];
             FUZZ_CHECK(id >= 0 && (size_t)id < tokenizer_vocab_size(t), "token %d", id);
-            size_t n;
+            size_t n, n_piece;
             const char *bytes = tokenizer_decode(t, i ? tokens.ids[i - 1] : -1, id, &n);
+            FUZZ_CHECK(!n || !tokenizer_is_special(t, id), "token %d", id);
+            FUZZ_CHECK(tokenizer_piece(t, id, &n_piece) && (n <= n_piece || n == 3), "token %d",
+                       id);
+            (void)tokenizer_is_end(t, id);
             FUZZ_CHECK(buffer_append(&decoded, bytes, n, &err), "%s", err.message);
         }
         const bool same = decoded.size == text.size &&

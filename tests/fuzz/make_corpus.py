@@ -4,6 +4,7 @@ which `make test` replays. Each fuzz_TARGET.c says at its top what an input look
     python3 tests/fuzz/make_corpus.py
 """
 
+import json
 import struct
 import sys
 from pathlib import Path
@@ -46,17 +47,18 @@ def checkpoint_input(mode, config, weight_type, contents):
             sections.append(checkpoint.vector_section(name, cols) if rows is None else
                             checkpoint.matrix_section(name, weight_type, rows, cols))  # fmt: skip
     head = checkpoint.MAGIC + struct.pack("<IIQQI", 1, len(sections), 0, 256, 0) + config.pack()
-    return bytes([mode, 15]) + head.ljust(256, b"\0") + b"".join(s.pack() for s in sections) + contents
+    table = b"" if mode & 8 else b"".join(s.pack() for s in sections)
+    return bytes([mode, 15]) + head.ljust(256, b"\0") + table + contents
 
 
-def corpora():
-    """(target, name, bytes) of every input."""
+def checkpoint_inputs():
+    """(name, bytes) of a model of each weight type and of each kind of config."""
     small = dict(dim=8, hidden_dim=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, vocab_size=9, context_length=80,
                  norm_eps=1e-5, rope_theta=10000.0, tied_head=True)  # fmt: skip
     contents = bytes(16) + struct.pack("<8f", 0.5, -0.25, 1, 0, -1, 2, 0.125, 3)
     section = dict(vocabularies())["sentencepiece"].section()
     for code in checkpoint.WEIGHT_TYPES:
-        yield "fuzz_checkpoint", code, checkpoint_input(7, checkpoint.Config(**small), code, contents)
+        yield code, checkpoint_input(7, checkpoint.Config(**small), code, contents)
     for name, extra in {
         "untied": dict(tied_head=False),
         "biases": dict(qkv_bias=True),
@@ -66,11 +68,21 @@ def corpora():
                        rope_high_freq_factor=4.0),  # fmt: skip
     }.items():
         config = checkpoint.Config(**{**small, **extra})
-        yield "fuzz_checkpoint", name, checkpoint_input(7, config, "f32", contents)
+        yield name, checkpoint_input(7, config, "f32", contents)
+        yield f"{name}_made", checkpoint_input(15, config, "f32", contents)
+    yield "misshapen", checkpoint_input(3, checkpoint.Config(**{**small, "dim": 16}), "f32", contents)
+    yield "layers_made", checkpoint_input(15, checkpoint.Config(**{**small, "n_layers": 3}), "f32", contents)
     only = checkpoint.Config(vocab_size=9, vocab_only=True)
-    yield "fuzz_checkpoint", "vocabulary", checkpoint_input(3, only, "f32", section)
-    yield "fuzz_checkpoint", "plain", b"\0\0" + models.vocabulary_checkpoint(section, 9)
-    yield "fuzz_checkpoint", "gguf", b"\0\0GGUF"
+    yield "vocabulary", checkpoint_input(3, only, "f32", section)
+    yield "plain", b"\0\0" + models.vocabulary_checkpoint(section, 9)
+    yield "gguf", b"\0\0GGUF"
+
+
+def corpora():
+    """(target, name, bytes) of every input."""
+    for name, data in checkpoint_inputs():
+        yield "fuzz_checkpoint", name, data
+        yield "fuzz_header", name, data
 
     for kind in ("v0", "v1", "v2-4"):
         for tied in (True, False):
@@ -91,8 +103,8 @@ def corpora():
 
     for i, text in enumerate(JSON):
         yield "fuzz_json", f"{i:02}", text
-    for i, (mode, line) in enumerate(REQUESTS):
-        yield "fuzz_request", f"{i:02}", bytes([mode]) + line
+    for i, (mode, line) in enumerate(requests()):
+        yield "fuzz_request", f"{i:02}", struct.pack("<H", mode) + line
     for i, line in enumerate(COMMAND_LINES):
         yield "fuzz_options", f"{i:02}", b"".join(a.encode() + b"\0" for a in line.split(" "))
     for i, (mode, pages, cut, patches) in enumerate(PROMPT_CACHES):
@@ -109,13 +121,44 @@ CHAT = b"""{"custom_id": "a1", "method": "POST", "url": "/v1/chat/completions", 
  [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}, {"role":
  "assistant", "content": "x"}, {"role": "user", "content": "y"}], "max_tokens": 9, "temperature": 0, "top_p": 0.5,
  "seed": 7, "stop": ["a", "b"], "n": 1, "stream": false}}""".replace(b"\n", b"")
-REQUESTS = [
-    (0, CHAT), (16, CHAT),
-    (0, b'{"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Once", "echo": true}}'),
-    (0, b'{"prompt": "Once", "id": "p", "max_tokens": 3, "stop": "x", "top_k": 4, "min_p": 0.1, "seed": 1}'),
-    (8, b'{"prompt": "' + b"long " * 30 + b'"}'), (1, b"Once <end> upon"), (7, b"Once <end> upon"),
-    (0, b'{"prompt": 1}'), (0, b'{"messages": []}'), (0, b"[]"), (0, b"{"), (0, b'{"custom_id": "\\u2028", "url": "/v1/embeddings", "body": {}}'),
+PLAIN = {"prompt": "Once", "id": "p", "max_tokens": 3, "stop": "x", "top_k": 4, "min_p": 0.1, "seed": 1}
+ENVELOPE = {"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Once", "echo": True}}
+USER = {"role": "user", "content": "hi"}
+ODD_MESSAGES = [
+    1, [], [1], [{}], [{"role": "tool", "content": "x"}], [{**USER, "name": "n", "tool_calls": None}],
+    [{**USER, "tool_calls": []}], [{**USER, "content": 1}], [{"role": "user"}], [{**USER, "content": []}],
+    [{"role": "developer", "content": " s "}, USER], [USER, USER], [{"role": "assistant", "content": "a"}],
+    [{"role": "system", "content": "s"}, {"role": "system", "content": "s"}, USER],
 ]  # fmt: skip
+ODD_FIELDS = [
+    ("max_tokens", -1), ("max_tokens", 1.5), ("temperature", 3), ("temperature", "hot"), ("ignore_eos", True),
+    ("ignore_eos", 1), ("stop", 1), ("stop", [""]), ("stop", ["ab", "x"]), ("stop", ["x"] * 17), ("stop", ["\0"]),
+    ("seed", -1), ("echo", 1), ("echo", True), ("model", "m"), ("model", 1), ("n", 2), ("stream", True), ("logprobs", 1),
+    ("tools", []), ("tools", [1]), ("suffix", ""), ("suffix", "x"), ("response_format", {"type": "text"}),
+    ("response_format", {"type": "json"}), ("best_of", 1), ("top_k", -1), ("surprise", 1), ("id", 7), ("id", []),
+    ("messages", [USER]), ("prompt", None), ("logit_bias", {}), ("logit_bias", {"1": 1}), ("user", "u"),
+]  # fmt: skip
+ODD_ENVELOPES = [("custom_id", 1), ("custom_id", None), ("method", "GET"), ("url", 1), ("url", "/v1/embeddings"),
+                 ("body", 1), ("body", None), ("more", 1), ("body", {}), ("body", {"messages": [USER]})]  # fmt: skip
+
+
+def requests():
+    """(mode, line): tests/fuzz/fuzz_request.c"""
+    chats = (0, 16, 32, 4 | 128, 128 | 256, 256 | 512, 32 | 128)
+    yield from ((mode, CHAT) for mode in chats)
+    lines = [PLAIN, ENVELOPE]
+    lines += [{"messages": messages} for messages in ODD_MESSAGES]
+    lines += [{**PLAIN, name: value} for name, value in ODD_FIELDS]
+    lines += [{k: v for k, v in {**ENVELOPE, name: value}.items() if v is not None} for name, value in ODD_ENVELOPES]
+    lines += [{}, [], {"messages": [USER], "echo": True}, {**ENVELOPE, "url": "/v1/chat/completions"}]
+    yield from ((256, json.dumps(line).encode()) for line in lines)
+    text = b"Once <end> upon"
+    yield from ((mode, text) for mode in (1, 3, 7, 19, 64, 1 | 256 | 2))
+    yield 8, b'{"prompt": "' + b"long " * 30 + b'"}'
+    yield 0, b'{"prompt": "' + b"long " * 30 + b'"}'
+    yield 0, b"{"
+
+
 COMMAND_LINES = [
     "m.bin -i Once -n 10 -t 0 -p 0.5 -k 40 --min-p 0.05 -s 7 --stop a --stop=b --json --logprobs 5",
     "m.bin --chat --system=s -c 100 --kv f16 -j 2 --simd scalar --chunk 7 -o out -q", "--batch in m.bin --lines --parallel 4",
@@ -125,7 +168,7 @@ COMMAND_LINES = [
 ]  # fmt: skip
 # mode, pages, bytes cut off, patches of (offset, byte): tests/fuzz/fuzz_prompt_cache.c
 PROMPT_CACHES = [
-    (0, 0, 0, []), (0, 3, 0, []), (4, 4, 0, []), (0, 5, 0, []), (2, 2, 1, []), (2, 2, 5000, []), (1, 1, 0, [(4096, 9)]),
+    (8, 3, 0, []), (12, 2, 0, []), (0, 0, 0, []), (0, 3, 0, []), (4, 4, 0, []), (0, 5, 0, []), (2, 2, 1, []), (2, 2, 5000, []), (1, 1, 0, [(4096, 9)]),
     *[(0, 2, 0, [(at, 255)]) for at in (0, 8, 16, 23, 24, 32, 36, 40, 44, 48, 52, 55, 56, 63, 64, 128, 4096)],
     (0, 1, 0, [(52, 2)]), (0, 1, 0, [(52, 0), (16, 0), (17, 16)]),
 ]  # fmt: skip

@@ -1,0 +1,42 @@
+// fuzz_header.c - the header and the table of a native checkpoint (an input is as fuzz_native.h
+// says, without contents), and the walk over its tensors; nothing is computed with them, so that
+// many more files are tried than fuzz_checkpoint.c can.
+#include "fuzz_native.h"
+#include "model.h"
+
+static void check_place(const NativeFile *file, const void *data, size_t size)
+{
+    const uint8_t *p = data;
+    FUZZ_CHECK(p >= file->data && p <= file->data + file->size &&
+                   size <= (size_t)(file->data + file->size - p),
+               "%zu bytes", size);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input in = {data, size};
+    const size_t mode = take_number(&in, 1), token = take_number(&in, 1);
+    if (in.size < 4 || memcmp(in.data, "\x89RUN", 4) != 0) {
+        return 0;  // llama2.c's kinds have their own target
+    }
+    const NativeFile file = native_file(mode, token, in, false);
+    Error err = {0};
+    Checkpoint c;
+    Model m = {0};
+    if (checkpoint_open_mapping(&c, "fuzz", (Mapping){file.data, file.size, NULL}, 1, &err)) {
+        for (size_t i = 0; i < c.n_tensors; i++) {
+            check_place(&file, c.tensors[i].matrix.data, c.tensors[i].bytes);
+        }
+        check_place(&file, c.tokenizer.data, c.tokenizer.size);
+        fuzz_count("inputs that were opened");
+        if (!c.vocab_only && !model_create(&m, &c, &err)) {
+            check_error(&err);
+        }
+        model_free(&m);
+        checkpoint_close(&c);
+    } else {
+        check_error(&err);
+    }
+    free(file.data);
+    return 0;
+}
