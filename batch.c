@@ -193,6 +193,7 @@ typedef struct {
     bool regular;          // it is a file on disk
     const char *output_name;
     Buffer out;  // lines about to be written
+    bool torn;   // writing failed: where it did, nothing may follow
     double synced, drawn, start;
     Error late;  // the prompt cache could not be written: told at the end
 } Batch;
@@ -211,16 +212,22 @@ static bool sync_output(Batch *b, Error *err)
 static bool write_results(Batch *b, Error *err)
 {
     buffer_clear(&b->out);
-    for (; b->first < b->next && b->results[b->first % WINDOW].done; b->first++) {
+    bool ok = true;
+    while (b->first < b->next && b->results[b->first % WINDOW].done) {
         Result *r = &b->results[b->first % WINDOW];
-        if (!buffer_append(&b->out, r->line.data, r->line.size, err)) {
-            return false;
+        ok = buffer_append(&b->out, r->line.data, r->line.size, err);
+        if (!ok) {
+            break;  // it stays the first to be written
         }
         b->window_bytes -= r->line.size;
         buffer_free(&r->line);
         r->done = false;
+        b->first++;
     }
     if (b->out.size && !write_all(b->fd, b->output_name, b->out.data, b->out.size, err)) {
+        b->torn = true;
+    }
+    if (!ok || b->torn) {
         return false;
     }
     return now_seconds() - b->synced < SYNC_SECONDS || sync_output(b, err);
@@ -695,7 +702,7 @@ bool batch_run(const BatchOptions *options, const Model *model, Cache *cache, Sc
     }
     // What is done is kept, whatever has happened.
     Error last;
-    if (opened && (!write_results(b, &last) || !sync_output(b, &last)) && ok) {
+    if (opened && !b->torn && (!write_results(b, &last) || !sync_output(b, &last)) && ok) {
         *err = last;
         ok = false;
     }

@@ -1,6 +1,8 @@
 """Faults while running: the checkpoint cut short or replaced under its mapping, and every call of the system or the
 allocator failing in turn (tests/faults/faults.c, put before libc by LD_PRELOAD)."""
 
+import itertools
+import json
 import os
 import re
 import resource
@@ -105,10 +107,25 @@ def faults(tmp_path_factory):
     return path
 
 
+def faulty_runs(faults, arguments, *fresh):
+    """Runs the program with the n-th call of each kind failing, for every n that the run comes to, and with all from
+    the n-th on; the files `fresh` are removed before each. Gives what each ended with."""
+    for call in CALLS:
+        for rest in ("once", "on"):
+            for n in itertools.count(1):
+                for path in fresh:
+                    path.unlink(missing_ok=True)
+                env = {"LD_PRELOAD": faults, "FAULT": f"{call} {n} {rest}", "OMP_NUM_THREADS": "1"}
+                done = execute(arguments, env=env)
+                done.command.insert(0, f"FAULT='{call} {n} {rest}'")
+                if "[no fault]" in done.err:
+                    break  # the run has fewer calls
+                yield done
+
+
 @pytest.mark.parametrize("kind", ["native", "llama2c"])
 @pytest.mark.parametrize("mode", MODES)
 def test_every_call_that_fails_is_reported_and_leaves_nothing_half_done(faults, mode, kind, tiny, tmp_path):
-    """For each kind of call, the n-th fails, for every n that the run comes to; and all from the n-th on."""
     if kind == "llama2c" and mode in ("chat", "verify"):
         pytest.skip("llama2.c's files have neither")
     model = [*tiny] if kind == "llama2c" else [tmp_path / "tiny.bin"]
@@ -121,27 +138,55 @@ def test_every_call_that_fails_is_reported_and_leaves_nothing_half_done(faults, 
     wanted = execute(arguments).ok().bytes
     wanted_out = out.read_bytes() if out.exists() else None
     tried = survived = 0
-    for call in CALLS:
-        for rest in ("once", "on"):
-            n = 0
-            while True:
-                n += 1
-                out.unlink(missing_ok=True)
-                env = {"LD_PRELOAD": faults, "FAULT": f"{call} {n} {rest}", "OMP_NUM_THREADS": "1"}
-                done = execute(arguments, env=env)
-                done.command.insert(0, f"FAULT='{call} {n} {rest}'")
-                if "[no fault]" in done.err:
-                    break  # the run has fewer calls
-                tried += 1
-                survived += done.code == 0
-                check_fault(done, wanted, mode)
-                left = [p.name for p in tmp_path.iterdir() if p.name.startswith("out")]
-                if done.code == 0 and mode == "output":
-                    assert out.read_bytes() == wanted_out, f"wanted the whole text in the file\n{done}"
-                elif mode == "output":
-                    assert not left, f"wanted no file, found {left}\n{done}"
+    for done in faulty_runs(faults, arguments, out):
+        tried += 1
+        survived += done.code == 0
+        check_fault(done, wanted, mode)
+        left = [p.name for p in tmp_path.iterdir() if p.name.startswith("out")]
+        if done.code == 0 and mode == "output":
+            assert out.read_bytes() == wanted_out, f"wanted the whole text in the file\n{done}"
+        elif mode == "output":
+            assert not left, f"wanted no file, found {left}\n{done}"
     assert tried >= 8, f"only {tried} faults were tried"
     print(f"{kind} {mode}: {tried} faults, {survived} without effect")
+
+
+def test_batch_in_which_any_call_fails_loses_nothing_and_can_be_resumed(faults, tmp_path):
+    """What the results file holds after a fault are whole lines, but for the last; --resume makes it whole."""
+    model, requests, out = tmp_path / "tiny.bin", tmp_path / "requests", tmp_path / "out"
+    model.write_bytes(native_models.tiny(chat=True).pack())
+    lines = [{"prompt": "ab" * n, "id": n, "stop": ["zzz"]} for n in (1, 30, 20)]
+    lines.append({"messages": [{"role": "user", "content": "ab"}]})
+    requests.write_text("".join(json.dumps(line) + "\n" for line in lines) + "no JSON\n")
+    arguments = [EXECUTABLE, model, "-b", requests, "-o", out, "-n", "3", "-j", "1", "--parallel", "2"]
+    assert execute(arguments).code == 1, "wanted exit 1, because of the last line"
+    wanted, tried = out.read_bytes(), 0
+    assert len(wanted.splitlines()) == 5
+    for done in faulty_runs(faults, arguments, out):
+        tried += 1
+        assert done.code in (1, 3) and len(done.err.splitlines()) == 1, f"wanted exit 1 or 3, and a line\n{done}"
+        left = out.read_bytes() if out.exists() else b""
+        assert wanted.startswith(left), f"wanted the beginning of the results, found {left}\n{done}"
+        again = execute([*arguments, "--resume"])
+        assert again.code == 1 and out.read_bytes() == wanted, f"wanted the rest by --resume\n{done}\n{again}"
+    assert tried >= 40, f"only {tried} faults were tried"
+    print(f"batch: {tried} faults")
+
+
+def test_prompt_cache_of_a_run_in_which_any_call_fails_is_whole_or_absent(faults, tmp_path):
+    model, cache = tmp_path / "tiny.bin", tmp_path / "cache"
+    model.write_bytes(native_models.tiny().pack())
+    arguments = [EXECUTABLE, model, "-i", "ab" * 40, "-n", "3", "-t", "0", "-j", "1", "--prompt-cache", cache]
+    wanted, tried = execute(arguments).ok().bytes, 0
+    whole = cache.read_bytes()
+    for done in faulty_runs(faults, arguments, cache):
+        tried += 1
+        check_fault(done, wanted, "cache")
+        assert not cache.exists() or cache.read_bytes() == whole, f"wanted no cache or a whole one\n{done}"
+        left = [p.name for p in tmp_path.iterdir() if p.name.startswith("cache") and p != cache]
+        assert not left, f"wanted no file beside it, found {left}\n{done}"
+    assert tried >= 40, f"only {tried} faults were tried"
+    print(f"prompt cache: {tried} faults")
 
 
 def check_fault(done, wanted, mode):
