@@ -100,6 +100,17 @@ sanitize:
 test-sanitize: sanitize .venv/installed
 	RUN=build/sanitize/run BUILD_DIR=build/sanitize .venv/bin/python -m pytest -q $(T)
 
+.PHONY: test-msan
+MSAN := $(MAKE) CC=clang BUILD=build/msan OPT="-O1 -g -DUNROLL=" OPENMP= \
+    SAN="-fsanitize=memory,undefined,integer,float-cast-overflow -fsanitize-ignorelist=tests/wraps.txt \
+    -fno-sanitize-recover=all"
+## test-msan: all tests under clang's memory sanitizer and the integer and float-cast checks of its undefined one
+# clang's OpenMP is not instrumented: one thread.
+test-msan: .venv/installed
+	$(MSAN) tests
+	MSAN_OPTIONS=exitcode=86 UBSAN_OPTIONS=exitcode=86 RUN=build/msan/run BUILD_DIR=build/msan \
+	    .venv/bin/python -m pytest -q $(T)
+
 .PHONY: tsan
 ## tsan: the unit tests of the model under clang's thread sanitizer
 # clang's OpenMP tells the sanitizer of its barriers through Archer; gcc's does not, and every barrier looks like a race.

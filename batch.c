@@ -602,8 +602,8 @@ static bool step(Batch *b, Error *err)
     } else if (err->kind != ERROR_INPUT || !run_apart(b, err)) {
         return false;
     }
-    for (size_t i = b->n_active; i-- > 0;) {  // from the end: a slot that is done leaves the list
-        if (!finish_slot(b, b->active[i], err)) {
+    for (size_t i = b->n_active; i > 0; i--) {  // from the end: a slot that is done leaves the list
+        if (!finish_slot(b, b->active[i - 1], err)) {
             return false;
         }
     }

@@ -35,14 +35,14 @@ bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t si
     t->answer_space = u32_at(data) & FLAG_SPACE;
     size_t at = 4;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        const size_t length = size - at < 4 ? SIZE_MAX : u32_at(data + at);
-        if (length > size - at - 4) {
+        const size_t left = size - at;
+        if (left < 4 || u32_at(data + at) > left - 4) {
             return error_set(err, ERROR_INPUT,
                              "%s: section chat has %zu bytes, too few for its text %s", name, size,
                              texts[i].name);
         }
-        *texts[i].to = (TextSpan){(const char *)data + at + 4, length, true};
-        at += 4 + length;
+        *texts[i].to = (TextSpan){(const char *)data + at + 4, u32_at(data + at), true};
+        at += 4 + texts[i].to->size;
     }
     if (at != size) {
         return error_set(err, ERROR_INPUT, "%s: section chat has %zu bytes, wanted %zu", name, size,

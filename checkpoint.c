@@ -258,8 +258,9 @@ static bool check_entry(const Checkpoint *c, size_t i, const Entry *e, size_t *e
     }
     if (e->bytes > c->file.size || place > c->file.size - e->bytes) {
         return error_set(err, ERROR_INPUT,
-                         "%s: section %s ends at %llu, wanted at most %zu, the file's length",
-                         c->path, e->name, (unsigned long long)place + e->bytes, c->file.size);
+                         "%s: section %s has %llu bytes from %zu on, wanted an end of at most %zu, "
+                         "the file's length",
+                         c->path, e->name, (unsigned long long)e->bytes, place, c->file.size);
     }
     if (!all_zero(e->zeros, sizeof e->zeros)) {
         return error_set(err, ERROR_INPUT,

@@ -901,8 +901,8 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n, Erro
     }
     non_finite(m, bad, err);
 undo:
-    while (done--) {
-        cache_truncate(cache, rows[done].sequence, rows[done].position);
+    for (; done > 0; done--) {
+        cache_truncate(cache, rows[done - 1].sequence, rows[done - 1].position);
     }
     return false;
 }

@@ -69,8 +69,8 @@ static void sift_down(Candidate *heap, size_t n, size_t i)
 
 static void make_heap(Candidate *heap, size_t n)
 {
-    for (size_t i = n / 2; i--;) {
-        sift_down(heap, n, i);
+    for (size_t i = n / 2; i > 0; i--) {
+        sift_down(heap, n, i - 1);
     }
 }
 

@@ -263,11 +263,9 @@ static bool begin_symbols(Encoder *e, size_t bytes, Error *err)
 static void add_symbol(Encoder *e, size_t start, size_t size, int id)
 {
     const uint32_t n = (uint32_t)e->n_symbols++;
-    e->symbols[n] = (Symbol){(uint32_t)start, (uint32_t)size, n - 1, NO_SYMBOL, id};
+    e->symbols[n] = (Symbol){(uint32_t)start, (uint32_t)size, n ? n - 1 : NO_SYMBOL, NO_SYMBOL, id};
     if (n) {
         e->symbols[n - 1].next = n;
-    } else {
-        e->symbols[n].previous = NO_SYMBOL;
     }
 }
 

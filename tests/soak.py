@@ -1,0 +1,124 @@
+"""Keeps one process answering batches of a varying mix for a long time, under a limit of its memory: its memory has to
+stay flat, and every answer has to be what it was in the first round.
+
+    python3 tests/soak.py --run ./run --model models/stories.bin --seconds 3600
+
+The requests are the same in each round, in another order: short and long prompts, some with a beginning in common, all
+kinds of sampling, stop texts, and lines that cannot be used. They come through a pipe, and never end before the time.
+Prints a line at the end; exit 1 where an answer differed or memory grew.
+"""
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+WORDS = "Once upon a time there was little dog who wanted to find his red ball in the garden and Mia said".split()
+REQUESTS = 240
+FLAT = 1 << 20  # bytes that memory may grow by after the first tenth of the time: the allocator's own pieces
+
+
+def requests():
+    """The lines of a round; what each asks for depends on its place alone."""
+    chance = random.Random(0)
+    header = " ".join(chance.choices(WORDS, k=150))
+    for i in range(REQUESTS):
+        words = " ".join(chance.choices(WORDS, k=chance.choice([1, 5, 20, 100, 300])))
+        request = {
+            "id": i, "prompt": f"{header} {words}" if i % 3 == 0 else words, "seed": i,
+            "max_tokens": chance.choice([1, 8, 40, 150]), "temperature": chance.choice([0, 0.5, 1, 1.5]),
+            "top_p": chance.choice([0.5, 0.9, 1]), "top_k": chance.choice([0, 1, 40]), "min_p": chance.choice([0, 0.1]),
+            "repetition_penalty": chance.choice([1, 1.3]), "ignore_eos": chance.random() < 0.3,
+            "stop": chance.choice([[], [".", "!"], ["\n\n"]]),
+        }  # fmt: skip
+        if i % 16 == 5:
+            request["prompt"] = "too long " * 2000
+        if i % 16 == 6:
+            request["temperature"] = "hot"
+        yield json.dumps(request).encode() + (b"}" if i % 16 == 7 else b"") + b"\n"
+
+
+def answer_of(line):
+    """What has to be the same in every round: all but the numbers of lines."""
+    result = json.loads(line)
+    number = result.pop("index")
+    if "error" in result:
+        result["error"]["message"] = result["error"]["message"].replace(f"line {number}: ", "")
+        result.pop("id")  # made of the line's number where the line is no object
+    return result
+
+
+class Soak:
+    def __init__(self, args):
+        limit = args.limit << 20
+        self.lines = list(requests())
+        self.process = subprocess.Popen(
+            [args.run, args.model, "-b", "-", "-o", "-", "-j", "1", "-q"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))  # fmt: skip
+        self.end = time.monotonic() + args.seconds
+        self.asked = []  # places of requests that are not yet answered, in order
+        self.rounds = 0
+
+    def ask(self):
+        """Writes rounds until the time is over; the pipe keeps it from running ahead."""
+        chance = random.Random(1)
+        while time.monotonic() < self.end or self.rounds < 2:
+            places = list(range(REQUESTS))
+            chance.shuffle(places)
+            for place in places:
+                self.asked.append(place)
+                self.process.stdin.write(self.lines[place])
+            self.rounds += 1
+        self.process.stdin.close()
+
+    def resident(self):
+        """Bytes of memory that the process has."""
+        fields = dict(s.split(":", 1) for s in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
+        return int(fields["VmRSS"].split()[0]) << 10
+
+    def run(self, seconds):
+        """(answers, differences, tokens, (seconds, bytes) of memory)"""
+        writer = threading.Thread(target=self.ask)
+        writer.start()
+        first, answers, different, tokens, memory = {}, 0, 0, 0, []
+        begin = time.monotonic()
+        for line in self.process.stdout:
+            place, answer = self.asked.pop(0), answer_of(line)
+            answers += 1
+            tokens += answer.get("usage", {}).get("completion_tokens", 0)
+            if first.setdefault(place, answer) != answer:
+                different += 1
+                print(f"request {place}: {answer}, at first {first[place]}", file=sys.stderr)
+            now = time.monotonic() - begin
+            if not memory or now > memory[-1][0] + min(1, seconds / 50):
+                memory.append((now, self.resident()))
+        writer.join()
+        return answers, different, tokens, memory
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--limit", type=int, default=256, help="MB of address space")
+    args = parser.parse_args()
+    soak = Soak(args)
+    answers, different, tokens, memory = soak.run(args.seconds)
+    code = soak.process.wait()
+    settled = max(bytes_ for at, bytes_ in memory if at <= memory[-1][0] / 10)
+    most = max(bytes_ for _, bytes_ in memory)
+    print(f"{memory[-1][0]:.0f} s, {soak.rounds} rounds, {answers} answers, {tokens} tokens: {different} differ from the "
+          f"first round; memory {settled / 1e6:.2f} MB after a tenth of the time, at most {most / 1e6:.2f} MB; "
+          f"exit {code}")  # fmt: skip
+    sound = answers == soak.rounds * REQUESTS and not different and most <= settled + FLAT and code == 1
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
