@@ -140,14 +140,13 @@ static inline size_t write_table(const uint8_t *header, size_t token, uint8_t *t
 typedef struct {
     uint8_t *data;  // an exact_block
     size_t size;
-    size_t n_sections;  // that are where the table says; 0 where it was left as it is
 } NativeFile;
 
 // `fill`: sections have the contents; else zeros.
 static inline NativeFile native_file(size_t mode, size_t token, Input in, bool fill)
 {
     if (mode == 0 || in.size < HEADER + (mode & 8 ? 0 : ENTRY)) {
-        const NativeFile plain = {exact_block(in.size), in.size, 0};
+        const NativeFile plain = {exact_block(in.size), in.size};
         if (in.size) {
             memcpy(plain.data, in.data, in.size);
         }
@@ -175,14 +174,14 @@ static inline NativeFile native_file(size_t mode, size_t token, Input in, bool f
         put_u32(head + 32, 0);
         put_u32(head + 32, crc32_plain(head, head_bytes));
     }
-    const NativeFile file = {exact_block(end), end, laid_out ? n_sections : 0};
+    const NativeFile file = {exact_block(end), end};
     memset(file.data, 0, end);
     memcpy(file.data, head, head_bytes);
     free(head);
     if (!laid_out && in.size) {
         memcpy(file.data + head_bytes, in.data, in.size);
     }
-    for (size_t i = 0, k = 0; fill && in.size && i < file.n_sections; i++) {
+    for (size_t i = 0, k = 0; fill && laid_out && in.size && i < n_sections; i++) {
         uint64_t offset, bytes;
         memcpy(&offset, file.data + HEADER + i * ENTRY + 64, sizeof offset);
         memcpy(&bytes, file.data + HEADER + i * ENTRY + 72, sizeof bytes);

@@ -6,40 +6,10 @@
 // The bits of `mode`: 1 the line is itself a prompt, 2 prompts go through the chat template, 4
 // names of special tokens count, 8 a prompt that does not fit is cut, 16 there is no chat template,
 // 32 there is a system message, 64 the line is too long; the next three are the template's flags.
-#include "fuzz.h"
+#include "fuzz_text.h"
 #include "request.h"
 
-enum { END = 256, PIECES = 257, CONTEXT = 64 };
-
-// Byte-level BPE without a merge: token 0 .. 255 is that byte, 256 the special token <end>.
-static Tokenizer *make_tokenizer(void)
-{
-    static const char name[] = "<end>";
-    static uint8_t section[64 + 4 + 4 * (PIECES + 1) + PIECES + 256 + sizeof name - 1];
-    const uint64_t n_bytes = 256 + sizeof name - 1;
-    uint8_t *offsets = section + 64 + 4, *attributes = offsets + 4 * (PIECES + 1);
-    put_u32(section, 1);                // kind
-    put_u32(section + 4, 1);            // pre_tokenizer
-    put_u32(section + 12, PIECES);      // vocab_size
-    put_u32(section + 20, UINT32_MAX);  // bos: -1
-    put_u32(section + 24, UINT32_MAX);  // unknown: -1
-    put_u32(section + 28, 1);           // n_end
-    memcpy(section + 32, &n_bytes, sizeof n_bytes);
-    put_u32(section + 64, END);
-    for (size_t i = 0; i < 256; i++) {
-        put_u32(offsets + 4 * i, i);
-        attributes[PIECES + i] = (uint8_t)i;
-    }
-    put_u32(offsets + 4 * END, 256);
-    put_u32(offsets + 4 * PIECES, n_bytes);
-    attributes[END] = 1;
-    memcpy(attributes + PIECES + 256, name, sizeof name - 1);
-    Error err = {0};
-    Tokenizer *t;
-    FUZZ_CHECK(tokenizer_open_section(&t, "fuzz", section, sizeof section, PIECES, &err), "%s",
-               err.message);
-    return t;
-}
+enum { CONTEXT = 64 };
 
 // The result's line of a sequence, or of an error. What a stopped batch finds of it tells which.
 static void check_result(const Request *r, const Sequence *s, const Error *failure)
@@ -66,8 +36,8 @@ static void check_generation(const Request *r, const Tokenizer *tokenizer, Token
     Error err = {0};
     Sequence sequence = {0};
     Row rows[CONTEXT] = {0};
-    float logits[PIECES];
-    for (size_t i = 0; i < PIECES; i++) {
+    float logits[BYTE_PIECES];
+    for (size_t i = 0; i < BYTE_PIECES; i++) {
         logits[i] = in.size ? (float)in.data[i % in.size] / 8 : 0;
     }
     if (sequence_start(&sequence, tokenizer, &r->options, r->seed, 0, CONTEXT, tokens, r->echo,
@@ -92,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static Tokenizer *tokenizer;
     uint8_t template[4 + 5 * 4 + 5] = {0, 0, 0, 0,   1, 0, 0, 0, 'u', 1, 0, 0, 0, 's', 1,
                                        0, 0, 0, 'm', 1, 0, 0, 0, 'a', 1, 0, 0, 0, 'n'};
-    tokenizer = tokenizer ? tokenizer : make_tokenizer();
+    tokenizer = tokenizer ? tokenizer : byte_tokenizer();
     Input in = {data, size};
     const size_t mode = take_number(&in, 2);
     Error err = {0};
@@ -120,7 +90,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else if (request_read(&request, &defaults, &json, line, in.size, 1, &err) &&
                request_encode(&request, &defaults, &tokens, &err)) {
         for (size_t i = 0; i < tokens.size; i++) {
-            FUZZ_CHECK(tokens.ids[i] >= 0 && tokens.ids[i] < PIECES, "token %d", tokens.ids[i]);
+            FUZZ_CHECK(tokens.ids[i] >= 0 && tokens.ids[i] < BYTE_PIECES, "token %d",
+                       tokens.ids[i]);
         }
         check_generation(&request, tokenizer, &tokens, in);
     } else {

@@ -1,4 +1,5 @@
-// fuzz_text.h - encodes and decodes a text with whatever tokenizer was accepted.
+// fuzz_text.h - encodes and decodes a text with whatever tokenizer was accepted; and a tokenizer
+// for the targets that need one.
 #ifndef FUZZ_TEXT_H
 #define FUZZ_TEXT_H
 
@@ -35,6 +36,38 @@ static inline void encode_text(const Tokenizer *t, Input text, bool special, boo
     }
     tokens_free(&tokens);
     buffer_free(&decoded);
+}
+
+// Byte-level BPE without a merge: token 0 .. 255 is that byte, 256 the special token <end>.
+enum { BYTE_END = 256, BYTE_PIECES = 257 };
+
+static inline Tokenizer *byte_tokenizer(void)
+{
+    static const char name[] = "<end>";
+    static uint8_t section[64 + 4 + 4 * (BYTE_PIECES + 1) + BYTE_PIECES + 256 + sizeof name - 1];
+    const uint64_t n_bytes = 256 + sizeof name - 1;
+    uint8_t *offsets = section + 64 + 4, *attributes = offsets + 4 * (BYTE_PIECES + 1);
+    put_u32(section, 1);                 // kind
+    put_u32(section + 4, 1);             // pre_tokenizer
+    put_u32(section + 12, BYTE_PIECES);  // vocab_size
+    put_u32(section + 20, UINT32_MAX);   // bos: -1
+    put_u32(section + 24, UINT32_MAX);   // unknown: -1
+    put_u32(section + 28, 1);            // n_end
+    memcpy(section + 32, &n_bytes, sizeof n_bytes);
+    put_u32(section + 64, BYTE_END);
+    for (size_t i = 0; i < 256; i++) {
+        put_u32(offsets + 4 * i, i);
+        attributes[BYTE_PIECES + i] = (uint8_t)i;
+    }
+    put_u32(offsets + 4 * BYTE_END, 256);
+    put_u32(offsets + 4 * BYTE_PIECES, n_bytes);
+    attributes[BYTE_END] = 1;
+    memcpy(attributes + BYTE_PIECES + 256, name, sizeof name - 1);
+    Error err = {0};
+    Tokenizer *t;
+    FUZZ_CHECK(tokenizer_open_section(&t, "fuzz", section, sizeof section, BYTE_PIECES, &err), "%s",
+               err.message);
+    return t;
 }
 
 #endif

@@ -101,6 +101,10 @@ def corpora():
         data = models.tokenizer_bytes(pieces, [0.0] * 4 + [-float(i) for i in range(len(pieces) - 4)])
         yield "fuzz_tokenizer_llama2c", name, struct.pack("<BHB", 3, n, len(TEXT)) + TEXT + data
 
+    for i, (roles, mode, flags, texts) in enumerate(CHATS):
+        section = struct.pack("<I", flags) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
+        yield "fuzz_chat", f"{i:02}", bytes([roles, mode]) + section
+        yield "fuzz_chat", f"{i:02}_cut", bytes([roles, mode]) + section[: -(len(texts[-1]) + 1)]
     for i, text in enumerate(JSON):
         yield "fuzz_json", f"{i:02}", text
     for i, (mode, line) in enumerate(requests()):
@@ -165,6 +169,13 @@ COMMAND_LINES = [
     "m.bin -b - -o out --resume --first-line 1001", "--help", "m.bin -- -x", "m.bin n.bin", "m.bin -n -1", "m.bin -t nan",
     "m.bin -t 1e999", "m.bin -n", "m.bin --top-p=", "m.bin --nothing", "m.bin --json=1", "m.bin -tt0", "m.bin --kv f8",
     "m.bin --info --verify", "m.bin -m chat -mgenerate", "m.bin --repeat-penalty 0", "m.bin -s18446744073709551616", "",
+]  # fmt: skip
+MARKS = (b"<u>", b"<s>", b"</s><u>", b"</u><a>", b"<end><u>")
+# roles, mode, flags, texts: tests/fuzz/fuzz_chat.c
+CHATS = [
+    (0b11111100, 0, 2, MARKS), (0b11110001, 2, 7, MARKS), (0b11001000, 0, 6, MARKS), (0b11111100, 1, 0, (b"",) * 5),
+    (0b11110001, 0, 1, MARKS), (0b11110000, 0, 2, MARKS), (0b11111110, 0, 2, MARKS), (0b11111111, 0, 2, MARKS),
+    (0b11111100, 0, 8, MARKS),
 ]  # fmt: skip
 # mode, pages, bytes cut off, patches of (offset, byte): tests/fuzz/fuzz_prompt_cache.c
 PROMPT_CACHES = [
