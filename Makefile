@@ -65,7 +65,7 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
 
-.PHONY: test-aarch64 test-musl fuzzers fuzz coverage tests test demo debug sanitize test-sanitize lint format install clean help
+.PHONY: test-aarch64 test-musl fuzzers fuzz coverage soak tests test demo debug sanitize test-sanitize lint format install clean help
 .SECONDARY:
 
 ## tests: the unit tests and test tools, built but not run
@@ -111,14 +111,14 @@ test-msan: .venv/installed
 	MSAN_OPTIONS=exitcode=86 UBSAN_OPTIONS=exitcode=86 RUN=build/msan/run BUILD_DIR=build/msan \
 	    .venv/bin/python -m pytest -q $(T)
 
-.PHONY: tsan
-## tsan: the unit tests of the model under clang's thread sanitizer
+.PHONY: test-tsan
+## test-tsan: all tests under clang's thread sanitizer
 # clang's OpenMP tells the sanitizer of its barriers through Archer; gcc's does not, and every barrier looks like a race.
 # Its library itself is not instrumented.
-tsan:
-	$(MAKE) CC=clang BUILD=build/tsan OPT="-O1 -g -DUNROLL=" SAN=-fsanitize=thread \
-	    build/tsan/tests/test_model
-	OMP_NUM_THREADS=3 TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66" build/tsan/tests/test_model
+test-tsan: .venv/installed
+	$(MAKE) CC=clang BUILD=build/tsan OPT="-O1 -g -DUNROLL=" SAN=-fsanitize=thread tests
+	TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=86" RUN=build/tsan/run BUILD_DIR=build/tsan \
+	    .venv/bin/python -m pytest -q $(T)
 
 SECONDS ?= 60
 RUNS ?= -1
@@ -152,6 +152,10 @@ coverage:
 	llvm-cov report build/coverage/tests/fuzz/$(firstword $(FUZZ)) \
 	    $(patsubst %,-object build/coverage/tests/fuzz/%,$(wordlist 2,99,$(FUZZ))) \
 	    -instr-profile=build/coverage/all.profdata $(PARSERS:%=%.c)
+
+## soak: one process answers a batch for SECONDS (3600 is what SECURITY.md shows): flat memory, the same answers
+soak: $(RUN)
+	python3 tests/soak.py --run $(abspath $(RUN)) --model models/stories.bin --seconds $(SECONDS)
 
 # The converter has packages of its own: who only runs models needs none.
 .venv-convert/installed: scripts/requirements.txt

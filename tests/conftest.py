@@ -30,7 +30,8 @@ EMULATOR = os.environ.get("EMULATOR", "").split()
 DATA_DIR = ROOT.parent / "shared" / "data"
 GOLDEN_DIR = TESTS / "golden"
 
-SANITIZED = EXECUTABLE.exists() and any(name in EXECUTABLE.read_bytes() for name in (b"__asan_init", b"__msan_init"))
+SANITIZERS = (b"__asan_init", b"__msan_init", b"__tsan_init")
+SANITIZED = EXECUTABLE.exists() and any(name in EXECUTABLE.read_bytes() for name in SANITIZERS)
 SLOWER = 20 if SANITIZED else 1  # how much longer than a release build a test may take
 TIMEOUT = 20 * (4 if SANITIZED else 1)  # seconds; a run that takes longer hangs
 

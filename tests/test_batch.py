@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import EXECUTABLE, ROOT, SLOWER, Model, assert_refused, environment, execute, finish, run, start
+from conftest import EXECUTABLE, ROOT, SANITIZED, SLOWER, Model, assert_refused, environment, execute, finish, run, start
 from test_faults import faults  # noqa: F401
 
 import models
@@ -513,6 +513,7 @@ def test_an_interrupted_batch_keeps_what_is_done_and_goes_on(slow, tmp_path, num
     process = start(*slow, "-b", path, "-o", out)
     deadline = time.monotonic() + 20 * SLOWER
     while not (out.exists() and out.read_bytes().count(b"\n") == 2) and time.monotonic() < deadline:
+        assert process.poll() is None, finish(process)
         time.sleep(0.02)
     process.send_signal(number)
     done = finish(process)
@@ -710,3 +711,11 @@ def test_gnu_parallel_over_pieces_gives_the_bytes_of_one_run(tiny, tmp_path):
                           capture_output=True, timeout=60 * SLOWER)  # fmt: skip
     assert done.returncode == 0, done
     assert (tmp_path / "results.jsonl").read_bytes() == want
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizers' memory has no limit")
+def test_a_process_that_answers_for_long_keeps_its_memory_and_its_answers():
+    """Two seconds of what `make soak` does for an hour."""
+    done = subprocess.run([sys.executable, ROOT / "tests" / "soak.py", "--run", EXECUTABLE, "--model",
+                           ROOT / "models" / "stories.bin", "--seconds", "2"], capture_output=True, timeout=120)  # fmt: skip
+    assert done.returncode == 0 and b" 0 differ" in done.stdout, done
