@@ -1194,3 +1194,5 @@ def test_default_tokenizer_is_beside_the_model_then_here(tiny, tmp_path):
     shutil.copy(tiny.tokenizer, beside / "tokenizer.bin")
     (here / "tokenizer.bin").write_bytes(b"no tokenizer")
     assert run(beside / "model.bin", *args, cwd=here).ok().bytes == wanted
+    (beside / "tokenizer.bin").write_bytes(b"no tokenizer")
+    assert_refused(run(beside / "model.bin", *args, cwd=here), 3, "beside/tokenizer.bin", "-z FILE")
