@@ -30,8 +30,10 @@ EMULATOR = os.environ.get("EMULATOR", "").split()
 DATA_DIR = ROOT.parent / "shared" / "data"
 GOLDEN_DIR = TESTS / "golden"
 
-SANITIZERS = (b"__asan_init", b"__msan_init", b"__tsan_init")
-SANITIZED = EXECUTABLE.exists() and any(name in EXECUTABLE.read_bytes() for name in SANITIZERS)
+_program = EXECUTABLE.read_bytes() if EXECUTABLE.exists() else b""
+SANITIZED = any(name in _program for name in (b"__asan_init", b"__msan_init", b"__tsan_init"))
+# The thread sanitizer has a thread of its own, and files of its own under its shadow memory.
+not_under_tsan = pytest.mark.skipif(b"__tsan_init" in _program, reason="the thread sanitizer's library would see it too")
 SLOWER = 20 if SANITIZED else 1  # how much longer than a release build a test may take
 TIMEOUT = 20 * (4 if SANITIZED else 1)  # seconds; a run that takes longer hangs
 

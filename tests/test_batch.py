@@ -20,7 +20,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import EXECUTABLE, ROOT, SANITIZED, SLOWER, Model, assert_refused, environment, execute, finish, run, start
+from conftest import (
+    EXECUTABLE,
+    ROOT,
+    SANITIZED,
+    SLOWER,
+    Model,
+    assert_refused,
+    environment,
+    execute,
+    finish,
+    not_under_tsan,
+    run,
+    start,
+)
 from test_faults import faults  # noqa: F401
 
 import models
@@ -521,6 +534,7 @@ def test_an_interrupted_batch_keeps_what_is_done_and_goes_on(slow, tmp_path, num
     assert out.read_bytes().count(b"\n") == 2 and out.read_bytes().endswith(b"\n")
 
 
+@not_under_tsan
 def test_a_full_disk_is_an_error_of_exit_1(tiny, tmp_path):
     path = write_lines(tmp_path / "q", requests_of(3))
     done = run(*tiny, "-b", path, "-o", "/dev/full")

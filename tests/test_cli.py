@@ -33,6 +33,7 @@ from conftest import (
     execute,
     finish,
     logits,
+    not_under_tsan,
     run,
     start,
 )
@@ -480,6 +481,7 @@ def threads_of(process, wanted, seconds=5.0 * (4 if SANITIZED else 1)):
     return most
 
 
+@not_under_tsan
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc shows no threads here")
 @pytest.mark.parametrize("option, env", [(("-j", "3"), {}), ((), {"OMP_NUM_THREADS": "3"})], ids=["-j", "OMP"])
 def test_number_of_threads_is_as_asked_for(slow, option, env):
@@ -868,6 +870,7 @@ def test_full_disk_exits_1_for_help():
         assert run("--help", stdout=full).code == 1
 
 
+@not_under_tsan
 def test_output_file_that_cannot_be_written_whole_leaves_the_older_one(tiny, tmp_path):
     (tmp_path / "out.txt").write_text("older")
 
