@@ -65,7 +65,7 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
 
-.PHONY: test-aarch64 test-musl fuzzers fuzz coverage soak tests test demo debug sanitize test-sanitize lint format install clean help
+.PHONY: test-aarch64 test-musl fuzzers fuzz coverage soak tests test demo debug sanitize test-sanitize lint format install uninstall clean help
 .SECONDARY:
 
 ## tests: the unit tests and test tools, built but not run
@@ -221,6 +221,11 @@ install: $(RUN)
 	install -D -m 644 completions/run.bash $(SHARE)/bash-completion/completions/run
 	install -D -m 644 completions/_run $(SHARE)/zsh/site-functions/_run
 	install -D -m 644 completions/run.fish $(SHARE)/fish/vendor_completions.d/run.fish
+
+## uninstall: removes what install put there
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/run $(SHARE)/man/man1/run.1 $(SHARE)/bash-completion/completions/run \
+	    $(SHARE)/zsh/site-functions/_run $(SHARE)/fish/vendor_completions.d/run.fish
 
 ## clean: removes what was built
 clean:

@@ -84,7 +84,7 @@ def test_help_lists_the_options_that_the_sources_have():
     assert len(table) > 30 and table == re.findall(r"^  .{4}--([\w-]+)", run("--help").ok().out, re.MULTILINE)
 
 
-def test_install_puts_the_manual_and_the_completions_where_shells_look(tmp_path):
+def test_install_puts_the_manual_and_the_completions_where_shells_look_and_uninstall_takes_them_away(tmp_path):
     if BUILD_DIR != ROOT / "build":
         pytest.skip("install is of the default build")
     subprocess.run(["make", "-s", "install", f"DESTDIR={tmp_path}", "PREFIX=/p"], cwd=ROOT, check=True)
@@ -93,3 +93,5 @@ def test_install_puts_the_manual_and_the_completions_where_shells_look(tmp_path)
         "bin/run", "share/man/man1/run.1", "share/bash-completion/completions/run",
         "share/zsh/site-functions/_run", "share/fish/vendor_completions.d/run.fish",
     }  # fmt: skip
+    subprocess.run(["make", "-s", "uninstall", f"DESTDIR={tmp_path}", "PREFIX=/p"], cwd=ROOT, check=True)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
