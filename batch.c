@@ -59,7 +59,7 @@ typedef enum {
 static LineStatus read_more(Lines *l, bool wait, Error *err)
 {
     struct pollfd ready = {.fd = l->fd, .events = POLLIN};
-    if (!wait && poll(&ready, 1, 0) == 0) {
+    if (!wait && poll(&ready, 1, 0) <= 0) {
         return LINE_NOT_YET;
     }
     if (l->begin) {
@@ -125,24 +125,35 @@ static LineStatus next_line(Lines *l, bool wait, const char **line, size_t *size
     }
 }
 
-// Lines of a regular file that are not empty, from where it stands on; 0 of anything else.
-static size_t count_lines(int fd)
+static bool is_blank(const char *line, size_t size)
+{
+    while (size && (line[size - 1] == ' ' || line[size - 1] == '\t' || line[size - 1] == '\r')) {
+        size--;
+    }
+    return size == 0;
+}
+
+// Requests of a regular file, from where it stands on: lines, blank ones only where they are
+// prompts; 0 of anything else.
+static size_t count_requests(int fd, bool lines)
 {
     char chunk[4096];
     struct stat st;
     size_t n = 0;
-    bool within = false;
+    bool begun = false, filled = false;  // the line that is being read
     off_t at = lseek(fd, 0, SEEK_CUR);
     if (at < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         return 0;
     }
     for (ssize_t got; (got = pread(fd, chunk, sizeof chunk, at)) > 0; at += got) {
         for (ssize_t i = 0; i < got; i++) {
-            n += chunk[i] != '\n' && !within;
-            within = chunk[i] != '\n';
+            const bool end = chunk[i] == '\n';
+            n += end && (lines || filled);
+            filled = !end && (filled || !is_blank(&chunk[i], 1));
+            begun = !end;
         }
     }
-    return n;
+    return n + (lines ? begun : filled);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -270,14 +281,6 @@ static bool open_output(Batch *b, Error *err)
 
 // --------------------------------------------------------------------------------------------
 // Requests
-
-static bool is_blank(const char *line, size_t size)
-{
-    while (size && (line[size - 1] == ' ' || line[size - 1] == '\t' || line[size - 1] == '\r')) {
-        size--;
-    }
-    return size == 0;
-}
 
 // Reads the next request. `bad` says why it cannot be used, where it cannot; its head is there all
 // the same. Blank lines between objects are no requests, but have a number.
@@ -644,7 +647,7 @@ static bool batch_open(Batch *b, Error *err)
     for (size_t i = 0; i < n; i++) {
         b->idle[b->n_idle++] = n - 1 - i;
     }
-    b->stats->total = o->progress ? count_lines(b->input.fd) : 0;
+    b->stats->total = o->progress ? count_requests(b->input.fd, o->defaults.lines) : 0;
     return open_output(b, err) && (!o->resume || resume(b, err));
 }
 
@@ -702,7 +705,7 @@ bool batch_run(const BatchOptions *options, const Model *model, Cache *cache, Sc
     }
     // What is done is kept, whatever has happened.
     Error last;
-    if (opened && !b->torn && (!write_results(b, &last) || !sync_output(b, &last)) && ok) {
+    if (opened && ((!b->torn && !write_results(b, &last)) || !sync_output(b, &last)) && ok) {
         *err = last;
         ok = false;
     }

@@ -19,10 +19,11 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model, bool f16)
 {
     const GenerateOptions *g = &d->generate;
     const SamplerOptions *o = &g->sampler;
-    const uint64_t whole[] = {
-        model,       d->context,    d->seed,    d->lines,      d->through_chat, d->special,
-        d->truncate, g->max_tokens, g->n_stops, g->ignore_eos, o->top_k,        o->repeat_last_n,
-        f16};
+    const uint64_t whole[] = {model,         d->context,      d->seed,
+                              d->lines,      d->through_chat, d->special,
+                              d->truncate,   g->max_tokens,   g->n_stops,
+                              g->ignore_eos, o->top_k,        o->repeat_last_n,
+                              f16,           !!d->system,     tokenizer_fingerprint(d->tokenizer)};
     const float real[] = {o->temperature, o->top_p, o->min_p, o->repeat_penalty};
     uint64_t h = hash_bytes(HASH_BEGIN, whole, sizeof whole);
     h = hash_bytes(h, real, sizeof real);

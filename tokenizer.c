@@ -511,6 +511,16 @@ const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size)
     return piece_bytes(&t->vocabulary, (size_t)id);
 }
 
+uint64_t tokenizer_fingerprint(const Tokenizer *t)
+{
+    const Vocabulary *v = &t->vocabulary;
+    uint64_t h = hash_bytes(HASH_BEGIN, v->offset, (v->size + 1) * sizeof *v->offset);
+    h = hash_bytes(h, v->bytes, v->offset[v->size]);
+    h = hash_bytes(h, v->attribute, v->size);
+    h = v->score ? hash_bytes(h, v->score, v->size * sizeof *v->score) : h;
+    return v->n_merges ? hash_bytes(h, v->merges, v->n_merges * sizeof *v->merges) : h;
+}
+
 const char *tokenizer_kind(const Tokenizer *t)
 {
     return !t                                        ? "none"

@@ -55,6 +55,10 @@ const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *s
 // A token's own bytes, no rule applied; of a special token its name.
 const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size);
 
+// A number that another tokenizer almost surely has not: a hash of its pieces, their attributes and
+// scores, and its merges.
+uint64_t tokenizer_fingerprint(const Tokenizer *t);
+
 const char *tokenizer_kind(const Tokenizer *t);  // "sentencepiece" or "byte-level bpe"
 size_t tokenizer_vocab_size(const Tokenizer *t);
 int tokenizer_bos(const Tokenizer *t);  // -1: none

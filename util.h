@@ -13,6 +13,8 @@
 #error "checkpoints are little-endian and are read in place: this machine cannot run them"
 #endif
 
+_Static_assert(sizeof(size_t) == 8, "sizes of files and of memory are computed in 64 bits");
+
 #if defined(__GNUC__)
 #define PRINTF_LIKE(string, first) __attribute__((format(printf, string, first)))
 #else
