@@ -461,20 +461,22 @@ static bool open_tokenizer(Tokenizer **tokenizer, const Options *o, const Checkp
     Buffer path = {0};
     bool ok = buffer_append(&path, o->model, folder, err) &&
               buffer_append(&path, "tokenizer.bin", 13, err);
-    const char *found = !ok                                  ? NULL
-                        : access(path.data, F_OK) == 0       ? path.data
-                        : access("tokenizer.bin", F_OK) == 0 ? "tokenizer.bin"
-                                                             : NULL;
-    if (ok && !found) {
+    const char *found = NULL;
+    if (ok && access(path.data, F_OK) == 0) {
+        found = path.data;
+    } else if (ok && access("tokenizer.bin", F_OK) == 0) {
+        found = "tokenizer.bin";
+    } else if (ok) {
         ok = error_set(
             err, ERROR_INPUT,
             "%s: a llama2.c checkpoint has no tokenizer inside; wanted -z FILE, or a file %s",
             o->model, path.data);
     }
-    Error why;
-    if (ok && !tokenizer_open_llama2c(tokenizer, found, vocab_size, &why)) {
-        ok = error_set(err, why.kind, "%s (another model's? -z FILE names this one's)",
-                       why.message);
+    if (found && !tokenizer_open_llama2c(tokenizer, found, vocab_size, err)) {
+        const Error why = *err;
+        ok = error_set(err, why.kind, "%s%s", why.message,
+                       why.kind == ERROR_INPUT ? " (another model's? -z FILE names this one's)"
+                                               : "");
     }
     buffer_free(&path);
     return ok;
