@@ -65,7 +65,12 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
 
-.PHONY: test-aarch64 test-musl fuzzers fuzz coverage soak tests test demo debug sanitize test-sanitize lint format install uninstall clean help
+ifeq ($(BUILD),build/fuzz)
+$(OBJ) $(FUZZ:%=$(BUILD)/tests/fuzz/%): tests/fuzz/ignorelist.txt
+endif
+
+.PHONY: test-aarch64 test-musl fuzzers fuzz coverage soak tests test demo debug sanitize test-sanitize lint format
+.PHONY: install uninstall clean help
 .SECONDARY:
 
 ## tests: the unit tests and test tools, built but not run
@@ -101,13 +106,12 @@ test-sanitize: sanitize .venv/installed
 	RUN=build/sanitize/run BUILD_DIR=build/sanitize .venv/bin/python -m pytest -q $(T)
 
 .PHONY: test-msan
-MSAN := $(MAKE) CC=clang BUILD=build/msan OPT="-O1 -g -DUNROLL=" OPENMP= \
-    SAN="-fsanitize=memory,undefined,integer,float-cast-overflow -fsanitize-ignorelist=tests/wraps.txt \
-    -fno-sanitize-recover=all"
 ## test-msan: all tests under clang's memory sanitizer and the integer and float-cast checks of its undefined one
 # clang's OpenMP is not instrumented: one thread.
 test-msan: .venv/installed
-	$(MSAN) tests
+	$(MAKE) CC=clang BUILD=build/msan OPT="-O1 -g -DUNROLL=" OPENMP= \
+	    SAN="-fsanitize=memory,undefined,integer,float-cast-overflow -fsanitize-ignorelist=tests/wraps.txt \
+	    -fno-sanitize-recover=all" tests
 	MSAN_OPTIONS=exitcode=86 UBSAN_OPTIONS=exitcode=86 RUN=build/msan/run BUILD_DIR=build/msan \
 	    .venv/bin/python -m pytest -q $(T)
 
@@ -125,7 +129,7 @@ RUNS ?= -1
 MAX_LEN ?= 8192
 fuzzers: $(FUZZ:%=$(BUILD)/tests/fuzz/%)
 
-## fuzz: runs each target of tests/fuzz (or FUZZ="...") for SECONDS (60; 0: no end) or RUNS by clang's libFuzzer
+## fuzz: runs each target of tests/fuzz for SECONDS (60) by clang's libFuzzer; or FUZZ="one .." SECONDS=0 RUNS=N
 # Findings go to build/fuzz/findings. A small quarantine of freed memory stays in the processor's cache.
 fuzz:
 	$(MAKE) CC=clang BUILD=build/fuzz OPT="-O2 -g -DUNROLL=" OPENMP= FUZZ_DRIVER=-fsanitize=fuzzer \
@@ -144,6 +148,7 @@ fuzz:
 coverage:
 	$(MAKE) CC=clang BUILD=build/coverage OPT="-O1 -g" OPENMP= \
 	    SAN="-fprofile-instr-generate -fcoverage-mapping" fuzzers
+	rm -f build/coverage/*.profraw
 	for target in $(FUZZ); do \
 	    find tests/fuzz/corpus/$$target build/fuzz/corpus/$$target -type f 2>/dev/null | \
 	        LLVM_PROFILE_FILE=build/coverage/$$target-%p.profraw xargs build/coverage/tests/fuzz/$$target 2>/dev/null || exit 1; \

@@ -31,9 +31,10 @@ DATA_DIR = ROOT.parent / "shared" / "data"
 GOLDEN_DIR = TESTS / "golden"
 
 _program = EXECUTABLE.read_bytes() if EXECUTABLE.exists() else b""
-SANITIZED = any(name in _program for name in (b"__asan_init", b"__msan_init", b"__tsan_init"))
-# The thread sanitizer has a thread of its own, and files of its own under its shadow memory.
-not_under_tsan = pytest.mark.skipif(b"__tsan_init" in _program, reason="the thread sanitizer's library would see it too")
+ADDRESS_SANITIZED = b"__asan_init" in _program
+SANITIZED = ADDRESS_SANITIZED or b"__msan_init" in _program or b"__tsan_init" in _program
+# The thread sanitizer's library starts a thread, and dies where RLIMIT_FSIZE forbids it files of its own.
+not_under_tsan = pytest.mark.skipif(b"__tsan_init" in _program, reason="the thread sanitizer's library is in the way")
 SLOWER = 20 if SANITIZED else 1  # how much longer than a release build a test may take
 TIMEOUT = 20 * (4 if SANITIZED else 1)  # seconds; a run that takes longer hangs
 

@@ -37,6 +37,13 @@ def copy(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_targets_of_make_that_the_documentation_names_exist(page):
+    targets = set(re.findall(r"^## ([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z][\w-]*)", page.read_text(encoding="utf-8")))
+    assert named <= targets, f"{page.name}: no target {sorted(named - targets)}"
+
+
 @pytest.mark.parametrize("page, block", BLOCKS, ids=name)
 def test_commands_of_the_documentation_run(copy, page, block):
     for command, why in NOT_HERE.items():

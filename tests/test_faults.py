@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import EXECUTABLE, SANITIZED, TESTS, assert_refused, execute, finish, run, start
+from conftest import ADDRESS_SANITIZED, EXECUTABLE, SANITIZED, TESTS, assert_refused, execute, finish, run, start
 
 import native_models
 
@@ -18,7 +18,7 @@ import native_models
 # The file under the mapping.
 
 
-mapped = pytest.mark.skipif(SANITIZED, reason="the sanitized build reads a copy of the file")
+mapped = pytest.mark.skipif(ADDRESS_SANITIZED, reason="this build reads a copy of the file")
 
 
 def begin(model, *options):
@@ -159,7 +159,8 @@ def test_batch_in_which_any_call_fails_loses_nothing_and_can_be_resumed(faults, 
     lines.append({"messages": [{"role": "user", "content": "ab"}]})
     requests.write_text("".join(json.dumps(line) + "\n" for line in lines) + "no JSON\n")
     arguments = [EXECUTABLE, model, "-b", requests, "-o", out, "-n", "3", "-j", "1", "--parallel", "2"]
-    assert execute(arguments).code == 1, "wanted exit 1, because of the last line"
+    clean = execute(arguments)
+    assert clean.code == 1, f"wanted exit 1, because of the last line\n{clean}"
     wanted, tried = out.read_bytes(), 0
     assert len(wanted.splitlines()) == 5
     for done in faulty_runs(faults, arguments, out):
@@ -167,6 +168,7 @@ def test_batch_in_which_any_call_fails_loses_nothing_and_can_be_resumed(faults, 
         assert done.code in (1, 3) and len(done.err.splitlines()) == 1, f"wanted exit 1 or 3, and a line\n{done}"
         left = out.read_bytes() if out.exists() else b""
         assert wanted.startswith(left), f"wanted the beginning of the results, found {left}\n{done}"
+        assert done.err != clean.err or left == wanted, f"wanted the fault to be told, or no effect\n{done}"
         again = execute([*arguments, "--resume"])
         assert again.code == 1 and out.read_bytes() == wanted, f"wanted the rest by --resume\n{done}\n{again}"
     assert tried >= 40, f"only {tried} faults were tried"
@@ -182,9 +184,10 @@ def test_prompt_cache_of_a_run_in_which_any_call_fails_is_whole_or_absent(faults
     for done in faulty_runs(faults, arguments, cache):
         tried += 1
         check_fault(done, wanted, "cache")
-        assert not cache.exists() or cache.read_bytes() == whole, f"wanted no cache or a whole one\n{done}"
-        left = [p.name for p in tmp_path.iterdir() if p.name.startswith("cache") and p != cache]
-        assert not left, f"wanted no file beside it, found {left}\n{done}"
+        left = cache.read_bytes() if cache.exists() else None
+        assert left == whole or (left is None and done.code != 0), f"wanted a whole cache, or none and an error\n{done}"
+        beside = [p.name for p in tmp_path.iterdir() if p.name.startswith("cache") and p != cache]
+        assert not beside, f"wanted no file beside it, found {beside}\n{done}"
     assert tried >= 40, f"only {tried} faults were tried"
     print(f"prompt cache: {tried} faults")
 

@@ -7,7 +7,7 @@
 #include "fuzz_model.h"
 
 #define MAGIC    0x616b3432u
-#define MAX_FILE ((size_t)1 << 20)
+#define MAX_FILE ((size_t)1 << 16)
 
 // The length that a file with this header has; 0 where that is too much to try.
 static size_t wanted_size(const uint8_t *file, size_t size)

@@ -3,7 +3,6 @@
 #ifndef FUZZ_MODEL_H
 #define FUZZ_MODEL_H
 
-#include "chat.h"
 #include "fuzz.h"
 #include "model.h"
 

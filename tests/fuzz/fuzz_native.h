@@ -16,7 +16,7 @@
 
 #define HEADER   256
 #define ENTRY    96
-#define MAX_FILE ((size_t)1 << 20)
+#define MAX_FILE ((size_t)1 << 18)
 
 #define MAX_LAYERS    3
 #define MOST_SECTIONS (4 + 12 * MAX_LAYERS)

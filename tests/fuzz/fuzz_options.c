@@ -22,6 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         argv[argc++] = text + at;
     }
     if (parse_options(argc, argv, &o, &err) && check_options(&o, &err)) {
+        fuzz_count("command lines that were accepted");
         FUZZ_CHECK(o.model, "no model");
         FUZZ_CHECK(o.temperature >= 0 && o.temperature <= 1000, "%g", o.temperature);
         FUZZ_CHECK(o.top_p >= 0 && o.top_p <= 1 && o.min_p >= 0 && o.min_p <= 1, "%g, %g", o.top_p,

@@ -121,6 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     write_whole(bytes, size - missing);
 
     if (prompt_cache_open(&p, path, MODEL, &cache, &err)) {
+        fuzz_count("inputs that were opened");
         FUZZ_CHECK(!missing, "a file of which %zu bytes are missing", missing);
         const int *tokens = (const int *)(const void *)(bytes + HEADER);
         const size_t length = cache_share(&cache, 0, tokens, n_pages * PAGE_POSITIONS);
