@@ -517,7 +517,9 @@ uint64_t tokenizer_fingerprint(const Tokenizer *t)
     uint64_t h = hash_bytes(HASH_BEGIN, v->offset, (v->size + 1) * sizeof *v->offset);
     h = hash_bytes(h, v->bytes, v->offset[v->size]);
     h = hash_bytes(h, v->attribute, v->size);
-    h = v->score ? hash_bytes(h, v->score, v->size * sizeof *v->score) : h;
+    if (v->kind == SENTENCEPIECE_BPE) {
+        h = hash_bytes(h, v->score, v->size * sizeof *v->score);
+    }
     return v->n_merges ? hash_bytes(h, v->merges, v->n_merges * sizeof *v->merges) : h;
 }
 
