@@ -3,7 +3,8 @@
 //     mode 1 | token 1 | the file's header | contents
 //
 // With an odd mode the file is given the length that its header asks for, filled with the contents
-// over and over; else the rest of the input is the file.
+// over and over; with 3 the sizes in the header are brought into range before. Else the rest of the
+// input is the file.
 #include "fuzz_model.h"
 
 #define MAGIC    0x616b3432u
@@ -38,6 +39,24 @@ static size_t wanted_size(const uint8_t *file, size_t size)
     return total < MAX_FILE ? total : 0;
 }
 
+// Brings the sizes in a header into a range in which they are a small model's.
+static void shrink_header(uint8_t *file)
+{
+    uint8_t *fields = get_u32(file) != MAGIC ? file : file + 8;
+    static const size_t most[] = {8, 60, 3, 3, 3, 50, 128};
+    enum { DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, VOCAB, SEQ_LEN, N };
+    size_t v[N];
+    for (size_t i = 0; i < N; i++) {
+        v[i] = 1 + get_u32(fields + 4 * i) % most[i];
+    }
+    v[HEADS] *= v[KV_HEADS];
+    v[DIM] *= 2 * v[HEADS];
+    const bool negative = (int32_t)get_u32(fields + 4 * VOCAB) < 0;
+    for (size_t i = 0; i < N; i++) {
+        put_u32(fields + 4 * i, i == VOCAB && negative ? (size_t)0 - v[i] : v[i]);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Input in = {data, size};
@@ -45,15 +64,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (in.size >= 8 && memcmp(in.data, "\x89RUN", 4) == 0) {
         return 0;  // the native kind has its own target
     }
-    const size_t wanted = mode % 2 && in.size >= 28 ? wanted_size(in.data, in.size) : 0;
+    const bool has_fields = in.size >= 8 + 7 * 4;
+    uint8_t *given = exact_block(in.size);
+    if (in.size) {
+        memcpy(given, in.data, in.size);
+    }
+    if (mode % 4 == 3 && has_fields) {
+        shrink_header(given);
+    }
+    const size_t wanted = mode % 2 && has_fields ? wanted_size(given, in.size) : 0;
     const size_t length = wanted ? wanted : in.size;
-    const size_t header = wanted ? (get_u32(in.data) == MAGIC ? 256 : 28) : 0;
+    const size_t header = wanted ? (get_u32(given) == MAGIC ? 256 : 28) : 0;
+    const size_t contents = in.size - header;
     uint8_t *file = exact_block(length);
     for (size_t i = 0; i < length; i++) {
-        file[i] = i < in.size            ? in.data[i]
-                  : in.size - header > 0 ? in.data[header + (i - header) % (in.size - header)]
-                                         : 0;
+        file[i] = i < in.size ? given[i] : contents ? given[header + (i - header) % contents] : 0;
     }
+    free(given);
     run_checkpoint(file, length, token);
     return 0;
 }

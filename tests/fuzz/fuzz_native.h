@@ -5,9 +5,10 @@
 // A file of plain bytes would fail at its checksum, and a whole one is mostly padding up to pages.
 // So the input has header and table only, and the file is made of them; the bits of `mode` say what
 // is put right on the way: 1 n_sections, file_bytes and header_crc; 2 bytes, offset and padding of
-// each section; 4 the shapes of the sections that a model of this config has; 8 the table itself,
-// which the input then lacks: all sections of such a model, of types that `token` chooses. Sections
-// are filled with the contents over and over. Mode 0 is the rest of the input as it is.
+// each section; 4 the shapes of the sections that a model of this config has; 8 the config, whose
+// sizes are brought into range, and the table itself, which the input then lacks: all sections of
+// such a model, of types that `token` chooses. Sections are filled with the contents over and over.
+// Mode 0 is the rest of the input as it is.
 #ifndef FUZZ_NATIVE_H
 #define FUZZ_NATIVE_H
 
@@ -103,6 +104,22 @@ static inline bool lay_out(uint8_t *head, size_t n_sections, bool shapes, size_t
     return true;
 }
 
+// Brings the sizes of the config into a range in which they are a small model's.
+static inline void shrink_config(uint8_t *header)
+{
+    enum { N_LAYERS = 44, N_HEADS = 48, N_KV_HEADS = 52, HEAD_DIM = 56 };
+    static const struct {
+        size_t at, most;
+    } fields[] = {{36, 40}, {40, 60}, {N_LAYERS, MAX_LAYERS}, {N_KV_HEADS, 3}, {HEAD_DIM, 6},
+                  {60, 50}, {64, 128}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        put_u32(header + fields[i].at, 1 + get_u32(header + fields[i].at) % fields[i].most);
+    }
+    const size_t groups = 1 + get_u32(header + N_HEADS) % 3;
+    put_u32(header + N_HEADS, groups * get_u32(header + N_KV_HEADS));
+    put_u32(header + HEAD_DIM, 2 * get_u32(header + HEAD_DIM));
+}
+
 // Writes the table of a model of this config, all but shapes and places; the number of sections.
 static inline size_t write_table(const uint8_t *header, size_t token, uint8_t *table)
 {
@@ -111,7 +128,7 @@ static inline size_t write_table(const uint8_t *header, size_t token, uint8_t *t
         "attn.q_bias", "attn.k_bias",   "attn.v_bias", "attn.q_proj",  "attn.k_proj", "attn.v_proj",
         "attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
     enum { UNTIED = 3, IN_BLOCK = 4, FIRST_BIAS = 6, LAST_BIAS = 8, N = 16 };
-    const size_t n_layers = get_u32(header + 44) % (MAX_LAYERS + 1), flags = get_u32(header + 72);
+    const size_t n_layers = get_u32(header + 44), flags = get_u32(header + 72);
     size_t n = 0;
     for (size_t layer = 0; layer <= n_layers; layer++) {
         for (size_t i = layer ? IN_BLOCK : 0; i < (layer ? N : IN_BLOCK); i++) {
@@ -160,6 +177,7 @@ static inline NativeFile native_file(size_t mode, size_t token, Input in, bool f
     const Input given = take_bytes(&in, HEADER + (mode & 8 ? 0 : n_sections * ENTRY));
     memcpy(head, given.data, given.size);
     if (mode & 8) {
+        shrink_config(head);
         n_sections = write_table(head, token, head + HEADER);
     }
     const size_t head_bytes = HEADER + n_sections * ENTRY;

@@ -17,6 +17,7 @@ static inline void encode_text(const Tokenizer *t, Input text, bool special, boo
                               {(const char *)text.data + half, text.size - half, false}};
     if (tokenizer_encode(t, spans, 2, bos, &tokens, &err)) {
         fuzz_count("inputs of which a text was encoded");
+        (void)tokenizer_fingerprint(t);
         for (size_t i = 0; i < tokens.size; i++) {
             const int id = tokens.ids[i];
             FUZZ_CHECK(id >= 0 && (size_t)id < tokenizer_vocab_size(t), "token %d", id);

@@ -91,6 +91,7 @@ def corpora():
             data = models.model_bytes(config, kind)
             name = f"{kind}_{'tied' if tied else 'untied'}"
             yield "fuzz_llama2c", name, b"\1\1" + data[: header + 64]
+            yield "fuzz_llama2c", f"{name}_small", b"\3\1" + data[: header + 64]
     yield "fuzz_llama2c", "whole", b"\0\1" + models.model_bytes(models.Config(4, 4, 1, 1, 1, 3, 2), "v1")
 
     for name, v in vocabularies():
