@@ -96,7 +96,7 @@ static LineStatus next_line(Lines *l, bool wait, const char **line, size_t *size
 {
     for (;;) {
         const size_t have = l->end - l->begin;
-        const char *start = l->buffer ? l->buffer + l->begin : NULL;
+        const char *start = have ? l->buffer + l->begin : NULL;
         const char *newline = have > l->scanned
                                   ? memchr(start + l->scanned, '\n', have - l->scanned)
                                   : NULL;
