@@ -522,10 +522,10 @@ def test_resume_refuses_results_of_another_tokenizer_or_system_message(tiny, cha
 def test_progress_counts_the_lines_that_are_requests(slow, tmp_path):
     path = tmp_path / "q"
     path.write_bytes(b"a\n\n \nb")
-    code, _, screen = on_terminal(*slow, "-b", path, "-o", tmp_path / "r", "--lines", "-n", "40", "--ignore-eos")
+    code, _, screen = on_terminal(*slow, "-b", path, "-o", tmp_path / "r", "--lines", "-n", "400", "--ignore-eos")
     assert code == 0 and " of 4 requests done" in screen, screen
     path.write_bytes(b'{"prompt": "a"}\n\n \r\n{"prompt": "b"}')
-    code, _, screen = on_terminal(*slow, "-b", path, "-o", tmp_path / "s", "-n", "40", "--ignore-eos")
+    code, _, screen = on_terminal(*slow, "-b", path, "-o", tmp_path / "s", "-n", "400", "--ignore-eos")
     assert code == 0 and " of 2 requests done" in screen, screen
 
 
