@@ -61,15 +61,17 @@ int main(int argc, char **argv)
     Mapping file = {0};
     Tokenizer *t = NULL;
     const bool llama2c = length > 4 && strcmp(path + length - 4, ".bin") == 0;
-    if (llama2c ? !tokenizer_open_llama2c(&t, path, vocab_size, &err)
-                : !mapping_open(&file, path, &err) ||
-                      !tokenizer_open_section(&t, path, file.data, file.size, vocab_size, &err)) {
+    bool ok = llama2c
+                  ? tokenizer_open_llama2c(&t, path, vocab_size, &err)
+                  : mapping_open(&file, path, &err) &&
+                        tokenizer_open_section(&t, path, file.data, file.size, vocab_size, &err);
+    if (!ok) {
         fprintf(stderr, "%s\n", err.message);
+        mapping_close(&file);
         return (int)err.kind;
     }
     char *text = NULL;
     uint32_t head[2];
-    bool ok = true;
     while (ok && fread(head, sizeof head, 1, stdin) == 1) {
         char *grown = realloc(text, head[1] + (size_t)1);
         text = grown ? grown : text;
