@@ -964,7 +964,11 @@ static bool score(Run *r, size_t max_rows, Error *err)
             if (r->o.digest) {
                 add_to_digest(&r->digest, logits, vocab_size);
             }
-            if (next == n || next % r->context == 0) {
+            if (r->o.json && window + k == 0 &&
+                !buffer_printf(&r->tokens_json, err, "%snull", i + k ? ", " : "")) {
+                return false;
+            }
+            if (next == n || window + k + 1 == r->context) {
                 continue;
             }
             const double logprob = logits[ids[next]] - logits_log_sum(logits, vocab_size);
@@ -988,17 +992,11 @@ static bool score(Run *r, size_t max_rows, Error *err)
     if (interrupted) {
         return true;
     }
-    const double nll = scored ? total / (double)scored : 0;
+    const double nll = scored ? total / (double)scored : (double)NAN;  // of nothing: no number
     bool ok;
     if (r->o.json) {
-        // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): as above
-        if (n % r->context == 1 &&
-            !buffer_printf(&r->tokens_json, err, "%snull", n > 1 ? ", " : "")) {
-            return false;
-        }
-        ok = buffer_printf(out, err,
-                           "{\"tokens\": %zu, \"scored\": %zu, \"nll\": %.6f, \"perplexity\": ", n,
-                           scored, nll) &&
+        ok = buffer_printf(out, err, "{\"tokens\": %zu, \"scored\": %zu, \"nll\": ", n, scored) &&
+             json_number(out, nll, 6, err) && buffer_printf(out, err, ", \"perplexity\": ") &&
              json_number(out, exp(nll), 6, err) &&
              buffer_append(out, ", \"logprobs\": [", 15, err) &&
              buffer_append(out, r->tokens_json.data, r->tokens_json.size, err) &&

@@ -646,6 +646,43 @@ def test_logprobs_change_no_token(stories):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+# --score
+
+
+@pytest.mark.parametrize("context", [1, 2, 7, 33, 64])
+def test_score_is_the_mean_of_the_log_softmax_in_windows_of_the_context(tiny, context):
+    text = "the rain in Spain stays mainly in the plain, and the fox is in the den"
+    ids = [int(i) for i in run(*tiny, "--tokenize", "-i", text).ok().out.split()]
+    assert len(ids) > 33 and len(ids) != 64
+    wanted = []
+    for start_ in range(0, len(ids), context):
+        window = ids[start_ : start_ + context]
+        rows = logits(tiny.path, window, vocab_size=models.TINY.vocab_size).astype(np.float64)
+        rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+        wanted += [None, *(row[token] for row, token in zip(rows, window[1:]))]
+    scored = [logprob for logprob in wanted if logprob is not None]
+    for chunk in (1, 3, 512):
+        seen = run(*tiny, "--score", "--json", "-i", text, "-c", context, "--chunk", chunk).ok().json
+        assert (seen["tokens"], seen["scored"]) == (len(ids), len(scored))
+        assert [logprob is None for logprob in seen["logprobs"]] == [logprob is None for logprob in wanted]
+        assert np.allclose([x for x in seen["logprobs"] if x is not None], scored, atol=2e-5)
+        if scored:
+            assert abs(seen["nll"] + np.mean(scored)) < 2e-5
+            assert abs(seen["perplexity"] / np.exp(-np.mean(scored)) - 1) < 2e-5
+    line = run(*tiny, "--score", "-i", text, "-c", context).ok().out
+    if scored:
+        assert line == (f"{len(ids)} tokens, {len(scored)} scored, nll {seen['nll']:.6f}, "
+                        f"perplexity {seen['perplexity']:.6f}\n")  # fmt: skip
+
+
+def test_score_of_nothing_is_no_number(tiny):
+    done = run(tiny.path, "-z", tiny.tokenizer, "--score", "-i", "").ok()
+    assert done.out == "1 tokens, 0 scored, nll nan, perplexity nan\n"
+    done = run(tiny.path, "-z", tiny.tokenizer, "--score", "--json", "-i", "").ok()
+    assert done.json == {"tokens": 1, "scored": 0, "nll": None, "perplexity": None, "logprobs": [None]}
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 # --stop
 
 
