@@ -174,6 +174,7 @@ typedef struct {
 // The result of request i is at i % WINDOW.
 typedef struct {
     Buffer line;
+    uint64_t failed_line;  // the number of the request's line, where it is an error; else 0
     bool done;
 } Result;
 
@@ -232,7 +233,10 @@ static bool write_results(Batch *b, Error *err)
         }
         b->window_bytes -= r->line.size;
         buffer_free(&r->line);
-        r->done = false;
+        if (r->failed_line && !b->stats->failed++) {
+            b->stats->first_failed = r->failed_line;
+        }
+        *r = (Result){0};
         b->first++;
     }
     if (b->out.size && !write_all(b->fd, b->output_name, b->out.data, b->out.size, err)) {
@@ -339,7 +343,7 @@ static bool resume(Batch *b, Error *err)
                    memcmp(line, head->data, head->size) != 0) {
             ok = error_set(err, ERROR_INPUT,
                            "%s: line %zu is not the result of %s %llu of %s with these options; "
-                           "nothing was changed",
+                           "nothing was changed (another --output begins anew)",
                            b->output_name, n,
                            found == LINE_NONE ? "any request after line" : "line",
                            (unsigned long long)(b->line - 1), b->input.name);
@@ -376,11 +380,8 @@ static bool fail_request(Batch *b, const Request *r, size_t number, const Error 
     if (!request_failure(r, bad, &result->line, err)) {
         return false;
     }
+    result->failed_line = r->number;
     complete(b, result);
-    if (!b->stats->failed || r->number < b->stats->first_failed) {
-        b->stats->first_failed = r->number;
-    }
-    b->stats->failed++;
     return true;
 }
 
@@ -713,6 +714,7 @@ bool batch_run(const BatchOptions *options, const Model *model, Cache *cache, Sc
         *err = b->late;
         ok = false;
     }
+    stats->done = stats->kept + b->first;  // not those behind one that an interruption left undone
     stats->seconds = now_seconds() - b->start;
     batch_close(b);
     return ok;

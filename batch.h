@@ -10,9 +10,10 @@
 
 // What a batch has done so far.
 typedef struct {
-    size_t done, failed;    // requests with a result, those kept by --resume included
-    size_t kept;            // of them found in the results file
-    size_t total;           // lines of the input, where they could be counted: else 0
+    size_t done;    // requests with a result, --resume's included; at the end, those written
+    size_t failed;  // of those written
+    size_t kept;    // of them found in the results file
+    size_t total;   // lines of the input, where they could be counted: else 0
     uint64_t first_failed;  // line of the first that failed
     size_t prompt_tokens;   // of this run
     size_t shared_tokens;   // of them found in the cache

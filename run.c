@@ -1246,6 +1246,10 @@ static bool run_batch(Run *r, Error *err)
     if (ok && (o->stats || terminal)) {
         print_batch_stats(r, &stats);
     }
+    if (ok && interrupted && o->output) {
+        fprintf(stderr, "run: %s: interrupted after %zu requests; --resume goes on with it\n",
+                o->output, stats.done);
+    }
     if (ok && stats.failed && !interrupted) {
         ok = error_set(err, ERROR_RUN, "%s: %zu of %zu requests failed, the first in line %llu",
                        o->batch, stats.failed, stats.done, (unsigned long long)stats.first_failed);

@@ -559,6 +559,7 @@ def test_an_interrupted_batch_keeps_what_is_done_and_goes_on(slow, tmp_path, num
     done = finish(process)
     assert done.code == 128 + number, done
     assert out.read_bytes().count(b"\n") == 2 and out.read_bytes().endswith(b"\n")
+    assert f"{out}: interrupted after 2 requests" in done.err and "--resume" in done.err, done
 
 
 def test_a_full_device_is_an_error_of_exit_1(tiny, tmp_path):
@@ -741,16 +742,36 @@ def test_statistics_are_one_line_and_only_where_asked(tiny, tmp_path):
     assert run(*tiny, "-b", write_lines(tmp_path / "p", ['{"prompt": "a"}']), "-n", 4).ok().err == ""
 
 
+def script_of_docs(name, tiny):
+    """The commands of docs/batch.md under this mark, with the program and the model of the test."""
+    text = (ROOT / "docs" / "batch.md").read_text().split(f"<!-- tested: {name} -->\n\n")[1].split("\n\n")[0]
+    assert "./run model.bin" in text, text
+    lines = [line.removeprefix("    ") for line in text.splitlines()]
+    return "\n".join(lines).replace("./run model.bin", " ".join(str(part) for part in [EXECUTABLE, *tiny]))
+
+
+def test_a_failed_line_is_run_again_as_the_page_says(tiny, tmp_path):
+    lines = requests_of(20)
+    want = results_bytes(tiny, write_lines(tmp_path / "right", lines), tmp_path / "want")
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    write_lines(requests, [*lines[:16], "{", *lines[17:]])
+    results_bytes(tiny, requests, results, code=1)
+    write_lines(requests, lines)
+    done = subprocess.run(["bash", "-euc", script_of_docs("again", tiny)], cwd=tmp_path, env=environment(),
+                          capture_output=True, timeout=60 * SLOWER)  # fmt: skip
+    assert done.returncode == 0, done
+    assert results.read_bytes() == want
+    assert results_bytes(tiny, requests, results, "--resume") == want
+
+
 def test_gnu_parallel_over_pieces_gives_the_bytes_of_one_run(tiny, tmp_path):
     if not shutil.which("parallel"):
         pytest.skip("GNU parallel is not installed")
     path = write_lines(tmp_path / "requests.jsonl", requests_of(50))
     want = results_bytes(tiny, path, tmp_path / "want")
-    script = (ROOT / "docs" / "batch.md").read_text().split("<!-- tested: parallel -->\n\n")[1].split("\n\n")[0]
-    script = "\n".join(line.removeprefix("    ") for line in script.splitlines())
-    assert "./run model.bin" in script and "-l 1000" in script, script
-    command = " ".join(str(part) for part in [EXECUTABLE, *tiny])
-    script = script.replace("./run model.bin", command).replace("-l 1000", "-l 20").replace("1000 *", "20 *")
+    script = script_of_docs("parallel", tiny)
+    assert "-l 1000" in script, script
+    script = script.replace("-l 1000", "-l 20").replace("1000 *", "20 *")
     done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=environment({"HOME": str(tmp_path)}),
                           capture_output=True, timeout=60 * SLOWER)  # fmt: skip
     assert done.returncode == 0, done
