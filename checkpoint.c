@@ -174,6 +174,14 @@ static bool read_config(Checkpoint *c, Error *err)
                        s->low_freq_factor * 1.000001, 1e6, err));
 }
 
+static bool check_file_bytes(const Checkpoint *c, uint64_t file_bytes, Error *err)
+{
+    return file_bytes == c->file.size ||
+           error_set(err, ERROR_INPUT, "%s: file_bytes is %llu, the file has %zu: %s", c->path,
+                     (unsigned long long)file_bytes, c->file.size,
+                     file_bytes > c->file.size ? "it is cut short" : "something follows");
+}
+
 static bool read_header(Checkpoint *c, size_t *n_sections, Error *err)
 {
     const uint8_t *h = c->file.data;
@@ -184,7 +192,7 @@ static bool read_header(Checkpoint *c, size_t *n_sections, Error *err)
     *n_sections = u32_at(h + 12);
     if (!check_integer(c, "version", u32_at(h + 8), 1, 1, err) ||
         !check_integer(c, "n_sections", *n_sections, 1, MAX_SECTIONS, err) ||
-        !check_integer(c, "file_bytes", u64_at(h + 16), c->file.size, c->file.size, err) ||
+        !check_file_bytes(c, u64_at(h + 16), err) ||
         !check_integer(c, "table_offset", u64_at(h + 24), HEADER_BYTES, HEADER_BYTES, err)) {
         return false;
     }

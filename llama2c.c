@@ -80,7 +80,10 @@ static bool read_config(Checkpoint *c, const uint8_t *fields, bool v0, Error *er
             v[i] = -v[i];
         }
         if (!check_field(c, limits[i].name, v[i], limits[i].max, err)) {
-            return false;
+            const Error why = *err;
+            return v0 ? error_set(err, why.kind, "%s (without a magic: taken for llama2.c's)",
+                                  why.message)
+                      : false;
         }
     }
     if (v[0] % v[3] != 0 || v[0] / v[3] % 2 != 0) {

@@ -385,11 +385,23 @@ typedef struct {
     char *temporary;   // owned; NULL: written in place
 } Output;
 
-static bool output_open(Output *out, const char *path, Error *err)
+static bool same_file(const char *a, const char *b)
 {
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+static bool output_open(Output *out, const Options *o, Error *err)
+{
+    const char *path = o->output;
     *out = (Output){STDOUT_FILENO, "standard output", NULL};
     if (!path) {
         return true;
+    }
+    if (same_file(path, o->model) || same_file(path, o->tokenizer)) {
+        return error_set(err, ERROR_USAGE, "--output %s: is the %s, wanted another file", path,
+                         same_file(path, o->model) ? "model" : "tokenizer");
     }
     out->name = path;
     struct stat st;
@@ -974,13 +986,8 @@ static bool score(Run *r, size_t max_rows, Error *err)
             const double logprob = logits[ids[next]] - logits_log_sum(logits, vocab_size);
             total -= logprob;
             scored++;
-            // The tokens between the last scored one and this have no logprob: the first of a
-            // window.
-            if (r->o.json &&
-                ((next % r->context == 1 &&
-                  !buffer_printf(&r->tokens_json, err, "%snull", next > 1 ? ", " : "")) ||
-                 !buffer_append(&r->tokens_json, ", ", 2, err) ||
-                 !json_number(&r->tokens_json, logprob, 6, err))) {
+            if (r->o.json && (!buffer_append(&r->tokens_json, ", ", 2, err) ||
+                              !json_number(&r->tokens_json, logprob, 6, err))) {
                 return false;
             }
         }
@@ -1084,6 +1091,19 @@ static bool print_info(Run *r, Error *err)
     }
     return ok && (!json || buffer_append(out, "]}\n", 3, err)) &&
            write_all(r->out.fd, r->out.name, out->data, out->size, err);
+}
+
+static bool verify(const Run *r, Error *err)
+{
+    const Checkpoint *c = &r->checkpoint;
+    if (!checkpoint_verify(c, team_max(), err)) {
+        return false;
+    }
+    if (r->o.stats || (!r->o.quiet && isatty(STDERR_FILENO))) {
+        fprintf(stderr, "%s: %.1f MB, all checksums are right\n", r->o.model,
+                (double)c->file.size / 1e6);
+    }
+    return true;
 }
 
 // --------------------------------------------------------------------------------------------
@@ -1307,13 +1327,16 @@ static bool run(Run *r, Error *err)
     if (ok && o->batch) {
         return run_batch(r, err);
     }
-    if (!ok || !output_open(&r->out, o->output, err)) {
+    if (!ok || !output_open(&r->out, o, err)) {
         return false;
     }
-    ok = o->verify  ? checkpoint_verify(&r->checkpoint, team_max(), err)
+    ok = o->verify  ? verify(r, err)
          : o->info  ? print_info(r, err)
          : o->bench ? bench(r, err)
                     : run_prompt(r, err);
+    if (ok && interrupted && r->out.temporary) {
+        fprintf(stderr, "run: %s: interrupted, nothing is written there\n", r->out.name);
+    }
     if (ok && o->digest) {
         fprintf(stderr, "digest: %016llx\n", (unsigned long long)r->digest);
     }

@@ -278,8 +278,9 @@ static bool read_llama2c(Pieces *pieces, size_t n, const char *name, const uint8
     }
     memcpy(&max_length, p, 4);
     if (max_length < 1 || max_length > MAX_PIECE) {
-        return error_set(err, ERROR_INPUT, "%s: max_token_length is %d, wanted 1 to %d", name,
-                         max_length, MAX_PIECE);
+        return error_set(err, ERROR_INPUT,
+                         "%s: max_token_length is %d, wanted 1 to %d (is it a llama2.c tokenizer?)",
+                         name, max_length, MAX_PIECE);
     }
     p += 4;
     left -= 4;

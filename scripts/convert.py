@@ -29,7 +29,7 @@ try:
     import vocabulary
     from source import Source, SourceError
 except ModuleNotFoundError as error:
-    sys.exit(f"convert: {error.name} is not installed: pip install -r scripts/requirements.txt")
+    sys.exit(f"convert: {error.name} is not installed: make converter, then .venv-convert/bin/python scripts/convert.py")
 
 CONVERTER = "convert.py 1"
 FOUR_BIT = ("q4", "q4m")

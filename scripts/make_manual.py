@@ -55,6 +55,7 @@ and
 .B \-\-prompt\-file
 both, the prompt is the text, a blank line, then the file.
 With neither it is standard input, when that is not a terminal.
+All is taken to the byte, a newline at the end too.
 Names of special tokens in it are plain text unless
 .B \-\-special
 is given.
@@ -73,7 +74,9 @@ Usage: an unknown option, or a value that is out of range.
 The model, the tokenizer or the input cannot be used.
 .TP
 .BR 130 ", " 143
-Interrupted; what had been finished is written.
+Interrupted. What had been made is on standard output, the finished results of a batch are in its file;
+.B \-\-output
+of a single text is not written.
 .SH EXAMPLES
 .TP
 .B run stories.bin \-i """Once upon a time"""

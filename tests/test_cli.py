@@ -948,6 +948,20 @@ def test_output_file_of_an_interrupted_run_is_not_there_in_part(slow, tmp_path, 
     assert not (tmp_path / "out.txt").exists(), "a part of the text is in the output file"
     if how != signal.SIGKILL:
         assert listing(tmp_path) == [], "a temporary file was left"
+        assert f"{tmp_path / 'out.txt'}: interrupted, nothing is written there" in done.err, done
+
+
+@pytest.mark.parametrize("what", ["model", "tokenizer"])
+def test_output_over_what_is_read_is_refused(tiny, tmp_path, what):
+    files = {"model": tmp_path / "model.bin", "tokenizer": tmp_path / "tokenizer.bin"}
+    shutil.copy(tiny.path, files["model"])
+    shutil.copy(tiny.tokenizer, files["tokenizer"])
+    (tmp_path / "link").symlink_to(files[what])
+    before = files[what].read_bytes()
+    for output in (files[what], tmp_path / "link"):
+        done = run(files["model"], "-z", files["tokenizer"], "-i", "a", "-o", output)
+        assert_refused(done, 2, f"--output {output}: is the {what}")
+    assert files[what].read_bytes() == before
 
 
 # ----------------------------------------------------------------------------------------------------------------------
