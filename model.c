@@ -8,7 +8,8 @@
 //
 // All of a forward pass is one parallel region. Every thread walks the whole graph and takes its
 // share of each step - a range of outputs, of rows or of attention tiles, never a part of a sum -
-// with a barrier where a step reads what other threads wrote.
+// with a barrier where a step reads what other threads wrote: for a single row five times a layer,
+// after q, k and v; attention; o_proj; gate and up; down_proj.
 #include "model.h"
 
 #include <float.h>
@@ -499,6 +500,9 @@ bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows
         .per_thread = MAX_QUERIES * (p->head_dim + CHUNK_POSITIONS + dims + LANES),
     };
     s->per_thread = round_up(s->per_thread, LANES);
+    // A thread's own row begins a cache line in each buffer.
+    const size_t own_stride = round_up(s->dim_stride, 64);
+    const size_t own_blocks = round_up(own_stride / BLOCK, LANES);
     const struct {
         void *pointer;  // to the buffer's pointer
         size_t count, stride, value_bytes;
@@ -510,6 +514,12 @@ bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows
         {&s->normed.q_total, tile_rows, s->dim_stride / BLOCK, 4},
         {&s->normed.q_begin4, tile_rows, s->dim_stride / BLOCK, 4},
         {&s->normed.q_begin8, tile_rows, s->dim_stride / BLOCK, 4},
+        {&s->normed_own.x, threads, own_stride, 4},
+        {&s->normed_own.q, threads, own_stride, 1},
+        {&s->normed_own.q_scale, threads, own_blocks, 4},
+        {&s->normed_own.q_total, threads, own_blocks, 4},
+        {&s->normed_own.q_begin4, threads, own_blocks, 4},
+        {&s->normed_own.q_begin8, threads, own_blocks, 4},
         {&s->q, max_rows, s->q_stride, 4},
         {&s->k, max_rows, s->kv_stride, 4},
         {&s->v, max_rows, s->kv_stride, 4},
@@ -555,6 +565,7 @@ bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows
         memcpy(buffers[i].pointer, &buffer, sizeof buffer);
     }
     s->normed.stride = s->dim_stride;
+    s->normed_own.stride = own_stride;
     s->attended.stride = s->q_stride;
     s->gate.stride = s->hidden_stride;
     return true;
@@ -582,38 +593,60 @@ typedef struct {
     size_t n_tiles;
     size_t n_slots;  // results a query has before they are combined: 1, or one for each chunk of
                      // its context
+    bool one_each;   // all rows are of different sequences: no other row sees a row's key and value
 } Pass;
 
-// normed = rms_norm(x), row i of it from row from[i] of x (from row i where `from` is NULL), for
-// this thread's share of n rows; notes the layer where a value is not finite.
-static void norm_rows(Team team, const Pass *pass, const float *weight, const size_t *from,
-                      size_t n, size_t layer)
+// A thread's row of s->normed_own, as scratch_create lays them out.
+static Activations normed_own(const Scratch *s, Team team)
+{
+    const Activations *a = &s->normed_own;
+    const size_t x = team.id * a->stride, block = team.id * round_up(a->stride / BLOCK, LANES);
+    return (Activations){.stride = a->stride,
+                         .tile = 1,
+                         .x = a->x + x,
+                         .q = a->q + x,
+                         .q_scale = a->q_scale + block,
+                         .q_total = a->q_total + block,
+                         .q_begin4 = a->q_begin4 + block,
+                         .q_begin8 = a->q_begin8 + block};
+}
+
+// Returns rms_norm(x), row i of it from row from[i] of x (from row i where `from` is NULL), n rows;
+// notes the layer where a value is not finite. The threads share the rows, and wait for each other.
+// A single row each makes for itself: they would wait as long for the one that made it.
+static Activations norm_rows(Team team, const Pass *pass, const float *weight, const size_t *from,
+                             size_t n, size_t layer)
 {
     Scratch *s = pass->s;
     const Config *p = &pass->m->config;
-    size_t begin, end;
-    team_split(team, n, &begin, &end);
+    const Activations normed = n == 1 ? normed_own(s, team) : s->normed;
+    size_t begin = 0, end = 1;
+    if (n > 1) {
+        team_split(team, n, &begin, &end);
+    }
     for (size_t r = begin; r < end; r++) {
         const float *x = s->x + (from ? from[r] : r) * s->dim_stride;
-        const float mean = rms_norm(s->normed.x + r * s->dim_stride, x, weight, p->dim,
-                                    p->norm_eps);
+        const float mean = rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim, p->norm_eps);
         if (!isfinite(mean) && s->bad_layer[team.id] > layer) {
             s->bad_layer[team.id] = layer;
         }
         if (pass->m->quantized) {
-            quantize(&s->normed, r, 0, s->dim_stride);
+            quantize(&normed, r, 0, s->dim_stride);
         }
     }
-    team_barrier(team);
+    if (n > 1) {
+        team_barrier(team);
+    }
+    return normed;
 }
 
-// out = projection of normed, plus the bias where there is one (each thread adds it to what it has
+// out = projection of `in`, plus the bias where there is one (each thread adds it to what it has
 // just computed).
-static void project(Team team, const Pass *pass, const Matrix *m, const float *bias, float *out,
-                    size_t out_stride)
+static void project(Team team, const Pass *pass, const Matrix *m, const Activations *in,
+                    const float *bias, float *out, size_t out_stride)
 {
     size_t begin, end;
-    matmul(team, m, &pass->s->normed, out, out_stride, pass->n, false);
+    matmul(team, m, in, out, out_stride, pass->n, false);
     if (!bias) {
         return;
     }
@@ -625,48 +658,69 @@ static void project(Team team, const Pass *pass, const Matrix *m, const float *b
     }
 }
 
+// Rotates the key of a row's head, and puts key and value into the cache.
+static void store_head(const Pass *pass, size_t r, size_t layer, size_t kv_head)
+{
+    const Cache *cache = pass->cache;
+    const Scratch *s = pass->s;
+    const Row *row = &pass->rows[r];
+    const size_t hd = cache->head_dim, half = hd / 2;
+    float *k = s->k + r * s->kv_stride + kv_head * hd;
+    size_t k_offset;
+    char *page = cache_head(cache, row, layer, kv_head, &k_offset);
+    rope(k, cache->rope_cos + row->position * half, cache->rope_sin + row->position * half, hd);
+    store_kv(page + k_offset, page + k_offset + cache->k_bytes, row->position % PAGE_POSITIONS, k,
+             s->v + r * s->kv_stride + kv_head * hd, hd, cache->f16);
+}
+
+// attended = the results of a row's heads first .. first + n - 1, their slots combined in order;
+// first * head_dim is a multiple of BLOCK, and so is n * head_dim but for the last heads of a row.
+static void finish_heads(const Pass *pass, size_t r, size_t first, size_t n)
+{
+    const Config *p = &pass->m->config;
+    const Scratch *s = pass->s;
+    const size_t hd = p->head_dim, last = round_up((first + n) * hd, BLOCK);
+    for (size_t h = first; h < first + n; h++) {
+        float *total = s->results + (r * p->n_heads + h) * pass->n_slots * s->result_stride;
+        for (size_t slot = 1; slot < pass->n_slots; slot++) {
+            attend_combine(total, total + slot * s->result_stride, hd);
+        }
+        attend_finish(s->attended.x + r * s->q_stride + h * hd, total, hd);
+    }
+    if (pass->m->quantized) {
+        quantize(&s->attended, r, first * hd, last);
+    }
+}
+
 // x += o_proj(softmax(q k^T / sqrt(head_dim) + mask) v), with q, k, v = projections of normed, q
 // and k rotated.
-static void attention(Team team, const Pass *pass, size_t layer)
+static void attention(Team team, const Pass *pass, const Activations *normed, size_t layer)
 {
     const Config *p = &pass->m->config;
     const Block *b = &pass->m->blocks[layer];
-    Cache *cache = pass->cache;
+    const Cache *cache = pass->cache;
     Scratch *s = pass->s;
     const size_t hd = p->head_dim, heads_per_kv = p->n_heads / p->n_kv_heads, half = hd / 2;
-    size_t begin, end, k_offset;
+    size_t begin, end;
 
-    project(team, pass, &b->q_proj, b->q_bias, s->q, s->q_stride);
-    project(team, pass, &b->k_proj, b->k_bias, s->k, s->kv_stride);
-    project(team, pass, &b->v_proj, b->v_bias, s->v, s->kv_stride);
+    project(team, pass, &b->q_proj, normed, b->q_bias, s->q, s->q_stride);
+    project(team, pass, &b->k_proj, normed, b->k_bias, s->k, s->kv_stride);
+    project(team, pass, &b->v_proj, normed, b->v_bias, s->v, s->kv_stride);
     team_barrier(team);
 
-    // Rotate; keys and values go to the cache. A unit is a key head of a row, and its query heads.
-    const float scale = (float)(1.0 / sqrt((double)hd));
-    team_split(team, pass->n * p->n_kv_heads, &begin, &end);
-    for (size_t unit = begin; unit < end; unit++) {
-        const size_t r = unit / p->n_kv_heads, kv_head = unit % p->n_kv_heads;
-        const Row *row = &pass->rows[r];
-        const float *cos = cache->rope_cos + row->position * half,
-                    *sin = cache->rope_sin + row->position * half;
-        float *k = s->k + r * s->kv_stride + kv_head * hd,
-              *v = s->v + r * s->kv_stride + kv_head * hd;
-        rope(k, cos, sin, hd);
-        char *page = cache_head(cache, row, layer, kv_head, &k_offset);
-        store_kv(page + k_offset, page + k_offset + cache->k_bytes, row->position % PAGE_POSITIONS,
-                 k, v, hd, cache->f16);
-        for (size_t h = kv_head * heads_per_kv; h < (kv_head + 1) * heads_per_kv; h++) {
-            float *q = s->q + r * s->q_stride + h * hd;
-            rope(q, cos, sin, hd);
-            for (size_t i = 0; i < hd; i++) {
-                q[i] *= scale;
-            }
+    // Keys and values that other items than their own will read are stored first.
+    if (!pass->one_each) {
+        team_split(team, pass->n * p->n_kv_heads, &begin, &end);
+        for (size_t unit = begin; unit < end; unit++) {
+            store_head(pass, unit / p->n_kv_heads, layer, unit % p->n_kv_heads);
         }
+        team_barrier(team);
     }
-    team_barrier(team);
 
     // Scores, mask, softmax, weighted sum. An item is a tile of queries of one key head over one
     // slot: a chunk of the positions where there are few tiles, else all chunks in turn.
+    const float scale = (float)(1.0 / sqrt((double)hd));
+    const bool whole = pass->n_slots == 1 && (!pass->m->quantized || hd % BLOCK == 0);
     float *own = s->own + team.id * s->per_thread, *scores = own + MAX_QUERIES * hd;
     float *part = scores + MAX_QUERIES * CHUNK_POSITIONS;
     team_split(team, pass->n_tiles * p->n_kv_heads * pass->n_slots, &begin, &end);
@@ -676,13 +730,21 @@ static void attention(Team team, const Pass *pass, size_t layer)
         const Row *row = &pass->rows[tile->row];
         const float *mask[MAX_QUERIES];
         float *total[MAX_QUERIES] = {0};
-        size_t from[MAX_QUERIES] = {0}, to[MAX_QUERIES], t = 0;
+        size_t from[MAX_QUERIES] = {0}, to[MAX_QUERIES], t = 0, k_offset;
+        const bool own_chunk = pass->n_slots == 1 || slot == row->position / CHUNK_POSITIONS;
+        if (pass->one_each && own_chunk) {
+            store_head(pass, tile->row, layer, kv_head);
+        }
         for (size_t r = 0; r < tile->n_rows; r++) {
             for (size_t h = 0; h < tile->n_heads; h++, t++) {
                 const size_t head = kv_head * heads_per_kv + tile->head + h,
                              position = row[r].position;
-                memcpy(own + t * hd, s->q + (tile->row + r) * s->q_stride + head * hd,
-                       hd * sizeof *own);
+                float *q = own + t * hd;
+                memcpy(q, s->q + (tile->row + r) * s->q_stride + head * hd, hd * sizeof *q);
+                rope(q, cache->rope_cos + position * half, cache->rope_sin + position * half, hd);
+                for (size_t i = 0; i < hd; i++) {
+                    q[i] *= scale;
+                }
                 mask[t] = cache->mask + (cache->context - position);
                 to[t] = position + 1;
                 from[t] = p->sliding_window && to[t] > p->sliding_window ? to[t] - p->sliding_window
@@ -720,44 +782,39 @@ static void attention(Team team, const Pass *pass, size_t layer)
                 attend_combine(total[t], part + t * s->result_stride, hd);
             }
         }
+        for (size_t r = 0; whole && r < tile->n_rows; r++) {
+            finish_heads(pass, tile->row + r, kv_head * heads_per_kv + tile->head, tile->n_heads);
+        }
     }
     team_barrier(team);
 
-    // The slots of a head are combined in order. A unit is as many heads of a row as make whole
-    // blocks, so that the thread can quantise them at once.
-    size_t unit_heads = 1;
-    while (unit_heads * hd % BLOCK != 0) {
-        unit_heads++;
-    }
-    const size_t units = (p->n_heads + unit_heads - 1) / unit_heads;
-    team_split(team, pass->n * units, &begin, &end);
-    for (size_t unit = begin; unit < end; unit++) {
-        const size_t r = unit / units, first = unit % units * unit_heads;
-        for (size_t h = first; h < first + unit_heads && h < p->n_heads; h++) {
-            float *total = s->results + (r * p->n_heads + h) * pass->n_slots * s->result_stride;
-            for (size_t slot = 1; slot < pass->n_slots; slot++) {
-                attend_combine(total, total + slot * s->result_stride, hd);
-            }
-            attend_finish(s->attended.x + r * s->q_stride + h * hd, total, hd);
+    // Where heads have several slots, or share blocks, that is a step of its own: a unit is as many
+    // heads of a row as make whole blocks.
+    if (!whole) {
+        size_t unit_heads = 1;
+        while (unit_heads * hd % BLOCK != 0) {
+            unit_heads++;
         }
-        if (pass->m->quantized) {
-            const size_t last = (first + unit_heads) * hd;
-            quantize(&s->attended, r, first * hd, last < s->q_stride ? last : s->q_stride);
+        const size_t units = (p->n_heads + unit_heads - 1) / unit_heads;
+        team_split(team, pass->n * units, &begin, &end);
+        for (size_t unit = begin; unit < end; unit++) {
+            const size_t first = unit % units * unit_heads, left = p->n_heads - first;
+            finish_heads(pass, unit / units, first, left < unit_heads ? left : unit_heads);
         }
+        team_barrier(team);
     }
-    team_barrier(team);
 
     matmul(team, &b->o_proj, &s->attended, s->x, s->dim_stride, pass->n, true);
     team_barrier(team);
 }
 
 // x += down_proj(silu(gate_proj(normed)) * up_proj(normed))
-static void mlp(Team team, const Pass *pass, const Block *b)
+static void mlp(Team team, const Pass *pass, const Activations *normed, const Block *b)
 {
     Scratch *s = pass->s;
     size_t begin, end;
-    matmul(team, &b->gate_proj, &s->normed, s->gate.x, s->hidden_stride, pass->n, false);
-    matmul(team, &b->up_proj, &s->normed, s->up, s->hidden_stride, pass->n, false);
+    matmul(team, &b->gate_proj, normed, s->gate.x, s->hidden_stride, pass->n, false);
+    matmul(team, &b->up_proj, normed, s->up, s->hidden_stride, pass->n, false);
     matmul_split(team, &b->up_proj, &begin, &end);  // what this thread has just computed of both
     for (size_t r = 0; r < pass->n; r++) {
         float *gate = s->gate.x + r * s->hidden_stride + begin;
@@ -774,10 +831,10 @@ static void mlp(Team team, const Pass *pass, const Block *b)
 static void block(Team team, const Pass *pass, size_t layer)
 {
     const Block *b = &pass->m->blocks[layer];
-    norm_rows(team, pass, b->attn_norm, NULL, pass->n, layer);
-    attention(team, pass, layer);
-    norm_rows(team, pass, b->mlp_norm, NULL, pass->n, layer + 1);
-    mlp(team, pass, b);
+    Activations normed = norm_rows(team, pass, b->attn_norm, NULL, pass->n, layer);
+    attention(team, pass, &normed, layer);
+    normed = norm_rows(team, pass, b->mlp_norm, NULL, pass->n, layer + 1);
+    mlp(team, pass, &normed, b);
 }
 
 static void forward_pass(Team team, void *arg)
@@ -798,8 +855,9 @@ static void forward_pass(Team team, void *arg)
     if (!pass->n_logits) {
         return;
     }
-    norm_rows(team, pass, m->norm, s->asking, pass->n_logits, p->n_layers);
-    matmul(team, &m->head, &s->normed, s->logits, s->vocab_stride, pass->n_logits, false);
+    const Activations normed = norm_rows(team, pass, m->norm, s->asking, pass->n_logits,
+                                         p->n_layers);
+    matmul(team, &m->head, &normed, s->logits, s->vocab_stride, pass->n_logits, false);
     matmul_split(team, &m->head, &begin, &end);
     for (size_t r = 0; r < pass->n_logits; r++) {
         bool finite = true;
@@ -813,7 +871,7 @@ static void forward_pass(Team team, void *arg)
 }
 
 // Cuts the rows into tiles of queries, each of one sequence at consecutive positions, and decides
-// whether their contexts are split between threads as well.
+// whether their contexts are split between threads as well, and who stores keys and values.
 static void plan_attention(Pass *pass)
 {
     const Config *p = &pass->m->config;
@@ -838,6 +896,13 @@ static void plan_attention(Pass *pass)
     const bool few = pass->n_tiles * p->n_kv_heads < 4 * s->threads &&
                      pass->n * p->n_heads * chunks <= s->n_results;
     pass->n_slots = s->threads > 1 && few ? chunks : 1;
+    pass->one_each = heads_per_kv <= MAX_QUERIES;
+    for (size_t r = 0; r < pass->n; r++) {
+        const Row *row = &pass->rows[r];
+        if (row->position + 1 != pass->cache->sequences[row->sequence].length) {
+            pass->one_each = false;
+        }
+    }
 }
 
 // What the numbers in bad_layer stand for.

@@ -154,14 +154,15 @@ typedef struct {
 // lengths are padded with zeros to whole blocks.
 typedef struct {
     size_t threads, max_rows, max_logits;
-    float *x;              // (max_rows, dim_stride): the residual stream
-    Activations normed;    // (max_rows, dim)
-    float *q;              // (max_rows, q_stride)
-    float *k, *v;          // (max_rows, kv_stride)
-    Activations attended;  // (max_rows, n_heads * head_dim)
-    Activations gate;      // (max_rows, hidden_dim)
-    float *up;             // (max_rows, hidden_stride)
-    float *logits;         // (max_logits, vocab_stride)
+    float *x;                // (max_rows, dim_stride): the residual stream
+    Activations normed;      // (max_rows, dim)
+    Activations normed_own;  // (threads, dim): of a single row, which each thread makes for itself
+    float *q;                // (max_rows, q_stride)
+    float *k, *v;            // (max_rows, kv_stride)
+    Activations attended;    // (max_rows, n_heads * head_dim)
+    Activations gate;        // (max_rows, hidden_dim)
+    float *up;               // (max_rows, hidden_stride)
+    float *logits;           // (max_logits, vocab_stride)
     size_t dim_stride, q_stride, kv_stride, hidden_stride, vocab_stride;
     AttentionTile *tiles;  // at most one a row and part of the heads
     size_t result_stride;  // of Attend.out
