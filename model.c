@@ -723,8 +723,12 @@ static void attention(Team team, const Pass *pass, const Activations *normed, si
     const bool whole = pass->n_slots == 1 && (!pass->m->quantized || hd % BLOCK == 0);
     float *own = s->own + team.id * s->per_thread, *scores = own + MAX_QUERIES * hd;
     float *part = scores + MAX_QUERIES * CHUNK_POSITIONS;
-    team_split(team, pass->n_tiles * p->n_kv_heads * pass->n_slots, &begin, &end);
-    for (size_t item = begin; item < end; item++) {
+    // Threads take turns, since the later tiles of a prompt see more positions: a tile with all key
+    // heads where there are many, so that few lines of memory are written by two threads.
+    const size_t n_items = pass->n_tiles * p->n_kv_heads * pass->n_slots;
+    const size_t turn = pass->n_tiles < 4 * team.size ? 1 : p->n_kv_heads * pass->n_slots;
+    for (size_t n = 0, item; (item = (n / turn * team.size + team.id) * turn + n % turn) < n_items;
+         n++) {
         const AttentionTile *tile = &s->tiles[item / pass->n_slots / p->n_kv_heads];
         const size_t kv_head = item / pass->n_slots % p->n_kv_heads, slot = item % pass->n_slots;
         const Row *row = &pass->rows[tile->row];
