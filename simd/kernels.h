@@ -59,12 +59,22 @@ INLINE void prefetch(const void *p, size_t bytes)
     }
 }
 
+// What a tile asks for beside what it computes, a little with every FETCH_COLS columns: many
+// requests at once would keep its own loads waiting. `bytes` of each of its groups, `stride` bytes
+// apart, at the addresses from `next` on.
+#define FETCH_COLS 16
+typedef enum { FETCH_NOTHING, FETCH_NEXT, FETCH_OWN } FetchWhat;
+typedef struct {
+    uintptr_t next;
+    size_t stride, bytes;
+} Fetch;
+
 // T and G are constants wherever this is inlined. `w` points to the first group's first step, `x`
 // to the first input.
-#define DEFINE_TILE(name, type, load, fetch)                                                       \
+#define DEFINE_TILE(name, type, load, what)                                                        \
     INLINE void name(const size_t T, const size_t G, float *out, size_t out_stride, const type *w, \
                      size_t group_stride, const float *x, size_t x_stride, size_t n_cols,          \
-                     bool add)                                                                     \
+                     bool add, Fetch fetch)                                                        \
     {                                                                                              \
         V sum[TILE_ROWS][4];                                                                       \
         UNROLL                                                                                     \
@@ -74,21 +84,30 @@ INLINE void prefetch(const void *p, size_t bytes)
                 sum[t][g] = add ? v_load(out + t * out_stride + g * LANES) : v_zero();             \
             }                                                                                      \
         }                                                                                          \
-        for (size_t i = 0; i < n_cols; i++) {                                                      \
-            V weight[4];                                                                           \
-            UNROLL                                                                                 \
-            for (size_t g = 0; g < G; g++) {                                                       \
-                weight[g] = load(w + g * group_stride + i * LANES);                                \
-                if (fetch && i * LANES * sizeof *w % 64 == 0) {                                    \
-                    prefetch(w + g * group_stride + i * LANES, 64);                                \
+        for (size_t i = 0; i < n_cols;) {                                                          \
+            for (size_t b = 0; what == FETCH_NEXT && b < fetch.bytes; b += 64) {                   \
+                for (size_t g = 0; g < G; g++) {                                                   \
+                    __builtin_prefetch((const void *)(fetch.next + g * fetch.stride + b));         \
                 }                                                                                  \
             }                                                                                      \
-            UNROLL                                                                                 \
-            for (size_t t = 0; t < T; t++) {                                                       \
-                V activation = v_set1(x[t * x_stride + i]);                                        \
+            fetch.next += fetch.bytes;                                                             \
+            const size_t part = what == FETCH_NEXT ? min_size(n_cols - i, FETCH_COLS) : n_cols;    \
+            for (const size_t end = i + part; i < end; i++) {                                      \
+                V weight[4];                                                                       \
                 UNROLL                                                                             \
                 for (size_t g = 0; g < G; g++) {                                                   \
-                    sum[t][g] = v_fma(weight[g], activation, sum[t][g]);                           \
+                    weight[g] = load(w + g * group_stride + i * LANES);                            \
+                    if (what == FETCH_OWN && i * LANES * sizeof *w % 64 == 0) {                    \
+                        prefetch(w + g * group_stride + i * LANES, 64);                            \
+                    }                                                                              \
+                }                                                                                  \
+                UNROLL                                                                             \
+                for (size_t t = 0; t < T; t++) {                                                   \
+                    V activation = v_set1(x[t * x_stride + i]);                                    \
+                    UNROLL                                                                         \
+                    for (size_t g = 0; g < G; g++) {                                               \
+                        sum[t][g] = v_fma(weight[g], activation, sum[t][g]);                       \
+                    }                                                                              \
                 }                                                                                  \
             }                                                                                      \
         }                                                                                          \
@@ -103,32 +122,32 @@ INLINE void prefetch(const void *p, size_t bytes)
     /* Any number of groups for T rows, the widest tiles first. */                                 \
     INLINE void name##_groups(const size_t T, float *out, size_t out_stride, const type *w,        \
                               size_t group_stride, size_t n_groups, const float *x,                \
-                              size_t x_stride, size_t n_cols, bool add)                            \
+                              size_t x_stride, size_t n_cols, bool add, Fetch fetch)               \
     {                                                                                              \
         const size_t G = TILE_GROUPS(T);                                                           \
         size_t g = 0;                                                                              \
         for (; g + G <= n_groups; g += G) {                                                        \
             name(T, G, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
-                 x_stride, n_cols, add);                                                           \
+                 x_stride, n_cols, add, fetch);                                                    \
         }                                                                                          \
         if (G > 2 && g + 2 <= n_groups) {                                                          \
             name(T, 2, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
-                 x_stride, n_cols, add);                                                           \
+                 x_stride, n_cols, add, fetch);                                                    \
             g += 2;                                                                                \
         }                                                                                          \
         for (; g < n_groups; g++) {                                                                \
             name(T, 1, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
-                 x_stride, n_cols, add);                                                           \
+                 x_stride, n_cols, add, fetch);                                                    \
         }                                                                                          \
     }                                                                                              \
     /* Any number of rows up to TILE_ROWS. */                                                      \
     static void name##_rows(size_t n_rows, float *out, size_t out_stride, const type *w,           \
                             size_t group_stride, size_t n_groups, const float *x, size_t x_stride, \
-                            size_t n_cols, bool add)                                               \
+                            size_t n_cols, bool add, Fetch fetch)                                  \
     {                                                                                              \
         switch (n_rows) {                                                                          \
             ROWS_CASES(TILE_ROWS, name##_groups, out, out_stride, w, group_stride, n_groups, x,    \
-                       x_stride, n_cols, add)                                                      \
+                       x_stride, n_cols, add, fetch)                                               \
         }                                                                                          \
     }
 
@@ -157,55 +176,53 @@ INLINE void prefetch(const void *p, size_t bytes)
 #define ROWS_CASES_OF(n, ...) ROWS_CASES_##n(__VA_ARGS__)
 #define ROWS_CASES(n, ...)    ROWS_CASES_OF(n, __VA_ARGS__)
 
-// The last argument: whether the weights are asked for, as where they are passed over once.
-DEFINE_TILE(tile_f32, float, v_load, false)
-DEFINE_TILE(tile_f32_once, float, v_load, true)
-DEFINE_TILE(tile_f16, uint16_t, v_load_f16, false)
-DEFINE_TILE(tile_bf16, uint16_t, v_load_bf16, false)
-DEFINE_TILE(tile_bf16_once, uint16_t, v_load_bf16, true)
+// FETCH_OWN: weights that are passed over once; FETCH_NEXT: what the caller says.
+DEFINE_TILE(tile_f32, float, v_load, FETCH_NEXT)
+DEFINE_TILE(tile_f32_once, float, v_load, FETCH_OWN)
+DEFINE_TILE(tile_f16, uint16_t, v_load_f16, FETCH_NOTHING)
+DEFINE_TILE(tile_bf16, uint16_t, v_load_bf16, FETCH_NEXT)
+DEFINE_TILE(tile_bf16_once, uint16_t, v_load_bf16, FETCH_OWN)
 
 // Inputs of a panel of weights that stays in the first-level cache while all rows pass over it. The
-// next panel is fetched meanwhile, a share of it with each tile of rows.
-#define PANEL_COLS 128
+// next panel is fetched meanwhile, a share of it by each tile of rows.
+#define PANEL_COLS 192
 
-#define DEFINE_MATMUL(name, tile, type)                                                           \
-    static void name(const Matmul *m)                                                             \
-    {                                                                                             \
-        const type *w = m->w;                                                                     \
-        const size_t group_stride = m->n_cols * LANES, stride = m->in->stride;                    \
-        if (m->n_rows <= TILE_ROWS) { /* one pass over the weights */                             \
-            tile##_once_rows(m->n_rows, m->out + m->group_begin * LANES, m->out_stride,           \
-                             w + m->group_begin * group_stride, group_stride,                     \
-                             m->group_end - m->group_begin, m->in->x, stride, m->n_cols, m->add); \
-            return;                                                                               \
-        }                                                                                         \
-        const size_t G = TILE_GROUPS(TILE_ROWS), panel_bytes = PANEL_COLS * LANES * sizeof *w;    \
-        const size_t n_tiles = (m->n_rows + TILE_ROWS - 1) / TILE_ROWS;                           \
-        const size_t tile_rows = (m->n_rows + n_tiles - 1) / n_tiles;                             \
-        const size_t share = (panel_bytes + n_tiles - 1) / n_tiles;                               \
-        for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {                                \
-            const size_t n_cols = min_size(m->n_cols - col, PANEL_COLS);                          \
-            for (size_t g = m->group_begin; g < m->group_end; g += G) {                           \
-                const size_t n_groups = min_size(m->group_end - g, G);                            \
-                const bool last = g + G >= m->group_end;                                          \
-                const size_t next_group = last ? m->group_begin : g + G;                          \
-                const size_t next_col = last ? col + PANEL_COLS : col;                            \
-                uintptr_t next = (uintptr_t)w +                                                   \
-                                 (next_group * group_stride + next_col * LANES) * sizeof *w;      \
-                for (size_t r = 0, n; r < m->n_rows; r += n, next += share) {                     \
-                    n = min_size(m->n_rows - r, tile_rows);                                       \
-                    for (size_t i = 0; i < share; i += 64) {                                      \
-                        for (size_t h = 0; h < n_groups; h++) {                                   \
-                            const uintptr_t group = next + h * group_stride * sizeof *w;          \
-                            __builtin_prefetch((const void *)(group + i));                        \
-                        }                                                                         \
-                    }                                                                             \
-                    tile##_rows(n, m->out + r * m->out_stride + g * LANES, m->out_stride,         \
-                                w + g * group_stride + col * LANES, group_stride, n_groups,       \
-                                m->in->x + r * stride + col, stride, n_cols, m->add || col > 0);  \
-                }                                                                                 \
-            }                                                                                     \
-        }                                                                                         \
+#define DEFINE_MATMUL(name, tile, type)                                                          \
+    static void name(const Matmul *m)                                                            \
+    {                                                                                            \
+        const type *w = m->w;                                                                    \
+        const size_t group_stride = m->n_cols * LANES, stride = m->in->stride;                   \
+        if (m->n_rows <= TILE_ROWS) { /* one pass over the weights */                            \
+            tile##_once_rows(m->n_rows, m->out + m->group_begin * LANES, m->out_stride,          \
+                             w + m->group_begin * group_stride, group_stride,                    \
+                             m->group_end - m->group_begin, m->in->x, stride, m->n_cols, m->add, \
+                             (Fetch){0});                                                        \
+            return;                                                                              \
+        }                                                                                        \
+        const size_t G = TILE_GROUPS(TILE_ROWS);                                                 \
+        const size_t n_tiles = (m->n_rows + TILE_ROWS - 1) / TILE_ROWS;                          \
+        const size_t tile_rows = (m->n_rows + n_tiles - 1) / n_tiles;                            \
+        Fetch fetch = {.stride = group_stride * sizeof *w,                                       \
+                       .bytes = FETCH_COLS * LANES * sizeof *w / n_tiles};                       \
+        for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {                               \
+            const size_t n_cols = min_size(m->n_cols - col, PANEL_COLS);                         \
+            for (size_t g = m->group_begin; g < m->group_end; g += G) {                          \
+                const size_t n_groups = min_size(m->group_end - g, G);                           \
+                const bool last = g + G >= m->group_end;                                         \
+                const size_t next_group = last ? m->group_begin : g + G;                         \
+                const size_t next_col = last ? col + PANEL_COLS : col;                           \
+                fetch.next = (uintptr_t)w +                                                      \
+                             (next_group * group_stride + next_col * LANES) * sizeof *w;         \
+                for (size_t r = 0, n; r < m->n_rows; r += n) {                                   \
+                    n = min_size(m->n_rows - r, tile_rows);                                      \
+                    tile##_rows(n, m->out + r * m->out_stride + g * LANES, m->out_stride,        \
+                                w + g * group_stride + col * LANES, group_stride, n_groups,      \
+                                m->in->x + r * stride + col, stride, n_cols, m->add || col > 0,  \
+                                fetch);                                                          \
+                    fetch.next += PANEL_COLS / FETCH_COLS * fetch.bytes;                         \
+                }                                                                                \
+            }                                                                                    \
+        }                                                                                        \
     }
 
 DEFINE_MATMUL(matmul_f32, tile_f32, float)
@@ -472,10 +489,10 @@ static void kv_product(bool f16, size_t n_rows, float *out, size_t out_stride, c
         const float *in = x + r * x_stride;
         if (f16) {
             tile_f16_rows(rows, o, out_stride, (const uint16_t *)w + skip, group_stride, n_groups,
-                          in, x_stride, n_cols, add);
+                          in, x_stride, n_cols, add, (Fetch){0});
         } else {
             tile_f32_rows(rows, o, out_stride, (const float *)w + skip, group_stride, n_groups, in,
-                          x_stride, n_cols, add);
+                          x_stride, n_cols, add, (Fetch){0});
         }
     }
 }
