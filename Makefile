@@ -8,7 +8,7 @@ OPT ?= -O3
 WARN := -Wall -Wextra -Wconversion -Wshadow -pedantic
 
 # -ffp-contract=off: the order and rounding of every operation is part of what the program promises.
-CFLAGS_ALL = -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -ffp-contract=off $(WARN) $(OPT) $(SAN) $(OPENMP) \
+CFLAGS_ALL = -I. -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -ffp-contract=off $(WARN) $(OPT) $(SAN) $(OPENMP) \
              $(HARDEN) $(CFLAGS)
 LDLIBS += -lm
 
@@ -35,9 +35,11 @@ endif
 SET_avx2 := -mavx2 -mfma -mf16c
 SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 
-PARTS := util json ops checkpoint llama2c model prompt_cache pretokenizer vocabulary tokenizer chat sampler generate \
-         request batch bench
-PARSERS := checkpoint llama2c vocabulary pretokenizer tokenizer chat json request prompt_cache
+PARTS := base/error base/memory base/checksum base/buffer base/files base/json base/threads ops formats/checkpoint \
+         formats/llama2c cache model text/pretokenizer text/vocabulary text/chat tokenizer sampler generate \
+         batch/prompt_cache batch/request batch/batch cli/bench
+PARSERS := formats/checkpoint formats/llama2c text/vocabulary text/pretokenizer tokenizer text/chat base/json \
+           batch/request batch/prompt_cache
 OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
 RUN := $(if $(filter build,$(BUILD)),run,$(BUILD)/run)
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -57,13 +59,13 @@ $(BUILD)/%.o: %.c Makefile
 
 $(BUILD)/tests/%: tests/%.c $(OBJ) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(OBJ) $(LDLIBS) -o $@
+	$(CC) $(CFLAGS_ALL) -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(OBJ) $(LDLIBS) -o $@
 
 # A fuzz target: by a driver that replays files, or in build/fuzz by libFuzzer.
 FUZZ_DRIVER ?= tests/fuzz/replay.c
 $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -I. -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
+	$(CC) $(CFLAGS_ALL) -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
 
 ifeq ($(BUILD),build/fuzz)
 $(OBJ) $(FUZZ:%=$(BUILD)/tests/fuzz/%): tests/fuzz/ignorelist.txt
@@ -208,14 +210,16 @@ test-musl: .venv/installed
 	$(MAKE) CC=musl-gcc BUILD=build/musl LDFLAGS=-static OPENMP= tests
 	RUN=build/musl/run BUILD_DIR=build/musl .venv/bin/python -m pytest -q $(BITS) tests/test_cli.py
 
-C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h tests/fuzz/*.c tests/fuzz/*.h)
+ROOMS := base cli batch text formats
+C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h tests/fuzz/*.c tests/fuzz/*.h \
+             $(ROOMS:%=%/*.c) $(ROOMS:%=%/*.h))
 ## lint: clang-format, cppcheck and clang-tidy find nothing
 lint:
 	clang-format --dry-run -Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --enable=warning,portability,performance --inline-suppr --std=c11 \
 	    -D_DEFAULT_SOURCE -D__x86_64__ --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches \
-	    $(wildcard *.c)
-	clang-tidy --quiet --warnings-as-errors='*' $(wildcard *.c) -- $(filter-out -fopenmp,$(CFLAGS_ALL))
+	    -I. $(wildcard *.c $(ROOMS:%=%/*.c))
+	clang-tidy --quiet --warnings-as-errors='*' $(wildcard *.c $(ROOMS:%=%/*.c)) -- $(filter-out -fopenmp,$(CFLAGS_ALL))
 
 ## format: lays out the C files
 format:

@@ -86,7 +86,7 @@ bool sequence_start(Sequence *s, const Tokenizer *tokenizer, const GenerateOptio
     if (s->n_prompt >= context) {
         error_set(
             err, ERROR_INPUT,
-            "the prompt has %zu tokens, wanted at most %zu, which leaves one new token in the "
+            "the prompt has %zu tokens, expected at most %zu, which leaves one new token in the "
             "context of %zu (--truncate-prompt keeps its end)",
             s->n_prompt, context - 1, context);
         goto fail;
@@ -114,7 +114,7 @@ bool sequence_continue(Sequence *s, Tokens *more, Error *err)
     if (more->size >= s->context - s->tokens.size) {
         return error_set(
             err, ERROR_INPUT,
-            "the conversation has %zu tokens, wanted at most %zu, which leaves one new "
+            "the conversation has %zu tokens, expected at most %zu, which leaves one new "
             "token in the context of %zu",
             s->tokens.size + more->size, s->context - 1, s->context);
     }
@@ -179,6 +179,21 @@ bool sequence_accept(Sequence *s, const float *logits, Error *err)
     const size_t unfinished = s->n_partial;
     s->n_partial = 0;
     return !unfinished || buffer_append(&s->text, UTF8_REPLACEMENT, 3, err);
+}
+
+bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
+                        const Message *messages, size_t n, bool started, bool special, Tokens *out,
+                        Error *err)
+{
+    TextSpan *spans;
+    size_t n_spans;
+    if (!chat_render(chat, messages, n, started, special, &spans, &n_spans, err)) {
+        return false;
+    }
+    // What the template begins with is all there is: it names BOS itself where it wants one.
+    const bool ok = tokenizer_encode(tokenizer, spans, n_spans, false, out, err);
+    free(spans);
+    return ok;
 }
 
 void prompt_truncate(Tokens *prompt, int bos, size_t context, size_t max_tokens)

@@ -12,8 +12,11 @@
 #ifndef GENERATE_H
 #define GENERATE_H
 
+#include "base/buffer.h"
+#include "base/error.h"
 #include "model.h"
 #include "sampler.h"
+#include "text/chat.h"
 #include "tokenizer.h"
 
 typedef struct {
@@ -61,6 +64,11 @@ size_t sequence_rows(Sequence *s, Row *rows, size_t max);
 // Samples the next token from the logits of the sequence's last token, adds its text, and sees
 // whether to finish.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
+
+// Appends the tokens of a conversation to *out; see chat_render.
+bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
+                        const Message *messages, size_t n, bool started, bool special, Tokens *out,
+                        Error *err);
 
 // Shortens a prompt that does not fit to its end, keeping a BOS at its start: new tokens are left
 // room for as many as are wanted, up to half of the context.

@@ -2,16 +2,13 @@
 // of RoPE. See ops.h.
 #include "ops.h"
 
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
-#endif
-#ifdef _OPENMP
-#include <omp.h>
 #endif
 
 // --------------------------------------------------------------------------------------------
@@ -82,83 +79,14 @@ bool ops_select(const char *name, Error *err)
 }
 
 // --------------------------------------------------------------------------------------------
-// The division of work
-
-// The threads of a forward pass meet some hundred times, microseconds apart: they spin, and only
-// yield the processor after a while, in case there are fewer processors than threads. (OpenMP's own
-// barrier enters the kernel each time.)
-struct Barrier {
-    atomic_size_t arrived;  // in this round
-    atomic_size_t round;
-};
-
-#define SPINS_BEFORE_YIELD 1000
-
-void team_barrier(Team team)
-{
-    if (team.size == 1) {
-        return;
-    }
-    Barrier *b = team.barrier;
-    const size_t round = atomic_load_explicit(&b->round, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == team.size - 1) {
-        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&b->round, round + 1, memory_order_release);
-        return;
-    }
-    for (size_t spins = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round;
-         spins++) {
-        if (spins < SPINS_BEFORE_YIELD) {
-#if defined(__x86_64__)
-            __builtin_ia32_pause();
-#endif
-        } else {
-            sched_yield();
-        }
-    }
-}
-
-void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg)
-{
-#ifdef _OPENMP
-    if (threads > 1) {
-        Barrier barrier;
-        atomic_init(&barrier.arrived, 0);
-        atomic_init(&barrier.round, 0);
-#pragma omp parallel num_threads((int)threads)
-        work((Team){(size_t)omp_get_thread_num(), (size_t)omp_get_num_threads(), &barrier}, arg);
-        return;
-    }
-#endif
-    (void)threads;
-    work((Team){0, 1, NULL}, arg);
-}
-
-size_t team_max(void)
-{
-#ifdef _OPENMP
-    return (size_t)omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
-
-void team_split(Team team, size_t n, size_t *begin, size_t *end)
-{
-    size_t share = n / team.size, rest = n % team.size;  // the first `rest` threads take one more
-    *begin = team.id * share + (team.id < rest ? team.id : rest);
-    *end = *begin + share + (team.id < rest);
-}
-
-// --------------------------------------------------------------------------------------------
 // Matrices
 
 const WeightTypeInfo weight_types[N_WEIGHT_TYPES] = {
     [WEIGHT_F32] = {"f32", 1, LANES * sizeof(float), false},
     [WEIGHT_BF16] = {"bf16", 1, LANES * sizeof(uint16_t), false},
-    [WEIGHT_Q8] = {"q8", BLOCK, LANES *(2 + BLOCK), true},
-    [WEIGHT_Q4] = {"q4", BLOCK, LANES *(2 + BLOCK / 2), true},
-    [WEIGHT_Q4M] = {"q4m", BLOCK, LANES *(4 + BLOCK / 2), true},
+    [WEIGHT_Q8] = {"q8", QUANT_BLOCK, LANES *(2 + QUANT_BLOCK), true},
+    [WEIGHT_Q4] = {"q4", QUANT_BLOCK, LANES *(2 + QUANT_BLOCK / 2), true},
+    [WEIGHT_Q4M] = {"q4m", QUANT_BLOCK, LANES *(4 + QUANT_BLOCK / 2), true},
 };
 
 bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes)
@@ -181,10 +109,10 @@ void matrix_set_row(float *data, size_t cols, size_t row, const float *values)
     }
 }
 
-// Both in units of BLOCK outputs, two groups.
+// Both in units of QUANT_BLOCK outputs, two groups.
 static void split_groups(Team team, const Matrix *m, size_t *begin, size_t *end)
 {
-    const size_t groups = (m->rows + LANES - 1) / LANES, pair = BLOCK / LANES;
+    const size_t groups = (m->rows + LANES - 1) / LANES, pair = QUANT_BLOCK / LANES;
     team_split(team, (groups + pair - 1) / pair, begin, end);
     *begin *= pair;
     *end = *end * pair < groups ? *end * pair : groups;
@@ -194,7 +122,7 @@ void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end)
 {
     split_groups(team, m, begin, end);
     *begin *= LANES;
-    *end = round_up(*end * LANES, BLOCK);
+    *end = round_up(*end * LANES, QUANT_BLOCK);
 }
 
 void matmul(Team team, const Matrix *m, const Activations *in, float *out, size_t out_stride,

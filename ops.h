@@ -6,29 +6,9 @@
 #ifndef OPS_H
 #define OPS_H
 
+#include "base/error.h"
+#include "base/threads.h"
 #include "simd/simd.h"
-#include "util.h"
-
-// One thread's place among those that run a parallel region together.
-typedef struct Barrier Barrier;
-typedef struct {
-    size_t id, size;
-    Barrier *barrier;  // NULL for a team of one
-} Team;
-
-// Runs work(team, arg) once on each of `threads` threads, as far as the system gives them, and
-// waits for all.
-void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg);
-
-// All of the team arrive before any goes on.
-void team_barrier(Team team);
-
-// As many threads as there are processors for this process (or as OMP_NUM_THREADS says); 1 without
-// OpenMP.
-size_t team_max(void);
-
-// This thread's share, *begin .. *end - 1, of n units.
-void team_split(Team team, size_t n, size_t *begin, size_t *end);
 
 // Adding a type: a value in WeightType (simd/simd.h), a row here and its kernels in simd/kernels.h.
 typedef struct {
@@ -77,11 +57,11 @@ static inline void matrix_row(const Matrix *m, size_t row, float *out)
 void matmul(Team team, const Matrix *m, const Activations *in, float *out, size_t out_stride,
             size_t n_rows, bool add);
 
-// This thread's outputs *begin .. *end - 1 of a matmul, in multiples of BLOCK: it can go on to
+// This thread's outputs *begin .. *end - 1 of a matmul, in multiples of QUANT_BLOCK: it can go on to
 // quantise them without waiting for the others.
 void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end);
 
-// Fills q and its scales and sums of a row's columns begin .. end - 1, both multiples of BLOCK.
+// Fills q and its scales and sums of a row's columns begin .. end - 1, both multiples of QUANT_BLOCK.
 static inline void quantize(const Activations *a, size_t row, size_t begin, size_t end)
 {
     ops_kernels->quantize(a, row, begin, end);

@@ -16,12 +16,19 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "batch.h"
-#include "bench.h"
-#include "chat.h"
+#include "base/buffer.h"
+#include "base/checksum.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/threads.h"
+#include "batch/batch.h"
+#include "batch/prompt_cache.h"
+#include "cli/bench.h"
 #include "generate.h"
-#include "json.h"
-#include "prompt_cache.h"
+#include "text/chat.h"
 
 #define VERSION "0.1.0"
 
@@ -181,9 +188,9 @@ static bool parse_value(const Option *o, const char *shown, const char *text, Op
             (o->kind == SIZE && ((double)v < o->min || (double)v > o->max))) {
             return o->kind == SEED
                        ? error_set(err, ERROR_USAGE,
-                                   "%s %s: wanted a whole number from 0 to 2^64 - 1", shown, text)
+                                   "%s %s: expected a whole number from 0 to 2^64 - 1", shown, text)
                        : error_set(err, ERROR_USAGE,
-                                   "%s %s: wanted a whole number from %.0f to %.0f", shown, text,
+                                   "%s %s: expected a whole number from %.0f to %.0f", shown, text,
                                    o->min, o->max);
         }
         if (o->kind == SEED) {
@@ -197,18 +204,18 @@ static bool parse_value(const Option *o, const char *shown, const char *text, Op
     if (o->kind == REAL) {
         double v = digits || *text == '.' ? strtod(text, &end) : 0;
         if (!end || end == text || *end || !(v >= o->min && v <= o->max) || strpbrk(text, "xXnN")) {
-            return error_set(err, ERROR_USAGE, "%s %s: wanted a number from %g to %g", shown, text,
-                             o->min, o->max);
+            return error_set(err, ERROR_USAGE, "%s %s: expected a number from %g to %g", shown,
+                             text, o->min, o->max);
         }
         *(double *)field = v;
         return true;
     }
     if (o->kind == TEXTS) {
         if (!*text || options->n_stops == MAX_STOPS) {
-            return *text
-                       ? error_set(err, ERROR_USAGE, "%s: given more than %d times", shown,
-                                   MAX_STOPS)
-                       : error_set(err, ERROR_USAGE, "%s: wanted a text that is not empty", shown);
+            return *text ? error_set(err, ERROR_USAGE, "%s: given more than %d times", shown,
+                                     MAX_STOPS)
+                         : error_set(err, ERROR_USAGE, "%s: expected a text that is not empty",
+                                     shown);
         }
         options->stops[options->n_stops++] = text;
         return true;
@@ -225,7 +232,8 @@ static bool parse_options(int argc, char **argv, Options *options, Error *err)
         if (only_operands || arg[0] != '-' || !arg[1]) {
             if (options->model) {
                 return error_set(err, ERROR_USAGE,
-                                 "%s: a second model; wanted one (the prompt goes after -i)", arg);
+                                 "%s: a second model; expected one (the prompt goes after -i)",
+                                 arg);
             }
             options->model = arg;
             continue;
@@ -263,7 +271,7 @@ static bool parse_options(int argc, char **argv, Options *options, Error *err)
             continue;
         }
         if (!value && i + 1 == argc) {
-            return error_set(err, ERROR_USAGE, "%s: wanted a value, %s", shown, o->value);
+            return error_set(err, ERROR_USAGE, "%s: expected a value, %s", shown, o->value);
         }
         if (!parse_value(o, shown, value ? value : argv[++i], options, err)) {
             return false;
@@ -289,7 +297,7 @@ static bool check_batch_options(Options *o, const char *mode, Error *err)
                    {"--digest", o->digest}, {mode, mode && !o->chat}};
     for (size_t i = 0; !o->batch && i < sizeof with / sizeof *with; i++) {
         if (with[i].given) {
-            return error_set(err, ERROR_USAGE, "%s: wanted --batch with it", with[i].name);
+            return error_set(err, ERROR_USAGE, "%s: expected --batch with it", with[i].name);
         }
     }
     for (size_t i = 0; o->batch && i < sizeof without / sizeof *without; i++) {
@@ -298,7 +306,7 @@ static bool check_batch_options(Options *o, const char *mode, Error *err)
         }
     }
     if (o->resume && (!o->output || strcmp(o->output, "-") == 0)) {
-        return error_set(err, ERROR_USAGE, "--resume: wanted --output FILE with it");
+        return error_set(err, ERROR_USAGE, "--resume: expected --output FILE with it");
     }
     o->parallel = o->parallel ? o->parallel : o->batch ? DEFAULT_PARALLEL : 1;
     o->first_line = o->first_line ? o->first_line : 1;
@@ -308,10 +316,10 @@ static bool check_batch_options(Options *o, const char *mode, Error *err)
 static bool check_options(Options *o, Error *err)
 {
     if (o->kv && strcmp(o->kv, "f32") != 0 && strcmp(o->kv, "f16") != 0) {
-        return error_set(err, ERROR_USAGE, "--kv %s: wanted f32 or f16", o->kv);
+        return error_set(err, ERROR_USAGE, "--kv %s: expected f32 or f16", o->kv);
     }
     if (o->mode && strcmp(o->mode, "chat") != 0 && strcmp(o->mode, "generate") != 0) {
-        return error_set(err, ERROR_USAGE, "--mode %s: wanted generate or chat", o->mode);
+        return error_set(err, ERROR_USAGE, "--mode %s: expected generate or chat", o->mode);
     }
     o->chat |= o->mode && strcmp(o->mode, "chat") == 0;
     static const char *const names[] = {"--chat",  "--tokenize", "--score",
@@ -325,11 +333,11 @@ static bool check_options(Options *o, Error *err)
         mode = modes[i] ? names[i] : mode;
     }
     if (o->logprobs_set && (!o->json || (mode && !o->chat))) {
-        return error_set(err, ERROR_USAGE, "--logprobs: wanted --json with it, and no %s",
+        return error_set(err, ERROR_USAGE, "--logprobs: expected --json with it, and no %s",
                          mode && !o->chat ? mode : "other mode");
     }
     if (o->system && !o->chat && !o->batch) {
-        return error_set(err, ERROR_USAGE, "--system: wanted --chat or --batch with it");
+        return error_set(err, ERROR_USAGE, "--system: expected --chat or --batch with it");
     }
     if (o->prompt_cache && mode && !o->chat) {
         return error_set(err, ERROR_USAGE, "--prompt-cache: not with %s", mode);
@@ -400,7 +408,7 @@ static bool output_open(Output *out, const Options *o, Error *err)
         return true;
     }
     if (same_file(path, o->model) || same_file(path, o->tokenizer)) {
-        return error_set(err, ERROR_USAGE, "--output %s: is the %s, wanted another file", path,
+        return error_set(err, ERROR_USAGE, "--output %s: is the %s, expected another file", path,
                          same_file(path, o->model) ? "model" : "tokenizer");
     }
     out->name = path;
@@ -481,7 +489,7 @@ static bool open_tokenizer(Tokenizer **tokenizer, const Options *o, const Checkp
     } else if (ok) {
         ok = error_set(
             err, ERROR_INPUT,
-            "%s: a llama2.c checkpoint has no tokenizer inside; wanted -z FILE, or a file %s",
+            "%s: a llama2.c checkpoint has no tokenizer inside; expected -z FILE, or a file %s",
             o->model, path.data);
     }
     if (found && !tokenizer_open_llama2c(tokenizer, found, vocab_size, err)) {
@@ -597,7 +605,7 @@ static bool choose_context(Run *r, bool f16, Error *err)
     const Config *p = &r->checkpoint.config;
     r->context = r->o.context ? r->o.context : p->context_length;
     if (r->context > p->context_length) {
-        return error_set(err, ERROR_USAGE, "--context %zu: wanted at most %zu, the model's",
+        return error_set(err, ERROR_USAGE, "--context %zu: expected at most %zu, the model's",
                          r->context, p->context_length);
     }
     if (r->o.context) {
@@ -882,7 +890,7 @@ static bool answer(Run *r, Times *t, uint64_t seed, Error *err)
 {
     Sequence *s = &r->sequence;
     if (s->n_run == 0) {
-        s->n_run = cache_share(&r->cache, 0, s->tokens.ids, s->n_prompt - 1);
+        s->n_run = cache_reuse_prefix(&r->cache, 0, s->tokens.ids, s->n_prompt - 1);
     }
     t->shared = s->n_run;
     if (!run_sequence(r, t, err)) {
@@ -915,8 +923,8 @@ static bool encode_message(Run *r, const char *text, size_t size, bool started, 
     const Message messages[] = {{ROLE_SYSTEM, system, system ? strlen(system) : 0},
                                 {ROLE_USER, text, size}};
     const size_t first = system && !started ? 0 : 1;
-    return chat_encode(&r->chat, r->tokenizer, messages + first, 2 - first, started, r->o.special,
-                       &r->tokens, err);
+    return prompt_encode_chat(r->tokenizer, &r->chat, messages + first, 2 - first, started,
+                              r->o.special, &r->tokens, err);
 }
 
 // A conversation, line by line until the end of input. The cache keeps all earlier turns.
@@ -1123,7 +1131,7 @@ static bool bench(Run *r, Error *err)
     BenchResult results[BENCH_TESTS];
     size_t n;
     if (r->context <= BENCH_MIN_CONTEXT) {
-        return error_set(err, ERROR_INPUT, "--bench: the context is %zu, wanted more than %d",
+        return error_set(err, ERROR_INPUT, "--bench: the context is %zu, expected more than %d",
                          r->context, BENCH_MIN_CONTEXT);
     }
     catch_signals();
@@ -1187,7 +1195,7 @@ static bool open_chat(Run *r, Error *err)
 {
     const Bytes chat = r->checkpoint.chat;
     if (!chat.data && r->o.chat) {
-        return error_set(err, ERROR_INPUT, "%s: has no chat template, wanted one for --chat",
+        return error_set(err, ERROR_INPUT, "%s: has no chat template, expected one for --chat",
                          r->o.model);
     }
     return !chat.data || chat_open(&r->chat, r->o.model, chat.data, chat.size, err);

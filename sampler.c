@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "ops.h"
 
 bool sampler_create(Sampler *s, size_t vocab_size, const SamplerOptions *options, uint64_t seed,

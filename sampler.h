@@ -2,7 +2,9 @@
 #ifndef SAMPLER_H
 #define SAMPLER_H
 
-#include "util.h"
+#include <stdint.h>
+
+#include "base/error.h"
 
 // Applied in this order: repetition penalty, temperature, top_k, top_p, min_p; each sees what the
 // one before it left.

@@ -25,7 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vocabulary.h"
+#include "base/buffer.h"
+#include "base/checksum.h"
+#include "base/files.h"
+#include "text/vocabulary.h"
 
 #define SPACE_MARK "\xe2\x96\x81"  // U+2581, which SentencePiece takes for a space
 
@@ -246,7 +249,7 @@ static bool begin_symbols(Encoder *e, size_t bytes, Error *err)
     e->n_symbols = e->n_heap = 0;
     if (bytes > UINT32_MAX / 2) {
         return error_set(err, ERROR_INPUT,
-                         "the prompt has a text of %zu bytes, wanted at most 2 GiB", bytes);
+                         "the prompt has a text of %zu bytes, expected at most 2 GiB", bytes);
     }
     if (bytes + 1 > e->symbols_capacity) {
         const size_t capacity = bytes + 1 < 128 ? 256 : 2 * (bytes + 1);

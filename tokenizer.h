@@ -2,7 +2,10 @@
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
-#include "util.h"
+#include <stdint.h>
+
+#include "base/error.h"
+#include "text/span.h"
 
 typedef struct Tokenizer Tokenizer;
 
@@ -15,14 +18,6 @@ typedef struct {
 
 bool tokens_append(Tokens *t, int id, Error *err);
 void tokens_free(Tokens *t);
-
-// A piece of text to encode. Neighbouring spans are one text to the tokenizer (a word may straddle
-// them); they differ only in whether the names of special tokens inside are taken for those tokens.
-typedef struct {
-    const char *text;  // any bytes; need not be NUL-terminated
-    size_t size;
-    bool special;  // names of special tokens, such as <|im_end|>, become those tokens
-} TextSpan;
 
 // Reads a tokenizer.bin of llama2.c: SentencePiece BPE with scores; ids 1 and 2 are BOS and EOS.
 // The file must hold exactly vocab_size pieces. Errors: ERROR_INPUT naming the file, the piece and

@@ -116,7 +116,7 @@ def main():
     parser.add_argument("-o", "--output", default="bench", help="writes OUTPUT.md and OUTPUT.svg (bench)")
     args = parser.parse_args()
     if args.llama2c and not args.tokenizer:
-        parser.error("--llama2c: wanted --tokenizer with it")
+        parser.error("--llama2c: expected --tokenizer with it")
     peers = {}
     if args.gguf and shutil.which("llama-bench"):
         peers["llama.cpp"] = lambda tests: llama_bench(shutil.which("llama-bench"), args.gguf, tests)

@@ -167,8 +167,8 @@ def derive_system(render, texts):
     """Adds the texts around a system message."""
     messages = conversation(MARKERS, 3, system=True)
     start_system, system_user, *rest = cut(render(messages), messages)
-    wanted = cut(render(conversation(MARKERS, 3, system=False)), conversation(MARKERS, 3, system=False))
-    if rest != wanted[1:]:
+    expected = cut(render(conversation(MARKERS, 3, system=False)), conversation(MARKERS, 3, system=False))
+    if rest != expected[1:]:
         raise TemplateError("it changes what follows")
     texts = replace(texts, start_system=start_system, system_user=system_user, has_system=True)
     check(render, texts, system=True)

@@ -73,7 +73,7 @@ def documents(executable, model):
     text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
     ids = [int(i) for i in run([executable, model, "--tokenize", "-f", "-"], text).split()]
     if len(ids) < N_SCORED:
-        sys.exit(f"the documents have {len(ids)} tokens, wanted {N_SCORED}")
+        sys.exit(f"the documents have {len(ids)} tokens, expected {N_SCORED}")
     low, high = 0, len(text)
     while low < high:  # the longest beginning of the text with at most N_SCORED tokens
         middle = (low + high + 1) // 2
@@ -98,13 +98,13 @@ def reference_nll(model, ids):
 
 def check_perplexity(executable, models, reference):
     text, ids = documents(executable, models["f32"])
-    wanted = math.exp(reference_nll(reference, ids))
-    print(f"perplexity of {len(ids)} tokens: PyTorch f32 {wanted:.4f}")
+    expected = math.exp(reference_nll(reference, ids))
+    print(f"perplexity of {len(ids)} tokens: PyTorch f32 {expected:.4f}")
     passed = True
     for kind, (_, most) in TYPES.items():
         options = ["--kv", "f32"] if kind == "f32" else []
         scored = json.loads(run([executable, models[kind], "--score", "--json", "-q", *options, "-f", "-"], text))
-        off = scored["perplexity"] / wanted - 1
+        off = scored["perplexity"] / expected - 1
         good = abs(off) <= most and scored["tokens"] == len(ids) and scored["scored"] == len(ids) - 1
         passed &= good
         print(f"  {kind:4} {scored['perplexity']:.4f}  {off:+.4%} of at most {most:.1%}  {'' if good else 'MISSED'}")

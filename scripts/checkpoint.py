@@ -199,7 +199,7 @@ class Writer:
     def write(self, name, pieces):
         """Writes the next section; `pieces` are bytes or arrays, which together have its size."""
         section = self.sections[self.n_written]
-        assert name == section.name, f"section {name} out of turn: wanted {section.name}"
+        assert name == section.name, f"section {name} out of turn: expected {section.name}"
         self.file.write(bytes(section.offset - self.file.tell()))
         for piece in pieces:
             section.crc = zlib.crc32(piece, section.crc)

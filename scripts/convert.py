@@ -62,7 +62,7 @@ def source_kind(path):
     if start == checkpoint.MAGIC:
         raise SourceError(f"{path}: is a checkpoint of this program already")
     if path.suffix in (".safetensors", ".json", ".model"):
-        raise SourceError(f"{path}: is one file of a folder, wanted the folder")
+        raise SourceError(f"{path}: is one file of a folder, expected the folder")
     return "gguf" if start[:4] == b"GGUF" else "llama2c"
 
 
@@ -82,16 +82,16 @@ def choose_types(args, source, tensors):
 
 def check_tensors(source):
     """The source has the tensors that its shape asks for, and no others."""
-    wanted = {name: (rows or 1, cols) for name, rows, cols in checkpoint.model_tensors(source.config)}
-    for name, (rows, cols) in wanted.items():
+    expected = {name: (rows or 1, cols) for name, rows, cols in checkpoint.model_tensors(source.config)}
+    for name, (rows, cols) in expected.items():
         tensor = source.tensors.get(name)
         if tensor is None:
             raise SourceError(f"{source.path}: tensor {name} is missing")
         if (tensor.rows, tensor.cols) != (rows, cols):
             raise SourceError(
-                f"{source.path}: tensor {tensor.name} has {tensor.rows} x {tensor.cols} values, wanted {rows} x {cols}"
+                f"{source.path}: tensor {tensor.name} has {tensor.rows} x {tensor.cols} values, expected {rows} x {cols}"
             )
-    for name in source.tensors.keys() - wanted.keys():
+    for name in source.tensors.keys() - expected.keys():
         raise SourceError(f"{source.path}: tensor {source.tensors[name].name} has no place in a model of this shape")
 
 
@@ -167,7 +167,7 @@ def read_source(args):
     if args.tokenizer and kind != "llama2c":
         raise SourceError(f"{args.source}: has a tokenizer of its own, --tokenizer is for llama2.c files")
     if kind == "llama2c" and not args.tokenizer:
-        raise SourceError(f"{args.source}: a llama2.c file has no tokenizer inside, wanted --tokenizer tokenizer.bin")
+        raise SourceError(f"{args.source}: a llama2.c file has no tokenizer inside, expected --tokenizer tokenizer.bin")
     module = {"huggingface": source_huggingface, "gguf": source_gguf, "llama2c": source_llama2c}[kind]
     if args.vocab_only:
         words = vocabulary.read_vocabulary(args.tokenizer or args.source)

@@ -47,7 +47,7 @@ def class_of(code_point):
 
 def main():
     if unicodedata.unidata_version != VERSION:
-        sys.exit(f"unicodedata is of Unicode {unicodedata.unidata_version}, wanted {VERSION}: see the top of this file")
+        sys.exit(f"unicodedata is of Unicode {unicodedata.unidata_version}, expected {VERSION}: see the top of this file")
     runs = []
     for code_point in range(sys.maxunicode + 1):
         kind = class_of(code_point)

@@ -69,7 +69,7 @@ class Tensor:
             if not np.isfinite(np.ascontiguousarray(blocks[..., i : i + 2]).view("<f2")).all():
                 raise SourceError(f"{self.path}: tensor {self.name} has a scale that is not finite")
         if self.type == "q8" and (blocks[..., 2:] == 0x80).any():
-            raise SourceError(f"{self.path}: tensor {self.name} has the value -128, wanted -127 to 127 (Q8_0)")
+            raise SourceError(f"{self.path}: tensor {self.name} has the value -128, expected -127 to 127 (Q8_0)")
         return blocks
 
     def vector(self):
@@ -119,14 +119,14 @@ def check_config(path, config):
     for name, most in limits.items():
         value = getattr(config, name)
         if not is_count(value) or value > most:
-            raise SourceError(f"{path}: {name} is {value!r}, wanted a whole number from 1 to {most}")
+            raise SourceError(f"{path}: {name} is {value!r}, expected a whole number from 1 to {most}")
     window = config.sliding_window
     if window != 0 and not (is_count(window) and window <= 1 << 24):
-        raise SourceError(f"{path}: sliding_window is {window!r}, wanted a whole number from 0 to {1 << 24}")
+        raise SourceError(f"{path}: sliding_window is {window!r}, expected a whole number from 0 to {1 << 24}")
     if config.head_dim % 2:
-        raise SourceError(f"{path}: head_dim is {config.head_dim}, wanted an even number")
+        raise SourceError(f"{path}: head_dim is {config.head_dim}, expected an even number")
     if config.n_heads % config.n_kv_heads:
-        raise SourceError(f"{path}: n_kv_heads is {config.n_kv_heads}, wanted a divisor of n_heads, {config.n_heads}")
+        raise SourceError(f"{path}: n_kv_heads is {config.n_kv_heads}, expected a divisor of n_heads, {config.n_heads}")
     reals = [("norm_eps", 0, 1), ("rope_theta", 1, 1e12)]
     if config.rope_scaling != "none":
         reals.append(("rope_factor", 1, 1e6))
@@ -136,9 +136,9 @@ def check_config(path, config):
         if not is_count(config.rope_original_context) or config.rope_original_context > 1 << 24:
             raise SourceError(
                 f"{path}: rope_original_context is {config.rope_original_context!r}, "
-                f"wanted a whole number from 1 to {1 << 24}"
+                f"expected a whole number from 1 to {1 << 24}"
             )
     for name, least, most in reals:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-            raise SourceError(f"{path}: {name} is {value!r}, wanted a number from {least:g} to {most:g}")
+            raise SourceError(f"{path}: {name} is {value!r}, expected a number from {least:g} to {most:g}")

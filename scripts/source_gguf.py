@@ -44,14 +44,14 @@ class Fields:
             reason = " ".join(str(error).split())
             raise SourceError(f"{path}: is not a whole GGUF file: {reason or type(error).__name__}") from None
         if self.reader.endianess != gguf.GGUFEndian.LITTLE:
-            raise SourceError(f"{path}: is big-endian, wanted little-endian")
+            raise SourceError(f"{path}: is big-endian, expected little-endian")
 
     def get(self, key, default=None):
         field = self.reader.get_field(key)
         return default if field is None else field.contents()
 
-    def refuse(self, key, wanted):
-        raise SourceError(f"{self.path}: {key} is {str(self.get(key))[:200]!r}, wanted {wanted}")
+    def refuse(self, key, expected):
+        raise SourceError(f"{self.path}: {key} is {str(self.get(key))[:200]!r}, expected {expected}")
 
     def count(self, key, default=None):
         value = self.get(key, default)
@@ -107,7 +107,7 @@ def read_config(fields, a, tensors, factors):
     linear = fields.get(f"{a}.rope.scaling.factor", 1.0) if fields.get(f"{a}.rope.scaling.type") == "linear" else 1.0
     linear = fields.get(f"{a}.rope.scale_linear", linear)
     if factors is not None and linear != 1.0:
-        raise SourceError(f"{fields.path}: has {ROPE_FACTORS} and {a}.rope.scaling.factor, wanted one scaling of RoPE")
+        raise SourceError(f"{fields.path}: has {ROPE_FACTORS} and {a}.rope.scaling.factor, expected one scaling of RoPE")
     if factors is not None:
         original = fields.get(f"{a}.rope.scaling.original_context_length", 8192)
         rope |= llama3_scaling(fields.path, factors.vector(), theta, head_dim, original)
@@ -160,8 +160,8 @@ def llama3_scaling(path, factors, theta, head_dim, original):
             guesses.append((float(f"{-start / slope:.5g}"), float(f"{(1 - start) / slope:.5g}"), original))
         for low, high, context in guesses:
             if 0 < low < high and context >= 1:
-                wanted = llama3_factors(theta, head_dim, factor, low, high, context)
-                if np.abs(wanted / factors - 1).max() < 1e-5:
+                expected = llama3_factors(theta, head_dim, factor, low, high, context)
+                if np.abs(expected / factors - 1).max() < 1e-5:
                     return {
                         "rope_scaling": "llama3",
                         "rope_factor": factor,
@@ -185,7 +185,7 @@ def read_tensors(fields):
             raise SourceError(f"{fields.path}: tensor {t.name} is not part of a model of this kind")
         shape = [int(n) for n in t.shape]  # columns first
         if len(shape) not in (1, 2):
-            raise SourceError(f"{fields.path}: tensor {t.name} has {len(shape)} dimensions, wanted 1 or 2")
+            raise SourceError(f"{fields.path}: tensor {t.name} has {len(shape)} dimensions, expected 1 or 2")
         tensor = make_tensor(fields.path, t, shape[1] if len(shape) == 2 else 1, shape[0])
         if t.name == ROPE_FACTORS:
             factors = tensor
@@ -204,7 +204,7 @@ def make_tensor(path, t, rows, cols):
     except NotImplementedError:
         raise SourceError(f"{path}: tensor {t.name} has the type {kind.name}, which cannot be read") from None
     if cols % block:
-        raise SourceError(f"{path}: tensor {t.name} has {cols} columns, wanted a multiple of {block} ({kind.name})")
+        raise SourceError(f"{path}: tensor {t.name} has {cols} columns, expected a multiple of {block} ({kind.name})")
 
     def decode(raw):
         return gguf.quants.dequantize(raw, kind)

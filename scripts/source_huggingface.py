@@ -53,7 +53,7 @@ def read_json(path):
     except ValueError as error:
         raise SourceError(f"{path}: is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise SourceError(f"{path}: wanted a JSON object")
+        raise SourceError(f"{path}: expected a JSON object")
     return value
 
 
@@ -66,8 +66,8 @@ def read_license(folder):
 
 
 def read_config(path, fields, tensors):
-    def refuse(field, wanted):
-        raise SourceError(f"{path}: {field} is {json.dumps(fields.get(field))[:200]}, wanted {wanted}")
+    def refuse(field, expected):
+        raise SourceError(f"{path}: {field} is {json.dumps(fields.get(field))[:200]}, expected {expected}")
 
     def count(field, default=None, null=None):
         value = fields.get(field, default)
@@ -156,13 +156,13 @@ def rope_fields(fields, refuse):
         refuse(field, "a partial_rotary_factor of 1")
     if kind == "default":
         return {"rope_theta": theta}
-    wanted = {"linear": ["factor"], "llama3": ["factor", "low_freq_factor", "high_freq_factor"]}.get(kind)
-    if wanted is None:
+    expected = {"linear": ["factor"], "llama3": ["factor", "low_freq_factor", "high_freq_factor"]}.get(kind)
+    if expected is None:
         refuse(field, "the rope_type default, linear or llama3")
-    for name in wanted:
+    for name in expected:
         if isinstance(scaling.get(name), bool) or not isinstance(scaling.get(name), (int, float)):
             refuse(field, f"{name}, a number, in it")
-    rope = {f"rope_{name}": float(scaling[name]) for name in wanted}
+    rope = {f"rope_{name}": float(scaling[name]) for name in expected}
     if kind == "llama3":
         rope["rope_original_context"] = scaling.get("original_max_position_embeddings")
     return {"rope_theta": theta, "rope_scaling": kind, **rope}
@@ -174,14 +174,14 @@ def read_tensors(folder):
     if index.exists():
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
-            raise SourceError(f"{index}: weight_map is missing, wanted an object of names and files")
+            raise SourceError(f"{index}: weight_map is missing, expected an object of names and files")
         files = sorted(set(weight_map.values()))
     else:
         files = sorted(path.name for path in folder.glob("*.safetensors"))
     if not files:
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         found = f"; found {others[0]}, which is not read: it can hold programs" if others else ""
-        raise SourceError(f"{folder}: has no weights, wanted model.safetensors{found}")
+        raise SourceError(f"{folder}: has no weights, expected model.safetensors{found}")
     tensors = {}
     for file in files:
         if Path(file).name != file:
@@ -212,9 +212,9 @@ def read_safetensors(path, tensors):
             raise SourceError(f"{path}: tensor {source_name} is not part of a model of this kind")
         dtype, shape = DTYPES.get(entry["dtype"]), entry["shape"]
         if dtype is None:
-            raise SourceError(f"{path}: tensor {source_name} has the type {entry['dtype']}, wanted F32, F16 or BF16")
+            raise SourceError(f"{path}: tensor {source_name} has the type {entry['dtype']}, expected F32, F16 or BF16")
         if len(shape) not in (1, 2):
-            raise SourceError(f"{path}: tensor {source_name} has {len(shape)} dimensions, wanted 1 or 2")
+            raise SourceError(f"{path}: tensor {source_name} has {len(shape)} dimensions, expected 1 or 2")
         if name in tensors:
             raise SourceError(f"{path}: tensor {source_name} is there twice")
         rows, cols = shape if len(shape) == 2 else (1, shape[0])

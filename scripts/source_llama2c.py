@@ -48,7 +48,7 @@ def read(path):
         raise SourceError(f"{path}: has {len(header)} bytes: no Hugging Face folder, GGUF or llama2.c file")
     version = 0 if v0 else struct.unpack_from("<i", header, 4)[0]
     if not v0 and version not in (1, 2):
-        raise SourceError(f"{path}: version is {version}, wanted 1 or 2")
+        raise SourceError(f"{path}: version is {version}, expected 1 or 2")
     dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, seq_len = struct.unpack_from(
         "<7i", header, 0 if v0 else 8
     )
@@ -73,10 +73,10 @@ def read(path):
     check_config(path, config)
     group_size = struct.unpack_from("<i", header, 37)[0] if version == 2 else 0
     if version == 2 and group_size < 1:
-        raise SourceError(f"{path}: group_size is {group_size}, wanted at least 1")
+        raise SourceError(f"{path}: group_size is {group_size}, expected at least 1")
     tensors, end = place_tensors(path, config, version, group_size)
     if end != file_bytes:
-        raise SourceError(f"{path}: has {file_bytes} bytes, wanted {end} for the shape in its header")
+        raise SourceError(f"{path}: has {file_bytes} bytes, expected {end} for the shape in its header")
     return Source(path, config, tensors)
 
 
@@ -115,7 +115,7 @@ def place_tensors(path, config, version, group_size):
             if group_size and rows:
                 if n % group_size:
                     raise SourceError(
-                        f"{path}: group_size is {group_size}, wanted a divisor of {n}, the size of {full}"
+                        f"{path}: group_size is {group_size}, expected a divisor of {n}, the size of {full}"
                     )
                 tensor = Grouped(path, end, rows, cols, None, cols, None, full)
                 tensor.scales, tensor.group_size = end + n, group_size

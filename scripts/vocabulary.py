@@ -188,7 +188,7 @@ def sentencepiece_bytes(piece, attribute, where):
     if attribute == BYTE:
         match = BYTE_PIECE.fullmatch(piece)
         if not match:
-            raise VocabularyError(f"{where} is {piece!r}, wanted a byte piece, <0x00> to <0xFF>")
+            raise VocabularyError(f"{where} is {piece!r}, expected a byte piece, <0x00> to <0xFF>")
         return bytes.fromhex(match[1])
     return (piece if attribute == SPECIAL else piece.replace(SPACE_MARK, " ")).encode()
 
@@ -228,17 +228,17 @@ def read_gguf(source):
         raise VocabularyError(f"{where}: tokenizer.ggml.tokens is missing")
     types = get("ggml.token_type", [1] * len(tokens))
     if len(types) != len(tokens):
-        raise VocabularyError(f"{where}: tokenizer.ggml.token_type has {len(types)} entries, wanted {len(tokens)}")
+        raise VocabularyError(f"{where}: tokenizer.ggml.token_type has {len(types)} entries, expected {len(tokens)}")
     try:
         attributes = [GGUF_ATTRIBUTES[t] for t in types]
     except KeyError as e:
-        raise VocabularyError(f"{where}: tokenizer.ggml.token_type has a value {e}, wanted 1 to 6") from None
+        raise VocabularyError(f"{where}: tokenizer.ggml.token_type has a value {e}, expected 1 to 6") from None
     if model == "llama":
         v = gguf_sentencepiece(get, tokens, attributes, where)
     elif model == "gpt2":
         v = gguf_byte_level(get, tokens, attributes, where)
     else:
-        raise VocabularyError(f"{where}: tokenizer.ggml.model is {model!r}, wanted 'llama' or 'gpt2'")
+        raise VocabularyError(f"{where}: tokenizer.ggml.model is {model!r}, expected 'llama' or 'gpt2'")
     v.bos, v.eos = get("ggml.bos_token_id", v.bos), get("ggml.eos_token_id", v.eos)
     v.add_bos = bool(get("ggml.add_bos_token", v.add_bos))
     v.end = [get(f"ggml.{name}_token_id", -1) for name in ("eot", "eom")]
@@ -268,7 +268,7 @@ def gguf_sentencepiece(get, tokens, attributes, where):
 def gguf_byte_level(get, tokens, attributes, where):
     pre = get("ggml.pre", "default")
     if pre not in GGUF_WORDS:
-        raise VocabularyError(f"{where}: tokenizer.ggml.pre is {pre!r}, wanted one of {', '.join(GGUF_WORDS)}")
+        raise VocabularyError(f"{where}: tokenizer.ggml.pre is {pre!r}, expected one of {', '.join(GGUF_WORDS)}")
     words, whole_words, add_bos = GGUF_WORDS[pre]
     attributes = [SPECIAL if a in (UNKNOWN, BYTE) else a for a in attributes]
     name = f"{where}: a token of tokenizer.ggml.tokens"
@@ -391,7 +391,7 @@ def read_tokenizer_json(path):
     data = read_json(path)
     model = data.get("model", {})
     if model.get("type", "BPE") != "BPE" or "merges" not in model:
-        raise VocabularyError(f"{path}: model.type is {model.get('type')!r}, wanted 'BPE'")
+        raise VocabularyError(f"{path}: model.type is {model.get('type')!r}, expected 'BPE'")
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(option):
             raise VocabularyError(f"{path}: model.{option} is {model[option]!r}, which cannot be carried")
@@ -470,7 +470,7 @@ def json_words(component, path):
             if words and split["behavior"] == "Isolated" and not split.get("invert"):
                 return words
     raise VocabularyError(
-        f"{path}: pre_tokenizer is {json.dumps(component)}, wanted that of GPT-2, Llama 3, SmolLM2 or Qwen 2"
+        f"{path}: pre_tokenizer is {json.dumps(component)}, expected that of GPT-2, Llama 3, SmolLM2 or Qwen 2"
     )
 
 
@@ -507,7 +507,7 @@ def json_prefix(data, path):
             return scheme != "never", scheme == "first"
     raise VocabularyError(
         f"{path}: normalizer and pre_tokenizer are {json.dumps([data.get('normalizer'), data.get('pre_tokenizer')])}, "
-        "wanted those of a SentencePiece tokenizer"
+        "expected those of a SentencePiece tokenizer"
     )
 
 
@@ -576,13 +576,13 @@ def read_sentencepiece(path):
     trainer = dict(protobuf_fields(dict(fields).get(2, b""), path))
     normalizer = dict(protobuf_fields(dict(fields).get(3, b""), path))
     if trainer.get(3, 1) != 2:
-        raise VocabularyError(f"{path}: model_type is {trainer.get(3, 1)}, wanted 2, BPE")
+        raise VocabularyError(f"{path}: model_type is {trainer.get(3, 1)}, expected 2, BPE")
     if trainer.get(24):
         raise VocabularyError(f"{path}: treat_whitespace_as_suffix is set, which cannot be carried")
     if normalizer.get(2) or normalizer.get(4, 1) or not normalizer.get(5, 1):
         raise VocabularyError(
             f"{path}: normalizer_spec has rules (name {normalizer.get(1, b'').decode(errors='replace')!r}) or removes "
-            "white space, wanted the identity"
+            "white space, expected the identity"
         )
     v = Vocabulary(SENTENCEPIECE, pieces=[], attributes=[], add_bos=True, add_prefix=bool(normalizer.get(3, 1)))
     for number, value in fields:
@@ -592,7 +592,7 @@ def read_sentencepiece(path):
         attribute = SENTENCEPIECE_ATTRIBUTES.get(piece.get(3, 1))
         where = f"{path}: piece {len(v.pieces)}"
         if attribute is None:
-            raise VocabularyError(f"{where} has type {piece[3]}, wanted 1 to 4 or 6")
+            raise VocabularyError(f"{where} has type {piece[3]}, expected 1 to 4 or 6")
         v.pieces.append(sentencepiece_bytes(piece.get(1, b"").decode(), attribute, where))
         v.attributes.append(attribute)
         v.scores.append(struct.unpack("<f", piece.get(2, bytes(4)))[0])
@@ -618,14 +618,14 @@ def read_llama2c(path):
         score, length = struct.unpack_from("<fi", data, at)
         piece = data[at + 8 : at + 8 + length] if length > 0 else b""
         if len(piece) != length or not piece:
-            raise VocabularyError(f"{path}: the length of piece {len(v.pieces)} is {length}, wanted 1 to what is left")
+            raise VocabularyError(f"{path}: the length of piece {len(v.pieces)} is {length}, expected 1 to what is left")
         match = BYTE_PIECE.fullmatch(piece.decode("utf-8", "replace"))
         v.pieces.append(bytes.fromhex(match[1]) if match else piece.replace(SPACE_MARK.encode(), b" "))
         v.attributes.append(BYTE if match else NORMAL)
         v.scores.append(score)
         at += 8 + length
     if len(v.pieces) < 3:
-        raise VocabularyError(f"{path}: has {len(v.pieces)} pieces, wanted at least <unk>, <s> and </s>")
+        raise VocabularyError(f"{path}: has {len(v.pieces)} pieces, expected at least <unk>, <s> and </s>")
     v.attributes[:3] = [UNKNOWN, SPECIAL, SPECIAL]
     v.pieces[1:3] = [b"<s>", b"</s>"]  # between line ends in the file
     return finish(v, str(path))

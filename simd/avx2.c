@@ -1,4 +1,4 @@
 // The kernels over the lanes of avx2.h.
-#include "avx2.h"
+#include "simd/avx2.h"
 
-#include "kernels.h"
+#include "simd/kernels.h"

@@ -1,4 +1,4 @@
 // The kernels over the lanes of avx512.h.
-#include "avx512.h"
+#include "simd/avx512.h"
 
-#include "kernels.h"
+#include "simd/kernels.h"

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "simd.h"
+#include "simd/simd.h"
 
 #if defined(UNROLL)
 #elif defined(__clang__)
@@ -257,9 +257,9 @@ static void row_bf16(float *out, const void *w, size_t n_cols, size_t row)
 static void quantize(const Activations *a, size_t row, size_t begin, size_t end)
 {
     const float *x = a->x + row * a->stride;
-    for (size_t i = begin; i < end; i += BLOCK) {
-        const size_t at = activation_block(a, row, i / BLOCK);
-        int8_t *q = a->q + at * BLOCK;
+    for (size_t i = begin; i < end; i += QUANT_BLOCK) {
+        const size_t at = activation_block(a, row, i / QUANT_BLOCK);
+        int8_t *q = a->q + at * QUANT_BLOCK;
         const V low = v_load(x + i), high = v_load(x + i + LANES);
         const float max = v_abs_max(low, high), scale = max / 127.0f;
         const V inverse = v_set1(max >= SMALLEST_BLOCK ? 127.0f / max : 0);
@@ -280,7 +280,7 @@ static void quantize(const Activations *a, size_t row, size_t begin, size_t end)
 INLINE size_t block_values(WeightType type) { return type == WEIGHT_Q4M ? 64 : 32; }
 INLINE size_t block_bytes(WeightType type)
 {
-    return block_values(type) + LANES * (size_t)(type == WEIGHT_Q8 ? BLOCK : BLOCK / 2);
+    return block_values(type) + LANES * (size_t)(type == WEIGHT_Q8 ? QUANT_BLOCK : QUANT_BLOCK / 2);
 }
 
 // Columns 4 i .. 4 i + 3 of a block, of all 16 rows, as unsigned bytes.
@@ -300,7 +300,7 @@ INLINE void tile_quantized(const size_t T, const WeightType type, float *out, si
                            bool add)
 {
     const size_t at = activation_block(in, row, 0), tile = in->tile;
-    const int8_t *q = in->q + at * BLOCK;
+    const int8_t *q = in->q + at * QUANT_BLOCK;
     const float *q_scale = in->q_scale + at, *q_total = in->q_total + at;
     const int32_t *q_begin = (type == WEIGHT_Q8 ? in->q_begin8 : in->q_begin4) + at;
     V sum[TILE_ROWS_QUANTIZED];
@@ -336,7 +336,8 @@ INLINE void tile_quantized(const size_t T, const WeightType type, float *out, si
                 }
                 UNROLL
                 for (size_t k = 0; k < STEPS_HELD; k++) {
-                    const int8_t *x = q + t * BLOCK + 4 * ((first + k) / 2 + (first + k) % 2 * 4);
+                    const int8_t *x = q + t * QUANT_BLOCK +
+                                      4 * ((first + k) / 2 + (first + k) % 2 * 4);
                     if (type == WEIGHT_Q8) {
                         bytes[t] = byte_add(bytes[t], held[k], x);
                     } else {
@@ -355,7 +356,7 @@ INLINE void tile_quantized(const size_t T, const WeightType type, float *out, si
             }
         }
         w += block_bytes(type);
-        q += tile * BLOCK;
+        q += tile * QUANT_BLOCK;
         q_scale += tile;
         q_total += tile;
         q_begin += tile;
@@ -378,7 +379,7 @@ INLINE void tile_quantized(const size_t T, const WeightType type, float *out, si
     }                                                                                             \
     static void matmul_##suffix(const Matmul *m)                                                  \
     {                                                                                             \
-        const size_t n_blocks = (m->n_cols + BLOCK - 1) / BLOCK;                                  \
+        const size_t n_blocks = (m->n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK;                      \
         const uint8_t *w = m->w;                                                                  \
         for (size_t g = m->group_begin; g < m->group_end; g++) {                                  \
             for (size_t r = 0, n; r < m->n_rows; r += n) {                                        \
@@ -398,11 +399,12 @@ INLINE void tile_quantized(const size_t T, const WeightType type, float *out, si
 INLINE void row_quantized(const WeightType type, float *out, const void *w, size_t n_cols,
                           size_t row)
 {
-    const size_t n_blocks = (n_cols + BLOCK - 1) / BLOCK, lane = row % LANES;
+    const size_t n_blocks = (n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK, lane = row % LANES;
     const uint8_t *block = (const uint8_t *)w + row / LANES * n_blocks * block_bytes(type);
     for (size_t i = 0; i < n_cols; i++) {
-        const uint8_t *b = block + i / BLOCK * block_bytes(type);
-        const size_t in_block = i % BLOCK, column = type == WEIGHT_Q8 ? in_block : in_block % 16;
+        const uint8_t *b = block + i / QUANT_BLOCK * block_bytes(type);
+        const size_t in_block = i % QUANT_BLOCK,
+                     column = type == WEIGHT_Q8 ? in_block : in_block % 16;
         const uint8_t byte = b[block_values(type) + column / 4 * 64 + lane * 4 + column % 4];
         float scale[LANES], minimum[LANES];
         v_store(scale, v_load_f16((const uint16_t *)(const void *)b));
@@ -513,7 +515,7 @@ static void fetch_page(const Attend *a, size_t i, size_t last, size_t offset, si
 // queries t ..
 static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t begin, size_t end)
 {
-    size_t groups = (a->head_dim + LANES - 1) / LANES, chunk_begin = a->chunk * CHUNK_POSITIONS;
+    size_t groups = (a->head_dim + LANES - 1) / LANES, chunk_begin = a->chunk * SPLIT_POSITIONS;
     for (size_t j = begin; j < end;) {
         size_t slot = j % PAGE_POSITIONS, n = min_size(end - j, PAGE_POSITIONS - slot);
         const char *page = a->pages[j / PAGE_POSITIONS];
@@ -521,16 +523,16 @@ static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t be
                    groups * LANES);
         kv_product(a->f16, n_queries, a->out + t * a->out_stride, a->out_stride, page + a->v_offset,
                    slot * LANES, PAGE_POSITIONS * LANES, groups,
-                   a->scores + t * CHUNK_POSITIONS + (j - chunk_begin), CHUNK_POSITIONS, n, true);
+                   a->scores + t * SPLIT_POSITIONS + (j - chunk_begin), SPLIT_POSITIONS, n, true);
         j += n;
     }
 }
 
 static void attend(const Attend *a)
 {
-    size_t chunk_begin = a->chunk * CHUNK_POSITIONS, chunk_end = chunk_begin + CHUNK_POSITIONS;
+    size_t chunk_begin = a->chunk * SPLIT_POSITIONS, chunk_end = chunk_begin + SPLIT_POSITIONS;
     size_t dims = (a->head_dim + LANES - 1) / LANES * LANES;
-    size_t begin[MAX_QUERIES], end[MAX_QUERIES];          // what each query sees of this chunk
+    size_t begin[TILE_QUERIES], end[TILE_QUERIES];        // what each query sees of this chunk
     size_t first = chunk_end, last = chunk_begin;         // what any sees
     size_t all_begin = chunk_begin, all_end = chunk_end;  // what all see
     for (size_t t = 0; t < a->n_queries; t++) {
@@ -550,7 +552,7 @@ static void attend(const Attend *a)
         const char *page = a->pages[j / PAGE_POSITIONS];
         fetch_page(a, j / PAGE_POSITIONS + 1, (last - 1) / PAGE_POSITIONS, a->k_offset,
                    a->head_dim);
-        kv_product(a->f16, a->n_queries, a->scores + (j - chunk_begin), CHUNK_POSITIONS,
+        kv_product(a->f16, a->n_queries, a->scores + (j - chunk_begin), SPLIT_POSITIONS,
                    page + a->k_offset, slot * a->head_dim, a->head_dim * LANES,
                    (n + LANES - 1) / LANES, a->q, a->head_dim, a->head_dim, false);
         j += (n + LANES - 1) / LANES * LANES;
@@ -563,7 +565,7 @@ static void attend(const Attend *a)
         if (begin[t] == end[t]) {
             continue;
         }
-        float *s = a->scores + t * CHUNK_POSITIONS;
+        float *s = a->scores + t * SPLIT_POSITIONS;
         V max = v_set1(-INFINITY), sum = v_zero();
         size_t group = begin[t] / LANES * LANES;
         for (size_t j = group; j < end[t]; j += LANES) {

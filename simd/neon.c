@@ -1,4 +1,4 @@
 // The kernels over the lanes of neon.h.
-#include "neon.h"
+#include "simd/neon.h"
 
-#include "kernels.h"
+#include "simd/kernels.h"

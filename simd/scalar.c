@@ -1,4 +1,4 @@
 // The kernels over the lanes of scalar.h.
-#include "scalar.h"
+#include "simd/scalar.h"
 
-#include "kernels.h"
+#include "simd/kernels.h"

@@ -31,13 +31,13 @@
 #endif
 
 // Positions whose softmax is summed at once; longer contexts are combined chunk by chunk, in order.
-#ifndef CHUNK_POSITIONS
-#define CHUNK_POSITIONS 256
+#ifndef SPLIT_POSITIONS
+#define SPLIT_POSITIONS 256
 #endif
 
 // Queries of one key head that are computed together: they share every load and conversion of keys
 // and values.
-#define MAX_QUERIES 24
+#define TILE_QUERIES 24
 
 // How matrices are stored (docs/format.md has the blocks to the byte).
 typedef enum {
@@ -50,7 +50,7 @@ typedef enum {
 } WeightType;
 
 // Columns that share a scale, in weights and activations.
-#define BLOCK 32
+#define QUANT_BLOCK 32
 
 // Rows of activations that lie together once quantised, at most: as many as meet a group of weights
 // at once. A pass over n rows has ceil(n / ACTIVATION_TILE) tiles of equal width, the last but for
@@ -63,12 +63,12 @@ typedef enum {
 //
 //     block 0: row 0, row 1, .. row tile - 1 | block 1: row 0, .. | ..      then the next tile
 typedef struct {
-    size_t stride;  // row length, a multiple of BLOCK; zeros after the last column
+    size_t stride;  // row length, a multiple of QUANT_BLOCK; zeros after the last column
     size_t tile;    // rows a tile, see activation_tile()
     float *x;       // (n_rows, stride)
     // Of n_rows rounded up to whole tiles:
-    int8_t *q;       // (n_tiles, stride / BLOCK, tile, BLOCK)
-    float *q_scale;  // (n_tiles, stride / BLOCK, tile)
+    int8_t *q;       // (n_tiles, stride / QUANT_BLOCK, tile, QUANT_BLOCK)
+    float *q_scale;  // (n_tiles, stride / QUANT_BLOCK, tile)
     float *q_total;  // likewise: scale * sum of the block's q
     // Likewise, where the sums of weights stored as value + 8 and value + 128 begin:
     int32_t *q_begin4, *q_begin8;  // -8 and -128 times the sum of the block's q
@@ -83,7 +83,7 @@ static inline size_t activation_tile(size_t n_rows)
 // The place of a row's block among the quantised blocks.
 static inline size_t activation_block(const Activations *a, size_t row, size_t block)
 {
-    return (row / a->tile * (a->stride / BLOCK) + block) * a->tile + row % a->tile;
+    return (row / a->tile * (a->stride / QUANT_BLOCK) + block) * a->tile + row % a->tile;
 }
 
 // out[r][o] (+)= sum over i of w[o][i] * in[r][i], for outputs of groups group_begin .. group_end
@@ -101,7 +101,7 @@ typedef struct {
 
 // Attention of some queries of one sequence that share a key head, over one chunk of its positions.
 typedef struct {
-    size_t n_queries;  // at most MAX_QUERIES
+    size_t n_queries;  // at most TILE_QUERIES
     size_t head_dim;
     const float *q;       // (n_queries, head_dim), already divided by sqrt(head_dim)
     const size_t *begin;  // (n_queries): a query sees the positions begin .. end - 1,
@@ -112,8 +112,8 @@ typedef struct {
     size_t k_offset;     // bytes from the start of a page to this layer's and head's keys
     size_t v_offset;     // .. values
     bool f16;            // type of keys and values: f16 or f32
-    size_t chunk;        // positions chunk * CHUNK_POSITIONS ..
-    float *scores;       // scratch: MAX_QUERIES * CHUNK_POSITIONS
+    size_t chunk;        // positions chunk * SPLIT_POSITIONS ..
+    float *scores;       // scratch: TILE_QUERIES * SPLIT_POSITIONS
     float *out;  // query t's result at out + t * out_stride: head_dim (rounded up to 16) sums
                  // weighted by
     size_t out_stride;  // exp(score - max), then the max and the sum of the weights (0: it sees
@@ -125,7 +125,7 @@ typedef struct {
     void (*matmul[N_WEIGHT_TYPES])(const Matmul *m);
     // out[0 .. n_cols - 1] = row `row` of a matrix.
     void (*row[N_WEIGHT_TYPES])(float *out, const void *w, size_t n_cols, size_t row);
-    // Quantises a row's columns begin .. end - 1, both multiples of BLOCK.
+    // Quantises a row's columns begin .. end - 1, both multiples of QUANT_BLOCK.
     void (*quantize)(const Activations *a, size_t row, size_t begin, size_t end);
     // out = x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16.
     // Returns mean(x^2).

@@ -58,17 +58,17 @@ class Ran:
     @property
     def json(self):
         lines = self.out.splitlines()
-        assert len(lines) == 1, f"wanted one line of JSON\n{self}"
+        assert len(lines) == 1, f"expected one line of JSON\n{self}"
         return json.loads(lines[0])
 
     @property
     def digest(self):
         digests = [line for line in self.err.splitlines() if line.startswith("digest: ")]
-        assert len(digests) == 1, f"wanted one line 'digest: ...' on stderr\n{self}"
+        assert len(digests) == 1, f"expected one line 'digest: ...' on stderr\n{self}"
         return digests[0]
 
     def ok(self):
-        assert self.code == 0, f"wanted exit 0\n{self}"
+        assert self.code == 0, f"expected exit 0\n{self}"
         return self
 
     def __str__(self):
@@ -127,19 +127,19 @@ def finish(process, timeout=TIMEOUT):
 def logits(model, tokens, *options, vocab_size):
     """f32 (n_tokens, vocab_size): the logits of every token's row."""
     done = execute([BUILD_DIR / "tests" / "logits", model, *options, *tokens]).ok()
-    wanted = 4 * len(tokens) * vocab_size
-    assert len(done.bytes) == wanted, f"wanted {wanted} bytes of logits, found {len(done.bytes)}\n{done}"
+    expected = 4 * len(tokens) * vocab_size
+    assert len(done.bytes) == expected, f"expected {expected} bytes of logits, found {len(done.bytes)}\n{done}"
     return np.frombuffer(done.bytes, "<f4").reshape(len(tokens), vocab_size)
 
 
 def assert_refused(done, code, *names):
     """Exit `code`, nothing on stdout, one line on stderr that contains each of `names`."""
-    assert done.code == code, f"wanted exit {code}\n{done}"
-    assert done.bytes == b"", f"wanted nothing on stdout\n{done}"
+    assert done.code == code, f"expected exit {code}\n{done}"
+    assert done.bytes == b"", f"expected nothing on stdout\n{done}"
     lines = done.err.splitlines()
-    assert len(lines) == 1 and done.err.endswith("\n"), f"wanted one line on stderr, found {len(lines)}\n{done}"
+    assert len(lines) == 1 and done.err.endswith("\n"), f"expected one line on stderr, found {len(lines)}\n{done}"
     for name in names:
-        assert str(name) in lines[0], f"wanted {str(name)!r} to be named on stderr\n{done}"
+        assert str(name) in lines[0], f"expected {str(name)!r} to be named on stderr\n{done}"
 
 
 class Model:

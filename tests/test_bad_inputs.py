@@ -31,14 +31,14 @@ def attempt(tmp_path_factory):
         began = time.monotonic()
         done = run(model, "-z", good if tokenizer is None else bad, "-i", "a", "-n", "2", "-t", "0", *options)
         took = time.monotonic() - began
-        assert took < QUICK, f"took {took:.1f} s, wanted less than {QUICK:.0f}\n{done}"
+        assert took < QUICK, f"took {took:.1f} s, expected less than {QUICK:.0f}\n{done}"
         return done
 
     return go
 
 
 def assert_one_of(done, *names):
-    assert any(str(name) in done.err for name in names), f"wanted one of {names} to be named on stderr\n{done}"
+    assert any(str(name) in done.err for name in names), f"expected one of {names} to be named on stderr\n{done}"
 
 
 def offset_of(kind, field):
@@ -107,7 +107,7 @@ def test_products_of_header_fields_that_overflow_are_refused(attempt, kind):
 def test_any_context_length_in_the_header_is_bounded_by_memory_or_refused(attempt, kind):
     for value in (1, 2, 65, 2**20, INT_MAX):
         done = attempt(with_field(models.model_bytes(TINY, kind), kind, "seq_len", value))
-        assert done.code in (0, 3), f"seq_len {value}: wanted exit 0 or 3\n{done}"
+        assert done.code in (0, 3), f"seq_len {value}: expected exit 0 or 3\n{done}"
         if done.code == 3:
             assert_refused(done, 3, "seq_len" if value > 2 else "context", value)
 
@@ -193,7 +193,7 @@ def test_weight_that_is_not_finite_is_refused_where_it_is_used(attempt, kind, ba
             broken = data[:at] + struct.pack("<f", bad) + data[at + 4 :]
             model = b"".join(broken if j == i else part for j, (_, part) in enumerate(sections))
             done = attempt(model, None, "--no-echo")  # an echo is printed before anything is computed
-            assert done.code == 3, f"{name} at {at}: wanted exit 3\n{done}"
+            assert done.code == 3, f"{name} at {at}: expected exit 3\n{done}"
             assert_refused(done, 3, "broken.bin")
 
 
@@ -240,7 +240,7 @@ def test_every_byte_of_the_header_can_be_any_byte(attempt):
             for value in (data[at] ^ 0x80, data[at] ^ 0x01, 0xFF):
                 if value != data[at]:
                     done = attempt(data[:at] + bytes([value]) + data[at + 1 :])
-                    assert done.code in (0, 3), f"{kind}, byte {at} = {value}: wanted exit 0 or 3\n{done}"
+                    assert done.code in (0, 3), f"{kind}, byte {at} = {value}: expected exit 0 or 3\n{done}"
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -254,7 +254,7 @@ def test_broken_checkpoint_is_refused_by_name(make, named, attempt, memory_of_th
     assert seconds < MOST_SECONDS, f"took {seconds:.1f} s\n{done}"
     if not SANITIZED:
         most = memory_of_the_good_model + MOST_KILOBYTES
-        assert memory < most, f"took {memory} KB, wanted less than {most}\n{done}"
+        assert memory < most, f"took {memory} KB, expected less than {most}\n{done}"
 
 
 def test_there_are_600_broken_checkpoints_and_no_two_are_the_same():

@@ -120,14 +120,14 @@ def requests_of(count, seed=1):
 def batch(model, path, *options, code=0, **popen):
     """Runs a batch and gives its results, one object a line."""
     done = run(*model, "--batch", path, *options, **popen)
-    assert done.code == code, f"wanted exit {code}\n{done}"
+    assert done.code == code, f"expected exit {code}\n{done}"
     return [json.loads(line) for line in done.out.splitlines()]
 
 
 def results_bytes(model, path, out, *options, code=0, **popen):
     done = run(*model, "--batch", path, "-o", out, *options, **popen)
-    assert done.code == code, f"wanted exit {code}\n{done}"
-    assert done.bytes == b"", f"wanted nothing on stdout\n{done}"
+    assert done.code == code, f"expected exit {code}\n{done}"
+    assert done.bytes == b"", f"expected nothing on stdout\n{done}"
     return out.read_bytes()
 
 
@@ -140,7 +140,7 @@ def text_of(result):
 
 def statistics(done, name):
     found = re.search(rf"(\d+) {name}|{name} (\d+)", done.err)
-    assert found, f"wanted {name} in the statistics\n{done}"
+    assert found, f"expected {name} in the statistics\n{done}"
     return int(found[1] or found[2])
 
 
@@ -286,8 +286,8 @@ BAD_LINES = {
     "no custom_id": ('{"url": "/v1/completions", "body": {"prompt": "a"}}', "custom_id"),
     "method": ('{"custom_id": "a", "method": "GET", "url": "/v1/completions", "body": {"prompt": "a"}}', "method"),
     "chat without a template": ('{"messages": [{"role": "user", "content": "a"}]}', "template"),
-    "no message": ('{"messages": []}', "messages is an array, wanted an array of one or more"),
-    "a number as a text": ('{"prompt": "a", "temperature": "0.5"}', 'temperature is "0.5", wanted a number'),
+    "no message": ('{"messages": []}', "messages is an array, expected an array of one or more"),
+    "a number as a text": ('{"prompt": "a", "temperature": "0.5"}', 'temperature is "0.5", expected a number'),
     "deep": ("[" * 1000 + "]" * 1000, "deep"),
 }
 
@@ -404,7 +404,7 @@ def test_a_common_header_of_1000_tokens_is_computed_once(long, tmp_path):
         prompt = statistics(done, "tokens, ")
         shared = statistics(done, "of them cached")
         pages = tokens // 32 * 32
-        assert shared >= 19 * (pages - 32), f"{shared} of {prompt} shared, wanted 19 times {pages}\n{done}"
+        assert shared >= 19 * (pages - 32), f"{shared} of {prompt} shared, expected 19 times {pages}\n{done}"
     assert outputs[0] == outputs[1] == outputs[2]
 
 
@@ -606,7 +606,7 @@ def test_a_batch_goes_on_to_the_same_bytes_after_any_call_that_failed(faults, lo
             if "[no fault]" in done.err:
                 break
             tried += 1
-            assert done.code in (1, 3) and len(done.err.splitlines()) == 1, f"wanted exit 1 or 3 and a line\n{done}"
+            assert done.code in (1, 3) and len(done.err.splitlines()) == 1, f"expected exit 1 or 3 and a line\n{done}"
             kept = out.read_bytes() if out.exists() else b""
             assert want.startswith(kept[: kept.rfind(b"\n") + 1]), f"other results: {kept!r}\n{done}"
             assert results_bytes(long, path, out, "--resume", "--prompt-cache", cache, code=1) == want, done

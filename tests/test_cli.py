@@ -56,7 +56,7 @@ def test_text_is_prompt_and_continuation_and_a_newline(chain):
 def test_prompt_is_printed_as_it_was_given(stories):
     for prompt in ("Once upon a time", "  two  spaces ", "\n\ttab", "no space at the end ", "Zoë – ☃ 😀"):
         done = stories.generate("-i", prompt, "-n", "5", *GREEDY).ok()
-        assert done.out.startswith(prompt), f"wanted the prompt {prompt!r} first\n{done}"
+        assert done.out.startswith(prompt), f"expected the prompt {prompt!r} first\n{done}"
 
 
 def test_no_echo_prints_the_continuation_only(stories):
@@ -74,9 +74,9 @@ def test_json_text_is_what_is_printed_without_json(stories):
 
 def test_json_has_the_promised_members(stories):
     done = stories.generate(*PROMPT, "-n", "20", "-s", "5", "--json").ok()
-    assert done.out.count("\n") == 1 and done.out.endswith("}\n"), f"wanted one line\n{done}"
+    assert done.out.count("\n") == 1 and done.out.endswith("}\n"), f"expected one line\n{done}"
     seen = done.json
-    wanted = {
+    expected = {
         "text": str,
         "finish_reason": str,
         "prompt_tokens": int,
@@ -86,8 +86,8 @@ def test_json_has_the_promised_members(stories):
         "decode_per_second": (int, float),
         "first_token_ms": (int, float),
     }
-    assert set(seen) == set(wanted), f"members {sorted(seen)}, wanted {sorted(wanted)}"
-    for name, kind in wanted.items():
+    assert set(seen) == set(expected), f"members {sorted(seen)}, expected {sorted(expected)}"
+    for name, kind in expected.items():
         assert isinstance(seen[name], kind), f"{name}: {seen[name]!r}"
     assert (seen["finish_reason"], seen["completion_tokens"], seen["seed"]) == ("length", 20, 5)
     assert seen["first_token_ms"] >= 0 and seen["prompt_per_second"] > 0 and seen["decode_per_second"] > 0
@@ -166,7 +166,7 @@ def test_llama2c_checkpoint_says_in_the_statistics_that_it_is_repacked(tiny):
 
 def test_tokenize_prints_ids_on_one_line(stories):
     done = stories.generate("--tokenize", *PROMPT).ok()
-    assert re.fullmatch(r"1( \d+)+\n", done.out), f"wanted BOS and ids\n{done}"
+    assert re.fullmatch(r"1( \d+)+\n", done.out), f"expected BOS and ids\n{done}"
 
 
 def test_tokenize_matches_sentencepiece_with_the_vocabulary_of_llama_2(tmp_path):
@@ -308,7 +308,7 @@ def test_kernel_set_that_the_processor_lacks_exits_2(tiny, simd_sets, simd):
 
 def test_options_may_stand_anywhere_and_be_spelled_either_way(tiny):
     m, z = tiny.path, tiny.tokenizer
-    wanted = run(m, "-z", z, "-i", "the", "-n", "8", "-t", "0.7", "-p", "0.8", "-s", "3").ok().bytes
+    expected = run(m, "-z", z, "-i", "the", "-n", "8", "-t", "0.7", "-p", "0.8", "-s", "3").ok().bytes
     for args in (
         ("-n", "8", "-t", "0.7", "-p", "0.8", "-s", "3", "-i", "the", "-z", z, m),
         ("-n", "8", m, "-t", "0.7", "-z", z, "-i", "the", "-p", "0.8", "-s", "3"),
@@ -317,7 +317,7 @@ def test_options_may_stand_anywhere_and_be_spelled_either_way(tiny):
          "--tokenizer", z),
         (m, "-z", z, "-i", "the", "-n", "8", "-t", "7e-1", "-p", ".8", "-s", "3", "--kv=f16", "--simd=auto"),
     ):  # fmt: skip
-        assert run(*args).ok().bytes == wanted, args
+        assert run(*args).ok().bytes == expected, args
 
 
 def test_value_may_begin_with_a_dash_or_contain_equals(tiny):
@@ -341,8 +341,8 @@ def test_help_names_every_option():
 
 
 def test_later_option_wins(tiny):
-    wanted = tiny.generate("-i", "a", "-n", "3", *GREEDY).ok().bytes
-    assert tiny.generate("-i", "a", "-n", "9", *GREEDY, "-n", "3").ok().bytes == wanted
+    expected = tiny.generate("-i", "a", "-n", "3", *GREEDY).ok().bytes
+    assert tiny.generate("-i", "a", "-n", "9", *GREEDY, "-n", "3").ok().bytes == expected
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -350,16 +350,16 @@ def test_later_option_wins(tiny):
 
 
 def test_prompt_comes_from_standard_input_where_no_option_gives_one(tiny):
-    wanted = tiny.generate("-i", "the an", "-n", "5", *GREEDY).ok().bytes
-    assert tiny.generate("-n", "5", *GREEDY, stdin=b"the an").ok().bytes == wanted
-    assert tiny.generate("-n", "5", *GREEDY, "-f", "-", stdin=b"the an").ok().bytes == wanted
+    expected = tiny.generate("-i", "the an", "-n", "5", *GREEDY).ok().bytes
+    assert tiny.generate("-n", "5", *GREEDY, stdin=b"the an").ok().bytes == expected
+    assert tiny.generate("-n", "5", *GREEDY, "-f", "-", stdin=b"the an").ok().bytes == expected
 
 
 def test_prompt_comes_from_a_file(tiny, tmp_path):
     (tmp_path / "prompt.txt").write_bytes(b"the an")
-    wanted = tiny.generate("-i", "the an", "-n", "5", *GREEDY).ok().bytes
-    assert tiny.generate("-n", "5", *GREEDY, "-f", tmp_path / "prompt.txt").ok().bytes == wanted
-    assert tiny.generate("-n", "5", *GREEDY, f"--prompt-file={tmp_path / 'prompt.txt'}").ok().bytes == wanted
+    expected = tiny.generate("-i", "the an", "-n", "5", *GREEDY).ok().bytes
+    assert tiny.generate("-n", "5", *GREEDY, "-f", tmp_path / "prompt.txt").ok().bytes == expected
+    assert tiny.generate("-n", "5", *GREEDY, f"--prompt-file={tmp_path / 'prompt.txt'}").ok().bytes == expected
 
 
 def test_prompt_file_may_be_a_pipe(tiny, tmp_path):
@@ -370,8 +370,8 @@ def test_prompt_file_may_be_a_pipe(tiny, tmp_path):
 
 
 def test_text_and_file_are_joined_by_a_blank_line(tiny):
-    wanted = tiny.generate("-i", "the\n\nan", "-n", "5", *GREEDY).ok().bytes
-    assert tiny.generate("-i", "the", "-f", "-", "-n", "5", *GREEDY, stdin=b"an").ok().bytes == wanted
+    expected = tiny.generate("-i", "the\n\nan", "-n", "5", *GREEDY).ok().bytes
+    assert tiny.generate("-i", "the", "-f", "-", "-n", "5", *GREEDY, stdin=b"an").ok().bytes == expected
 
 
 def test_prompt_option_leaves_standard_input_alone(tiny):
@@ -385,9 +385,9 @@ def test_prompt_option_leaves_standard_input_alone(tiny):
 
 
 def test_empty_prompt_begins_at_bos(stories):
-    wanted = stories.generate("-i", "", "-n", "30", *GREEDY, "--json").ok().json
-    assert wanted["prompt_tokens"] == 1 and wanted["text"].startswith("Once upon a time"), wanted
-    assert stories.generate("-n", "30", *GREEDY, stdin=b"").ok().out == wanted["text"] + "\n"
+    expected = stories.generate("-i", "", "-n", "30", *GREEDY, "--json").ok().json
+    assert expected["prompt_tokens"] == 1 and expected["text"].startswith("Once upon a time"), expected
+    assert stories.generate("-n", "30", *GREEDY, stdin=b"").ok().out == expected["text"] + "\n"
 
 
 def test_prompt_bytes_that_are_not_utf8_are_kept_through_byte_tokens(tiny):
@@ -444,12 +444,12 @@ def test_digest_is_16_hexadecimal_digits_on_stderr(stories):
 def test_digest_is_the_same_for_any_threads_kernels_and_chunks(stories, simd_sets):
     prompt = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. " * 2
     common = ("-i", prompt, "-n", "150", "-s", "42", "--digest")
-    wanted = stories.generate(*common, "--simd", "scalar", "-j", "1", "--chunk", "1").ok()
+    expected = stories.generate(*common, "--simd", "scalar", "-j", "1", "--chunk", "1").ok()
     ways = [("--simd", s) for s in simd_sets] + [("-j", j) for j in THREADS] + [("--chunk", c) for c in CHUNKS]
     ways += [(), ("--simd", simd_sets[-1], "-j", "3", "--chunk", "7")]
     for way in ways:  # eight threads take turns on the processors there are, which other programs may want too
         done = stories.generate(*common, *way, timeout=6 * TIMEOUT).ok()
-        assert (done.digest, done.bytes) == (wanted.digest, wanted.bytes), f"{way}: {done}\nwanted: {wanted}"
+        assert (done.digest, done.bytes) == (expected.digest, expected.bytes), f"{way}: {done}\nwanted: {expected}"
 
 
 def test_digest_depends_on_the_tokens_and_on_the_cache(stories):
@@ -466,16 +466,16 @@ def test_digest_depends_on_the_tokens_and_on_the_cache(stories):
 
 
 def test_omp_num_threads_changes_no_byte(stories):
-    wanted = stories.generate(*PROMPT, "-n", "50", "-s", "1", "--digest").ok()
+    expected = stories.generate(*PROMPT, "-n", "50", "-s", "1", "--digest").ok()
     for threads in ("1", "2", "5"):
         done = stories.generate(*PROMPT, "-n", "50", "-s", "1", "--digest", env={"OMP_NUM_THREADS": threads}).ok()
-        assert (done.bytes, done.digest) == (wanted.bytes, wanted.digest), f"OMP_NUM_THREADS={threads}: {done}"
+        assert (done.bytes, done.digest) == (expected.bytes, expected.digest), f"OMP_NUM_THREADS={threads}: {done}"
 
 
-def threads_of(process, wanted, seconds=5.0 * (4 if SANITIZED else 1)):
-    """The most threads seen, until `wanted` are there or the time is up."""
+def threads_of(process, expected, seconds=5.0 * (4 if SANITIZED else 1)):
+    """The most threads seen, until `expected` are there or the time is up."""
     most, end = 0, time.monotonic() + seconds
-    while most < wanted and time.monotonic() < end and process.poll() is None:
+    while most < expected and time.monotonic() < end and process.poll() is None:
         most = max(most, len(os.listdir(f"/proc/{process.pid}/task")))
         time.sleep(0.01)
     return most
@@ -521,12 +521,12 @@ def test_seed_0_is_a_seed_like_any_other(stories):
 
 
 def test_top_k_1_is_greedy(stories):
-    wanted = stories.generate(*PROMPT, "-n", "60", *GREEDY).ok().bytes
+    expected = stories.generate(*PROMPT, "-n", "60", *GREEDY).ok().bytes
     assert stories.generate(*PROMPT, "-n", "60", "--top-k", "1", "-s", "9").ok().bytes == wanted
 
 
 def test_tiny_top_p_and_min_p_1_are_greedy(stories):
-    wanted = stories.generate(*PROMPT, "-n", "60", *GREEDY).ok().bytes
+    expected = stories.generate(*PROMPT, "-n", "60", *GREEDY).ok().bytes
     assert stories.generate(*PROMPT, "-n", "60", "--top-p", "0.000001", "-s", "9").ok().bytes == wanted
     assert stories.generate(*PROMPT, "-n", "60", "--min-p", "1", "-p", "1", "-s", "9").ok().bytes == wanted
 
@@ -634,8 +634,8 @@ def test_logprobs_are_the_log_softmax_of_the_logits(stories):
     seen = stories.generate(*PROMPT, "-n", "20", "-t", "0.8", "-s", "3", "--json", "--logprobs", "3").ok().json
     ids = [token["id"] for token in seen["logprobs"]]
     rows = logits(stories.path, [*prompt, *ids], vocab_size=512)[len(prompt) - 1 : -1].astype(np.float64)
-    wanted = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
-    for token, row in zip(seen["logprobs"], wanted):
+    expected = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    for token, row in zip(seen["logprobs"], expected):
         assert abs(token["logprob"] - row[token["id"]]) < 1e-4, (token, row[token["id"]])
         assert [t["id"] for t in token["top"]] == np.argsort(-row, kind="stable")[:3].tolist()
 
@@ -654,17 +654,17 @@ def test_score_is_the_mean_of_the_log_softmax_in_windows_of_the_context(tiny, co
     text = "the rain in Spain stays mainly in the plain, and the fox is in the den"
     ids = [int(i) for i in run(*tiny, "--tokenize", "-i", text).ok().out.split()]
     assert len(ids) > 33 and len(ids) != 64
-    wanted = []
+    expected = []
     for start_ in range(0, len(ids), context):
         window = ids[start_ : start_ + context]
         rows = logits(tiny.path, window, vocab_size=models.TINY.vocab_size).astype(np.float64)
         rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
-        wanted += [None, *(row[token] for row, token in zip(rows, window[1:]))]
-    scored = [logprob for logprob in wanted if logprob is not None]
+        expected += [None, *(row[token] for row, token in zip(rows, window[1:]))]
+    scored = [logprob for logprob in expected if logprob is not None]
     for chunk in (1, 3, 512):
         seen = run(*tiny, "--score", "--json", "-i", text, "-c", context, "--chunk", chunk).ok().json
         assert (seen["tokens"], seen["scored"]) == (len(ids), len(scored))
-        assert [logprob is None for logprob in seen["logprobs"]] == [logprob is None for logprob in wanted]
+        assert [logprob is None for logprob in seen["logprobs"]] == [logprob is None for logprob in expected]
         assert np.allclose([x for x in seen["logprobs"] if x is not None], scored, atol=2e-5)
         if scored:
             assert abs(seen["nll"] + np.mean(scored)) < 2e-5
@@ -691,10 +691,10 @@ def test_stop_text_ends_the_output_and_is_not_printed(stories):
     for stop in (",", " there", "little girl", "e", ". She", "park. One day, she saw", "\n", "ily"):
         assert stop in whole, f"choose another stop text than {stop!r}: {whole!r}"
         seen = stories.generate(*PROMPT, "-n", "120", *GREEDY, "--no-echo", "--json", "--stop", stop).ok().json
-        wanted = whole[: whole.index(stop)]
-        assert (seen["text"], seen["finish_reason"]) == (wanted, "stop"), f"stop {stop!r}"
+        expected = whole[: whole.index(stop)]
+        assert (seen["text"], seen["finish_reason"]) == (expected, "stop"), f"stop {stop!r}"
         plain = stories.generate(*PROMPT, "-n", "120", *GREEDY, "--no-echo", "--stop", stop).ok().out
-        assert plain == wanted + "\n", f"stop {stop!r}"
+        assert plain == expected + "\n", f"stop {stop!r}"
 
 
 def test_stop_text_that_never_comes_changes_nothing(stories):
@@ -813,12 +813,12 @@ BROKEN_UTF8 = {  # tokens -> text: U+FFFD for what never completes a character
 
 @pytest.mark.parametrize("name", BROKEN_UTF8)
 def test_bytes_that_complete_no_character_become_replacement_characters(chain, name):
-    tokens, wanted = BROKEN_UTF8[name]
+    tokens, expected = BROKEN_UTF8[name]
     model = chain(tokens)
     done = model.generate("-i", "", *GREEDY).ok()
-    wanted = wanted if wanted is not None else b"".join(tokens).decode("utf-8", "replace")
-    assert done.out == wanted + "\n", done
-    assert model.generate("-i", "", *GREEDY, "--json").ok().json["text"] == wanted
+    expected = expected if expected is not None else b"".join(tokens).decode("utf-8", "replace")
+    assert done.out == expected + "\n", done
+    assert model.generate("-i", "", *GREEDY, "--json").ok().json["text"] == expected
     for write in writes_of(*model, "-i", "", *GREEDY):
         write.decode("utf-8")
 
@@ -839,14 +839,14 @@ def listing(folder):
 @pytest.mark.parametrize("options", [(), ("--json",), ("--tokenize",)])
 def test_output_file_has_what_stdout_would_have(tiny, tmp_path, options):
     common = ("-i", "the", "-n", "9", *GREEDY, *options)
-    wanted = tiny.generate(*common).ok()
+    expected = tiny.generate(*common).ok()
     done = tiny.generate(*common, "-o", tmp_path / "out.txt").ok()
-    assert done.bytes == b"", f"wanted nothing on stdout\n{done}"
+    assert done.bytes == b"", f"expected nothing on stdout\n{done}"
     seen = (tmp_path / "out.txt").read_bytes()
     if "--json" in options:
-        assert json.loads(seen)["text"] == wanted.json["text"]
+        assert json.loads(seen)["text"] == expected.json["text"]
     else:
-        assert seen == wanted.bytes
+        assert seen == expected.bytes
     assert listing(tmp_path) == ["out.txt"], "a temporary file was left"
 
 
@@ -898,8 +898,8 @@ def test_output_onto_a_folder_exits_1_and_names_it(tiny, tmp_path):
 def test_full_disk_exits_1_and_says_so(tiny, options):
     with open("/dev/full", "wb") as full:
         done = tiny.generate("-i", "a", "-n", "5", *GREEDY, *options, stdout=full)
-    assert done.code == 1, f"wanted exit 1\n{done}"
-    assert "No space left" in done.err.splitlines()[-1], f"wanted the reason on stderr\n{done}"
+    assert done.code == 1, f"expected exit 1\n{done}"
+    assert "No space left" in done.err.splitlines()[-1], f"expected the reason on stderr\n{done}"
 
 
 def test_full_disk_exits_1_for_help():
@@ -917,7 +917,7 @@ def test_output_file_that_cannot_be_written_whole_leaves_the_older_one(tiny, tmp
 
     options = ("--tokenize", "-f", "-", "-o", tmp_path / "out.txt")
     done = tiny.generate(*options, stdin=b"an " * 50000, preexec_fn=no_file_beyond_64_kilobytes)
-    assert done.code == 1 and "out.txt" in done.err, f"wanted exit 1 and the file's name\n{done}"
+    assert done.code == 1 and "out.txt" in done.err, f"expected exit 1 and the file's name\n{done}"
     assert (tmp_path / "out.txt").read_text() == "older"
     assert listing(tmp_path) == ["out.txt"], "a temporary file was left"
 
@@ -925,7 +925,7 @@ def test_output_file_that_cannot_be_written_whole_leaves_the_older_one(tiny, tmp
 def test_output_through_a_link_to_a_full_disk_exits_1(tiny, tmp_path):
     (tmp_path / "link").symlink_to("/dev/full")
     done = tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", tmp_path / "link")
-    assert done.code == 1 and "link" in done.err, f"wanted exit 1\n{done}"
+    assert done.code == 1 and "link" in done.err, f"expected exit 1\n{done}"
 
 
 def test_refused_run_makes_no_output_file(tiny, tmp_path):
@@ -979,14 +979,14 @@ def read_some(process, count):
 
 @pytest.mark.parametrize("how, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_run_has_flushed_what_it_made(slow, how, code):
-    wanted = start(*slow, "-i", "the prompt", "-n", "0", "--ignore-eos", "-s", "1")
-    first = read_some(wanted, 60)
-    wanted.send_signal(how)
-    done = finish(wanted)
-    assert done.code == code, f"wanted exit {code}\n{done}"
+    expected = start(*slow, "-i", "the prompt", "-n", "0", "--ignore-eos", "-s", "1")
+    first = read_some(expected, 60)
+    expected.send_signal(how)
+    done = finish(expected)
+    assert done.code == code, f"expected exit {code}\n{done}"
     assert first.startswith(b"the prompt")
     (first + done.bytes).decode("utf-8")  # ends with a whole character
-    assert done.err == "", f"wanted nothing on stderr\n{done}"
+    assert done.err == "", f"expected nothing on stderr\n{done}"
 
 
 def test_interrupted_json_run_is_valid_json_or_nothing(slow):
@@ -1021,7 +1021,7 @@ def test_interrupt_while_waiting_for_the_prompt(tiny):
     code = process.poll()
     process.kill()
     process.communicate()
-    assert code in (130, -signal.SIGINT), f"exit {code}, wanted 130"
+    assert code in (130, -signal.SIGINT), f"exit {code}, expected 130"
 
 
 def test_reader_that_goes_away_ends_the_run_quietly(slow):
@@ -1030,8 +1030,8 @@ def test_reader_that_goes_away_ends_the_run_quietly(slow):
     process.stdout.close()
     process.stdout = None
     done = finish(process)
-    assert done.code == -signal.SIGPIPE, f"wanted to be ended by SIGPIPE\n{done}"
-    assert "ipe" not in done.err, f"wanted no complaint\n{done}"
+    assert done.code == -signal.SIGPIPE, f"expected to be ended by SIGPIPE\n{done}"
+    assert "ipe" not in done.err, f"expected no complaint\n{done}"
 
 
 def test_reader_that_goes_away_is_no_complaint_where_sigpipe_is_ignored(slow):
@@ -1041,14 +1041,14 @@ def test_reader_that_goes_away_is_no_complaint_where_sigpipe_is_ignored(slow):
     process.stdout.close()
     process.stdout = None
     done = finish(process)
-    assert done.code in (-signal.SIGPIPE, 141), f"wanted status 141\n{done}"
-    assert "ipe" not in done.err, f"wanted no complaint\n{done}"
+    assert done.code in (-signal.SIGPIPE, 141), f"expected status 141\n{done}"
+    assert "ipe" not in done.err, f"expected no complaint\n{done}"
 
 
 def test_closed_standard_input_harms_nothing_when_a_prompt_is_given(tiny):
-    wanted = tiny.generate("-i", "the", "-n", "5", *GREEDY).ok().bytes
+    expected = tiny.generate("-i", "the", "-n", "5", *GREEDY).ok().bytes
     done = tiny.generate("-i", "the", "-n", "5", *GREEDY, stdin=None, preexec_fn=lambda: os.close(0))
-    assert done.ok().bytes == wanted
+    assert done.ok().bytes == expected
 
 
 def test_closed_standard_input_and_no_prompt_exits_3(tiny):
@@ -1058,22 +1058,22 @@ def test_closed_standard_input_and_no_prompt_exits_3(tiny):
 
 def test_closed_standard_output_exits_1(tiny):
     done = tiny.generate("-i", "the", "-n", "5", *GREEDY, preexec_fn=lambda: os.close(1))
-    assert done.code == 1 and done.err, f"wanted exit 1 and a reason\n{done}"
+    assert done.code == 1 and done.err, f"expected exit 1 and a reason\n{done}"
 
 
 def test_closed_standard_output_does_not_matter_with_an_output_file(tiny, tmp_path):
-    wanted = tiny.generate("-i", "the", "-n", "5", *GREEDY).ok().bytes
+    expected = tiny.generate("-i", "the", "-n", "5", *GREEDY).ok().bytes
     tiny.generate("-i", "the", "-n", "5", *GREEDY, "-o", tmp_path / "out.txt", preexec_fn=lambda: os.close(1)).ok()
-    assert (tmp_path / "out.txt").read_bytes() == wanted
+    assert (tmp_path / "out.txt").read_bytes() == expected
 
 
 def test_closed_standard_error_writes_nothing_into_other_files(tiny, tmp_path):
     """The lowest free descriptor goes to the next file that is opened: messages must not end in it."""
-    wanted = tiny.generate("-i", "the", "-n", "5", *GREEDY).ok().bytes
+    expected = tiny.generate("-i", "the", "-n", "5", *GREEDY).ok().bytes
     done = tiny.generate("-i", "the", "-n", "5", *GREEDY, "--stats", "--digest", "-o", tmp_path / "out.txt",
                          preexec_fn=lambda: os.close(2))  # fmt: skip
     assert done.code == 0, done
-    assert (tmp_path / "out.txt").read_bytes() == wanted
+    assert (tmp_path / "out.txt").read_bytes() == expected
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -1090,9 +1090,9 @@ def test_stats_is_one_line_with_tokens_and_seed(stories):
     done = stories.generate(*PROMPT, "-n", "20", "-s", "4242", "--stats", "--ignore-eos").ok()
     line = stats_line(done)
     count = len(stories.generate("--tokenize", *PROMPT).ok().out.split())
-    assert line, f"wanted a line of statistics\n{done}"
-    for wanted in (r"\b4242\b", r"\b20\b", rf"\b{count}\b", r"tok/s", r"\bms\b|\bs\b"):
-        assert re.search(wanted, line), f"wanted {wanted} in {line!r}"
+    assert line, f"expected a line of statistics\n{done}"
+    for expected in (r"\b4242\b", r"\b20\b", rf"\b{count}\b", r"tok/s", r"\bms\b|\bs\b"):
+        assert re.search(expected, line), f"expected {expected} in {line!r}"
     assert done.out == stories.generate(*PROMPT, "-n", "20", "-s", "4242", "--ignore-eos").ok().out
 
 
@@ -1242,11 +1242,11 @@ def test_default_tokenizer_is_beside_the_model_then_here(tiny, tmp_path):
         folder.mkdir()
     shutil.copy(tiny.path, beside / "model.bin")
     args = ("-i", "the", "-n", "5", *GREEDY)
-    wanted = tiny.generate(*args).ok().bytes
+    expected = tiny.generate(*args).ok().bytes
     shutil.copy(tiny.tokenizer, here / "tokenizer.bin")
-    assert run(beside / "model.bin", *args, cwd=here).ok().bytes == wanted
+    assert run(beside / "model.bin", *args, cwd=here).ok().bytes == expected
     shutil.copy(tiny.tokenizer, beside / "tokenizer.bin")
     (here / "tokenizer.bin").write_bytes(b"no tokenizer")
-    assert run(beside / "model.bin", *args, cwd=here).ok().bytes == wanted
+    assert run(beside / "model.bin", *args, cwd=here).ok().bytes == expected
     (beside / "tokenizer.bin").write_bytes(b"no tokenizer")
     assert_refused(run(beside / "model.bin", *args, cwd=here), 3, "beside/tokenizer.bin", "-z FILE")

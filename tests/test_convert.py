@@ -48,9 +48,9 @@ def checkpoint(folder, tmp_path_factory):
     return get
 
 
-def assert_close(seen, wanted, tolerance=TOLERANCE):
-    off = np.abs(seen - wanted)
-    assert off.max() <= tolerance, f"logits are off by up to {off.max():.2e}, wanted at most {tolerance:.0e}"
+def assert_close(seen, expected, tolerance=TOLERANCE):
+    off = np.abs(seen - expected)
+    assert off.max() <= tolerance, f"logits are off by up to {off.max():.2e}, expected at most {tolerance:.0e}"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -123,13 +123,13 @@ def test_each_type_holds_the_weights(checkpoint, kind):
     for name, source in (("embedding", "model.embed_tokens.weight"), ("head", "lm_head.weight"),
                          ("blocks.1.attn.k_proj", "model.layers.1.self_attn.k_proj.weight"),
                          ("blocks.0.mlp.down_proj", "model.layers.0.mlp.down_proj.weight")):  # fmt: skip
-        seen, wanted = file.matrix(name), weights[source]
+        seen, expected = file.matrix(name), weights[source]
         assert file.type(name) == kind
         if kind in ("f32", "bf16"):
-            assert (seen == reference(wanted, kind)).all()
+            assert (seen == reference(expected, kind)).all()
         else:
             steps = {"q8": 254, "q4": 15, "q4m": 15}[kind]
-            off = np.abs(seen - wanted).max() / (wanted.max() - wanted.min()) * steps
+            off = np.abs(seen - expected).max() / (expected.max() - expected.min()) * steps
             assert off < 1.1, f"{name} is off by {off:.2f} steps"
 
 
@@ -142,9 +142,9 @@ def test_searched_scales_beat_those_of_the_maximum(tmp_path, kind, most):
     convert(
         sources.write_folder(tmp_path / "m", config, tensors), tmp_path / "m.bin", "--type", kind, "--head", kind
     ).ok()
-    seen, wanted = native.Native(tmp_path / "m.bin").matrix("head"), tensors["lm_head.weight"]
-    error, plain = ((x - wanted).astype(np.float64) ** 2 for x in (seen, reference(wanted, kind)))
-    assert error.mean() <= most * plain.mean(), f"{error.mean() / plain.mean():.3f} of the plain error, wanted {most}"
+    seen, expected = native.Native(tmp_path / "m.bin").matrix("head"), tensors["lm_head.weight"]
+    error, plain = ((x - expected).astype(np.float64) ** 2 for x in (seen, reference(expected, kind)))
+    assert error.mean() <= most * plain.mean(), f"{error.mean() / plain.mean():.3f} of the plain error, expected {most}"
 
 
 @pytest.mark.parametrize("kind, most", [("q4", 0.8), ("q4m", 0.8), ("q8", 0.9)])
@@ -183,7 +183,7 @@ def test_random_checkpoints_compute_numbers_of_order_one(tmp_path):
     execute([sys.executable, ROOT / "scripts" / "make_random.py", path, "--like", "smollm2"], timeout=120).ok()
     native.Native(path)
     scored = run(path, "--score", "--json", "-i", "any text", timeout=120).ok().json
-    assert 9 < scored["nll"] < 14, "of 49152 tokens, wanted about their logarithm, 10.8, and the logits' variance"
+    assert 9 < scored["nll"] < 14, "of 49152 tokens, expected about their logarithm, 10.8, and the logits' variance"
 
 
 def test_awkward_values_survive_quantisation(tmp_path):
@@ -225,13 +225,13 @@ def test_quantised_models_compute_what_their_weights_say(checkpoint, tmp_path, k
             weights[source] = np.ascontiguousarray(file.matrix(native_name))
     convert(sources.write_folder(tmp_path / "f32", config, weights), tmp_path / "f32.bin", "--type", "f32").ok()
     tokens = sources.tokens(config)
-    seen, wanted = (
+    seen, expected = (
         logits(p, tokens, "--kv", "f32", vocab_size=config["vocab_size"]) for p in (path, tmp_path / "f32.bin")
     )
     if kind in ("f32", "bf16"):
-        assert_close(seen, wanted, 1e-5)
+        assert_close(seen, expected, 1e-5)
     else:
-        error = np.sqrt(((seen - wanted) ** 2).mean()) / wanted.std()
+        error = np.sqrt(((seen - expected) ** 2).mean()) / expected.std()
         assert error < 0.08, f"the logits differ by {error:.3f} of their standard deviation"
 
 
@@ -269,9 +269,9 @@ def test_gguf_weights_are_carried_exactly(tmp_path, kind, kept):
 def test_other_gguf_quantisations_become_q8(tmp_path):
     held = sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, "Q5_1")
     convert(tmp_path / "m.gguf", tmp_path / "m.bin").ok()
-    file, wanted = native.Native(tmp_path / "m.bin"), held["lm_head.weight"]
+    file, expected = native.Native(tmp_path / "m.bin"), held["lm_head.weight"]
     assert file.type("head") == "q8"
-    assert np.abs(file.matrix("head") - wanted).max() <= np.abs(wanted).max() / 127
+    assert np.abs(file.matrix("head") - expected).max() <= np.abs(expected).max() / 127
 
 
 def test_type_requantises_only_what_has_another_type(tmp_path):
@@ -302,11 +302,11 @@ def test_gguf_and_hugging_face_give_the_same_logits(tmp_path, checkpoint, name, 
         extra["rope_freqs.weight"] = sources.llama3_factors(config)
     sources.write_gguf(tmp_path / "m.gguf", config, "F32", architecture, options, extra)
     convert(tmp_path / "m.gguf", tmp_path / "m.bin").ok()
-    seen, wanted = (
+    seen, expected = (
         logits(p, sources.tokens(config), "--kv", "f32", vocab_size=config["vocab_size"])
         for p in (tmp_path / "m.bin", checkpoint(name, "--type", "f32"))
     )
-    assert_close(seen, wanted, 2e-5)
+    assert_close(seen, expected, 2e-5)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ def add(name, shape, dtype="<f4"):
         ("block_sparse_moe", add("model.layers.0.block_sparse_moe.gate.weight", (8, 32))),
         ("q_norm", add("model.layers.0.self_attn.q_norm.weight", 8)),
         ("blocks.1.mlp.up_proj is missing", lambda t: t.pop("model.layers.1.mlp.up_proj.weight")),
-        ("lm_head.weight has 299 x 32 values, wanted 300 x 32", add("lm_head.weight", (299, 32))),
+        ("lm_head.weight has 299 x 32 values, expected 300 x 32", add("lm_head.weight", (299, 32))),
         ("I64", add("lm_head.weight", (300, 32), "<i8")),
         ("model.norm.weight has a value that is not finite", set_value("model.norm.weight", 3, np.nan)),
         ("lm_head.weight has a value above 65504", set_value("lm_head.weight", (3, 3), 1e6)),
@@ -434,7 +434,7 @@ def test_other_sources_are_refused(tmp_path, checkpoint, folder):
     out = tmp_path / "out.bin"
     assert_refused(convert(tmp_path / "absent", out), 3, "absent", "No such file")
     assert_refused(convert(checkpoint("llama"), out), 3, "a checkpoint of this program already")
-    assert_refused(convert(folder("llama") / "model.safetensors", out), 3, "wanted the folder")
+    assert_refused(convert(folder("llama") / "model.safetensors", out), 3, "expected the folder")
     (tmp_path / "text").write_text("no model at all, " * 100)
     assert_refused(
         convert(tmp_path / "text", out, "--tokenizer", "x"), 3, "no Hugging Face folder, GGUF or llama2.c file"

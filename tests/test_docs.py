@@ -64,7 +64,7 @@ def test_commands_for_users_of_llama2c_run(copy, tiny):
     path = f"{Path(sys.executable).parent}:{environment()['PATH']}"  # convert.py needs its packages
     for command in commands:
         done = execute(["bash", "-c", command], cwd=copy, env={"PATH": path}, timeout=120)
-        assert done.code == 0, f"wanted exit 0\n{done}"
+        assert done.code == 0, f"expected exit 0\n{done}"
     run(copy / "stories15M-q8.bin", "-i", "a", "-n", 3).ok()
 
 

@@ -24,7 +24,7 @@ mapped = pytest.mark.skipif(ADDRESS_SANITIZED, reason="this build reads a copy o
 def begin(model, *options):
     """Starts a generation that takes long, and waits for its first text."""
     process = start(model, "-i", "", "-n", "0", "--ignore-eos", "-t", "1", "-s", "1", "-j", "2", *options)
-    assert process.stdout.read(1), f"wanted text\n{process.stderr.read()}"
+    assert process.stdout.read(1), f"expected text\n{process.stderr.read()}"
     return process
 
 
@@ -33,7 +33,7 @@ def cut(process, path):
     os.truncate(path, 4096)
     done = finish(process)
     lines = done.err.splitlines()
-    assert done.code == 3 and len(lines) == 1 and path.name in lines[0], f"wanted exit 3 and a line\n{done}"
+    assert done.code == 3 and len(lines) == 1 and path.name in lines[0], f"expected exit 3 and a line\n{done}"
 
 
 @mapped
@@ -60,8 +60,8 @@ def test_checkpoint_cut_short_leaves_no_half_output_file(tmp_path):
         pass
     os.truncate(model, 4096)
     done = finish(process)
-    assert done.code == 3 and "cut.bin" in done.err, f"wanted exit 3\n{done}"
-    assert not list(folder.iterdir()), f"wanted no file, found {list(folder.iterdir())}"
+    assert done.code == 3 and "cut.bin" in done.err, f"expected exit 3\n{done}"
+    assert not list(folder.iterdir()), f"expected no file, found {list(folder.iterdir())}"
 
 
 def test_checkpoint_replaced_by_rename_is_finished_from_the_old_file(tmp_path):
@@ -72,7 +72,7 @@ def test_checkpoint_replaced_by_rename_is_finished_from_the_old_file(tmp_path):
     (tmp_path / "new.bin").write_bytes(native_models.tiny().pack())
     os.rename(tmp_path / "new.bin", model)
     done = finish(process, timeout=60)
-    assert done.code == 0 and first + done.bytes == whole, f"wanted the text of the old file\n{done}"
+    assert done.code == 0 and first + done.bytes == whole, f"expected the text of the old file\n{done}"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -135,18 +135,18 @@ def test_every_call_that_fails_is_reported_and_leaves_nothing_half_done(faults, 
     out = tmp_path / "out"
     places = {"OUT": out, "PROMPT": tmp_path / "prompt"}
     arguments = [EXECUTABLE, *model, *(places.get(a, a) for a in MODES[mode])]
-    wanted = execute(arguments).ok().bytes
+    expected = execute(arguments).ok().bytes
     wanted_out = out.read_bytes() if out.exists() else None
     tried = survived = 0
     for done in faulty_runs(faults, arguments, out):
         tried += 1
         survived += done.code == 0
-        check_fault(done, wanted, mode)
+        check_fault(done, expected, mode)
         left = [p.name for p in tmp_path.iterdir() if p.name.startswith("out")]
         if done.code == 0 and mode == "output":
-            assert out.read_bytes() == wanted_out, f"wanted the whole text in the file\n{done}"
+            assert out.read_bytes() == wanted_out, f"expected the whole text in the file\n{done}"
         elif mode == "output":
-            assert not left, f"wanted no file, found {left}\n{done}"
+            assert not left, f"expected no file, found {left}\n{done}"
     assert tried >= 8, f"only {tried} faults were tried"
     print(f"{kind} {mode}: {tried} faults, {survived} without effect")
 
@@ -160,17 +160,17 @@ def test_batch_in_which_any_call_fails_loses_nothing_and_can_be_resumed(faults, 
     requests.write_text("".join(json.dumps(line) + "\n" for line in lines) + "no JSON\n")
     arguments = [EXECUTABLE, model, "-b", requests, "-o", out, "-n", "3", "-j", "1", "--parallel", "2"]
     clean = execute(arguments)
-    assert clean.code == 1, f"wanted exit 1, because of the last line\n{clean}"
-    wanted, tried = out.read_bytes(), 0
-    assert len(wanted.splitlines()) == 5
+    assert clean.code == 1, f"expected exit 1, because of the last line\n{clean}"
+    expected, tried = out.read_bytes(), 0
+    assert len(expected.splitlines()) == 5
     for done in faulty_runs(faults, arguments, out):
         tried += 1
-        assert done.code in (1, 3) and len(done.err.splitlines()) == 1, f"wanted exit 1 or 3, and a line\n{done}"
+        assert done.code in (1, 3) and len(done.err.splitlines()) == 1, f"expected exit 1 or 3, and a line\n{done}"
         left = out.read_bytes() if out.exists() else b""
-        assert wanted.startswith(left), f"wanted the beginning of the results, found {left}\n{done}"
-        assert done.err != clean.err or left == wanted, f"wanted the fault to be told, or no effect\n{done}"
+        assert expected.startswith(left), f"expected the beginning of the results, found {left}\n{done}"
+        assert done.err != clean.err or left == expected, f"expected the fault to be told, or no effect\n{done}"
         again = execute([*arguments, "--resume"])
-        assert again.code == 1 and out.read_bytes() == wanted, f"wanted the rest by --resume\n{done}\n{again}"
+        assert again.code == 1 and out.read_bytes() == expected, f"expected the rest by --resume\n{done}\n{again}"
     assert tried >= 40, f"only {tried} faults were tried"
     print(f"batch: {tried} faults")
 
@@ -179,30 +179,30 @@ def test_prompt_cache_of_a_run_in_which_any_call_fails_is_whole_or_absent(faults
     model, cache = tmp_path / "tiny.bin", tmp_path / "cache"
     model.write_bytes(native_models.tiny().pack())
     arguments = [EXECUTABLE, model, "-i", "ab" * 40, "-n", "3", "-t", "0", "-j", "1", "--prompt-cache", cache]
-    wanted, tried = execute(arguments).ok().bytes, 0
+    expected, tried = execute(arguments).ok().bytes, 0
     whole = cache.read_bytes()
     for done in faulty_runs(faults, arguments, cache):
         tried += 1
-        check_fault(done, wanted, "cache")
+        check_fault(done, expected, "cache")
         left = cache.read_bytes() if cache.exists() else None
-        assert left == whole or (left is None and done.code != 0), f"wanted a whole cache, or none and an error\n{done}"
+        assert left == whole or (left is None and done.code != 0), f"expected a whole cache, or none and an error\n{done}"
         beside = [p.name for p in tmp_path.iterdir() if p.name.startswith("cache") and p != cache]
-        assert not beside, f"wanted no file beside it, found {beside}\n{done}"
+        assert not beside, f"expected no file beside it, found {beside}\n{done}"
     assert tried >= 40, f"only {tried} faults were tried"
     print(f"prompt cache: {tried} faults")
 
 
-def check_fault(done, wanted, mode):
+def check_fault(done, expected, mode):
     if done.code == 0:  # what failed was only advice, or had another way
         assert re.sub(rb'"(seed|\w+_per_second|first_token_ms)": [\d.]+', b"", done.bytes) == re.sub(
-            rb'"(seed|\w+_per_second|first_token_ms)": [\d.]+', b"", wanted
+            rb'"(seed|\w+_per_second|first_token_ms)": [\d.]+', b"", expected
         ), f"exit 0 with another text\n{done}"
         return
-    assert done.code in (1, 3), f"wanted exit 1 or 3\n{done}"
+    assert done.code in (1, 3), f"expected exit 1 or 3\n{done}"
     lines = done.err.splitlines()
-    assert len(lines) == 1, f"wanted one line on stderr\n{done}"
-    assert lines[0].startswith("run: "), f"wanted a message of the program's\n{done}"
-    assert wanted.startswith(done.bytes) or mode == "json", f"wanted the beginning of the text\n{done}"
+    assert len(lines) == 1, f"expected one line on stderr\n{done}"
+    assert lines[0].startswith("run: "), f"expected a message of the program's\n{done}"
+    assert expected.startswith(done.bytes) or mode == "json", f"expected the beginning of the text\n{done}"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_any_limit_of_the_address_space_is_an_error_or_enough(tmp_path):
         pytest.skip("the sanitizer reserves terabytes")
     model = native_models.write_slow(tmp_path / "big.bin")
     arguments = (model, "-i", "ab", "-n", "2", "-t", "0", "-j", "1")
-    wanted = run(*arguments).ok().bytes
+    expected = run(*arguments).ok().bytes
     ends = []
     for megabytes in range(8, 120, 4):
         if limited(resource.RLIMIT_AS, megabytes << 20, "--version").code != 0:
@@ -231,11 +231,11 @@ def test_any_limit_of_the_address_space_is_an_error_or_enough(tmp_path):
         done = limited(resource.RLIMIT_AS, megabytes << 20, *arguments)
         ends.append(done.code)
         if done.code == 0:
-            assert done.bytes == wanted, f"another text at {megabytes} MB\n{done}"
+            assert done.bytes == expected, f"another text at {megabytes} MB\n{done}"
         else:
             assert_refused(done, 1)
-            assert "memory" in done.err or "mapped" in done.err, f"wanted memory to be named\n{done}"
-    assert set(ends) == {0, 1}, f"wanted limits that are enough and limits that are not, found {ends}"
+            assert "memory" in done.err or "mapped" in done.err, f"expected memory to be named\n{done}"
+    assert set(ends) == {0, 1}, f"expected limits that are enough and limits that are not, found {ends}"
 
 
 def test_four_open_files_are_enough(tmp_path):

@@ -16,6 +16,6 @@ def test_corpus_is_replayed_without_a_finding(target):
     inputs = sorted((TESTS / "fuzz" / "corpus" / target).iterdir())
     assert inputs, f"no corpus for {target}"
     done = execute([BUILD_DIR / "tests" / "fuzz" / target, *inputs]).ok()
-    assert len(done.err.splitlines()) == len(inputs), f"wanted one line an input, {len(inputs)}\n{done}"
+    assert len(done.err.splitlines()) == len(inputs), f"expected one line an input, {len(inputs)}\n{done}"
     deep = int(done.out.split()[-1])
-    assert deep >= DEEP[target], f"wanted {DEEP[target]} inputs to get deep\n{done}"
+    assert deep >= DEEP[target], f"expected {DEEP[target]} inputs to get deep\n{done}"

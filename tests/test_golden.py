@@ -24,8 +24,8 @@ def golden_model(workdir):
             config = models.GOLDEN[name][0]
             data = models.model_bytes(config, kind)
             golden = np.load(GOLDEN_DIR / f"{name}.npz")
-            wanted = str(golden[f"sha256_{kind}"])
-            assert models.sha256(data) == wanted, f"tests/models.py writes another {name} {kind} than the golden one"
+            expected = str(golden[f"sha256_{kind}"])
+            assert models.sha256(data) == expected, f"tests/models.py writes another {name} {kind} than the golden one"
             path = workdir / f"{name}-{kind}.bin"
             path.write_bytes(data)
             made[name, kind] = path, golden
@@ -49,8 +49,8 @@ def assert_same_bits_however_computed(simd_sets, path, tokens, kv, plain):
 
 
 def assert_committed_bits(name, seen):
-    wanted = json.loads((GOLDEN_DIR / "bits.json").read_text(encoding="utf-8"))[name]
-    assert models.sha256(seen.tobytes()) == wanted, (
+    expected = json.loads((GOLDEN_DIR / "bits.json").read_text(encoding="utf-8"))[name]
+    assert models.sha256(seen.tobytes()) == expected, (
         "not the bits that were committed: a compiler, an option or a kernel set has changed the order of arithmetic "
         "(where it was changed on purpose: scripts/make_golden.py --bits)"
     )
@@ -63,12 +63,12 @@ def test_logits_match_the_double_precision_reference(golden_model, name, kind, k
     config, _, n_tokens = models.GOLDEN[name]
     tokens = golden["tokens"].tolist()
     seen = logits(path, tokens, "--kv", kv, vocab_size=config.vocab_size)[models.golden_rows(n_tokens)]
-    wanted = golden[f"logits_{kind}" if kind.startswith("v2") else "logits_f32"]
-    off = np.abs(seen - wanted)
+    expected = golden[f"logits_{kind}" if kind.startswith("v2") else "logits_f32"]
+    off = np.abs(seen - expected)
     assert np.isfinite(seen).all(), "a logit is not finite"
     row, column = np.unravel_index(off.argmax(), off.shape)
     assert off.max() <= TOLERANCE[kv], (
-        f"row {row}, token {column}: {seen[row, column]}, wanted {wanted[row, column]} +- {TOLERANCE[kv]}; "
+        f"row {row}, token {column}: {seen[row, column]}, expected {expected[row, column]} +- {TOLERANCE[kv]}; "
         f"{(off > TOLERANCE[kv]).sum()} of {off.size} are off"
     )
 
@@ -141,9 +141,9 @@ def test_one_hot_model_says_the_next_token(tmp_path, chain_config, kind):
     seen = logits(path, tokens, vocab_size=32)
     assert seen.argmax(axis=1).tolist() == [successor[t] for t in tokens]
     # The embedding 1 among 31 zeros has a mean square of 1/32: rms_norm makes it the square root of 32.
-    wanted = np.zeros((6, 32))
-    wanted[range(6), [successor[t] for t in tokens]] = (1 / (1 / 32 + 1e-5)) ** 0.5
-    assert np.abs(seen - wanted).max() < 1e-4, f"found {seen.max()}, wanted {wanted.max()}"
+    expected = np.zeros((6, 32))
+    expected[range(6), [successor[t] for t in tokens]] = (1 / (1 / 32 + 1e-5)) ** 0.5
+    assert np.abs(seen - expected).max() < 1e-4, f"found {seen.max()}, expected {expected.max()}"
 
 
 @pytest.mark.parametrize("kv", TOLERANCE)
@@ -167,5 +167,5 @@ def test_attention_to_equal_keys_is_the_mean_of_the_values(tmp_path, kv):
         x = np.zeros(16)
         x[: n + 1] = (1 / (1 / 16 + 1e-5)) ** 0.5 / (n + 1)
         x[n] += 1
-        wanted = x / np.sqrt((x * x).mean() + 1e-5)
-        assert np.abs(row - wanted).max() <= TOLERANCE[kv], f"row {n}: {row}, wanted {wanted}"
+        expected = x / np.sqrt((x * x).mean() + 1e-5)
+        assert np.abs(row - expected).max() <= TOLERANCE[kv], f"row {n}: {row}, expected {expected}"

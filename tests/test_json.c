@@ -4,7 +4,9 @@
 // here (r) or read (a) as stated.
 #include <math.h>
 
-#include "json.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/json.h"
 #include "unit.h"
 
 typedef struct {
@@ -292,16 +294,16 @@ TEST(test_the_reader_takes_what_rfc_8259_allows_and_nothing_else)
 {
     Json json = {0};
     const size_t n = sizeof cases / sizeof *cases;
-    CHECK(n >= 150, "%zu cases, wanted at least 150", n);
+    CHECK(n >= 150, "%zu cases, expected at least 150", n);
     for (size_t i = 0; i < n; i++) {
         const Case *c = &cases[i];
         Error err = {0};
         const bool want = c->verdict == 'y' || c->verdict == 'a';
         const bool got = reads(&json, c->text, c->size, &err);
-        CHECK(got == want, "case %zu, %s: %s, wanted %s (%s)", i, c->text, got ? "read" : "refused",
-              want ? "read" : "refused", err.message);
+        CHECK(got == want, "case %zu, %s: %s, expected %s (%s)", i, c->text,
+              got ? "read" : "refused", want ? "read" : "refused", err.message);
         CHECK(got || (err.kind == ERROR_INPUT && strncmp(err.message, "byte ", 5) == 0),
-              "case %zu, %s: message %s, wanted the byte", i, c->text, err.message);
+              "case %zu, %s: message %s, expected the byte", i, c->text, err.message);
         if (got) {
             CHECK(json.values[0].extent == json.n_values, "case %zu: extent %u of %zu values", i,
                   (unsigned)json.values[0].extent, json.n_values);
@@ -338,7 +340,8 @@ TEST(test_no_changed_byte_upsets_the_reader)
             n_read += reads(&json, changed, sizeof text - 1, &err);
         }
     }
-    CHECK(n_read > sizeof text, "%zu texts were read, wanted at least each unchanged one", n_read);
+    CHECK(n_read > sizeof text, "%zu texts were read, expected at least each unchanged one",
+          n_read);
     json_free(&json);
 }
 
@@ -347,21 +350,21 @@ TEST(test_errors_name_the_byte_what_is_there_and_what_was_wanted)
     static const struct {
         const char *text, *message;
     } wrong[] = {
-        {"[1,]", "byte 3: found ']', wanted a value"},
-        {"{\"a\" 1}", "byte 5: found '1', wanted a colon"},
-        {"[1\x01]", "byte 2: found 0x01, wanted a comma or ]"},
-        {"[\"\\x\"]", "byte 3: found 'x', wanted one of \"\\/bfnrtu after a backslash"},
-        {"{\"a\":", "byte 5: the text ends, wanted a value"},
+        {"[1,]", "byte 3: found ']', expected a value"},
+        {"{\"a\" 1}", "byte 5: found '1', expected a colon"},
+        {"[1\x01]", "byte 2: found 0x01, expected a comma or ]"},
+        {"[\"\\x\"]", "byte 3: found 'x', expected one of \"\\/bfnrtu after a backslash"},
+        {"{\"a\":", "byte 5: the text ends, expected a value"},
         {"{\"a\":1,\"b\":2,\"a\":3}", "byte 17: the name a is there twice"},
-        {"[\"\\udc00\"]", "byte 2: \\udc00 is half of a surrogate pair, wanted both"},
-        {"[01]", "byte 2: found '1', wanted no digit after a leading zero"},
+        {"[\"\\udc00\"]", "byte 2: \\udc00 is half of a surrogate pair, expected both"},
+        {"[01]", "byte 2: found '1', expected no digit after a leading zero"},
     };
     Json json = {0};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         Error err = {0};
         CHECK(!reads(&json, wrong[i].text, strlen(wrong[i].text), &err), "%s was read",
               wrong[i].text);
-        CHECK(strcmp(err.message, wrong[i].message) == 0, "%s: \"%s\", wanted \"%s\"",
+        CHECK(strcmp(err.message, wrong[i].message) == 0, "%s: \"%s\", expected \"%s\"",
               wrong[i].text, err.message, wrong[i].message);
     }
     json_free(&json);
@@ -389,7 +392,7 @@ TEST(test_strings_are_decoded)
         const JsonValue *v = json.values;
         CHECK(ok && v->kind == JSON_STRING && v->size == strings[i].size &&
                   memcmp(v->text, strings[i].bytes, v->size + 1) == 0,
-              "%s: %zu bytes, wanted %zu", strings[i].text, v->size, strings[i].size);
+              "%s: %zu bytes, expected %zu", strings[i].text, v->size, strings[i].size);
     }
     json_free(&json);
 }
@@ -537,7 +540,7 @@ TEST(test_strings_that_are_written_are_read_back)
     CHECK(json_string(&out, bytes, size, &err) && reads(&json, out.data, out.size, &err), "%s",
           err.message);
     CHECK(json.values[0].size == size && memcmp(json.values[0].text, bytes, size) == 0,
-          "%zu bytes, wanted %zu", json.values[0].size, size);
+          "%zu bytes, expected %zu", json.values[0].size, size);
     buffer_clear(&out);
     CHECK(json_string(&out, "\xc2\x85\xe2\x80\xa8\xe2\x80\xa9\n\x01", 10, &err) &&
               strcmp(out.data, "\"\\u0085\\u2028\\u2029\\n\\u0001\"") == 0,

@@ -2,6 +2,8 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "base/error.h"
+#include "base/memory.h"
 #include "model.h"
 #include "unit.h"
 
@@ -151,18 +153,18 @@ TEST(test_memory_grows_by_pages_and_pages_are_reused)
         rows[i] = (Row){.token = 1};
     }
     must(forward(&model, &cache, &scratch, rows, PAGE_POSITIONS, &err), &err);
-    CHECK(cache.sequences[0].n_pages == 1, "%zu pages, wanted 1", cache.sequences[0].n_pages);
+    CHECK(cache.sequences[0].n_pages == 1, "%zu pages, expected 1", cache.sequences[0].n_pages);
     must(forward(&model, &cache, &scratch, rows, 1, &err), &err);
-    CHECK(cache.sequences[0].n_pages == 2, "%zu pages, wanted 2", cache.sequences[0].n_pages);
+    CHECK(cache.sequences[0].n_pages == 2, "%zu pages, expected 2", cache.sequences[0].n_pages);
     cache_truncate(&cache, 0, 0);
-    CHECK(cache.n_free == 1 && cache.n_kept == 1, "%zu pages free and %zu kept, wanted 1 and 1",
+    CHECK(cache.n_free == 1 && cache.n_kept == 1, "%zu pages free and %zu kept, expected 1 and 1",
           cache.n_free, cache.n_kept);
     for (size_t i = 0; i <= PAGE_POSITIONS; i++) {
         rows[i] = (Row){.token = 2, .sequence = 1};
     }
     must(forward(&model, &cache, &scratch, rows, PAGE_POSITIONS + 1, &err), &err);
     CHECK(cache.n_pages == 3 && cache.n_free == 0 && cache.n_kept == 1,
-          "%zu pages, %zu free, %zu kept, wanted 3, 0, 1", cache.n_pages, cache.n_free,
+          "%zu pages, %zu free, %zu kept, expected 3, 0, 1", cache.n_pages, cache.n_free,
           cache.n_kept);
     scratch_free(&scratch);
     cache_free(&cache);
@@ -216,7 +218,7 @@ static size_t extend(Cache *cache, Scratch *scratch, size_t sequence, const int 
 {
     Error err = {0};
     Row rows[CONTEXT];
-    const size_t shared = cache_share(cache, sequence, tokens, n - 1);
+    const size_t shared = cache_reuse_prefix(cache, sequence, tokens, n - 1);
     for (size_t p = shared; p < n; p++) {
         rows[p - shared] = (Row){
             .token = tokens[p], .sequence = sequence, .wants_logits = p == n - 1};
@@ -249,13 +251,13 @@ TEST(test_a_common_beginning_is_shared_and_changes_no_bit)
             make_tokens(tokens, N, COMMON, s);
             const size_t n_shared = extend(&shared, &scratch, s, tokens, N, got);
             const size_t wanted = s ? (size_t)COMMON / PAGE_POSITIONS * PAGE_POSITIONS : 0;
-            CHECK(n_shared == wanted, "%zu positions shared, wanted %zu", n_shared, wanted);
+            CHECK(n_shared == wanted, "%zu positions shared, expected %zu", n_shared, wanted);
             must(cache_create(&alone, &model.config, CONTEXT, 1, f16, &err), &err);
             extend(&alone, &scratch, 0, tokens, N, want);
             CHECK(memcmp(got, want, sizeof got) == 0, "sequence %zu: other bits (f16: %d)", s, f16);
             cache_free(&alone);
         }
-        CHECK(shared.n_pages == 4 + 3 * 2, "%zu pages, wanted 10", shared.n_pages);
+        CHECK(shared.n_pages == 4 + 3 * 2, "%zu pages, expected 10", shared.n_pages);
         CHECK(shared.pages[shared.sequences[3].ids[0]].n_users == 4, "%zu users of the first page",
               shared.pages[shared.sequences[3].ids[0]].n_users);
         scratch_free(&scratch);
@@ -277,7 +279,7 @@ TEST(test_pages_that_were_computed_at_the_same_time_become_one)
     must(forward(&model, &cache, &scratch, rows, 2 * PAGE_POSITIONS, &err), &err);
     CHECK(cache.sequences[0].ids[0] == cache.sequences[1].ids[0], "pages %zu and %zu",
           cache.sequences[0].ids[0], cache.sequences[1].ids[0]);
-    CHECK(cache.n_free == 1, "%zu pages free, wanted 1", cache.n_free);
+    CHECK(cache.n_free == 1, "%zu pages free, expected 1", cache.n_free);
     scratch_free(&scratch);
     cache_free(&cache);
 }
@@ -297,7 +299,7 @@ TEST(test_kept_pages_are_bounded_and_the_longest_unused_goes_first)
     must(cache_create(&cache, &model.config, CONTEXT, 4, true, &err), &err);
     must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 1, &err), &err);
     cache_limit(&cache, 1);
-    CHECK(cache.max_pages == LIMIT, "a limit of %zu pages, wanted %d: one whole sequence",
+    CHECK(cache.max_pages == LIMIT, "a limit of %zu pages, expected %d: one whole sequence",
           cache.max_pages, LIMIT);
     for (size_t round = 0; round < TEXTS; round++) {
         make_tokens(tokens, N, 0, round);
@@ -309,12 +311,12 @@ TEST(test_kept_pages_are_bounded_and_the_longest_unused_goes_first)
           cache.n_owned, cache.n_kept);
     for (size_t round = TEXTS; round-- > 0;) {
         make_tokens(tokens, N, 0, round);
-        const size_t shared = cache_share(&cache, 0, tokens, N - 1);
+        const size_t shared = cache_reuse_prefix(&cache, 0, tokens, N - 1);
         cache_truncate(&cache, 0, 0);
         const size_t wanted = round >= TEXTS - (LIMIT - 1) / 2 ? 2 * PAGE_POSITIONS : 0;
         CHECK(shared == wanted ||
                   (round == TEXTS - (LIMIT - 1) / 2 - 1 && shared == PAGE_POSITIONS),
-              "text %zu of %d: %zu positions kept, wanted %zu", round, TEXTS, shared, wanted);
+              "text %zu of %d: %zu positions kept, expected %zu", round, TEXTS, shared, wanted);
     }
     scratch_free(&scratch);
     cache_free(&cache);
@@ -349,7 +351,7 @@ TEST(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone)
         cache_truncate(&cache, 1, 0);
         const size_t shared = extend(&cache, &scratch, 0, tokens, N, got);
         const size_t wanted = (alone ? 1 : 2) * PAGE_POSITIONS;
-        CHECK(shared == wanted, "%zu positions found, wanted %zu", shared, wanted);
+        CHECK(shared == wanted, "%zu positions found, expected %zu", shared, wanted);
         cache_truncate(&cache, 0, 0);
     }
     scratch_free(&scratch);
@@ -388,7 +390,8 @@ TEST(test_adopted_pages_are_read_and_never_written)
     CHECK(memcmp(got, want, sizeof got) == 0, "a cut adopted page gives other bits");
     cache_truncate(&second, 0, 0);
     CHECK(memcmp(copy, data, PAGES * first.page_bytes) == 0, "adopted pages were written to");
-    CHECK(cache_share(&second, 1, tokens, N - 1) == PAGES * PAGE_POSITIONS, "not found any more");
+    CHECK(cache_reuse_prefix(&second, 1, tokens, N - 1) == PAGES * PAGE_POSITIONS,
+          "not found any more");
     scratch_free(&scratch);
     cache_free(&second);
     cache_free(&first);

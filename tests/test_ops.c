@@ -2,6 +2,9 @@
 // for bit.
 #include <math.h>
 
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/threads.h"
 #include "ops.h"
 #include "unit.h"
 
@@ -77,12 +80,12 @@ typedef struct {
 // Random activations, quantised as well.
 static Activations random_activations(size_t n_rows, size_t cols)
 {
-    const size_t stride = round_up(cols, BLOCK);
-    const size_t blocks = round_up(n_rows, ACTIVATION_TILE) * stride / BLOCK;
+    const size_t stride = round_up(cols, QUANT_BLOCK);
+    const size_t blocks = round_up(n_rows, ACTIVATION_TILE) * stride / QUANT_BLOCK;
     Activations a = {.stride = stride,
                      .tile = activation_tile(n_rows),
                      .x = alloc_zeroed(n_rows * stride, sizeof(float)),
-                     .q = alloc_zeroed(blocks, BLOCK),
+                     .q = alloc_zeroed(blocks, QUANT_BLOCK),
                      .q_scale = alloc_zeroed(blocks, sizeof(float)),
                      .q_total = alloc_zeroed(blocks, sizeof(float)),
                      .q_begin4 = alloc_zeroed(blocks, sizeof(int32_t)),
@@ -159,15 +162,15 @@ static void check_matmul(MatmulCase c)
         for (size_t t = 0; t < c.n_rows; t++) {
             double want = c.add ? 0.5 : 0, size = 1;
             for (size_t k = 0; k < cols; k++) {
-                const size_t at = activation_block(&c.in, t, k / BLOCK);
-                const double x = quantized
-                                     ? (double)c.in.q[at * BLOCK + k % BLOCK] * c.in.q_scale[at]
-                                     : c.in.x[t * c.in.stride + k];
+                const size_t at = activation_block(&c.in, t, k / QUANT_BLOCK);
+                const double x = quantized ? (double)c.in.q[at * QUANT_BLOCK + k % QUANT_BLOCK] *
+                                                 c.in.q_scale[at]
+                                           : c.in.x[t * c.in.stride + k];
                 want += w[k] * x;
                 size += fabs(w[k] * x);
             }
             CHECK(fabs(out[t * stride + r] - want) < 3e-7 * size,
-                  "%s, %zu x %zu, %zu rows, output (%zu, %zu): %.9g, wanted %.9g",
+                  "%s, %zu x %zu, %zu rows, output (%zu, %zu): %.9g, expected %.9g",
                   weight_types[c.m.type].name, rows, cols, c.n_rows, t, r, out[t * stride + r],
                   want);
         }
@@ -218,7 +221,7 @@ TEST(test_rows_are_decoded_as_the_format_says)
                 const double want = type == WEIGHT_Q8   ? f16[0] * (byte - 128)
                                     : type == WEIGHT_Q4 ? f16[0] * (nibble - 8)
                                                         : f16[0] * nibble + f16[1];
-                CHECK(fabs(row[col] - want) < 1e-7, "%s row %zu column %zu: %g, wanted %g",
+                CHECK(fabs(row[col] - want) < 1e-7, "%s row %zu column %zu: %g, expected %g",
                       weight_types[type].name, r, col, row[col], want);
             }
         }
@@ -266,7 +269,7 @@ TEST(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show)
         }
         compute_quantize(out, x);
         for (size_t i = 0; i < 64; i++) {
-            CHECK(out[i] == 0, "%g became %g, wanted 0", x[i], out[i]);
+            CHECK(out[i] == 0, "%g became %g, expected 0", x[i], out[i]);
         }
         CHECK(out[66] == 0 && out[68] == 0 && out[70] == 0, "total %g", out[68]);
         check_all_sets("quantize", 72, compute_quantize, x);
@@ -277,10 +280,10 @@ TEST(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show)
     x[2] = 1.5f;
     x[3] = -2.5f;
     compute_quantize(out, x);
-    CHECK(out[1] == 0 && out[2] == 2 && out[3] == -2, "halves became %g %g %g, wanted 0 2 -2",
+    CHECK(out[1] == 0 && out[2] == 2 && out[3] == -2, "halves became %g %g %g, expected 0 2 -2",
           out[1], out[2], out[3]);
     CHECK(out[64] == 1 && out[66] == -8 * 127 && out[68] == 127 && out[70] == -128 * 127,
-          "scale %g, begin %g, total %g, begin %g, wanted 1, -1016, 127 and -16256", out[64],
+          "scale %g, begin %g, total %g, begin %g, expected 1, -1016, 127 and -16256", out[64],
           out[66], out[68], out[70]);
     CHECK(out[65] == 0 && out[67] == 0 && out[69] == 0, "scale of zeros %g, begin %g, total %g",
           out[65], out[67], out[69]);
@@ -351,17 +354,17 @@ TEST(test_rms_norm_swiglu_and_softmax_agree_with_double_precision_and_all_sets_a
         compute_rms_norm(out, &c);
         for (size_t i = 0; i < n; i++) {
             double want = a[i] / sqrt(squares / (double)n + 1e-5) * b[i];
-            CHECK(fabs(out[i] - want) < 1e-6, "rms_norm of %zu: %g, wanted %g", n, out[i], want);
+            CHECK(fabs(out[i] - want) < 1e-6, "rms_norm of %zu: %g, expected %g", n, out[i], want);
         }
         compute_swiglu(out, &c);
         for (size_t i = 0; i < n; i++) {
             double want = a[i] / (1 + exp(-a[i])) * b[i];
-            CHECK(fabs(out[i] - want) < 4e-6, "swiglu of %zu: %g, wanted %g", n, out[i], want);
+            CHECK(fabs(out[i] - want) < 4e-6, "swiglu of %zu: %g, expected %g", n, out[i], want);
         }
         compute_softmax(out, &c);
         for (size_t i = 0; i < n; i++) {
             double want = exp((a[i] - max) / 0.7f) / total;
-            CHECK(fabs(out[i] - want) < 1e-6, "softmax of %zu: %g, wanted %g", n, out[i], want);
+            CHECK(fabs(out[i] - want) < 1e-6, "softmax of %zu: %g, expected %g", n, out[i], want);
         }
         check_all_sets("rms_norm", padded, compute_rms_norm, &c);
         check_all_sets("swiglu", padded, compute_swiglu, &c);
@@ -390,7 +393,7 @@ TEST(test_exp_is_within_two_ulp_and_nan_and_infinity_pass)
         double want = exp(-(double)y) / (1 + exp(-(double)y));
         worst = fmax(worst, fabs(p[1] - want) / want);
     }
-    CHECK(worst < 2.5e-7, "largest relative error %g, wanted below 2.5e-7", worst);
+    CHECK(worst < 2.5e-7, "largest relative error %g, expected below 2.5e-7", worst);
     for (size_t k = 0; k < LANES; k++) {
         one[k] = 1;
         p[k] = (float)k;
@@ -441,12 +444,12 @@ static void compute_attend(float *out, const void *arg)
         store_kv(page, page + k_bytes, j % PAGE_POSITIONS, c->k + j * c->head_dim,
                  c->v + j * c->head_dim, c->head_dim, c->f16);
     }
-    float *scores = alloc_zeroed(MAX_QUERIES * CHUNK_POSITIONS, sizeof *scores);
-    float *part = alloc_zeroed(MAX_QUERIES * stride, sizeof *part),
-          *total = alloc_zeroed(MAX_QUERIES * stride, sizeof *total);
-    float *mask = alloc_zeroed(MAX_QUERIES * (c->n_positions + LANES), sizeof *mask);
-    const float *rows[MAX_QUERIES];
-    size_t begin[MAX_QUERIES], end[MAX_QUERIES];
+    float *scores = alloc_zeroed(TILE_QUERIES * SPLIT_POSITIONS, sizeof *scores);
+    float *part = alloc_zeroed(TILE_QUERIES * stride, sizeof *part),
+          *total = alloc_zeroed(TILE_QUERIES * stride, sizeof *total);
+    float *mask = alloc_zeroed(TILE_QUERIES * (c->n_positions + LANES), sizeof *mask);
+    const float *rows[TILE_QUERIES];
+    size_t begin[TILE_QUERIES], end[TILE_QUERIES];
     for (size_t t = 0; t < c->n_queries; t++) {
         end[t] = c->n_positions - c->n_queries + t + 1;
         begin[t] = end[t] > c->window ? end[t] - c->window : 0;
@@ -468,7 +471,7 @@ static void compute_attend(float *out, const void *arg)
                 .scores = scores,
                 .out = part,
                 .out_stride = stride};
-    for (a.chunk = 0; a.chunk * CHUNK_POSITIONS < c->n_positions; a.chunk++) {
+    for (a.chunk = 0; a.chunk * SPLIT_POSITIONS < c->n_positions; a.chunk++) {
         attend(&a);
         for (size_t t = 0; t < c->n_queries; t++) {
             attend_combine(total + t * stride, part + t * stride, c->head_dim);
@@ -514,7 +517,7 @@ static void check_attend(AttendCase c)
         }
         for (size_t d = 0; d < c.head_dim; d++) {
             CHECK(fabs(out[t * c.head_dim + d] - want[d] / sum) < (c.f16 ? 1e-2 : 1e-5),
-                  "head_dim %zu, %zu positions, query %zu, dim %zu: %g, wanted %g", c.head_dim,
+                  "head_dim %zu, %zu positions, query %zu, dim %zu: %g, expected %g", c.head_dim,
                   c.n_positions, t, d, out[t * c.head_dim + d], want[d] / sum);
         }
     }
@@ -545,7 +548,7 @@ TEST(test_attention_agrees_with_double_precision_sets_and_tiles_agree_in_bits)
                         .n_queries = 1,
                         .window = 1000,
                         .f16 = i / 54 % 2};
-        c.n_queries = i / 108 ? (c.n_positions < MAX_QUERIES ? c.n_positions : 7 + i % 18) : 1;
+        c.n_queries = i / 108 ? (c.n_positions < TILE_QUERIES ? c.n_positions : 7 + i % 18) : 1;
         check_attend(c);
     }
 }
@@ -637,17 +640,17 @@ TEST(test_rope_tables_are_exact_to_half_an_ulp_of_f32)
         rope_frequencies(frequency, 128, thetas[k], &(RopeScaling){ROPE_UNSCALED, 0, 0, 0, 0});
         for (size_t i = 0; i < 64; i++) {
             double want = pow(thetas[k], -(double)(2 * i) / 128);
-            CHECK(fabs(frequency[i] - want) < 1e-14 * want, "frequency %zu: %.17g, wanted %.17g", i,
-                  frequency[i], want);
+            CHECK(fabs(frequency[i] - want) < 1e-14 * want, "frequency %zu: %.17g, expected %.17g",
+                  i, frequency[i], want);
         }
         for (size_t p = 0; p < 131072; p += p < 600 ? 1 : 1237) {
             rope_angles(cos_, sin_, frequency, 64, p);
             for (size_t i = 0; i < 64; i++) {
                 double angle = (double)p * frequency[i];
-                CHECK(fabs(cos_[i] - cos(angle)) < 6e-8, "cos at %zu, %zu: %.9g, wanted %.9g", p, i,
-                      cos_[i], cos(angle));
-                CHECK(fabs(sin_[i] - sin(angle)) < 6e-8, "sin at %zu, %zu: %.9g, wanted %.9g", p, i,
-                      sin_[i], sin(angle));
+                CHECK(fabs(cos_[i] - cos(angle)) < 6e-8, "cos at %zu, %zu: %.9g, expected %.9g", p,
+                      i, cos_[i], cos(angle));
+                CHECK(fabs(sin_[i] - sin(angle)) < 6e-8, "sin at %zu, %zu: %.9g, expected %.9g", p,
+                      i, sin_[i], sin(angle));
             }
         }
     }
@@ -665,7 +668,7 @@ TEST(test_rope_scaling_stretches_long_wavelengths)
                             : turns < 1 ? plain[i] / 32
                                         : (1 - smooth) * plain[i] / 32 + smooth * plain[i];
         CHECK(fabs(linear[i] - plain[i] / 4) < 1e-15, "linear %zu: %g", i, linear[i]);
-        CHECK(fabs(llama3[i] - want) < 1e-14 * want, "llama3 %zu: %g, wanted %g", i, llama3[i],
+        CHECK(fabs(llama3[i] - want) < 1e-14 * want, "llama3 %zu: %g, expected %g", i, llama3[i],
               want);
     }
     CHECK(llama3[0] == plain[0] && llama3[31] < plain[31] / 31, "ends: %g %g", llama3[0],
@@ -680,8 +683,8 @@ TEST(test_team_split_gives_every_unit_to_one_thread)
             for (size_t id = 0; id < size; id++) {
                 size_t begin, end;
                 team_split((Team){id, size, NULL}, n, &begin, &end);
-                CHECK(begin == next && end >= begin, "thread %zu of %zu begins at %zu, wanted %zu",
-                      id, size, begin, next);
+                CHECK(begin == next && end >= begin,
+                      "thread %zu of %zu begins at %zu, expected %zu", id, size, begin, next);
                 CHECK(end - begin <= n / size + 1, "thread %zu of %zu takes %zu of %zu", id, size,
                       end - begin, n);
                 next = end;

@@ -7,23 +7,23 @@ from conftest import ROOT
 
 
 def compile_for(tmp_path, order):
-    """Checks the syntax of a file that includes util.h, as on a machine whose bytes lie in this order."""
+    """Checks the syntax of a file that includes base/memory.h, as on a machine whose bytes lie in this order."""
     source = tmp_path / "any.c"
-    source.write_text('#include "util.h"\n')
+    source.write_text('#include "base/memory.h"\n')
     command = ["cc", "-std=c11", "-fsyntax-only", "-I", ROOT, "-U__BYTE_ORDER__", f"-D__BYTE_ORDER__={order}", source]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 def test_little_endian_machine_is_compiled_for(tmp_path):
     done = compile_for(tmp_path, "__ORDER_LITTLE_ENDIAN__")
-    assert done.returncode == 0, f"wanted exit 0\n{done.stderr}"
+    assert done.returncode == 0, f"expected exit 0\n{done.stderr}"
 
 
 @pytest.mark.parametrize("order", ["__ORDER_BIG_ENDIAN__", "__ORDER_PDP_ENDIAN__"])
 def test_machine_of_another_byte_order_is_refused_at_compile_time(tmp_path, order):
     done = compile_for(tmp_path, order)
-    assert done.returncode != 0, "wanted the compiler to refuse it"
-    assert "checkpoints are little-endian" in done.stderr, f"wanted the reason\n{done.stderr}"
+    assert done.returncode != 0, "expected the compiler to refuse it"
+    assert "checkpoints are little-endian" in done.stderr, f"expected the reason\n{done.stderr}"
 
 
 def test_every_source_file_includes_the_refusal():
@@ -32,4 +32,4 @@ def test_every_source_file_includes_the_refusal():
         listed = subprocess.run(["cc", "-std=c11", "-D_DEFAULT_SOURCE", "-MM", source], cwd=ROOT, capture_output=True,
                                 text=True, timeout=60)  # fmt: skip
         assert listed.returncode == 0, listed.stderr
-        assert "util.h" in listed.stdout, f"{source.name} does not include util.h"
+        assert "base/memory.h" in listed.stdout, f"{source.name} does not include base/memory.h"

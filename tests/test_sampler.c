@@ -1,6 +1,7 @@
 // Sampling: filters with obvious answers, llama2.c's generator, frequencies against probabilities.
 #include <math.h>
 
+#include "base/error.h"
 #include "ops.h"
 #include "sampler.h"
 #include "unit.h"
@@ -47,7 +48,7 @@ static void check_kept(const char *what, SamplerOptions options, int kept)
     for (int i = 0; i < 5; i++) {
         const double want = i < kept ? pow(0.5, i) / total : 0, got = share[best_first[i]];
         CHECK(want == 0 ? got == 0 : fabs(got - want) < 0.01,
-              "%s: id %d has %.4f of the draws, wanted %.4f", what, best_first[i], got, want);
+              "%s: id %d has %.4f of the draws, expected %.4f", what, best_first[i], got, want);
     }
 }
 
@@ -86,10 +87,10 @@ TEST(test_temperature_flattens_and_sharpens)
 {
     double share[5];
     count((SamplerOptions){.temperature = 0.5f, .repeat_penalty = 1}, share);
-    CHECK(fabs(share[2] / share[1] - 4) < 0.2, "ratio %.3f at temperature 0.5, wanted 4",
+    CHECK(fabs(share[2] / share[1] - 4) < 0.2, "ratio %.3f at temperature 0.5, expected 4",
           share[2] / share[1]);
     count((SamplerOptions){.temperature = 2, .repeat_penalty = 1}, share);
-    CHECK(fabs(share[2] / share[1] - sqrt(2)) < 0.06, "ratio %.3f at temperature 2, wanted 1.414",
+    CHECK(fabs(share[2] / share[1] - sqrt(2)) < 0.06, "ratio %.3f at temperature 2, expected 1.414",
           share[2] / share[1]);
     count((SamplerOptions){.temperature = 1e-30f, .repeat_penalty = 1}, share);
     CHECK(share[2] > 0.9999, "a tiny temperature takes the best in %.4f", share[2]);
@@ -102,7 +103,7 @@ TEST(test_greedy_takes_the_lowest_of_equal_ids)
     const float flat[4] = {1, 3, 3, 3};
     Sampler s = make(4, (SamplerOptions){.repeat_penalty = 1}, 1);
     const int id = sampler_next(&s, flat, NULL, 0);
-    CHECK(id == 1, "id %d, wanted 1", id);
+    CHECK(id == 1, "id %d, expected 1", id);
     sampler_free(&s);
 }
 
@@ -140,7 +141,8 @@ TEST(test_the_generator_is_xorshift64star)
         const double coin = (double)(((x * 0x2545f4914f6cdd1du) & 0xffffffffffffffffu) >> 40) /
                             16777216.0;
         const int id = sampler_next(&s, uniform, NULL, 0);
-        CHECK(abs(id - (int)(coin * N)) <= 1, "draw %d: id %d, wanted %d", i, id, (int)(coin * N));
+        CHECK(abs(id - (int)(coin * N)) <= 1, "draw %d: id %d, expected %d", i, id,
+              (int)(coin * N));
     }
     sampler_free(&s);
 }
@@ -153,7 +155,7 @@ TEST(test_seed_zero_draws_different_numbers)
     for (int i = 0; i < 200; i++) {
         seen |= 1 << sampler_next(&s, uniform, NULL, 0);
     }
-    CHECK(seen == 255, "ids drawn: %x, wanted all of 8", (unsigned)seen);
+    CHECK(seen == 255, "ids drawn: %x, expected all of 8", (unsigned)seen);
     sampler_free(&s);
 }
 
@@ -203,7 +205,7 @@ TEST(test_log_probabilities_and_the_best)
     int best[3];
     const float l[4] = {0, 2, 1, 2};
     const double sum = logits_log_sum(l, 4), want = log(1 + 2 * exp(2) + exp(1));
-    CHECK(fabs(sum - want) < 1e-12, "%.15g, wanted %.15g", sum, want);
+    CHECK(fabs(sum - want) < 1e-12, "%.15g, expected %.15g", sum, want);
     logits_best(l, 4, 3, best);
     CHECK(best[0] == 1 && best[1] == 3 && best[2] == 2, "%d %d %d", best[0], best[1], best[2]);
 }

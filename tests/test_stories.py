@@ -55,7 +55,7 @@ def test_another_seed_is_another_story(told):
 
 def test_greedy_story_has_the_same_bits_on_every_machine():
     done = run(MODEL, "-i", GOLDEN["prompt"], "-t", "0", "-n", "0", "--digest", timeout=10 * SLOWER).ok()
-    assert done.out == GOLDEN["text"], f"wanted {GOLDEN['text']!r}\n{done}"
+    assert done.out == GOLDEN["text"], f"expected {GOLDEN['text']!r}\n{done}"
     assert done.digest == GOLDEN["digest"], (
         f"not the digest {GOLDEN['digest']} that was committed: a compiler, an option or a kernel set has changed the "
         f"order of arithmetic, or the model is another one (then: scripts/make_golden.py --stories RUN)\n{done}"

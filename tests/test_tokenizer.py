@@ -154,13 +154,13 @@ def missing_byte(have, text):
     return next((i for i, byte in enumerate(text) if byte not in have), None)
 
 
-def compare(v, texts, wanted, answers):
-    """Ids are the wanted ones, and decode to the text; what has a byte without a token is refused with its offset.
+def compare(v, texts, expected, answers):
+    """Ids are the expected ones, and decode to the text; what has a byte without a token is refused with its offset.
     Gives how many were encoded, so that a test can tell that it has tested something."""
     have, encoded, wrong = set(range(256)), 0, []
     if v.kind == vocabulary.BYTE_LEVEL:
         have = {p[0] for p, a in zip(v.pieces, v.attributes) if len(p) == 1 and a == vocabulary.NORMAL}
-    for text, ids, answer in zip(map(as_bytes, texts), wanted, answers):
+    for text, ids, answer in zip(map(as_bytes, texts), expected, answers):
         missing = missing_byte(have, text)
         if missing is not None:
             right = f"the prompt's byte {missing} is 0x{text[missing]:02x}, which the model has no token for"
@@ -168,7 +168,7 @@ def compare(v, texts, wanted, answers):
             right = (list(ids), text.replace(b"\xe2\x96\x81", b" ") if v.kind == vocabulary.SENTENCEPIECE else text)
             encoded += 1
         if answer != right:
-            wrong.append(f"{text!r}\n  found  {answer}\n  wanted {right}")
+            wrong.append(f"{text!r}\n  found  {answer}\n  expected {right}")
     assert not wrong, f"{len(wrong)} of {len(texts)} strings differ; the first:\n" + "\n".join(wrong[:3])
     return encoded
 
@@ -221,8 +221,8 @@ def sentencepiece_ids(data):
 @pytest.mark.parametrize("name", NAMES)
 def test_broken_utf8_is_kept_byte_for_byte(name, tokenize):
     v, texts = read(name), strings.broken_strings(3, COUNT // 10)
-    wanted = [sentencepiece_ids(t) if name == "llama2" else byte_level_ids(name, t) for t in texts]
-    encoded = compare(v, texts, wanted, tokenize(v).encode(texts))
+    expected = [sentencepiece_ids(t) if name == "llama2" else byte_level_ids(name, t) for t in texts]
+    encoded = compare(v, texts, expected, tokenize(v).encode(texts))
     assert encoded > len(texts) * 0.1
 
 
@@ -236,8 +236,8 @@ def test_every_character_is_of_the_class_that_the_reference_has_it_in(rule, code
     points = [chr(c) for c in [*range(0, 0x32400, step), *range(0xE0000, 0xE0200)] if c not in strings.LEFT_OUT]
     texts = ["".join(f"a{c}1 {c}!{c} " for c in points[i : i + 100]) for i in range(0, len(points), 100)]
     texts += strings.random_strings(4, COUNT // 10) + strings.SENTENCES
-    wanted = [e.ids for e in reference("gpt2", rule).encode_batch(texts, add_special_tokens=False)]
-    assert compare(v, texts, wanted, tokenize(v).encode(texts)) == len(texts)
+    expected = [e.ids for e in reference("gpt2", rule).encode_batch(texts, add_special_tokens=False)]
+    assert compare(v, texts, expected, tokenize(v).encode(texts)) == len(texts)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -266,9 +266,9 @@ def test_special_tokens_are_found_only_where_they_may_be(name, tokenize):
     full.add_special_tokens([tokenizers.AddedToken(n, normalized=False, special=True) for n in special_names(v)])
     assert all(full.token_to_id(n) < len(v.pieces) for n in special_names(v))
     ids_of = {full.token_to_id(n): v.pieces.index(n.encode()) for n in special_names(v)}
-    wanted = [[ids_of.get(i, i) for i in e.ids] for e in full.encode_batch(texts, add_special_tokens=False)]
+    expected = [[ids_of.get(i, i) for i in e.ids] for e in full.encode_batch(texts, add_special_tokens=False)]
     found = [answer[0] for answer in tokenize(v).encode(texts, special=True)]
-    wrong = [(t, f, w) for t, f, w in zip(texts, found, wanted) if f != w]
+    wrong = [(t, f, w) for t, f, w in zip(texts, found, expected) if f != w]
     assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
 
 
@@ -303,9 +303,9 @@ def test_tokenizer_json_of_sentencepiece_kind_is_read_as_it_tokenizes(prefix, to
     texts = with_names(["<s>", "</s>"], strings.natural_strings(6, 500) + strings.random_strings(7, 500))
     if prefix != "legacy":  # Metaspace adds no space to a text that has one; sentencepiece and we do
         texts = [t for t in texts if t[:1] not in (" ", "\u2581")]
-    wanted = [e.ids for e in original.encode_batch(texts, add_special_tokens=False)]
+    expected = [e.ids for e in original.encode_batch(texts, add_special_tokens=False)]
     found = [answer[0] for answer in tokenize(v).encode(texts, special=True)]
-    wrong = [(t, f, w) for t, f, w in zip(texts, found, wanted) if f != w]
+    wrong = [(t, f, w) for t, f, w in zip(texts, found, expected) if f != w]
     assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
 
 
@@ -342,14 +342,14 @@ def test_sentencepiece_features(options, tokenize, tmp_path):
     texts = strings.SENTENCES + strings.natural_strings(8, 300) + strings.random_strings(9, 500)
     if "user_defined_symbols" in options:
         texts += with_names([s.replace("\u2581", " ") for s in options["user_defined_symbols"]], texts)
-    wanted = model.encode(texts)
+    expected = model.encode(texts)
     if options["byte_fallback"]:
-        assert compare(v, texts, wanted, tokenize(v).encode(texts)) == len(texts)
+        assert compare(v, texts, expected, tokenize(v).encode(texts)) == len(texts)
     else:
         found = [answer[0] for answer in tokenize(v).encode(texts)]
-        wrong = [(t, f, w) for t, f, w in zip(texts, found, wanted) if f != w]
+        wrong = [(t, f, w) for t, f, w in zip(texts, found, expected) if f != w]
         assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
-        assert any(model.unk_id() in ids for ids in wanted), "no string has an unknown character"
+        assert any(model.unk_id() in ids for ids in expected), "no string has an unknown character"
 
 
 def test_what_a_sentencepiece_model_normalizes_is_refused(tmp_path):
@@ -617,7 +617,7 @@ def test_a_damaged_section_is_refused_or_works(kind, tmp_path):
         done = execute([BUILD_DIR / "tests" / "tokenize", path, len(SMALL[kind].pieces)], stdin=requests)
         assert done.code in ends, f"{section.hex()}\n{done}"
         ends[done.code] += 1
-    assert min(ends.values()) > 10, f"exits {ends}: wanted both kinds"
+    assert min(ends.values()) > 10, f"exits {ends}: expected both kinds"
 
 
 @pytest.mark.parametrize("kind, text, ids", [
@@ -645,4 +645,4 @@ def test_offset_of_a_byte_without_a_token_counts_the_text_as_it_was_given(tokeni
     answers = tokenize(v).encode([b"ab\xff", "\u2581 ab".encode() + b"\xfe", b"</s>a\xff"], special=True)
     offsets = [2, 6, 5]
     for answer, offset in zip(answers, offsets):
-        assert f"byte {offset} is" in answer, f"{answer!r}, wanted byte {offset}"
+        assert f"byte {offset} is" in answer, f"{answer!r}, expected byte {offset}"

@@ -29,8 +29,8 @@ def test_unit(executable, name):
 
 
 def test_every_unit_test_source_was_built():
-    wanted = sorted(p.stem for p in TESTS.glob("test_*.c"))
-    assert wanted, "tests/ has no test_*.c"
+    expected = sorted(p.stem for p in TESTS.glob("test_*.c"))
+    assert expected, "tests/ has no test_*.c"
     found = [p.name for p in executables()]
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in expected if name not in found]
     assert not missing, f"not built into {BUILD_DIR.name}/tests: {missing}"

@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/files.h"
 #include "tokenizer.h"
 
 static bool put(const void *data, size_t size)

@@ -13,7 +13,7 @@ Samples stories from nothing (seeds 1, 2, ..; temperature 0.8, all else as the p
     new         are not in the training text
 
 and the longest run of words that a story has from the training text, beside the same for held-out stories: what the
-grammar itself repeats. The corpus is told again, from its seed. Exit status 1 where a share is below what is wanted.
+grammar itself repeats. The corpus is told again, from its seed. Exit status 1 where a share is below what is expected.
 """
 
 import argparse
@@ -162,9 +162,9 @@ def main():
                 print(f"--- seed {seed}: finish, name, words: {good}; {sorted(words(text) - corpus_words)}\n{text}\n")
     failed = False
     for name, kept in results.items():
-        share, wanted = sum(kept) / max(len(kept), 1), WANTED.get(name)
-        failed |= wanted is not None and share < wanted
-        print(f"{name:10} {share:7.1%} of {len(kept)}" + (f", wanted {wanted:.0%}" if wanted else ""))
+        share, expected = sum(kept) / max(len(kept), 1), WANTED.get(name)
+        failed |= expected is not None and share < expected
+        print(f"{name:10} {share:7.1%} of {len(kept)}" + (f", expected {expected:.0%}" if expected else ""))
     runs = Runs(training)
     for name, texts in (("copied", texts), ("held out", held_out[: len(texts)])):  # the latter: the grammar's own
         longest, usual = runs.longest(texts)

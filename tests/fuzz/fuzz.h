@@ -9,21 +9,22 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "util.h"
+#include "base/error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define FUZZ_CHECK(holds, ...)                                  \
-    do {                                                        \
-        if (!(holds)) {                                         \
-            fprintf(stderr, "wanted " #holds ": " __VA_ARGS__); \
-            fputc('\n', stderr);                                \
-            abort();                                            \
-        }                                                       \
+#define FUZZ_CHECK(holds, ...)                                    \
+    do {                                                          \
+        if (!(holds)) {                                           \
+            fprintf(stderr, "expected " #holds ": " __VA_ARGS__); \
+            fputc('\n', stderr);                                  \
+            abort();                                              \
+        }                                                         \
     } while (0)
 
 // An error is one of the program's, and its message one line that names the file, most of

@@ -5,8 +5,10 @@
 //
 // `roles` has two bits for each of up to four messages: 0 user, 1 system, 2 assistant, 3 no more.
 // The bits of `mode`: 1 the messages follow an answer, 2 names of special tokens in them count.
-#include "chat.h"
+
+#include "base/error.h"
 #include "fuzz_text.h"
+#include "generate.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -40,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         FUZZ_CHECK(bytes == in.size, "%zu of %zu bytes", bytes, in.size);
         fuzz_count("inputs that were opened");
-        if (!chat_encode(&chat, tokenizer, messages, n, mode & 1, mode & 2, &tokens, &err)) {
+        if (!prompt_encode_chat(tokenizer, &chat, messages, n, mode & 1, mode & 2, &tokens, &err)) {
             check_error(&err);
         }
     }

@@ -1,5 +1,10 @@
 // fuzz_checkpoint.c - the native checkpoint (an input is as fuzz_native.h says), from its header to
 // the logits of what is accepted.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "fuzz_model.h"
 #include "fuzz_native.h"
 

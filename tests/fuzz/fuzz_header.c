@@ -1,6 +1,9 @@
 // fuzz_header.c - the header and the table of a native checkpoint (an input is as fuzz_native.h
 // says, without contents), and the walk over its tensors; nothing is computed with them, so that
 // many more files are tried than fuzz_checkpoint.c can.
+
+#include "base/error.h"
+#include "base/files.h"
 #include "fuzz_native.h"
 #include "model.h"
 

@@ -1,7 +1,10 @@
 // fuzz_json.c - the JSON reader. What it takes is written again and read again: the same values
 // have to come of it.
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/json.h"
 #include "fuzz.h"
-#include "json.h"
 
 static void write_value(Buffer *out, const JsonValue *v)
 {

@@ -5,6 +5,11 @@
 // With an odd mode the file is given the length that its header asks for, filled with the contents
 // over and over; with 3 the sizes in the header are brought into range before. Else the rest of the
 // input is the file.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "fuzz_model.h"
 
 #define MAGIC    0x616b3432u

@@ -3,6 +3,8 @@
 #ifndef FUZZ_MODEL_H
 #define FUZZ_MODEL_H
 
+#include "base/error.h"
+#include "base/files.h"
 #include "fuzz.h"
 #include "model.h"
 

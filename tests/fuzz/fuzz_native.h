@@ -12,7 +12,9 @@
 #ifndef FUZZ_NATIVE_H
 #define FUZZ_NATIVE_H
 
-#include "checkpoint.h"
+#include "base/checksum.h"
+#include "base/memory.h"
+#include "formats/checkpoint.h"
 #include "fuzz.h"
 
 #define HEADER   256

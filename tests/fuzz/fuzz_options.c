@@ -1,4 +1,6 @@
 // fuzz_options.c - a command line: the arguments after the program's name, each ended by a zero.
+
+#include "base/error.h"
 #include "fuzz.h"
 
 // The options are private to run.c, which has the other main.

@@ -9,8 +9,12 @@
 // the program maps what it is given.
 #include <unistd.h>
 
+#include "base/buffer.h"
+#include "base/checksum.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "batch/prompt_cache.h"
 #include "fuzz.h"
-#include "prompt_cache.h"
 
 enum { CONTEXT = 128, PAGES_AT = 4096, CRC_AT = 12, HEADER = 128 };
 #define MODEL UINT64_C(0x0123456789abcdef)
@@ -124,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_count("inputs that were opened");
         FUZZ_CHECK(!missing, "a file of which %zu bytes are missing", missing);
         const int *tokens = (const int *)(const void *)(bytes + HEADER);
-        const size_t length = cache_share(&cache, 0, tokens, n_pages * PAGE_POSITIONS);
+        const size_t length = cache_reuse_prefix(&cache, 0, tokens, n_pages * PAGE_POSITIONS);
         const size_t most = n_pages * PAGE_POSITIONS < CONTEXT ? n_pages * PAGE_POSITIONS : CONTEXT;
         FUZZ_CHECK(length == most, "%zu of %zu positions", length, most);
         for (size_t i = 0; i * PAGE_POSITIONS < length; i++) {

@@ -6,8 +6,11 @@
 // The bits of `mode`: 1 the line is itself a prompt, 2 prompts go through the chat template, 4
 // names of special tokens count, 8 a prompt that does not fit is cut, 16 there is no chat template,
 // 32 there is a system message, 64 the line is too long; the next three are the template's flags.
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "batch/request.h"
 #include "fuzz_text.h"
-#include "request.h"
 
 enum { CONTEXT = 64 };
 

@@ -3,6 +3,8 @@
 #ifndef FUZZ_TEXT_H
 #define FUZZ_TEXT_H
 
+#include "base/buffer.h"
+#include "base/error.h"
 #include "fuzz.h"
 #include "tokenizer.h"
 

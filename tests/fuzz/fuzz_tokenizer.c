@@ -5,6 +5,10 @@
 //
 // The bits of `mode`: 1 names of special tokens count, 2 BOS is put first, 4 n_bytes of the section
 // is set to what is left for the bytes of the pieces, 8 the last piece_offset to n_bytes.
+
+#include <stdint.h>
+
+#include "base/error.h"
 #include "fuzz_text.h"
 
 #define HEADER     64

@@ -4,6 +4,10 @@
 //     mode 1 | pieces 2 | text length 1 | text | file
 //
 // The bits of `mode`: 1 names of special tokens count, 2 BOS is put first.
+
+#include <stdint.h>
+
+#include "base/error.h"
 #include "fuzz_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,6 +1,10 @@
 // replay.c - runs a fuzz target over files instead of inventing inputs: replay FILE...
 //
 // A target that finds something ends the process, so the last file named on stderr is the culprit.
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/files.h"
 #include "fuzz.h"
 
 int main(int argc, char **argv)

@@ -3,8 +3,9 @@
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
 
+#include "base/error.h"
+#include "base/files.h"
 #include "ops.h"
-#include "util.h"
 
 // The shape of the model, by the names of the field.
 typedef struct {

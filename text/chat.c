@@ -1,5 +1,5 @@
 // chat.c - a model's chat template. See chat.h.
-#include "chat.h"
+#include "text/chat.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t si
                  {"user_assistant", &t->user_assistant},
                  {"assistant_user", &t->assistant_user}};
     if (size < 4 || u32_at(data) > (FLAG_TRIM | FLAG_SYSTEM | FLAG_SPACE)) {
-        return error_set(err, ERROR_INPUT, "%s: the flags of section chat are %u, wanted 0 to 7",
+        return error_set(err, ERROR_INPUT, "%s: the flags of section chat are %u, expected 0 to 7",
                          name, size < 4 ? 0 : (unsigned)u32_at(data));
     }
     t->trim = u32_at(data) & FLAG_TRIM;
@@ -45,8 +45,8 @@ bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t si
         at += 4 + texts[i].to->size;
     }
     if (at != size) {
-        return error_set(err, ERROR_INPUT, "%s: section chat has %zu bytes, wanted %zu", name, size,
-                         at);
+        return error_set(err, ERROR_INPUT, "%s: section chat has %zu bytes, expected %zu", name,
+                         size, at);
     }
     return true;
 }
@@ -66,8 +66,8 @@ static TextSpan message_span(const ChatTemplate *t, const Message *m, bool speci
     return s;
 }
 
-bool chat_encode(const ChatTemplate *t, const Tokenizer *tokenizer, const Message *messages,
-                 size_t n, bool started, bool special, Tokens *out, Error *err)
+bool chat_render(const ChatTemplate *t, const Message *messages, size_t n, bool started,
+                 bool special, TextSpan **out, size_t *n_out, Error *err)
 {
     const size_t most = 3 * n + 1;
     TextSpan *spans = calloc(most, sizeof *spans);
@@ -93,7 +93,7 @@ bool chat_encode(const ChatTemplate *t, const Tokenizer *tokenizer, const Messag
         if (!before) {
             ok = error_set(
                 err, ERROR_INPUT,
-                "message %zu is out of turn: wanted at most one system message, first, then "
+                "message %zu is out of turn: expected at most one system message, first, then "
                 "user and assistant in turn",
                 i);
         } else if (role == ROLE_SYSTEM && !t->has_system) {
@@ -111,10 +111,13 @@ bool chat_encode(const ChatTemplate *t, const Tokenizer *tokenizer, const Messag
         ok = error_set(err, ERROR_INPUT,
                        "the last message is not the user's: there is nothing to answer");
     }
+    if (!ok) {
+        free(spans);
+        return false;
+    }
     // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): `before` can be null, t cannot
     spans[n_spans++] = t->user_assistant;
-    // What the template begins with is all there is: it names BOS itself where it wants one.
-    ok = ok && tokenizer_encode(tokenizer, spans, n_spans, false, out, err);
-    free(spans);
-    return ok;
+    *out = spans;
+    *n_out = n_spans;
+    return true;
 }

@@ -16,11 +16,15 @@
 // gives the size that the file must have; only then is anything read. llama2.c rotates neighbouring
 // values (2i, 2i + 1) of a head, the kernels rotate (i, i + head_dim / 2): the rows of q and k are
 // reordered on the way.
-#include "llama2c.h"
+#include "formats/llama2c.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/files.h"
+#include "base/memory.h"
+#include "base/threads.h"
 
 #define LLAMA2C_MAGIC  0x616b3432u
 #define LLAMA2C_HEADER 256
@@ -54,7 +58,7 @@ static bool check_field(const Checkpoint *c, const char *field, int32_t value, i
                         Error *err)
 {
     if (value < 1 || value > max) {
-        return error_set(err, ERROR_INPUT, "%s: %s is %d, wanted 1 to %d", c->path, field, value,
+        return error_set(err, ERROR_INPUT, "%s: %s is %d, expected 1 to %d", c->path, field, value,
                          max);
     }
     return true;
@@ -87,12 +91,14 @@ static bool read_config(Checkpoint *c, const uint8_t *fields, bool v0, Error *er
         }
     }
     if (v[0] % v[3] != 0 || v[0] / v[3] % 2 != 0) {
-        return error_set(err, ERROR_INPUT, "%s: dim is %d, wanted an even multiple of n_heads, %d",
-                         c->path, v[0], v[3]);
+        return error_set(err, ERROR_INPUT,
+                         "%s: dim is %d, expected an even multiple of n_heads, %d", c->path, v[0],
+                         v[3]);
     }
     if (v[3] % v[4] != 0) {
-        return error_set(err, ERROR_INPUT, "%s: n_kv_heads is %d, wanted a divisor of n_heads, %d",
-                         c->path, v[4], v[3]);
+        return error_set(err, ERROR_INPUT,
+                         "%s: n_kv_heads is %d, expected a divisor of n_heads, %d", c->path, v[4],
+                         v[3]);
     }
     c->config = (Config){.dim = (size_t)v[0],
                          .hidden_dim = (size_t)v[1],
@@ -138,7 +144,7 @@ static bool add_tensor(Loader *l, int layer, const char *name, bool vector, size
     } else {
         if (rows * cols % l->group_size != 0) {
             return error_set(l->err, ERROR_INPUT,
-                             "%s: group_size is %zu, wanted a divisor of the %zu values of %s",
+                             "%s: group_size is %zu, expected a divisor of the %zu values of %s",
                              c->path, l->group_size, rows * cols, t->name);
         }
         ok = take(l, rows, cols, 1, &s->offset) &&
@@ -284,7 +290,7 @@ bool llama2c_open(Checkpoint *c, size_t threads, Error *err)
     }
     int32_t version = v0 ? 0 : int32_at(fields + 4);
     if (version < 0 || version > 2 || (!v0 && version == 0)) {
-        error_set(err, ERROR_INPUT, "%s: version is %d, wanted 1 or 2", c->path, version);
+        error_set(err, ERROR_INPUT, "%s: version is %d, expected 1 or 2", c->path, version);
         goto done;
     }
     if (!read_config(c, v0 ? fields : fields + 8, v0, err)) {
@@ -293,7 +299,7 @@ bool llama2c_open(Checkpoint *c, size_t threads, Error *err)
     if (!v0) {
         uint8_t tied = fields[8 + 4 * LLAMA2C_FIELDS];
         if (tied > 1) {
-            error_set(err, ERROR_INPUT, "%s: shared_classifier is %d, wanted 0 or 1", c->path,
+            error_set(err, ERROR_INPUT, "%s: shared_classifier is %d, expected 0 or 1", c->path,
                       tied);
             goto done;
         }
@@ -319,7 +325,7 @@ bool llama2c_open(Checkpoint *c, size_t threads, Error *err)
     }
     if (l.end != c->file.size) {
         error_set(err, ERROR_INPUT,
-                  "%s: the file has %zu bytes, wanted %zu for dim %zu, hidden_dim %zu, n_layers "
+                  "%s: the file has %zu bytes, expected %zu for dim %zu, hidden_dim %zu, n_layers "
                   "%zu, n_heads %zu, "
                   "n_kv_heads %zu, vocab_size %zu, seq_len %zu",
                   c->path, c->file.size, l.end, c->config.dim, c->config.hidden_dim,

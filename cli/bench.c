@@ -4,11 +4,15 @@
 // The limit of a load is the longer of two times: reading the weights (and the keys and values)
 // once a pass at the speed of memory, and multiplying each weight with each row at the peak of the
 // arithmetic that its type uses.
-#include "bench.h"
+#include "cli/bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "base/threads.h"
 
 #define READ_BYTES     ((size_t)512 << 20)  // beyond any cache
 #define PEAK_STEPS     ((size_t)1 << 20)
@@ -211,7 +215,7 @@ static double limit_seconds(const Bench *b, const Test *t, const BenchLimits *l)
             add_matrix(matrices[j], rows, l, &read, &multiply);
         }
     }
-    add_matrix(&m->head, t->prompt ? 1 : rows, l, &head_read, &head_multiply);
+    add_matrix(&m->lm_head, t->prompt ? 1 : rows, l, &head_read, &head_multiply);
     const double heads = t->prompt ? 1 : passes;  // of a prompt only the last token asks for logits
     const double position = (double)b->cache.page_bytes / PAGE_POSITIONS;
     if (!t->prompt) {

@@ -5,9 +5,11 @@
 #ifndef REQUEST_H
 #define REQUEST_H
 
-#include "chat.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/json.h"
 #include "generate.h"
-#include "json.h"
+#include "text/chat.h"
 
 #define REQUEST_MAX_STOPS 16
 

@@ -6,13 +6,16 @@
 // arithmetic is the same bits everywhere, so is the file, whichever machine wrote it. All of it is
 // checked before anything is used: the checksum covers every byte after it, and each field of the
 // header has one value that fits this model and this program.
-#include "prompt_cache.h"
+#include "batch/prompt_cache.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/checksum.h"
+#include "base/memory.h"
 
 #define PAGES_ALIGNMENT 4096
 
@@ -84,7 +87,7 @@ static bool check_file(const PromptCache *p, const Cache *cache, Header *h, size
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (fields[i].found != fields[i].wanted) {
             return error_set(err, ERROR_INPUT,
-                             "%s: %s is %llu, wanted %llu: damaged, or of another model or --kv",
+                             "%s: %s is %llu, expected %llu: damaged, or of another model or --kv",
                              p->path, fields[i].name, (unsigned long long)fields[i].found,
                              (unsigned long long)fields[i].wanted);
         }
@@ -97,7 +100,7 @@ static bool check_file(const PromptCache *p, const Cache *cache, Header *h, size
     crc32_init(&tables);
     const uint32_t crc = crc32_update(&tables, 0, p->file.data + CRC_FROM, p->file.size - CRC_FROM);
     if (crc != h->crc) {
-        return error_set(err, ERROR_INPUT, "%s: crc is %08x, wanted %08x: the file is damaged",
+        return error_set(err, ERROR_INPUT, "%s: crc is %08x, expected %08x: the file is damaged",
                          p->path, (unsigned)h->crc, (unsigned)crc);
     }
     return true;

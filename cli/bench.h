@@ -2,6 +2,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 
+#include "base/error.h"
 #include "model.h"
 
 // What all threads together reach: reading memory in order, and multiplying what is in registers by

@@ -6,13 +6,16 @@
 // a checksum of their own, every field is compared with its range, every section with its shape,
 // its alignment and the end of the one before, and the last with the length of the file. So once a
 // checkpoint is open, a matrix of given rows and columns can be read without another check.
-#include "checkpoint.h"
+#include "formats/checkpoint.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "llama2c.h"
+#include "base/checksum.h"
+#include "base/memory.h"
+#include "base/threads.h"
+#include "formats/llama2c.h"
 
 #define HEADER_BYTES      256
 #define ENTRY_BYTES       96
@@ -83,7 +86,7 @@ static bool check_integer(const Checkpoint *c, const char *field, uint64_t value
                           uint64_t max, Error *err)
 {
     if (value < min || value > max) {
-        return error_set(err, ERROR_INPUT, "%s: %s is %llu, wanted %llu to %llu", c->path, field,
+        return error_set(err, ERROR_INPUT, "%s: %s is %llu, expected %llu to %llu", c->path, field,
                          (unsigned long long)value, (unsigned long long)min,
                          (unsigned long long)max);
     }
@@ -94,7 +97,7 @@ static bool check_real(const Checkpoint *c, const char *field, double value, dou
                        Error *err)
 {
     if (!(value >= min && value <= max)) {
-        return error_set(err, ERROR_INPUT, "%s: %s is %g, wanted %g to %g", c->path, field, value,
+        return error_set(err, ERROR_INPUT, "%s: %s is %g, expected %g to %g", c->path, field, value,
                          min, max);
     }
     return true;
@@ -147,11 +150,11 @@ static bool read_config(Checkpoint *c, Error *err)
     }
     if (p->n_heads % p->n_kv_heads != 0) {
         return error_set(err, ERROR_INPUT,
-                         "%s: n_kv_heads is %zu, wanted a divisor of n_heads, %zu", c->path,
+                         "%s: n_kv_heads is %zu, expected a divisor of n_heads, %zu", c->path,
                          p->n_kv_heads, p->n_heads);
     }
     if (p->head_dim % 2 != 0) {
-        return error_set(err, ERROR_INPUT, "%s: head_dim is %zu, wanted an even number", c->path,
+        return error_set(err, ERROR_INPUT, "%s: head_dim is %zu, expected an even number", c->path,
                          p->head_dim);
     }
     if (!check_real(c, "norm_eps", (double)p->norm_eps, 0, 1, err) ||
@@ -210,7 +213,7 @@ static bool read_header(Checkpoint *c, size_t *n_sections, Error *err)
     crc = crc32_update(&tables, crc, h + 36, HEADER_BYTES - 36 + table_bytes);
     if (crc != u32_at(h + 32)) {
         return error_set(err, ERROR_INPUT,
-                         "%s: header_crc is %08x, wanted %08x: header or table are damaged",
+                         "%s: header_crc is %08x, expected %08x: header or table are damaged",
                          c->path, (unsigned)u32_at(h + 32), (unsigned)crc);
     }
     if (!all_zero(h + 120, HEADER_BYTES - 120)) {
@@ -234,12 +237,12 @@ static bool check_entry(const Checkpoint *c, size_t i, const Entry *e, size_t *e
                          c->path, i);
     }
     if (e->kind >= N_SECTION_KINDS) {
-        return error_set(err, ERROR_INPUT, "%s: the kind of section %s is %u, wanted 0 to 2",
+        return error_set(err, ERROR_INPUT, "%s: the kind of section %s is %u, expected 0 to 2",
                          c->path, e->name, (unsigned)e->kind);
     }
     const uint32_t most = e->kind == SECTION_MATRIX ? N_WEIGHT_TYPES - 1 : 0;
     if (e->type > most) {
-        return error_set(err, ERROR_INPUT, "%s: the type of section %s is %u, wanted 0 to %u",
+        return error_set(err, ERROR_INPUT, "%s: the type of section %s is %u, expected 0 to %u",
                          c->path, e->name, (unsigned)e->type, (unsigned)most);
     }
     size_t bytes = e->bytes;
@@ -254,21 +257,22 @@ static bool check_entry(const Checkpoint *c, size_t i, const Entry *e, size_t *e
                                                     : e->rows && e->cols;
     if (!shaped || e->bytes != bytes) {
         return error_set(err, ERROR_INPUT,
-                         "%s: section %s has %llu bytes for %u x %u values, wanted %zu", c->path,
+                         "%s: section %s has %llu bytes for %u x %u values, expected %zu", c->path,
                          e->name, (unsigned long long)e->bytes, (unsigned)e->rows,
                          (unsigned)e->cols, bytes);
     }
     const size_t alignment = e->kind == SECTION_MATRIX ? MATRIX_ALIGNMENT : SECTION_ALIGNMENT;
     const size_t place = round_up(*end, alignment);
     if (e->offset != place) {
-        return error_set(err, ERROR_INPUT, "%s: section %s is at %llu, wanted %zu", c->path,
+        return error_set(err, ERROR_INPUT, "%s: section %s is at %llu, expected %zu", c->path,
                          e->name, (unsigned long long)e->offset, place);
     }
     if (e->bytes > c->file.size || place > c->file.size - e->bytes) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: section %s has %llu bytes from %zu on, wanted an end of at most %zu, "
-                         "the file's length",
-                         c->path, e->name, (unsigned long long)e->bytes, place, c->file.size);
+        return error_set(
+            err, ERROR_INPUT,
+            "%s: section %s has %llu bytes from %zu on, expected an end of at most %zu, "
+            "the file's length",
+            c->path, e->name, (unsigned long long)e->bytes, place, c->file.size);
     }
     if (!all_zero(e->zeros, sizeof e->zeros)) {
         return error_set(err, ERROR_INPUT,
@@ -321,7 +325,7 @@ static bool read_table(Checkpoint *c, size_t n_sections, Error *err)
     }
     if (end != c->file.size) {
         return error_set(err, ERROR_INPUT,
-                         "%s: the file has %zu bytes, wanted %zu, the end of the last section",
+                         "%s: the file has %zu bytes, expected %zu, the end of the last section",
                          c->path, c->file.size, end);
     }
     if (!c->tokenizer.data) {
@@ -426,7 +430,7 @@ static bool check_shape(const Checkpoint *c, const Tensor *t, bool vector, size_
 {
     if (t->vector != vector || t->matrix.rows != rows || t->matrix.cols != cols) {
         return error_set(err, ERROR_INPUT,
-                         "%s: tensor %s is a %s of %zu x %zu, wanted a %s of %zu x %zu", c->path,
+                         "%s: tensor %s is a %s of %zu x %zu, expected a %s of %zu x %zu", c->path,
                          t->name, t->vector ? "vector" : "matrix", t->matrix.rows, t->matrix.cols,
                          vector ? "vector" : "matrix", rows, cols);
     }

@@ -4,7 +4,7 @@
 // (json.h), and one buffer for the bytes of all strings, numbers and names. What is decoded is
 // never longer than what stood in the text, with the NUL in place of a quote, so that buffer is as
 // large as the text and never moves.
-#include "json.h"
+#include "base/json.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -30,12 +30,14 @@ static bool read_value(Reader *r, const char *name, size_t name_size);
 static bool unexpected(Reader *r, const char *wanted)
 {
     if (r->at >= r->size) {
-        return error_set(r->err, ERROR_INPUT, "byte %zu: the text ends, wanted %s", r->at, wanted);
+        return error_set(r->err, ERROR_INPUT, "byte %zu: the text ends, expected %s", r->at,
+                         wanted);
     }
     const unsigned char c = r->bytes[r->at];
     return c > 0x20 && c < 0x7f
-               ? error_set(r->err, ERROR_INPUT, "byte %zu: found '%c', wanted %s", r->at, c, wanted)
-               : error_set(r->err, ERROR_INPUT, "byte %zu: found 0x%02x, wanted %s", r->at, c,
+               ? error_set(r->err, ERROR_INPUT, "byte %zu: found '%c', expected %s", r->at, c,
+                           wanted)
+               : error_set(r->err, ERROR_INPUT, "byte %zu: found 0x%02x, expected %s", r->at, c,
                            wanted);
 }
 
@@ -136,7 +138,7 @@ static bool read_escape(Reader *r)
     }
     if (c >= 0xd800 && c <= 0xdfff) {
         return error_set(r->err, ERROR_INPUT,
-                         "byte %zu: \\u%04x is half of a surrogate pair, wanted both", start,
+                         "byte %zu: \\u%04x is half of a surrogate pair, expected both", start,
                          (unsigned)c);
     }
     put_utf8(r, c);
@@ -451,11 +453,11 @@ static unsigned line_end(const char *character, int length)
                                                                       : 0;
 }
 
-bool json_string(Buffer *out, const char *bytes, size_t size, Error *err)
+void json_add_string(Buffer *out, const char *bytes, size_t size)
 {
-    bool ok = buffer_append(out, "\"", 1, err);
-    size_t plain = 0;  // bytes before i that need no change and are not appended yet
-    for (size_t i = 0; ok && i < size;) {
+    size_t plain = 0;  // bytes before i that need no change and are not added yet
+    buffer_add_text(out, "\"");
+    for (size_t i = 0; i < size;) {
         const unsigned char c = (unsigned char)bytes[i];
         const int length = c < 0x80 ? 1 : utf8_scan(bytes + i, size - i);
         const unsigned special = c < 0x20 ? c : line_end(bytes + i, length);
@@ -464,25 +466,111 @@ bool json_string(Buffer *out, const char *bytes, size_t size, Error *err)
             i += (size_t)length;
             continue;
         }
-        ok = buffer_append(out, bytes + i - plain, plain, err);
+        buffer_add(out, bytes + i - plain, plain);
         plain = 0;
         if (length <= 0) {  // not UTF-8, or a character that the end cuts off
-            ok = ok && buffer_append(out, UTF8_REPLACEMENT, 3, err);
+            buffer_add_text(out, UTF8_REPLACEMENT);
             i += length < 0 ? (size_t)-length : size - i;
             continue;
         }
         const char *found = c ? strchr("\nn\rr\tt", c) : NULL;
-        ok = ok && (c < 0x20 && found     ? buffer_printf(out, err, "\\%c", found[1])
-                    : c < 0x20 || special ? buffer_printf(out, err, "\\u%04x", special)
-                                          : buffer_printf(out, err, "\\%c", c));
+        if (c < 0x20 && found) {
+            buffer_addf(out, "\\%c", found[1]);
+        } else if (c < 0x20 || special) {
+            buffer_addf(out, "\\u%04x", special);
+        } else {
+            buffer_addf(out, "\\%c", c);
+        }
         i += (size_t)length;
     }
-    return ok && (!plain || buffer_append(out, bytes + size - plain, plain, err)) &&
-           buffer_append(out, "\"", 1, err);
+    if (plain) {
+        buffer_add(out, bytes + size - plain, plain);
+    }
+    buffer_add_text(out, "\"");
+}
+
+void json_add_real(Buffer *out, double value, int decimals)
+{
+    if (isfinite(value)) {
+        buffer_addf(out, "%.*f", decimals, value);
+    } else {
+        buffer_add_text(out, "null");
+    }
+}
+
+// The comma before a value that follows another, and the value's name.
+static Buffer *begin_value(JsonWriter *w, const char *name)
+{
+    if (w->follows) {
+        buffer_add_text(w->out, ", ");
+    }
+    if (name) {
+        json_add_string(w->out, name, strlen(name));
+        buffer_add_text(w->out, ": ");
+    }
+    w->follows = true;
+    return w->out;
+}
+
+void json_open(JsonWriter *w, const char *name, char bracket)
+{
+    buffer_add(begin_value(w, name), &bracket, 1);
+    w->follows = false;
+}
+
+void json_close(JsonWriter *w, char bracket)
+{
+    buffer_add(w->out, &bracket, 1);
+    w->follows = true;
+}
+
+void json_put_string(JsonWriter *w, const char *name, const char *bytes, size_t size)
+{
+    json_add_string(begin_value(w, name), bytes, size);
+}
+
+void json_put_text(JsonWriter *w, const char *name, const char *text)
+{
+    if (text) {
+        json_put_string(w, name, text, strlen(text));
+    } else {
+        json_put_null(w, name);
+    }
+}
+
+void json_put_count(JsonWriter *w, const char *name, uint64_t value)
+{
+    buffer_addf(begin_value(w, name), "%llu", (unsigned long long)value);
+}
+
+void json_put_real(JsonWriter *w, const char *name, double value, int decimals)
+{
+    json_add_real(begin_value(w, name), value, decimals);
+}
+
+void json_put_bool(JsonWriter *w, const char *name, bool value)
+{
+    buffer_add_text(begin_value(w, name), value ? "true" : "false");
+}
+
+void json_put_null(JsonWriter *w, const char *name)
+{
+    buffer_add_text(begin_value(w, name), "null");
+}
+
+void json_put_json(JsonWriter *w, const char *name, const char *json, size_t size)
+{
+    buffer_add(begin_value(w, name), json, size);
+}
+
+bool json_string(Buffer *out, const char *bytes, size_t size, Error *err)
+{
+    json_add_string(out, bytes, size);
+    return buffer_check(out, err);
 }
 
 bool json_number(Buffer *out, double value, int decimals, Error *err)
 {
-    return isfinite(value) ? buffer_printf(out, err, "%.*f", decimals, value)
-                           : buffer_append(out, "null", 4, err);
+    json_add_real(out, value, decimals);
+    return buffer_check(out, err);
 }

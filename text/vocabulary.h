@@ -2,8 +2,10 @@
 #ifndef VOCABULARY_H
 #define VOCABULARY_H
 
-#include "pretokenizer.h"
-#include "util.h"
+#include <stdint.h>
+
+#include "base/error.h"
+#include "text/pretokenizer.h"
 
 #define MAX_PIECE 4096  // bytes: 32 times the longest that known models have
 

@@ -5,8 +5,9 @@
 
 #include <signal.h>
 
-#include "prompt_cache.h"
-#include "request.h"
+#include "base/error.h"
+#include "batch/prompt_cache.h"
+#include "batch/request.h"
 
 // What a batch has done so far.
 typedef struct {

@@ -7,6 +7,8 @@
 #ifndef PROMPT_CACHE_H
 #define PROMPT_CACHE_H
 
+#include "base/error.h"
+#include "base/files.h"
 #include "model.h"
 
 typedef struct {

@@ -10,11 +10,14 @@
 // Three tables are built over them: normal pieces by their bytes and merges by their pair, as open
 // hash tables of indices with linear probing; and the names of special tokens as a sorted list, in
 // which each further byte of a text narrows the range of names that begin with it.
-#include "vocabulary.h"
+#include "text/vocabulary.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/checksum.h"
+#include "base/memory.h"
 
 #define HEADER_BYTES 64
 
@@ -87,7 +90,7 @@ static bool fill_piece_table(Vocabulary *v, const char *path, Error *err)
             const size_t place = piece_place(v, bytes, piece_size(v, id));
             if (v->piece_table[place]) {
                 return error_set(err, ERROR_INPUT,
-                                 "%s: piece %zu is the same as piece %u, wanted distinct pieces",
+                                 "%s: piece %zu is the same as piece %u, expected distinct pieces",
                                  path, id, (unsigned)v->piece_table[place] - 1);
             }
             v->piece_table[place] = (uint32_t)id + 1;
@@ -111,8 +114,8 @@ static bool fill_merge_table(Vocabulary *v, const char *path, Error *err)
         const size_t place = merge_place(v, v->merges[i].left, v->merges[i].right);
         if (v->merge_table[place]) {
             return error_set(err, ERROR_INPUT,
-                             "%s: merge %zu is the same as merge %u, wanted distinct merges", path,
-                             i, (unsigned)v->merge_table[place] - 1);
+                             "%s: merge %zu is the same as merge %u, expected distinct merges",
+                             path, i, (unsigned)v->merge_table[place] - 1);
         }
         v->merge_table[place] = (uint32_t)i + 1;
     }
@@ -155,7 +158,7 @@ static bool sort_names(Vocabulary *v, const char *path, Error *err)
         v->names[i] = sorted[i].id;
         if (i && compare_names(&sorted[i - 1], &sorted[i]) == 0) {
             ok = error_set(err, ERROR_INPUT,
-                           "%s: special token %u is the same as %u, wanted distinct names", path,
+                           "%s: special token %u is the same as %u, expected distinct names", path,
                            (unsigned)sorted[i].id, (unsigned)sorted[i - 1].id);
         }
     }
@@ -273,14 +276,15 @@ static bool read_llama2c(Pieces *pieces, size_t n, const char *name, const uint8
     int32_t max_length;
     if (left < 4) {
         return error_set(err, ERROR_INPUT,
-                         "%s: the file has %zu bytes, wanted max_token_length, 4 bytes", name,
+                         "%s: the file has %zu bytes, expected max_token_length, 4 bytes", name,
                          left);
     }
     memcpy(&max_length, p, 4);
     if (max_length < 1 || max_length > MAX_PIECE) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: max_token_length is %d, wanted 1 to %d (is it a llama2.c tokenizer?)",
-                         name, max_length, MAX_PIECE);
+        return error_set(
+            err, ERROR_INPUT,
+            "%s: max_token_length is %d, expected 1 to %d (is it a llama2.c tokenizer?)", name,
+            max_length, MAX_PIECE);
     }
     p += 4;
     left -= 4;
@@ -290,20 +294,20 @@ static bool read_llama2c(Pieces *pieces, size_t n, const char *name, const uint8
         if (left < 8) {
             return error_set(
                 err, ERROR_INPUT,
-                "%s: the file ends at piece %zu, wanted %zu pieces, as many as the model has", name,
-                id, n);
+                "%s: the file ends at piece %zu, expected %zu pieces, as many as the model has",
+                name, id, n);
         }
         memcpy(&score, p, 4);
         memcpy(&length, p + 4, 4);
         if (!isfinite(score)) {
             return error_set(err, ERROR_INPUT,
-                             "%s: the score of piece %zu is %g, wanted a finite number", name, id,
+                             "%s: the score of piece %zu is %g, expected a finite number", name, id,
                              (double)score);
         }
         if (length < 1 || length > max_length || (size_t)length > left - 8) {
-            return error_set(err, ERROR_INPUT, "%s: the length of piece %zu is %d, wanted 1 to %zu",
-                             name, id, length,
-                             left - 8 < (size_t)max_length ? left - 8 : (size_t)max_length);
+            return error_set(err, ERROR_INPUT,
+                             "%s: the length of piece %zu is %d, expected 1 to %zu", name, id,
+                             length, left - 8 < (size_t)max_length ? left - 8 : (size_t)max_length);
         }
         add_llama2c_piece(pieces, id, score, (const char *)p + 8, (size_t)length);
         p += 8 + length;
@@ -312,7 +316,7 @@ static bool read_llama2c(Pieces *pieces, size_t n, const char *name, const uint8
     if (left) {
         return error_set(
             err, ERROR_INPUT,
-            "%s: %zu bytes after piece %zu, wanted as many pieces as the model has, %zu", name,
+            "%s: %zu bytes after piece %zu, expected as many pieces as the model has, %zu", name,
             left, n - 1, n);
     }
     return true;
@@ -336,10 +340,10 @@ bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *dat
     // Pieces only get shorter than they are in the file.
     const size_t need = (n + 1) * sizeof *v->offset + n * (sizeof *v->score + 1) + size;
     if (size > UINT32_MAX) {
-        error_set(err, ERROR_INPUT, "%s: has %zu bytes, wanted less than 4 GiB", name, size);
+        error_set(err, ERROR_INPUT, "%s: has %zu bytes, expected less than 4 GiB", name, size);
     } else if (n < 3 || n > INT32_MAX) {
         error_set(err, ERROR_INPUT,
-                  "%s: the model has %zu tokens, wanted at least <unk>, <s> and </s>", name, n);
+                  "%s: the model has %zu tokens, expected at least <unk>, <s> and </s>", name, n);
     } else if (!(v->memory = calloc(1, need))) {
         error_memory(err, "the vocabulary", need);
     } else {
@@ -394,19 +398,20 @@ static bool check_header(const Header *h, const char *name, size_t vocab_size, E
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         if (checks[i].found < checks[i].low || checks[i].found > checks[i].high) {
             return error_set(err, ERROR_INPUT,
-                             "%s: %s of section tokenizer is %lld, wanted %lld to %lld", name,
+                             "%s: %s of section tokenizer is %lld, expected %lld to %lld", name,
                              checks[i].field, checks[i].found, checks[i].low, checks[i].high);
         }
     }
     if (h->flags & ~flags) {
         return error_set(err, ERROR_INPUT,
-                         "%s: flags of section tokenizer are %u, wanted no other than %u", name,
+                         "%s: flags of section tokenizer are %u, expected no other than %u", name,
                          (unsigned)h->flags, (unsigned)flags);
     }
     for (size_t i = 0; i < sizeof h->zeros; i++) {
         if (h->zeros[i]) {
-            return error_set(err, ERROR_INPUT, "%s: byte %zu of section tokenizer is %u, wanted 0",
-                             name, offsetof(Header, zeros) + i, h->zeros[i]);
+            return error_set(err, ERROR_INPUT,
+                             "%s: byte %zu of section tokenizer is %u, expected 0", name,
+                             offsetof(Header, zeros) + i, h->zeros[i]);
         }
     }
     return true;
@@ -439,8 +444,8 @@ static bool lay_out(Vocabulary *v, const Header *h, const char *name, const uint
         at = end;
     }
     if (at != size) {
-        return error_set(err, ERROR_INPUT, "%s: section tokenizer has %zu bytes, wanted %zu", name,
-                         size, at);
+        return error_set(err, ERROR_INPUT, "%s: section tokenizer has %zu bytes, expected %zu",
+                         name, size, at);
     }
     v->end = (const int32_t *)(const void *)part[0];
     v->offset = (const uint32_t *)(const void *)part[1];
@@ -475,26 +480,26 @@ static bool check_pieces(const Vocabulary *v, const char *name, size_t n_bytes, 
                                                                 : n_bytes;
         if (v->offset[i] < low || v->offset[i] > high) {
             return error_set(err, ERROR_INPUT,
-                             "%s: piece_offset %zu of section tokenizer is %u, wanted %u to %zu",
+                             "%s: piece_offset %zu of section tokenizer is %u, expected %u to %zu",
                              name, i, (unsigned)v->offset[i], (unsigned)low, high);
         }
     }
     if (v->offset[v->size] != n_bytes) {
         return error_set(
             err, ERROR_INPUT,
-            "%s: the last piece_offset of section tokenizer is %u, wanted %zu, n_bytes", name,
+            "%s: the last piece_offset of section tokenizer is %u, expected %zu, n_bytes", name,
             (unsigned)v->offset[v->size], n_bytes);
     }
     for (size_t id = 0; id < v->size; id++) {
         const char *wanted = wanted_attribute(v, id);
         if (wanted) {
             return error_set(err, ERROR_INPUT,
-                             "%s: attribute %zu of section tokenizer is %u, wanted %s", name, id,
+                             "%s: attribute %zu of section tokenizer is %u, expected %s", name, id,
                              v->attribute[id], wanted);
         }
         if (v->kind == SENTENCEPIECE_BPE && !isfinite(v->score[id])) {
             return error_set(err, ERROR_INPUT,
-                             "%s: score %zu of section tokenizer is %g, wanted a finite number",
+                             "%s: score %zu of section tokenizer is %g, expected a finite number",
                              name, id, (double)v->score[id]);
         }
     }
@@ -512,12 +517,12 @@ static bool check_special(const Vocabulary *v, const char *name, Error *err)
         }
         if (id < 0 || (size_t)id >= v->size) {
             return error_set(err, ERROR_INPUT,
-                             "%s: an id of %s of section tokenizer is %d, wanted 0 to %zu", name,
+                             "%s: an id of %s of section tokenizer is %d, expected 0 to %zu", name,
                              field, id, v->size - 1);
         }
         if (v->attribute[id] != PIECE_SPECIAL) {
             return error_set(err, ERROR_INPUT,
-                             "%s: %s of section tokenizer is %d, whose attribute is %u, wanted a "
+                             "%s: %s of section tokenizer is %d, whose attribute is %u, expected a "
                              "special token",
                              name, field, id, v->attribute[id]);
         }
@@ -533,10 +538,11 @@ static bool check_merges(const Vocabulary *v, const char *name, Error *err)
         for (size_t j = 0; j < 3; j++) {
             if (ids[j] >= v->size ||
                 (v->attribute[ids[j]] != PIECE_NORMAL && v->attribute[ids[j]] != PIECE_FIRST)) {
-                return error_set(err, ERROR_INPUT,
-                                 "%s: merge %zu of section tokenizer has id %u, wanted 0 to %zu, a "
-                                 "piece of text",
-                                 name, i, (unsigned)ids[j], v->size - 1);
+                return error_set(
+                    err, ERROR_INPUT,
+                    "%s: merge %zu of section tokenizer has id %u, expected 0 to %zu, a "
+                    "piece of text",
+                    name, i, (unsigned)ids[j], v->size - 1);
             }
         }
         const size_t left = piece_size(v, m->left), right = piece_size(v, m->right);
@@ -561,12 +567,12 @@ bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *dat
     Header h;
     if (size < sizeof h) {
         return error_set(err, ERROR_INPUT,
-                         "%s: section tokenizer has %zu bytes, wanted %zu or more", name, size,
+                         "%s: section tokenizer has %zu bytes, expected %zu or more", name, size,
                          sizeof h);
     }
     memcpy(&h, data, sizeof h);
     if (vocab_size < 1 || vocab_size > INT32_MAX) {
-        return error_set(err, ERROR_INPUT, "%s: the model has %zu tokens, wanted 1 to %d", name,
+        return error_set(err, ERROR_INPUT, "%s: the model has %zu tokens, expected 1 to %d", name,
                          vocab_size, INT32_MAX);
     }
     if (!check_header(&h, name, vocab_size, err)) {

@@ -8,7 +8,10 @@
 #ifndef CHAT_H
 #define CHAT_H
 
-#include "tokenizer.h"
+#include <stdint.h>
+
+#include "base/error.h"
+#include "text/span.h"
 
 typedef enum { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT } Role;
 
@@ -29,11 +32,12 @@ typedef struct {
 // the file's. Errors: ERROR_INPUT naming the text that does not fit.
 bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t size, Error *err);
 
-// Appends the tokens of a conversation up to where the next answer begins. The messages are a
-// system message or none, then users and assistants in turn, ending with a user; `started` says
-// that they follow an answer which is in *out already. Names of special tokens in messages count as
-// text unless `special` is set. Errors: ERROR_INPUT where the messages are in another order.
-bool chat_encode(const ChatTemplate *t, const Tokenizer *tokenizer, const Message *messages,
-                 size_t n, bool started, bool special, Tokens *out, Error *err);
+// The spans of a conversation up to where the next answer begins, in *spans: *n_spans of them, which
+// the caller frees. The messages are a system message or none, then users and assistants in turn,
+// ending with a user; `started` says that they follow an answer which has been encoded already.
+// Names of special tokens in messages count as text unless `special` is set. Errors: ERROR_INPUT
+// where the messages are in another order; ERROR_RUN without memory.
+bool chat_render(const ChatTemplate *t, const Message *messages, size_t n, bool started,
+                 bool special, TextSpan **spans, size_t *n_spans, Error *err);
 
 #endif

@@ -13,13 +13,13 @@
 // run of one class with a little before or after it. A byte that is not UTF-8 is of the last class,
 // as U+FFFD is. No alternative looks further than the end of the run that it stops in, which is
 // walked at most twice more: the time is linear in the text, whatever the text.
-#include "pretokenizer.h"
+#include "text/pretokenizer.h"
 
 #include <stdbool.h>
 #include <string.h>
 
-#include "unicode_tables.h"
-#include "util.h"
+#include "base/buffer.h"
+#include "text/unicode_tables.h"
 
 typedef struct {
     const char *text;

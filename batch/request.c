@@ -6,11 +6,13 @@
 // One table has the parameters of all forms: what each sets, or that it is harmless, or the only
 // value that changes nothing. Whatever is in no table is refused by its name: a misspelt parameter
 // must not pass unseen through ten thousand requests.
-#include "request.h"
+#include "batch/request.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/checksum.h"
 
 // --------------------------------------------------------------------------------------------
 // Numbers that are derived
@@ -140,7 +142,7 @@ static const char *shown(const JsonValue *v, char buffer[48])
 static bool wrong(Error *err, const char *name, const JsonValue *v, const char *wanted)
 {
     char found[48];
-    return error_set(err, ERROR_INPUT, "%s is %s, wanted %s", name, shown(v, found), wanted);
+    return error_set(err, ERROR_INPUT, "%s is %s, expected %s", name, shown(v, found), wanted);
 }
 
 // A value that would change what is generated in a way that there is not.
@@ -268,7 +270,7 @@ static bool read_prompt(Request *r, const JsonValue *object, bool chat, bool com
     r->prompt = completion ? json_member(object, "prompt") : NULL;
     r->messages = chat ? json_member(object, "messages") : NULL;
     if (r->prompt && r->messages) {
-        return error_set(err, ERROR_INPUT, "prompt and messages: wanted one of them");
+        return error_set(err, ERROR_INPUT, "prompt and messages: expected one of them");
     }
     if (!r->prompt && !r->messages) {
         return error_set(err, ERROR_INPUT, "%s missing",
@@ -433,7 +435,7 @@ static bool read_content(const JsonValue *message, size_t i, Message *out, Error
     }
     if (!v || v->kind != JSON_STRING) {
         char found[48];
-        return error_set(err, ERROR_INPUT, "messages[%zu].content is %s, wanted a text", i,
+        return error_set(err, ERROR_INPUT, "messages[%zu].content is %s, expected a text", i,
                          v ? shown(v, found) : "missing");
     }
     out->text = v->text;
@@ -452,7 +454,7 @@ static bool read_message(const JsonValue *v, size_t i, Message *out, Error *err)
                  {"assistant", ROLE_ASSISTANT}};
     char found[48];
     if (v->kind != JSON_OBJECT) {
-        return error_set(err, ERROR_INPUT, "messages[%zu] is %s, wanted an object", i,
+        return error_set(err, ERROR_INPUT, "messages[%zu] is %s, expected an object", i,
                          shown(v, found));
     }
     const JsonValue *member = json_first(v);
@@ -471,7 +473,7 @@ static bool read_message(const JsonValue *v, size_t i, Message *out, Error *err)
         }
     }
     return error_set(err, ERROR_INPUT,
-                     "messages[%zu].role is %s, wanted system, developer, user or assistant", i,
+                     "messages[%zu].role is %s, expected system, developer, user or assistant", i,
                      role ? shown(role, found) : "missing");
 }
 
@@ -495,8 +497,8 @@ static bool encode_messages(const Request *r, const RequestDefaults *d, Tokens *
                                 r->prompt ? r->prompt->size : r->line_size};
     }
     const size_t first = d->system && (n == 0 || messages[1].role != ROLE_SYSTEM) ? 0 : 1;
-    ok = ok && chat_encode(d->chat, d->tokenizer, messages + first, n + 1 - first, false,
-                           d->special, out, err);
+    ok = ok && prompt_encode_chat(d->tokenizer, d->chat, messages + first, n + 1 - first, false,
+                                  d->special, out, err);
     free(messages);
     return ok;
 }
@@ -507,7 +509,7 @@ bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Err
     const TextSpan span = {r->prompt ? r->prompt->text : r->line,
                            r->prompt ? r->prompt->size : r->line_size, d->special};
     if (chat && !d->chat) {
-        return error_set(err, ERROR_INPUT, "the model has no chat template, wanted for messages");
+        return error_set(err, ERROR_INPUT, "the model has no chat template, expected for messages");
     }
     if (chat ? !encode_messages(r, d, out, err)
              : !tokenizer_encode(d->tokenizer, &span, 1, true, out, err)) {

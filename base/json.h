@@ -5,7 +5,10 @@
 #ifndef JSON_H
 #define JSON_H
 
-#include "util.h"
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
 
 // Arrays and objects inside each other, at most. Requests need 6.
 #define JSON_MAX_DEPTH 64
@@ -74,11 +77,39 @@ bool json_whole(const JsonValue *v, uint64_t *out);
 // A number's value, to the nearest double. Numbers beyond the doubles are refused when read.
 double json_real(const JsonValue *number);
 
-// Appends a JSON string of the bytes: quotes, backslashes, control characters and Unicode's ends of
+// Adds a JSON string of the bytes: quotes, backslashes, control characters and Unicode's ends of
 // lines are escaped, and what is not UTF-8 becomes U+FFFD.
-bool json_string(Buffer *out, const char *bytes, size_t size, Error *err);
+void json_add_string(Buffer *out, const char *bytes, size_t size);
 
-// Appends a number with so many decimals; null where it is not finite.
+// Adds a number with so many decimals; null where it is not finite.
+void json_add_real(Buffer *out, double value, int decimals);
+
+// Writes JSON into a buffer, in which an error sticks (buffer_check). It puts the commas, and the
+// names of members: `name` is NULL inside an array.
+//
+//     JsonWriter w = {out};
+//     json_open(&w, NULL, '{');                        {
+//     json_put_count(&w, "tokens", 3);                 {"tokens": 3
+//     json_open(&w, "best", '[');                      {"tokens": 3, "best": [
+//     json_put_real(&w, NULL, 0.5, 2);                 {"tokens": 3, "best": [0.50
+//     json_close(&w, ']'), json_close(&w, '}');        {"tokens": 3, "best": [0.50]}
+typedef struct {
+    Buffer *out;
+    bool follows;  // a value stands before the next one: it needs a comma
+} JsonWriter;
+
+void json_open(JsonWriter *w, const char *name, char bracket);
+void json_close(JsonWriter *w, char bracket);
+void json_put_string(JsonWriter *w, const char *name, const char *bytes, size_t size);
+void json_put_text(JsonWriter *w, const char *name, const char *text);  // NULL: null
+void json_put_count(JsonWriter *w, const char *name, uint64_t value);
+void json_put_real(JsonWriter *w, const char *name, double value, int decimals);
+void json_put_bool(JsonWriter *w, const char *name, bool value);
+void json_put_null(JsonWriter *w, const char *name);
+void json_put_json(JsonWriter *w, const char *name, const char *json, size_t size);  // as it is
+
+// Going out of use: json_add_string and json_add_real, checked at once.
+bool json_string(Buffer *out, const char *bytes, size_t size, Error *err);
 bool json_number(Buffer *out, double value, int decimals, Error *err);
 
 #endif

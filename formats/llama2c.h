@@ -2,7 +2,8 @@
 #ifndef LLAMA2C_H
 #define LLAMA2C_H
 
-#include "checkpoint.h"
+#include "base/error.h"
+#include "formats/checkpoint.h"
 
 // Reads the mapped file of c as one: v0 (floats without a magic number; a negative vocab_size says
 // that the head is not the embedding), v1 (floats) or v2 (int8 in groups; widened to floats). Fills

@@ -12,7 +12,7 @@
 // window until the ones before them are done. Both the window and the pages of the cache are
 // bounded: what does not fit waits. No result depends on what ran beside it, on a clock or on where
 // an earlier run ended, so a batch that is resumed writes the bytes that it would have written.
-#include "batch.h"
+#include "batch/batch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +22,11 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/files.h"
+#include "base/threads.h"
 
 #define READ_BYTES       ((size_t)64 << 10)  // at a time
 #define MAX_LINE_BYTES   ((size_t)16 << 20)  // of a request: a prompt of 4 million tokens
@@ -270,7 +275,7 @@ static bool open_output(Batch *b, Error *err)
     if (b->fd < 0) {
         return errno == EEXIST
                    ? error_set(err, ERROR_USAGE,
-                               "--output %s: is there already; wanted --resume to go on with it",
+                               "--output %s: is there already; expected --resume to go on with it",
                                path)
                    : error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
     }
@@ -504,8 +509,8 @@ static size_t plan_rows(Batch *b)
         Sequence *s = &slot->sequence;
         slot->rows = 0;
         if (s->n_run < s->n_prompt) {
-            const size_t found = cache_share(b->cache, b->active[i], s->tokens.ids,
-                                             s->tokens.size - 1);
+            const size_t found = cache_reuse_prefix(b->cache, b->active[i], s->tokens.ids,
+                                                    s->tokens.size - 1);
             slot->shared += found - s->n_run;
             b->stats->shared_tokens += found - s->n_run;
             s->n_run = found;

@@ -1,0 +1,25 @@
+// error.c - the error type that every function which can fail fills. See error.h.
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+bool error_set(Error *err, ErrorKind kind, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->message, sizeof err->message, format, args);
+    va_end(args);
+    err->kind = kind;
+    for (char *c = err->message; *c; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
+            *c = '?';
+        }
+    }
+    return false;
+}
+
+bool error_memory(Error *err, const char *what, size_t bytes)
+{
+    return error_set(err, ERROR_RUN, "out of memory: %zu bytes for %s", bytes, what);
+}
