@@ -35,6 +35,7 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
                      .n_kv_heads = config->n_kv_heads,
                      .head_dim = config->head_dim,
                      .context = context,
+                     .window = config->sliding_window,
                      .f16 = f16,
                      .n_sequences = n_sequences,
                      .max_pages = pages * n_sequences,
@@ -377,4 +378,12 @@ char *cache_page(const Cache *cache, size_t sequence, size_t position)
 size_t cache_head_offset(const Cache *cache, size_t layer, size_t kv_head)
 {
     return (layer * cache->n_kv_heads + kv_head) * (cache->k_bytes + cache->v_bytes);
+}
+
+Visible cache_visible(const Cache *cache, size_t position)
+{
+    const size_t end = position + 1;
+    return (Visible){.begin = cache->window && end > cache->window ? end - cache->window : 0,
+                     .end = end,
+                     .mask = cache->mask + (cache->context - position)};
 }

@@ -54,6 +54,7 @@ typedef struct {
 typedef struct {
     size_t n_layers, n_kv_heads, head_dim;
     size_t context;             // positions a sequence can have
+    size_t window;              // positions that a query sees, itself included; 0: all
     bool f16;                   // type of keys and values: f16 or f32
     size_t k_bytes, v_bytes;    // keys and values of one head in a page
     size_t page_bytes;          // n_layers * n_kv_heads * (k_bytes + v_bytes)
@@ -107,6 +108,9 @@ char *cache_page(const Cache *cache, size_t sequence, size_t position);
 
 // Bytes from the start of any page to the keys of a head; its values follow k_bytes after.
 size_t cache_head_offset(const Cache *cache, size_t layer, size_t kv_head);
+
+// What the query at a position sees: itself and all before it, or as many as the window has.
+Visible cache_visible(const Cache *cache, size_t position);
 
 // Forgets what a sequence has beyond its first `length` positions.
 void cache_truncate(Cache *cache, size_t sequence, size_t length);

@@ -367,9 +367,9 @@ static void attention(Team team, const Pass *pass, const Activations *normed, si
         const AttentionTile *tile = &s->tiles[item / pass->n_slots / p->n_kv_heads];
         const size_t kv_head = item / pass->n_slots % p->n_kv_heads, slot = item % pass->n_slots;
         const Row *row = &pass->rows[tile->row];
-        const float *mask[TILE_QUERIES];
+        Visible visible[TILE_QUERIES];
         float *total[TILE_QUERIES] = {0};
-        size_t from[TILE_QUERIES] = {0}, to[TILE_QUERIES], t = 0;
+        size_t t = 0;
         const bool own_chunk = pass->n_slots == 1 || slot == row->position / SPLIT_POSITIONS;
         if (pass->one_each && own_chunk) {
             store_head(pass, tile->row, layer, kv_head);
@@ -384,10 +384,7 @@ static void attention(Team team, const Pass *pass, const Activations *normed, si
                 for (size_t i = 0; i < hd; i++) {
                     q[i] *= scale;
                 }
-                mask[t] = cache->mask + (cache->context - position);
-                to[t] = position + 1;
-                from[t] = p->sliding_window && to[t] > p->sliding_window ? to[t] - p->sliding_window
-                                                                         : 0;
+                visible[t] = cache_visible(cache, position);
                 total[t] = s->results +
                            (((tile->row + r) * p->n_heads + head) * pass->n_slots + slot) *
                                s->result_stride;
@@ -397,9 +394,7 @@ static void attention(Team team, const Pass *pass, const Activations *normed, si
         Attend a = {.n_queries = t,
                     .head_dim = hd,
                     .q = own,
-                    .begin = from,
-                    .end = to,
-                    .mask = mask,
+                    .visible = visible,
                     .pages = cache->sequences[row->sequence].pages,
                     .k_offset = k_offset,
                     .v_offset = k_offset + cache->k_bytes,
@@ -410,12 +405,12 @@ static void attention(Team team, const Pass *pass, const Activations *normed, si
         const size_t longest = row[tile->n_rows - 1].position + 1;
         const size_t chunks = (longest + SPLIT_POSITIONS - 1) / SPLIT_POSITIONS;
         const bool all = pass->n_slots == 1;
-        const size_t first_chunk = all ? from[0] / SPLIT_POSITIONS : slot;
+        const size_t first_chunk = all ? visible[0].begin / SPLIT_POSITIONS : slot;
         const size_t last_chunk = all || chunks < slot + 1 ? chunks : slot + 1;
         for (t = 0; t < a.n_queries; t++) {
             memset(total[t], 0, s->result_stride * sizeof *total[t]);
         }
-        for (a.chunk = first_chunk; a.chunk < last_chunk; a.chunk++) {
+        for (a.split = first_chunk; a.split < last_chunk; a.split++) {
             attend(&a);
             for (t = 0; t < a.n_queries; t++) {
                 attend_combine(total[t], part + t * s->result_stride, hd);

@@ -511,11 +511,11 @@ static void fetch_page(const Attend *a, size_t i, size_t last, size_t offset, si
     }
 }
 
-// Weighted sums of the values of positions begin .. end - 1 (of one chunk), added to the results of
+// Weighted sums of the values of positions begin .. end - 1 (of one split), added to the results of
 // queries t ..
 static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t begin, size_t end)
 {
-    size_t groups = (a->head_dim + LANES - 1) / LANES, chunk_begin = a->chunk * SPLIT_POSITIONS;
+    size_t groups = (a->head_dim + LANES - 1) / LANES, split_begin = a->split * SPLIT_POSITIONS;
     for (size_t j = begin; j < end;) {
         size_t slot = j % PAGE_POSITIONS, n = min_size(end - j, PAGE_POSITIONS - slot);
         const char *page = a->pages[j / PAGE_POSITIONS];
@@ -523,21 +523,21 @@ static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t be
                    groups * LANES);
         kv_product(a->f16, n_queries, a->out + t * a->out_stride, a->out_stride, page + a->v_offset,
                    slot * LANES, PAGE_POSITIONS * LANES, groups,
-                   a->scores + t * SPLIT_POSITIONS + (j - chunk_begin), SPLIT_POSITIONS, n, true);
+                   a->scores + t * SPLIT_POSITIONS + (j - split_begin), SPLIT_POSITIONS, n, true);
         j += n;
     }
 }
 
 static void attend(const Attend *a)
 {
-    size_t chunk_begin = a->chunk * SPLIT_POSITIONS, chunk_end = chunk_begin + SPLIT_POSITIONS;
+    size_t split_begin = a->split * SPLIT_POSITIONS, split_end = split_begin + SPLIT_POSITIONS;
     size_t dims = (a->head_dim + LANES - 1) / LANES * LANES;
-    size_t begin[TILE_QUERIES], end[TILE_QUERIES];        // what each query sees of this chunk
-    size_t first = chunk_end, last = chunk_begin;         // what any sees
-    size_t all_begin = chunk_begin, all_end = chunk_end;  // what all see
+    size_t begin[TILE_QUERIES], end[TILE_QUERIES];        // what each query sees of this split
+    size_t first = split_end, last = split_begin;         // what any sees
+    size_t all_begin = split_begin, all_end = split_end;  // what all see
     for (size_t t = 0; t < a->n_queries; t++) {
-        begin[t] = min_size(max_size(a->begin[t], chunk_begin), chunk_end);
-        end[t] = max_size(min_size(a->end[t], chunk_end), begin[t]);
+        begin[t] = min_size(max_size(a->visible[t].begin, split_begin), split_end);
+        end[t] = max_size(min_size(a->visible[t].end, split_end), begin[t]);
         all_begin = max_size(all_begin, begin[t]);
         all_end = min_size(all_end, end[t]);
         if (begin[t] < end[t]) {
@@ -552,7 +552,7 @@ static void attend(const Attend *a)
         const char *page = a->pages[j / PAGE_POSITIONS];
         fetch_page(a, j / PAGE_POSITIONS + 1, (last - 1) / PAGE_POSITIONS, a->k_offset,
                    a->head_dim);
-        kv_product(a->f16, a->n_queries, a->scores + (j - chunk_begin), SPLIT_POSITIONS,
+        kv_product(a->f16, a->n_queries, a->scores + (j - split_begin), SPLIT_POSITIONS,
                    page + a->k_offset, slot * a->head_dim, a->head_dim * LANES,
                    (n + LANES - 1) / LANES, a->q, a->head_dim, a->head_dim, false);
         j += (n + LANES - 1) / LANES * LANES;
@@ -569,14 +569,14 @@ static void attend(const Attend *a)
         V max = v_set1(-INFINITY), sum = v_zero();
         size_t group = begin[t] / LANES * LANES;
         for (size_t j = group; j < end[t]; j += LANES) {
-            V score = v_add(v_load(s + (j - chunk_begin)), v_load(a->mask[t] + j));
-            v_store(s + (j - chunk_begin), score);
+            V score = v_add(v_load(s + (j - split_begin)), v_load(a->visible[t].mask + j));
+            v_store(s + (j - split_begin), score);
             max = v_max(score, max);
         }
         float m = v_reduce_max(max);
         for (size_t j = group; j < end[t]; j += LANES) {
-            V weight = v_exp(v_sub(v_load(s + (j - chunk_begin)), v_set1(m)));
-            v_store(s + (j - chunk_begin), weight);
+            V weight = v_exp(v_sub(v_load(s + (j - split_begin)), v_set1(m)));
+            v_store(s + (j - split_begin), weight);
             sum = v_add(sum, weight);
         }
         out[dims] = m;
@@ -586,7 +586,7 @@ static void attend(const Attend *a)
     // Values in the order of the positions: what only some queries see is done for each alone, at
     // both ends.
     if (all_begin >= all_end) {
-        all_begin = all_end = chunk_begin;
+        all_begin = all_end = split_begin;
     }
     for (size_t t = 0; t < a->n_queries; t++) {
         attend_values(a, t, 1, begin[t], min_size(all_begin, end[t]));
@@ -597,25 +597,25 @@ static void attend(const Attend *a)
     }
 }
 
-static void combine(float *total, const float *chunk, size_t head_dim)
+static void combine(float *total, const float *split, size_t head_dim)
 {
     size_t dims = (head_dim + LANES - 1) / LANES * LANES;
-    if (chunk[dims + 1] == 0.0f) {
+    if (split[dims + 1] == 0.0f) {
         return;
     }
     if (total[dims + 1] == 0.0f) {
-        memcpy(total, chunk, (dims + 2) * sizeof *total);
+        memcpy(total, split, (dims + 2) * sizeof *total);
         return;
     }
-    float scales[LANES] = {total[dims], chunk[dims]};
+    float scales[LANES] = {total[dims], split[dims]};
     float max = scales[0] > scales[1] ? scales[0] : scales[1];
     v_store(scales, v_exp(v_sub(v_load(scales), v_set1(max))));
     V old = v_set1(scales[0]), new = v_set1(scales[1]);
     for (size_t i = 0; i < dims; i += LANES) {
-        v_store(total + i, v_fma(v_load(chunk + i), new, v_mul(v_load(total + i), old)));
+        v_store(total + i, v_fma(v_load(split + i), new, v_mul(v_load(total + i), old)));
     }
     total[dims] = max;
-    total[dims + 1] = fmaf(chunk[dims + 1], scales[1], total[dims + 1] * scales[0]);
+    total[dims + 1] = fmaf(split[dims + 1], scales[1], total[dims + 1] * scales[0]);
 }
 
 static void attend_finish(float *out, const float *total, size_t head_dim)

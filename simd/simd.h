@@ -30,7 +30,7 @@
 #define PAGE_POSITIONS 32
 #endif
 
-// Positions whose softmax is summed at once; longer contexts are combined chunk by chunk, in order.
+// Positions whose softmax is summed at once; longer contexts are combined split by split, in order.
 #ifndef SPLIT_POSITIONS
 #define SPLIT_POSITIONS 256
 #endif
@@ -99,25 +99,29 @@ typedef struct {
     bool add;  // add to what out holds instead of replacing it
 } Matmul;
 
-// Attention of some queries of one sequence that share a key head, over one chunk of its positions.
+// What the query at a position sees: positions begin .. end - 1, and as a row of the mask, whose
+// element j is 0 where position j is seen, else -infinity. The cache makes both (cache_visible).
+typedef struct {
+    size_t begin, end;
+    const float *mask;
+} Visible;
+
+// Attention of some queries of one sequence that share a key head, over one split of its positions.
 typedef struct {
     size_t n_queries;  // at most TILE_QUERIES
     size_t head_dim;
-    const float *q;       // (n_queries, head_dim), already divided by sqrt(head_dim)
-    const size_t *begin;  // (n_queries): a query sees the positions begin .. end - 1,
-    const size_t *end;    //              of which those inside the chunk are taken
-    const float *const
-        *mask;           // (n_queries): row of the mask, 0 where position j is seen, else -infinity
-    void *const *pages;  // of the sequence
-    size_t k_offset;     // bytes from the start of a page to this layer's and head's keys
-    size_t v_offset;     // .. values
-    bool f16;            // type of keys and values: f16 or f32
-    size_t chunk;        // positions chunk * SPLIT_POSITIONS ..
-    float *scores;       // scratch: TILE_QUERIES * SPLIT_POSITIONS
-    float *out;  // query t's result at out + t * out_stride: head_dim (rounded up to 16) sums
-                 // weighted by
-    size_t out_stride;  // exp(score - max), then the max and the sum of the weights (0: it sees
-                        // none of the chunk)
+    const float *q;          // (n_queries, head_dim), already divided by sqrt(head_dim)
+    const Visible *visible;  // (n_queries): of it, what lies inside the split is taken
+    void *const *pages;      // of the sequence
+    size_t k_offset;         // bytes from the start of a page to this layer's and head's keys
+    size_t v_offset;         // .. values
+    bool f16;                // type of keys and values: f16 or f32
+    size_t split;            // positions split * SPLIT_POSITIONS ..
+    float *scores;           // scratch: TILE_QUERIES * SPLIT_POSITIONS
+    // (n_queries, out_stride): head_dim (rounded up to 16) sums weighted by exp(score - max), then
+    // the max and the sum of the weights (0: the query sees none of the split).
+    float *out;
+    size_t out_stride;
 } Attend;
 
 typedef struct {
@@ -137,8 +141,8 @@ typedef struct {
     // x = exp((x - max) / temperature) / sum; n padded to a multiple of 16 with -infinity.
     void (*softmax)(float *x, size_t n, float temperature);
     void (*attend)(const Attend *a);
-    // Adds a chunk's result (see Attend.out) to that of the chunks before it.
-    void (*combine)(float *total, const float *chunk, size_t head_dim);
+    // Adds a split's result (see Attend.out) to that of the splits before it.
+    void (*combine)(float *total, const float *split, size_t head_dim);
     // out = the weighted sums of a result divided by the sum of its weights.
     void (*attend_finish)(float *out, const float *total, size_t head_dim);
     // Stores a key and a value of head_dim at a position of its page.

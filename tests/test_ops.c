@@ -448,30 +448,27 @@ static void compute_attend(float *out, const void *arg)
     float *part = alloc_zeroed(TILE_QUERIES * stride, sizeof *part),
           *total = alloc_zeroed(TILE_QUERIES * stride, sizeof *total);
     float *mask = alloc_zeroed(TILE_QUERIES * (c->n_positions + LANES), sizeof *mask);
-    const float *rows[TILE_QUERIES];
-    size_t begin[TILE_QUERIES], end[TILE_QUERIES];
+    Visible visible[TILE_QUERIES];
     for (size_t t = 0; t < c->n_queries; t++) {
-        end[t] = c->n_positions - c->n_queries + t + 1;
-        begin[t] = end[t] > c->window ? end[t] - c->window : 0;
+        const size_t end = c->n_positions - c->n_queries + t + 1;
+        const size_t begin = end > c->window ? end - c->window : 0;
         float *row = mask + t * (c->n_positions + LANES);
         for (size_t j = 0; j < c->n_positions + LANES; j++) {
-            row[j] = j < begin[t] || j >= end[t] ? -INFINITY : 0;
+            row[j] = j < begin || j >= end ? -INFINITY : 0;
         }
-        rows[t] = row;
+        visible[t] = (Visible){begin, end, row};
     }
     Attend a = {.n_queries = c->n_queries,
                 .head_dim = c->head_dim,
                 .q = c->q,
-                .begin = begin,
-                .end = end,
-                .mask = rows,
+                .visible = visible,
                 .pages = pages,
                 .v_offset = k_bytes,
                 .f16 = c->f16,
                 .scores = scores,
                 .out = part,
                 .out_stride = stride};
-    for (a.chunk = 0; a.chunk * SPLIT_POSITIONS < c->n_positions; a.chunk++) {
+    for (a.split = 0; a.split * SPLIT_POSITIONS < c->n_positions; a.split++) {
         attend(&a);
         for (size_t t = 0; t < c->n_queries; t++) {
             attend_combine(total + t * stride, part + t * stride, c->head_dim);
