@@ -375,6 +375,11 @@ char *cache_page(const Cache *cache, size_t sequence, size_t position)
     return cache->sequences[sequence].pages[position / PAGE_POSITIONS];
 }
 
+const int *cache_page_tokens(const Cache *cache, size_t sequence, size_t position)
+{
+    return cache->pages[cache->sequences[sequence].ids[position / PAGE_POSITIONS]].tokens;
+}
+
 size_t cache_head_offset(const Cache *cache, size_t layer, size_t kv_head)
 {
     return (layer * cache->n_kv_heads + kv_head) * (cache->k_bytes + cache->v_bytes);

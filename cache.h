@@ -106,6 +106,9 @@ void cache_publish(Cache *cache, size_t sequence, size_t position);
 // The page that holds a position of a sequence.
 char *cache_page(const Cache *cache, size_t sequence, size_t position);
 
+// The tokens of that page, PAGE_POSITIONS of them once it is full.
+const int *cache_page_tokens(const Cache *cache, size_t sequence, size_t position);
+
 // Bytes from the start of any page to the keys of a head; its values follow k_bytes after.
 size_t cache_head_offset(const Cache *cache, size_t layer, size_t kv_head);
 

@@ -110,14 +110,14 @@ void model_free(Model *m)
 // --------------------------------------------------------------------------------------------
 // Scratch
 
-bool scratch_create(Scratch *s, const Config *p, size_t context, size_t max_rows, size_t max_logits,
-                    size_t threads, Error *err)
+bool scratch_create(Scratch *s, const Config *p, const Cache *cache, ScratchSizes sizes, Error *err)
 {
+    const size_t max_rows = sizes.max_rows, max_logits = sizes.max_logits, threads = sizes.threads;
     const size_t heads_per_kv = p->n_heads / p->n_kv_heads;
     const size_t parts = (heads_per_kv + TILE_QUERIES - 1) / TILE_QUERIES * max_rows;
     const size_t dims = round_up(p->head_dim, LANES);
     const size_t tile_rows = max_rows + max_rows / ACTIVATION_TILE + 1;  // whole tiles of any n
-    const size_t chunks = (context + SPLIT_POSITIONS - 1) / SPLIT_POSITIONS;
+    const size_t chunks = (cache->context + SPLIT_POSITIONS - 1) / SPLIT_POSITIONS;
     *s = (Scratch){
         .threads = threads,
         .max_rows = max_rows,
@@ -281,7 +281,7 @@ static void project(Team team, const Pass *pass, const Matrix *m, const Activati
                     const float *bias, float *out, size_t out_stride)
 {
     size_t begin, end;
-    matmul(team, m, in, out, out_stride, pass->n, false);
+    matmul(team, m, in, (OutputRows){out, out_stride, pass->n});
     if (!bias) {
         return;
     }
@@ -438,7 +438,7 @@ static void attention(Team team, const Pass *pass, const Activations *normed, si
         team_barrier(team);
     }
 
-    matmul(team, &b->o_proj, &s->attended, s->x, s->dim_stride, pass->n, true);
+    matmul_add(team, &b->o_proj, &s->attended, (OutputRows){s->x, s->dim_stride, pass->n});
     team_barrier(team);
 }
 
@@ -447,8 +447,8 @@ static void mlp(Team team, const Pass *pass, const Activations *normed, const Bl
 {
     Scratch *s = pass->s;
     size_t begin, end;
-    matmul(team, &b->gate_proj, normed, s->gate.x, s->hidden_stride, pass->n, false);
-    matmul(team, &b->up_proj, normed, s->up, s->hidden_stride, pass->n, false);
+    matmul(team, &b->gate_proj, normed, (OutputRows){s->gate.x, s->hidden_stride, pass->n});
+    matmul(team, &b->up_proj, normed, (OutputRows){s->up, s->hidden_stride, pass->n});
     matmul_split(team, &b->up_proj, &begin, &end);  // what this thread has just computed of both
     for (size_t r = 0; r < pass->n; r++) {
         float *gate = s->gate.x + r * s->hidden_stride + begin;
@@ -458,7 +458,7 @@ static void mlp(Team team, const Pass *pass, const Activations *normed, const Bl
         }
     }
     team_barrier(team);
-    matmul(team, &b->down_proj, &s->gate, s->x, s->dim_stride, pass->n, true);
+    matmul_add(team, &b->down_proj, &s->gate, (OutputRows){s->x, s->dim_stride, pass->n});
     team_barrier(team);
 }
 
@@ -491,7 +491,7 @@ static void forward_pass(Team team, void *arg)
     }
     const Activations normed = norm_rows(team, pass, m->norm, s->logit_rows, pass->n_logits,
                                          p->n_layers);
-    matmul(team, &m->lm_head, &normed, s->logits, s->vocab_stride, pass->n_logits, false);
+    matmul(team, &m->lm_head, &normed, (OutputRows){s->logits, s->vocab_stride, pass->n_logits});
     matmul_split(team, &m->lm_head, &begin, &end);
     for (size_t r = 0; r < pass->n_logits; r++) {
         bool finite = true;

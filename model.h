@@ -79,8 +79,15 @@ typedef struct {
     size_t memory_bytes;
 } Scratch;
 
-bool scratch_create(Scratch *s, const Config *config, size_t context, size_t max_rows,
-                    size_t max_logits, size_t threads, Error *err);
+typedef struct {
+    size_t max_rows;    // of one pass
+    size_t max_logits;  // rows of one pass that ask for logits
+    size_t threads;     // that run a pass
+} ScratchSizes;
+
+// Buffers for passes over this cache, or another of the same context.
+bool scratch_create(Scratch *s, const Config *config, const Cache *cache, ScratchSizes sizes,
+                    Error *err);
 void scratch_free(Scratch *s);
 
 // Runs n rows, 1 to max_rows, in the order given: each is appended to its sequence in the cache and

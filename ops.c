@@ -125,20 +125,29 @@ void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end)
     *end = round_up(*end * LANES, QUANT_BLOCK);
 }
 
-void matmul(Team team, const Matrix *m, const Activations *in, float *out, size_t out_stride,
-            size_t n_rows, bool add)
+static void multiply(Team team, const Matrix *w, const Activations *in, OutputRows out, bool add)
 {
-    Matmul product = {.w = m->data,
-                      .n_cols = m->cols,
+    Matmul product = {.w = w->data,
+                      .n_cols = w->cols,
                       .in = in,
-                      .out = out,
-                      .out_stride = out_stride,
-                      .n_rows = n_rows,
+                      .out = out.x,
+                      .out_stride = out.stride,
+                      .n_rows = out.n_rows,
                       .add = add};
-    split_groups(team, m, &product.group_begin, &product.group_end);
+    split_groups(team, w, &product.group_begin, &product.group_end);
     if (product.group_begin < product.group_end) {
-        ops_kernels->matmul[m->type](&product);
+        ops_kernels->matmul[w->type](&product);
     }
+}
+
+void matmul(Team team, const Matrix *w, const Activations *in, OutputRows out)
+{
+    multiply(team, w, in, out, false);
+}
+
+void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows out)
+{
+    multiply(team, w, in, out, true);
 }
 
 // --------------------------------------------------------------------------------------------

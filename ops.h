@@ -51,11 +51,17 @@ static inline void matrix_row(const Matrix *m, size_t row, float *out)
     ops_kernels->row[m->type](out, m->data, m->cols, row);
 }
 
-// out (n_rows, out_stride) = in times the transposed matrix, or is added to out where `add` is set.
-// out_stride must hold the matrix's rows rounded up to 16. Split over the team by outputs; each
-// thread writes the outputs of matmul_split only.
-void matmul(Team team, const Matrix *m, const Activations *in, float *out, size_t out_stride,
-            size_t n_rows, bool add);
+// Where the rows of a product go.
+typedef struct {
+    float *x;       // (n_rows, stride)
+    size_t stride;  // at least the outputs, Matrix.rows, rounded up to 16: whole groups are stored
+    size_t n_rows;
+} OutputRows;
+
+// out = in w^T, and out += in w^T: one row of outputs for each row of activations. The team shares
+// the outputs; each thread writes those of matmul_split only.
+void matmul(Team team, const Matrix *w, const Activations *in, OutputRows out);
+void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows out);
 
 // This thread's outputs *begin .. *end - 1 of a matmul, in multiples of QUANT_BLOCK: it can go on to
 // quantise them without waiting for the others.

@@ -674,7 +674,8 @@ static bool open_cache(Run *r, size_t rows, size_t logits, Error *err)
         r->fingerprint = checkpoint_fingerprint(&r->checkpoint);
     }
     return prompt_cache_open(&r->prompt_cache, o->prompt_cache, r->fingerprint, &r->cache, err) &&
-           scratch_create(&r->scratch, &r->model.config, r->context, rows, logits, r->threads, err);
+           scratch_create(&r->scratch, &r->model.config, &r->cache,
+                          (ScratchSizes){rows, logits, r->threads}, err);
 }
 
 // --------------------------------------------------------------------------------------------

@@ -248,8 +248,8 @@ bool bench_run(const Model *m, const BenchOptions *options, BenchLimits *limits,
     bool ok = (b.rows || error_memory(err, "rows", b.max_rows * sizeof *b.rows)) &&
               cache_create(&b.cache, &m->config, options->context, MAX_SEQUENCES, options->kv_f16,
                            err) &&
-              scratch_create(&b.scratch, &m->config, options->context, b.max_rows, MAX_SEQUENCES,
-                             options->threads, err) &&
+              scratch_create(&b.scratch, &m->config, &b.cache,
+                             (ScratchSizes){b.max_rows, MAX_SEQUENCES, options->threads}, err) &&
               measure_limits(limits, options->threads, err);
     for (size_t i = 0; ok && i < BENCH_TESTS; i++) {
         const Test *t = &tests[i];

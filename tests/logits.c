@@ -46,7 +46,8 @@ int main(int argc, char **argv)
               model_create(&model, &checkpoint, &err);
     context = context ? context : checkpoint.config.context_length;
     ok = ok && cache_create(&cache, &model.config, context, 1, f16, &err) &&
-         scratch_create(&scratch, &model.config, context, chunk, chunk, threads, &err);
+         scratch_create(&scratch, &model.config, &cache, (ScratchSizes){chunk, chunk, threads},
+                        &err);
     for (size_t done = 0, take; ok && done < n; done += take) {
         take = n - done < chunk ? n - done : chunk;
         ok = forward(&model, &cache, &scratch, rows + done, take, &err);

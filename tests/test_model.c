@@ -48,6 +48,12 @@ static void make_model(void)
     unlink(path);
 }
 
+static void make_scratch(Scratch *scratch, const Cache *cache, ScratchSizes sizes)
+{
+    Error err;
+    must(scratch_create(scratch, &model.config, cache, sizes, &err), &err);
+}
+
 static int token_of(size_t sequence, size_t position)
 {
     return (int)((sequence * 31 + position * 7 + position * position) % VOCAB);
@@ -64,7 +70,7 @@ static void run_sequences(float *out, const size_t *lengths, size_t n, size_t ch
     const size_t max_rows = n * chunk;
     Row *rows = calloc(max_rows, sizeof *rows);
     must(cache_create(&cache, &model.config, CONTEXT, n, f16, &err), &err);
-    must(scratch_create(&scratch, &model.config, CONTEXT, max_rows, max_rows, threads, &err), &err);
+    make_scratch(&scratch, &cache, (ScratchSizes){max_rows, max_rows, threads});
     for (size_t begin = 0;; begin += chunk) {
         size_t n_rows = 0;
         for (size_t s = 0; s < n; s++) {
@@ -119,7 +125,7 @@ TEST(test_truncate_and_run_again_gives_the_same_logits)
     Error err;
     float first[VOCAB];
     must(cache_create(&cache, &model.config, CONTEXT, 1, false, &err), &err);
-    must(scratch_create(&scratch, &model.config, CONTEXT, 64, 1, 1, &err), &err);
+    make_scratch(&scratch, &cache, (ScratchSizes){64, 1, 1});
     for (size_t round = 0; round < 3; round++) {
         Row rows[40];
         for (size_t p = 0; p < 40; p++) {
@@ -147,7 +153,7 @@ TEST(test_memory_grows_by_pages_and_pages_are_reused)
     Error err;
     Row rows[PAGE_POSITIONS + 1];
     must(cache_create(&cache, &model.config, CONTEXT, 2, true, &err), &err);
-    must(scratch_create(&scratch, &model.config, CONTEXT, PAGE_POSITIONS + 1, 1, 1, &err), &err);
+    make_scratch(&scratch, &cache, (ScratchSizes){PAGE_POSITIONS + 1, 1, 1});
     CHECK(cache.sequences[0].n_pages == 0, "%zu pages before use", cache.sequences[0].n_pages);
     for (size_t i = 0; i <= PAGE_POSITIONS; i++) {
         rows[i] = (Row){.token = 1};
@@ -176,7 +182,7 @@ TEST(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing)
     Scratch scratch;
     Error err = {0};
     must(cache_create(&cache, &model.config, 10, 1, false, &err), &err);
-    must(scratch_create(&scratch, &model.config, 10, 16, 1, 1, &err), &err);
+    make_scratch(&scratch, &cache, (ScratchSizes){16, 1, 1});
     Row rows[16];
     for (size_t i = 0; i < 16; i++) {
         rows[i] = (Row){.token = 2};
@@ -246,7 +252,7 @@ TEST(test_a_common_beginning_is_shared_and_changes_no_bit)
         int tokens[N];
         float got[VOCAB], want[VOCAB];
         must(cache_create(&shared, &model.config, CONTEXT, 4, f16, &err), &err);
-        must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 2, &err), &err);
+        make_scratch(&scratch, &shared, (ScratchSizes){N, 1, 2});
         for (size_t s = 0; s < 4; s++) {
             make_tokens(tokens, N, COMMON, s);
             const size_t n_shared = extend(&shared, &scratch, s, tokens, N, got);
@@ -272,7 +278,7 @@ TEST(test_pages_that_were_computed_at_the_same_time_become_one)
     Error err;
     Row rows[2 * PAGE_POSITIONS];
     must(cache_create(&cache, &model.config, CONTEXT, 2, true, &err), &err);
-    must(scratch_create(&scratch, &model.config, CONTEXT, 2 * PAGE_POSITIONS, 1, 1, &err), &err);
+    make_scratch(&scratch, &cache, (ScratchSizes){2 * PAGE_POSITIONS, 1, 1});
     for (size_t i = 0; i < 2 * PAGE_POSITIONS; i++) {
         rows[i] = (Row){.token = token_of(1, i % PAGE_POSITIONS), .sequence = i / PAGE_POSITIONS};
     }
@@ -297,7 +303,7 @@ TEST(test_kept_pages_are_bounded_and_the_longest_unused_goes_first)
     int tokens[N];
     float logits[VOCAB];
     must(cache_create(&cache, &model.config, CONTEXT, 4, true, &err), &err);
-    must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 1, &err), &err);
+    make_scratch(&scratch, &cache, (ScratchSizes){N, 1, 1});
     cache_limit(&cache, 1);
     CHECK(cache.max_pages == LIMIT, "a limit of %zu pages, expected %d: one whole sequence",
           cache.max_pages, LIMIT);
@@ -331,7 +337,7 @@ TEST(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone)
     int tokens[N], others[N];
     float want[VOCAB], got[VOCAB];
     must(cache_create(&cache, &model.config, CONTEXT, 2, false, &err), &err);
-    must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 1, &err), &err);
+    make_scratch(&scratch, &cache, (ScratchSizes){N, 1, 1});
     make_tokens(tokens, N, 0, 5);
     make_tokens(others, N, 0, 5);
     for (size_t p = CUT; p < N; p++) {
@@ -367,7 +373,7 @@ TEST(test_adopted_pages_are_read_and_never_written)
     int tokens[N];
     float want[VOCAB], got[VOCAB];
     must(cache_create(&first, &model.config, CONTEXT, 1, true, &err), &err);
-    must(scratch_create(&scratch, &model.config, CONTEXT, N, 1, 1, &err), &err);
+    make_scratch(&scratch, &first, (ScratchSizes){N, 1, 1});
     make_tokens(tokens, N, 0, 9);
     extend(&first, &scratch, 0, tokens, N, want);
     char *data = alloc_zeroed(PAGES, first.page_bytes),

@@ -148,7 +148,7 @@ static void compute_matmul(float *out, const void *arg)
     for (size_t i = 0; i < c->n_rows * stride; i++) {
         out[i] = c->add ? 0.5f : 7.0f;
     }
-    matmul(alone, &c->m, &c->in, out, stride, c->n_rows, c->add);
+    (c->add ? matmul_add : matmul)(alone, &c->m, &c->in, (OutputRows){out, stride, c->n_rows});
 }
 
 static void check_matmul(MatmulCase c)

@@ -37,7 +37,8 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
     }
     bool ok = !c.vocab_only && model_create(&m, &c, &err) &&
               cache_create(&cache, &m.config, context, 1, first_token % 2, &err) &&
-              scratch_create(&scratch, &m.config, context, FUZZ_ROWS, FUZZ_ROWS, 1, &err);
+              scratch_create(&scratch, &m.config, &cache, (ScratchSizes){FUZZ_ROWS, FUZZ_ROWS, 1},
+                             &err);
     for (size_t done = 0, n = 1; ok && done + n <= context; done += n, n = FUZZ_ROWS) {
         for (size_t i = 0; i < n; i++) {
             rows[i] = (Row){.token = (int)((first_token + done + i) % m.config.vocab_size),
