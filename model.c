@@ -1,15 +1,36 @@
-// model.c - the whole transformer, from top to bottom as in the paper (Llama, arXiv:2302.13971;
-// grouped queries, arXiv:2305.13245):
+// model.c - the transformer, from top to bottom as in the papers: Llama (arXiv:2302.13971) with
+// grouped-query attention (arXiv:2305.13245).
 //
 //     x = embedding[token]
-//     each block:  x += o_proj(attention(norm(x)))
-//                  x += down_proj(silu(gate_proj(norm(x))) * up_proj(norm(x)))
-//     logits = head(norm(x))
+//     each layer:  h  = norm(x);  q, k, v = W_q h, W_k h, W_v h;  q, k rotated by position (RoPE)
+//                  x += W_o softmax(q k^T / sqrt(head_dim) + mask) v
+//                  h  = norm(x)
+//                  x += W_down (silu(W_gate h) * W_up h)
+//     logits = W_lm_head norm(x)
 //
-// All of a forward pass is one parallel region. Every thread walks the whole graph and takes its
-// share of each step - a range of outputs, of rows or of attention tiles, never a part of a sum -
-// with a barrier where a step reads what other threads wrote: for a single row five times a layer,
-// after q, k and v; attention; o_proj; gate and up; down_proj.
+// n_rows tokens, of one sequence or of many, go through it together. What a pass reads and writes,
+// by the names of the Scratch:
+//
+//     x ---------.                                       (n_rows, dim)
+//     |        normed              norm                  (n_rows, dim)
+//     |        q, k, v             q_proj k_proj v_proj  (n_rows, n_heads or n_kv_heads * head_dim)
+//     |        |  '--> cache       k (rotated) and v     pages of PAGE_POSITIONS positions
+//     |        attended            attention             (n_rows, n_heads * head_dim)
+//     x += <-----'                 o_proj                (n_rows, dim)
+//     x ---------.
+//     |        normed              norm                  (n_rows, dim)
+//     |        gate, up            gate_proj up_proj     (n_rows, hidden_dim)
+//     |        gate                silu(gate) * up       (n_rows, hidden_dim)
+//     x += <-----'                 down_proj             (n_rows, dim)
+//     :                            all other layers
+//     '------- normed              norm                  (n_logits, dim): of the logit_rows
+//              logits              lm_head               (n_logits, vocab_size)
+//
+// A pass is one parallel region. Every thread walks the whole graph and takes its share of each
+// step: a range of outputs, of rows or of attention's items, but never a part of a sum, so that the
+// number of threads changes no bit. A barrier stands where a step reads what other threads wrote.
+// With a single row barriers cost as much as the small steps between them: there are five a layer,
+// numbered below.
 #include "model.h"
 
 #include <float.h>
@@ -21,187 +42,691 @@
 #include "base/memory.h"
 #include "base/threads.h"
 
-// --------------------------------------------------------------------------------------------
-// Weights
+// One call of forward, as all threads see it; plan_pass decides the last four.
+typedef struct {
+    const Model *model;
+    Cache *cache;
+    Scratch *scratch;
+    const Row *rows;  // (n_rows)
+    size_t n_rows, n_logits;
+    size_t n_tiles;         // of queries, in scratch->tiles
+    size_t n_splits;        // results per (row, head): one for each split of its context, or just 1
+    bool rows_independent;  // no row sees the key and value of another row of the pass
+    bool finish_in_item;    // an item of attention has all that it takes to finish its heads
+} Pass;
 
-static bool block_create(Block *b, size_t layer, const Config *p, Checkpoint *c, Error *err)
+// A unit of attention's work: the queries of a tile that share kv_head, with the keys and values of
+// one split, or of all where n_splits is 1.
+typedef struct {
+    const AttentionTile *tile;
+    size_t kv_head, split;
+} Item;
+
+// The two parts of a block, in this order.
+static void attention(Team, const Pass *, size_t layer, const Activations *h);
+static void mlp(Team, const Pass *, const Block *, const Activations *h);
+// After forward: the steps that these are made of, and what precedes and follows the graph.
+static Activations norm(Team, const Pass *, const float *weight, const size_t *from, size_t n,
+                        size_t layer);
+static void project(Team, const Matrix *, const float *bias, const Activations *in, OutputRows out);
+static bool next_item(Team, const Pass *, size_t n, Item *item);
+static void store_head(const Pass *, size_t layer, size_t row, size_t kv_head);
+static void attend_item(Team, const Pass *, size_t layer, const Item *item);
+static size_t load_queries(const Pass *, const Item *item, float *queries, Visible *visible,
+                           float **results);
+static void finish_heads(const Pass *, size_t row, size_t first, size_t n);
+static void finish_rows(Team, const Pass *);
+static bool append_rows(Pass *, Row *rows, Error *err);
+static void drop_rows(Cache *, const Row *rows, size_t n_rows);
+static void plan_pass(Pass *);
+static bool check_finite(const Pass *, Error *err);
+
+// --------------------------------------------------------------------------------------------
+// The graph
+
+// x = embedding[token]
+static void embed(Team team, const Pass *pass)
 {
-    size_t q_dim = p->n_heads * p->head_dim, kv_dim = p->n_kv_heads * p->head_dim;
-    const struct {
-        const char *name;
-        size_t rows, cols;
-        Matrix *out;
-    } matrices[] = {
-        {"attn.q_proj", q_dim, p->dim, &b->q_proj},
-        {"attn.k_proj", kv_dim, p->dim, &b->k_proj},
-        {"attn.v_proj", kv_dim, p->dim, &b->v_proj},
-        {"attn.o_proj", p->dim, q_dim, &b->o_proj},
-        {"mlp.gate_proj", p->hidden_dim, p->dim, &b->gate_proj},
-        {"mlp.up_proj", p->hidden_dim, p->dim, &b->up_proj},
-        {"mlp.down_proj", p->dim, p->hidden_dim, &b->down_proj},
-    };
-    char name[48];
-    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
-        snprintf(name, sizeof name, "blocks.%zu.%s", layer, matrices[i].name);
-        if (!checkpoint_matrix(c, name, matrices[i].rows, matrices[i].cols, matrices[i].out, err)) {
-            return false;
+    const Scratch *s = pass->scratch;
+    size_t begin, end;
+    team_split(team, pass->n_rows, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, s->x + r * s->dim_stride);
+    }
+    // x: each row was looked up by one thread; norm may run on another.
+    team_barrier(team);
+}
+
+// x += attention(norm(x));  x += mlp(norm(x))
+static void block(Team team, const Pass *pass, size_t layer)
+{
+    const Block *b = &pass->model->blocks[layer];
+    Activations h = norm(team, pass, b->attn_norm, NULL, pass->n_rows, layer);
+    attention(team, pass, layer, &h);
+    h = norm(team, pass, b->mlp_norm, NULL, pass->n_rows, layer + 1);
+    mlp(team, pass, b, &h);
+}
+
+// ATTENTION. The work is cut into items, numbered along the rows of this drawing (of two kv_heads
+// and a context of two splits); threads take them in turn:
+//
+//                          kv_head 0              kv_head 1
+//                          split 0     split 1    split 0     split 1
+//     tile 0  rows 0..5    item 0      item 1     item 2      item 3
+//     tile 1  rows 6..11   item 4      item 5     item 6      item 7
+//
+// tile:   up to TILE_QUERIES queries (row, head): consecutive rows of one sequence, times the heads
+//         that share kv_head. A key or value is loaded once for all of them.
+// split:  SPLIT_POSITIONS positions of the context. Only few rows with a long context have items of
+//         one split each, since they would leave threads idle; else an item runs through all splits.
+//
+// For each of its queries an item computes a result over the positions j of a split that it sees,
+//
+//     s_j = q k_j / sqrt(head_dim)        max = max_j s_j
+//     sum = sum_j e^(s_j - max)           o   = sum_j e^(s_j - max) v_j         (head_dim)
+//
+// and combines those of several splits by bringing both to the larger max (online softmax,
+// arXiv:1805.02867). At the end attended = o / sum. A softmax never spans two splits, and splits
+// are combined in their order, whoever does it: the cut into items changes no bit.
+static void attention(Team team, const Pass *pass, size_t layer, const Activations *h)
+{
+    const Block *b = &pass->model->blocks[layer];
+    const Scratch *s = pass->scratch;
+    const size_t n = pass->n_rows, n_kv_heads = pass->model->config.n_kv_heads;
+    size_t begin, end;
+    Item item;
+
+    // (n_rows, n_heads * head_dim), and twice (n_rows, n_kv_heads * head_dim)
+    project(team, &b->q_proj, b->q_bias, h, (OutputRows){s->q, s->q_stride, n});
+    project(team, &b->k_proj, b->k_bias, h, (OutputRows){s->k, s->kv_stride, n});
+    project(team, &b->v_proj, b->v_bias, h, (OutputRows){s->v, s->kv_stride, n});
+    // 1. q, k and v: threads made ranges of outputs; an item reads whole heads of any of them.
+    team_barrier(team);
+
+    // Rows that see each other's keys and values need them in the cache before any item begins.
+    // Where no row does, the one item that needs them stores them itself, and saves a barrier.
+    if (!pass->rows_independent) {
+        team_split(team, n * n_kv_heads, &begin, &end);
+        for (size_t i = begin; i < end; i++) {
+            store_head(pass, layer, i / n_kv_heads, i % n_kv_heads);
+        }
+        // The cache: an item reads keys and values of rows that other threads stored.
+        team_barrier(team);
+    }
+
+    for (size_t i = 0; next_item(team, pass, i, &item); i++) {
+        attend_item(team, pass, layer, &item);
+    }
+    // 2. attended, or where items do not finish it, results: what comes next reads whole rows,
+    // which are made of many items.
+    team_barrier(team);
+    if (!pass->finish_in_item) {
+        finish_rows(team, pass);
+        // attended: threads finished some heads of a row; o_proj reads all.
+        team_barrier(team);
+    }
+
+    matmul_add(team, &b->o_proj, &s->attended, (OutputRows){s->x, s->dim_stride, n});
+    // 3. x: threads made ranges of outputs; norm reads whole rows.
+    team_barrier(team);
+}
+
+// Computes the results of an item's queries, and attended of its heads where it can.
+static void attend_item(Team team, const Pass *pass, size_t layer, const Item *item)
+{
+    const Scratch *s = pass->scratch;
+    const Cache *cache = pass->cache;
+    const AttentionTile *tile = item->tile;
+    const size_t hd = cache->head_dim;
+    const Row *row = &pass->rows[tile->row], *last_row = row + tile->n_rows - 1;
+    const bool all_splits = pass->n_splits == 1;
+    if (pass->rows_independent && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
+        store_head(pass, layer, tile->row, item->kv_head);
+    }
+
+    float *queries = s->thread_scratch + team.id * s->thread_stride;  // (TILE_QUERIES, head_dim)
+    float *scores = queries + TILE_QUERIES * hd;               // (TILE_QUERIES, SPLIT_POSITIONS)
+    float *partial = scores + TILE_QUERIES * SPLIT_POSITIONS;  // (TILE_QUERIES, result_stride)
+    float *results[TILE_QUERIES] = {0};
+    Visible visible[TILE_QUERIES];
+    const size_t n_queries = load_queries(pass, item, queries, visible, results);
+    const size_t k_offset = cache_head_offset(cache, layer, item->kv_head);
+    Attend a = {.n_queries = n_queries,
+                .head_dim = hd,
+                .q = queries,
+                .visible = visible,
+                .pages = cache->sequences[row->sequence].pages,
+                .k_offset = k_offset,
+                .v_offset = k_offset + cache->k_bytes,
+                .f16 = cache->f16,
+                .scores = scores,
+                .out = partial,
+                .out_stride = s->result_stride};
+
+    // Splits before the first query's window and after the last query's position have nothing to
+    // see: a pass with rows of unequal length has items without any work.
+    const size_t reached = last_row->position / SPLIT_POSITIONS + 1;
+    const size_t first = all_splits ? visible[0].begin / SPLIT_POSITIONS : item->split;
+    const size_t end = all_splits || reached < item->split + 1 ? reached : item->split + 1;
+    for (a.split = first; a.split < end; a.split++) {
+        attend(&a);
+        for (size_t t = 0; t < n_queries; t++) {
+            attend_combine(results[t], partial + t * s->result_stride, hd);
         }
     }
-    const struct {
-        const char *name;
-        size_t size;
-        const float **out;
-    } biases[] = {{"attn.q_bias", q_dim, &b->q_bias},
-                  {"attn.k_bias", kv_dim, &b->k_bias},
-                  {"attn.v_bias", kv_dim, &b->v_bias}};
-    for (size_t i = 0; p->qkv_bias && i < sizeof biases / sizeof *biases; i++) {
-        snprintf(name, sizeof name, "blocks.%zu.%s", layer, biases[i].name);
-        if (!checkpoint_vector(c, name, biases[i].size, biases[i].out, err)) {
-            return false;
+    const size_t first_head = item->kv_head * (pass->model->config.n_heads / cache->n_kv_heads);
+    for (size_t r = 0; pass->finish_in_item && r < tile->n_rows; r++) {
+        finish_heads(pass, tile->row + r, first_head + tile->head, tile->n_heads);
+    }
+}
+
+// x += down_proj(silu(gate_proj(h)) * up_proj(h))                       (SwiGLU, arXiv:2002.05202)
+static void mlp(Team team, const Pass *pass, const Block *b, const Activations *h)
+{
+    const Scratch *s = pass->scratch;
+    const size_t n = pass->n_rows;
+    size_t begin, end;
+    matmul(team, &b->gate_proj, h, (OutputRows){s->gate.x, s->hidden_stride, n});
+    matmul(team, &b->up_proj, h, (OutputRows){s->up, s->hidden_stride, n});
+    // No barrier: gate_proj and up_proj have the same shape, so this thread has just made the same
+    // columns of both, and those in whole quantisation blocks.
+    matmul_split(team, &b->up_proj, &begin, &end);
+    for (size_t r = 0; r < n; r++) {
+        const size_t columns = r * s->hidden_stride + begin;
+        swiglu(s->gate.x + columns, s->up + columns, end - begin);
+        if (pass->model->quantized) {
+            quantize(&s->gate, r, begin, end);
         }
     }
-    snprintf(name, sizeof name, "blocks.%zu.attn_norm", layer);
-    if (!checkpoint_vector(c, name, p->dim, &b->attn_norm, err)) {
+    // 4. gate: threads made ranges of columns; down_proj reads whole rows.
+    team_barrier(team);
+    matmul_add(team, &b->down_proj, &s->gate, (OutputRows){s->x, s->dim_stride, n});
+    // 5. x: threads made ranges of outputs; the next norm reads whole rows.
+    team_barrier(team);
+}
+
+// logits = lm_head(norm(x)), of the rows that want them                  (n_logits, vocab_size)
+static void lm_head(Team team, const Pass *pass)
+{
+    const Model *m = pass->model;
+    const Scratch *s = pass->scratch;
+    const size_t n = pass->n_logits, n_layers = m->config.n_layers;
+    const Activations h = norm(team, pass, m->norm, s->logit_rows, n, n_layers);
+    size_t begin, end;
+    bool finite = true;
+    matmul(team, &m->lm_head, &h, (OutputRows){s->logits, s->vocab_stride, n});
+    // Each thread looks at what it has made; the end of the parallel region is the last barrier.
+    matmul_split(team, &m->lm_head, &begin, &end);
+    for (size_t r = 0; r < n; r++) {
+        for (size_t i = begin; i < end; i++) {
+            finite &= fabsf(s->logits[r * s->vocab_stride + i]) <= FLT_MAX;
+        }
+    }
+    if (!finite && s->bad_layer[team.id] > n_layers + 1) {
+        s->bad_layer[team.id] = n_layers + 1;
+    }
+}
+
+// The pass: what each thread of the team runs.
+static void forward_pass(Team team, void *arg)
+{
+    const Pass *pass = arg;
+    embed(team, pass);
+    for (size_t layer = 0; layer < pass->model->config.n_layers; layer++) {
+        block(team, pass, layer);
+    }
+    if (pass->n_logits) {
+        lm_head(team, pass);
+    }
+}
+
+bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows, Error *err)
+{
+    Pass pass = {.model = m, .cache = cache, .scratch = s, .rows = rows, .n_rows = n_rows};
+    if (!append_rows(&pass, rows, err)) {
         return false;
     }
-    snprintf(name, sizeof name, "blocks.%zu.mlp_norm", layer);
-    return checkpoint_vector(c, name, p->dim, &b->mlp_norm, err);
+    plan_pass(&pass);
+    team_run(s->threads, forward_pass, &pass);
+    if (!check_finite(&pass, err)) {
+        drop_rows(cache, rows, n_rows);
+        return false;
+    }
+    // Only now do full pages hold what their tokens say: other sequences may share them.
+    for (size_t r = 0; r < n_rows; r++) {
+        cache_publish(cache, rows[r].sequence, rows[r].position);
+    }
+    return true;
 }
 
-bool model_create(Model *m, Checkpoint *c, Error *err)
+// --------------------------------------------------------------------------------------------
+// Normalisation and projections
+
+// The row of s->row_norm that belongs to this thread, as scratch_create lays it out: each array
+// begins a cache line of its own, so that no thread writes to a line that another one reads.
+static Activations thread_row(const Scratch *s, Team team)
 {
-    const Config *p = &c->config;
-    *m = (Model){.config = *p, .path = c->path, .blocks = calloc(p->n_layers, sizeof(Block))};
-    if (!m->blocks) {
-        return error_memory(err, "the list of blocks", p->n_layers * sizeof(Block));
+    const Activations *a = &s->row_norm;
+    const size_t x = team.id * a->stride;
+    const size_t block = team.id * round_up(a->stride / QUANT_BLOCK, LANES);
+    return (Activations){.stride = a->stride,
+                         .tile = 1,
+                         .x = a->x + x,
+                         .q = a->q + x,
+                         .q_scale = a->q_scale + block,
+                         .q_total = a->q_total + block,
+                         .q_begin4 = a->q_begin4 + block,
+                         .q_begin8 = a->q_begin8 + block};
+}
+
+// Returns rms_norm(x) (n, dim), quantised where the model is: its row i of row from[i] of x, or of
+// row i where `from` is NULL. A mean that is not finite means that the layer before has failed: it
+// is noted under the number `layer` (see check_finite).
+//
+// Threads share the rows, and meet. A single row each of them computes for itself: waiting for the
+// one that did it would take as long, and this saves two barriers a layer.
+static Activations norm(Team team, const Pass *pass, const float *weight, const size_t *from,
+                        size_t n, size_t layer)
+{
+    const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
+    const Activations normed = n == 1 ? thread_row(s, team) : s->normed;
+    size_t begin = 0, end = 1;
+    if (n > 1) {
+        team_split(team, n, &begin, &end);
     }
-    bool ok = checkpoint_matrix(c, "embedding", p->vocab_size, p->dim, &m->embedding, err);
-    for (size_t layer = 0; ok && layer < p->n_layers; layer++) {
-        ok = block_create(&m->blocks[layer], layer, p, c, err);
-    }
-    ok = ok && checkpoint_vector(c, "norm", p->dim, &m->norm, err);
-    if (p->tied_head) {
-        m->lm_head = m->embedding;
-    } else {
-        ok = ok && checkpoint_matrix(c, "head", p->vocab_size, p->dim, &m->lm_head, err);
-    }
-    for (size_t i = 0; ok && i < c->n_tensors; i++) {
-        size_t bytes;
-        const Matrix *t = &c->tensors[i].matrix;
-        const bool looked_up = t->data == m->embedding.data &&
-                               !p->tied_head;  // only a row of it is read
-        if (!looked_up && matrix_bytes(t->type, t->rows, t->cols, &bytes)) {
-            m->read_bytes += bytes;
+    for (size_t r = begin; r < end; r++) {
+        const float *x = s->x + (from ? from[r] : r) * s->dim_stride;
+        const float mean = rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim, p->norm_eps);
+        if (!isfinite(mean) && s->bad_layer[team.id] > layer) {
+            s->bad_layer[team.id] = layer;
         }
-        m->quantized |= weight_types[t->type].quantized;
+        if (pass->model->quantized) {
+            quantize(&normed, r, 0, s->dim_stride);
+        }
     }
-    if (!ok) {
-        model_free(m);
+    if (n > 1) {
+        team_barrier(team);
     }
-    return ok;
+    return normed;
 }
 
-void model_free(Model *m)
+// out = W in + bias. There is no barrier before the bias: each thread adds it to the outputs that
+// it has just made.
+static void project(Team team, const Matrix *w, const float *bias, const Activations *in,
+                    OutputRows out)
 {
-    free(m->blocks);
-    *m = (Model){0};
+    size_t begin, end;
+    matmul(team, w, in, out);
+    if (!bias) {
+        return;
+    }
+    matmul_split(team, w, &begin, &end);
+    for (size_t r = 0; r < out.n_rows; r++) {
+        for (size_t i = begin; i < end && i < w->rows; i++) {
+            out.x[r * out.stride + i] += bias[i];
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Attention's items
+
+// The n-th item that this thread takes; false where there is none left. Later tiles of a prompt see
+// more positions, so that ranges of items would be unequal: threads take them in turn, as dealt
+// cards. A deal is one item where there are few tiles, else all items of a tile, so that few cache
+// lines are written by two threads.
+static bool next_item(Team team, const Pass *pass, size_t n, Item *item)
+{
+    const size_t n_kv_heads = pass->model->config.n_kv_heads;
+    const size_t tile_items = n_kv_heads * pass->n_splits;
+    const size_t deal = pass->n_tiles < 4 * team.size ? 1 : tile_items;
+    const size_t i = (n / deal * team.size + team.id) * deal + n % deal;
+    if (i >= pass->n_tiles * tile_items) {
+        return false;
+    }
+    *item = (Item){.tile = &pass->scratch->tiles[i / pass->n_splits / n_kv_heads],
+                   .kv_head = i / pass->n_splits % n_kv_heads,
+                   .split = i % pass->n_splits};
+    return true;
+}
+
+// RoPE of a query or key (head_dim) at its position.
+static void rotate(const Cache *cache, float *x, size_t position)
+{
+    const size_t half = cache->head_dim / 2;
+    rope(x, cache->rope_cos + position * half, cache->rope_sin + position * half, cache->head_dim);
+}
+
+// Rotates the key of one head of a row, and stores key and value in the cache.
+static void store_head(const Pass *pass, size_t layer, size_t row, size_t kv_head)
+{
+    const Cache *cache = pass->cache;
+    const Scratch *s = pass->scratch;
+    const size_t hd = cache->head_dim, position = pass->rows[row].position;
+    float *k = s->k + row * s->kv_stride + kv_head * hd;        // (head_dim)
+    const float *v = s->v + row * s->kv_stride + kv_head * hd;  // (head_dim)
+    char *keys = cache_page(cache, pass->rows[row].sequence, position) +
+                 cache_head_offset(cache, layer, kv_head);
+    rotate(cache, k, position);
+    store_kv(keys, keys + cache->k_bytes, position % PAGE_POSITIONS, k, v, hd, cache->f16);
+}
+
+// Where the result of a (row, head) over a split is kept, or over all splits where n_splits is 1.
+static float *result_of(const Pass *pass, size_t row, size_t head, size_t split)
+{
+    const size_t i = (row * pass->model->config.n_heads + head) * pass->n_splits + split;
+    return pass->scratch->results + i * pass->scratch->result_stride;
+}
+
+// Copies an item's queries, rotated and divided by sqrt(head_dim), into queries (n, head_dim); says
+// what each of them sees and where its result goes, an empty one so far. Returns n.
+static size_t load_queries(const Pass *pass, const Item *item, float *queries, Visible *visible,
+                           float **results)
+{
+    const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
+    const AttentionTile *tile = item->tile;
+    const size_t hd = p->head_dim, first_head = item->kv_head * (p->n_heads / p->n_kv_heads);
+    const float scale = (float)(1.0 / sqrt((double)hd));
+    size_t t = 0;
+    for (size_t row = tile->row; row < tile->row + tile->n_rows; row++) {
+        const size_t position = pass->rows[row].position;
+        for (size_t h = 0; h < tile->n_heads; h++, t++) {
+            const size_t head = first_head + tile->head + h;
+            float *q = queries + t * hd;
+            memcpy(q, s->q + row * s->q_stride + head * hd, hd * sizeof *q);
+            rotate(pass->cache, q, position);
+            for (size_t i = 0; i < hd; i++) {
+                q[i] *= scale;
+            }
+            visible[t] = cache_visible(pass->cache, position);
+            results[t] = result_of(pass, row, head, item->split);
+            memset(results[t], 0, s->result_stride * sizeof *results[t]);
+        }
+    }
+    return t;
+}
+
+// attended = o / sum, of n heads of a row from `first` on, after the results of their splits are
+// combined; quantised for o_proj. Where the model is quantised, the heads must begin and end with a
+// quantisation block (or with the row).
+static void finish_heads(const Pass *pass, size_t row, size_t first, size_t n)
+{
+    const Scratch *s = pass->scratch;
+    const size_t hd = pass->model->config.head_dim;
+    for (size_t head = first; head < first + n; head++) {
+        float *result = result_of(pass, row, head, 0);
+        for (size_t split = 1; split < pass->n_splits; split++) {
+            attend_combine(result, result_of(pass, row, head, split), hd);
+        }
+        attend_finish(s->attended.x + row * s->q_stride + head * hd, result, hd);
+    }
+    if (pass->model->quantized) {
+        quantize(&s->attended, row, first * hd, round_up((first + n) * hd, QUANT_BLOCK));
+    }
+}
+
+// Finishes all heads, where their results were made by several items, or where heads share a
+// quantisation block: in units of as many heads of a row as end with a block.
+static void finish_rows(Team team, const Pass *pass)
+{
+    const Config *p = &pass->model->config;
+    size_t unit_heads = 1, begin, end;
+    while (unit_heads * p->head_dim % QUANT_BLOCK != 0) {
+        unit_heads++;
+    }
+    const size_t row_units = (p->n_heads + unit_heads - 1) / unit_heads;
+    team_split(team, pass->n_rows * row_units, &begin, &end);
+    for (size_t unit = begin; unit < end; unit++) {
+        const size_t first = unit % row_units * unit_heads, left = p->n_heads - first;
+        finish_heads(pass, unit / row_units, first, left < unit_heads ? left : unit_heads);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Before and after the graph
+
+// Takes the last n_rows rows off their sequences again.
+static void drop_rows(Cache *cache, const Row *rows, size_t n_rows)
+{
+    for (; n_rows > 0; n_rows--) {
+        cache_truncate(cache, rows[n_rows - 1].sequence, rows[n_rows - 1].position);
+    }
+}
+
+// Gives one row its position in the cache, and its place among the logits if it wants them.
+static bool append_row(Pass *pass, Row *row, size_t index, Error *err)
+{
+    Scratch *s = pass->scratch;
+    const size_t vocab_size = pass->model->config.vocab_size;
+    if (row->token < 0 || (size_t)row->token >= vocab_size) {
+        return error_set(err, ERROR_INPUT, "token %d, expected 0 to %zu", row->token,
+                         vocab_size - 1);
+    }
+    if (row->wants_logits && pass->n_logits == s->max_logits) {
+        return error_set(err, ERROR_RUN, "logits for more than %zu rows", s->max_logits);
+    }
+    if (!cache_append(pass->cache, row->sequence, row->token, &row->position, err)) {
+        return false;
+    }
+    row->logits = NULL;
+    if (row->wants_logits) {
+        row->logits = s->logits + pass->n_logits * s->vocab_stride;
+        s->logit_rows[pass->n_logits++] = index;
+    }
+    return true;
+}
+
+// All rows or, on an error, none.
+static bool append_rows(Pass *pass, Row *rows, Error *err)
+{
+    const size_t max_rows = pass->scratch->max_rows;
+    if (pass->n_rows < 1 || pass->n_rows > max_rows) {
+        return error_set(err, ERROR_RUN, "a forward pass of %zu rows, expected 1 to %zu",
+                         pass->n_rows, max_rows);
+    }
+    for (size_t r = 0; r < pass->n_rows; r++) {
+        if (!append_row(pass, &rows[r], r, err)) {
+            drop_rows(pass->cache, rows, r);
+            return false;
+        }
+    }
+    return true;
+}
+
+static size_t count_splits(size_t positions)
+{
+    return (positions + SPLIT_POSITIONS - 1) / SPLIT_POSITIONS;
+}
+
+// Cuts the rows into tiles: as many consecutive rows of a sequence as fit TILE_QUERIES queries with
+// all heads that share a kv_head, or where not even one row fits, some of its heads. Returns the
+// longest context, in positions.
+static size_t cut_tiles(Pass *pass)
+{
+    const Config *p = &pass->model->config;
+    const size_t heads_per_kv = p->n_heads / p->n_kv_heads;
+    const size_t tile_rows = heads_per_kv < TILE_QUERIES ? TILE_QUERIES / heads_per_kv : 1;
+    size_t longest = 0;
+    for (size_t r = 0, n; r < pass->n_rows; r += n) {
+        const Row *row = &pass->rows[r];
+        for (n = 1; n < tile_rows && r + n < pass->n_rows; n++) {
+            if (row[n].sequence != row->sequence) {
+                break;
+            }
+        }
+        for (size_t head = 0; head < heads_per_kv; head += TILE_QUERIES) {
+            const size_t left = heads_per_kv - head;
+            const size_t n_heads = left < TILE_QUERIES ? left : TILE_QUERIES;
+            pass->scratch->tiles[pass->n_tiles++] = (AttentionTile){r, n, head, n_heads};
+        }
+        longest = row[n - 1].position >= longest ? row[n - 1].position + 1 : longest;
+    }
+    return longest;
+}
+
+// Decides how attention is cut into items, and who stores keys and values and finishes heads.
+static void plan_pass(Pass *pass)
+{
+    const Config *p = &pass->model->config;
+    Scratch *s = pass->scratch;
+    const size_t splits = count_splits(cut_tiles(pass));
+    // Contexts are split between threads where tiles alone do not keep them busy, as far as there
+    // is room for the results.
+    const bool few_tiles = pass->n_tiles * p->n_kv_heads < 4 * s->threads;
+    const bool room = pass->n_rows * p->n_heads * splits <= s->n_results;
+    pass->n_splits = s->threads > 1 && few_tiles && room ? splits : 1;
+    // Rows are independent where each is the last of its sequence, so that all are of different
+    // ones. An item is to store a key only once: a row's heads must fit one tile.
+    pass->rows_independent = p->n_heads / p->n_kv_heads <= TILE_QUERIES;
+    for (size_t r = 0; r < pass->n_rows; r++) {
+        const Row *row = &pass->rows[r];
+        if (row->position + 1 != cache_length(pass->cache, row->sequence)) {
+            pass->rows_independent = false;
+        }
+    }
+    pass->finish_in_item = pass->n_splits == 1 &&
+                           (!pass->model->quantized || p->head_dim % QUANT_BLOCK == 0);
+    s->normed.tile = s->attended.tile = s->gate.tile = activation_tile(pass->n_rows);
+    // Of all threads that were asked for; the team may turn out smaller.
+    for (size_t t = 0; t < s->threads; t++) {
+        s->bad_layer[t] = SIZE_MAX;
+    }
+}
+
+// Reports the first step whose output is not finite, on whichever thread. bad_layer counts them:
+// 0 the embedding, then the blocks, and after these the lm_head.
+static bool check_finite(const Pass *pass, Error *err)
+{
+    const Model *m = pass->model;
+    size_t bad = SIZE_MAX;
+    for (size_t t = 0; t < pass->scratch->threads; t++) {
+        bad = pass->scratch->bad_layer[t] < bad ? pass->scratch->bad_layer[t] : bad;
+    }
+    if (bad == SIZE_MAX) {
+        return true;
+    }
+    if (bad == 0) {
+        return error_set(err, ERROR_INPUT, "%s: the embedding of a token is not finite", m->path);
+    }
+    if (bad <= m->config.n_layers) {
+        return error_set(err, ERROR_INPUT, "%s: blocks.%zu computes a value that is not finite",
+                         m->path, bad - 1);
+    }
+    return error_set(err, ERROR_INPUT, "%s: the head computes a value that is not finite", m->path);
 }
 
 // --------------------------------------------------------------------------------------------
 // Scratch
 
+// Where the buffers lie in the one piece of memory, collected before it is allocated:
+//
+//     offset 0        64 k            ..          bytes
+//     | x          |  | normed.x   |  | normed.q  |
+//
+// Each begins a cache line. An overflow sticks, so that it is asked for once, at the end.
+enum { MAX_BUFFERS = 32 };  // 8, and 6 for each of the 4 Activations
+
+typedef struct {
+    struct {
+        void *pointer;  // to the pointer that will hold the buffer's address
+        size_t offset;
+    } buffers[MAX_BUFFERS];
+    size_t n, bytes;
+    bool overflows;
+} Layout;
+
+static void reserve(Layout *l, void *pointer, size_t rows, size_t stride, size_t value_bytes)
+{
+    size_t size;
+    l->buffers[l->n].pointer = pointer;
+    l->buffers[l->n++].offset = l->bytes;
+    if (!size_mul(rows, stride * value_bytes, &size) || !size_add(l->bytes, size, &l->bytes) ||
+        l->bytes > SIZE_MAX / 2) {
+        l->overflows = true;
+        l->bytes = 0;
+    }
+    l->bytes = round_up(l->bytes, 64);
+}
+
+// The arrays of activations: x (rows, stride), and for quant_rows rows, in whole tiles, the
+// quantised values (stride) and four numbers for each of the `blocks` quantisation blocks.
+static void reserve_activations(Layout *l, Activations *a, size_t rows, size_t quant_rows,
+                                size_t stride, size_t blocks)
+{
+    a->stride = stride;
+    reserve(l, &a->x, rows, stride, sizeof *a->x);
+    reserve(l, &a->q, quant_rows, stride, sizeof *a->q);
+    reserve(l, &a->q_scale, quant_rows, blocks, sizeof *a->q_scale);
+    reserve(l, &a->q_total, quant_rows, blocks, sizeof *a->q_total);
+    reserve(l, &a->q_begin4, quant_rows, blocks, sizeof *a->q_begin4);
+    reserve(l, &a->q_begin8, quant_rows, blocks, sizeof *a->q_begin8);
+}
+
+static void reserve_buffers(Layout *l, Scratch *s)
+{
+    const size_t rows = s->max_rows, f32 = sizeof(float);
+    const size_t tile_rows = rows + rows / ACTIVATION_TILE + 1;  // whole tiles of any n_rows
+    // The rows of row_norm are of different threads: each begins a cache line in every array.
+    const size_t thread_stride = round_up(s->dim_stride, 64);
+    const size_t thread_blocks = round_up(thread_stride / QUANT_BLOCK, LANES);
+    reserve(l, &s->x, rows, s->dim_stride, f32);
+    reserve_activations(l, &s->normed, rows, tile_rows, s->dim_stride, s->dim_stride / QUANT_BLOCK);
+    reserve_activations(l, &s->row_norm, s->threads, s->threads, thread_stride, thread_blocks);
+    reserve(l, &s->q, rows, s->q_stride, f32);
+    reserve(l, &s->k, rows, s->kv_stride, f32);
+    reserve(l, &s->v, rows, s->kv_stride, f32);
+    reserve_activations(l, &s->attended, rows, tile_rows, s->q_stride, s->q_stride / QUANT_BLOCK);
+    reserve_activations(l, &s->gate, rows, tile_rows, s->hidden_stride,
+                        s->hidden_stride / QUANT_BLOCK);
+    reserve(l, &s->up, rows, s->hidden_stride, f32);
+    reserve(l, &s->logits, s->max_logits, s->vocab_stride, f32);
+    reserve(l, &s->results, s->n_results, s->result_stride, f32);
+    reserve(l, &s->thread_scratch, s->threads, s->thread_stride, f32);
+}
+
 bool scratch_create(Scratch *s, const Config *p, const Cache *cache, ScratchSizes sizes, Error *err)
 {
-    const size_t max_rows = sizes.max_rows, max_logits = sizes.max_logits, threads = sizes.threads;
+    const size_t rows = sizes.max_rows, threads = sizes.threads;
     const size_t heads_per_kv = p->n_heads / p->n_kv_heads;
-    const size_t parts = (heads_per_kv + TILE_QUERIES - 1) / TILE_QUERIES * max_rows;
-    const size_t dims = round_up(p->head_dim, LANES);
-    const size_t tile_rows = max_rows + max_rows / ACTIVATION_TILE + 1;  // whole tiles of any n
-    const size_t chunks = (cache->context + SPLIT_POSITIONS - 1) / SPLIT_POSITIONS;
+    const size_t row_tiles = (heads_per_kv + TILE_QUERIES - 1) / TILE_QUERIES;
+    const size_t result_stride = round_up(p->head_dim, LANES) + LANES;
     *s = (Scratch){
+        .max_rows = rows,
+        .max_logits = sizes.max_logits,
         .threads = threads,
-        .max_rows = max_rows,
-        .max_logits = max_logits,
         .dim_stride = round_up(p->dim, QUANT_BLOCK),
         .q_stride = round_up(p->n_heads * p->head_dim, QUANT_BLOCK),
         .kv_stride = round_up(p->n_kv_heads * p->head_dim, QUANT_BLOCK),
         .hidden_stride = round_up(p->hidden_dim, QUANT_BLOCK),
         .vocab_stride = round_up(p->vocab_size, QUANT_BLOCK),
-        .result_stride = dims + LANES,
-        // Results of chunks are kept only where there are few rows: enough for every thread to have
-        // a few.
-        .n_results = max_rows * p->n_heads + 4 * threads * p->n_heads * chunks,
-        .per_thread = TILE_QUERIES * (p->head_dim + SPLIT_POSITIONS + dims + LANES),
+        .result_stride = result_stride,
+        // One for each (row, head), and for few rows as many as there are splits: enough of them
+        // for every thread to have a few items.
+        .n_results = rows * p->n_heads + 4 * threads * p->n_heads * count_splits(cache->context),
+        .thread_stride = round_up(TILE_QUERIES * (p->head_dim + SPLIT_POSITIONS + result_stride),
+                                  LANES),
     };
-    s->per_thread = round_up(s->per_thread, LANES);
-    // A thread's own row begins a cache line in each buffer.
-    const size_t own_stride = round_up(s->dim_stride, 64);
-    const size_t own_blocks = round_up(own_stride / QUANT_BLOCK, LANES);
-    const struct {
-        void *pointer;  // to the buffer's pointer
-        size_t count, stride, value_bytes;
-    } buffers[] = {
-        {&s->x, max_rows, s->dim_stride, 4},
-        {&s->normed.x, max_rows, s->dim_stride, 4},
-        {&s->normed.q, tile_rows, s->dim_stride, 1},
-        {&s->normed.q_scale, tile_rows, s->dim_stride / QUANT_BLOCK, 4},
-        {&s->normed.q_total, tile_rows, s->dim_stride / QUANT_BLOCK, 4},
-        {&s->normed.q_begin4, tile_rows, s->dim_stride / QUANT_BLOCK, 4},
-        {&s->normed.q_begin8, tile_rows, s->dim_stride / QUANT_BLOCK, 4},
-        {&s->normed_own.x, threads, own_stride, 4},
-        {&s->normed_own.q, threads, own_stride, 1},
-        {&s->normed_own.q_scale, threads, own_blocks, 4},
-        {&s->normed_own.q_total, threads, own_blocks, 4},
-        {&s->normed_own.q_begin4, threads, own_blocks, 4},
-        {&s->normed_own.q_begin8, threads, own_blocks, 4},
-        {&s->q, max_rows, s->q_stride, 4},
-        {&s->k, max_rows, s->kv_stride, 4},
-        {&s->v, max_rows, s->kv_stride, 4},
-        {&s->attended.x, max_rows, s->q_stride, 4},
-        {&s->attended.q, tile_rows, s->q_stride, 1},
-        {&s->attended.q_scale, tile_rows, s->q_stride / QUANT_BLOCK, 4},
-        {&s->attended.q_total, tile_rows, s->q_stride / QUANT_BLOCK, 4},
-        {&s->attended.q_begin4, tile_rows, s->q_stride / QUANT_BLOCK, 4},
-        {&s->attended.q_begin8, tile_rows, s->q_stride / QUANT_BLOCK, 4},
-        {&s->gate.x, max_rows, s->hidden_stride, 4},
-        {&s->gate.q, tile_rows, s->hidden_stride, 1},
-        {&s->gate.q_scale, tile_rows, s->hidden_stride / QUANT_BLOCK, 4},
-        {&s->gate.q_total, tile_rows, s->hidden_stride / QUANT_BLOCK, 4},
-        {&s->gate.q_begin4, tile_rows, s->hidden_stride / QUANT_BLOCK, 4},
-        {&s->gate.q_begin8, tile_rows, s->hidden_stride / QUANT_BLOCK, 4},
-        {&s->up, max_rows, s->hidden_stride, 4},
-        {&s->logits, max_logits, s->vocab_stride, 4},
-        {&s->results, s->n_results, s->result_stride, 4},
-        {&s->own, threads, s->per_thread, 4},
-    };
-    const size_t n_buffers = sizeof buffers / sizeof *buffers;
-    size_t place[sizeof buffers / sizeof *buffers], total = 0;
-    for (size_t i = 0; i < n_buffers; i++) {
-        size_t size;
-        place[i] = total;
-        if (!size_mul(buffers[i].count, buffers[i].stride * buffers[i].value_bytes, &size) ||
-            !size_add(total, size, &total) || total > SIZE_MAX / 2) {
-            return error_memory(err, "activations", SIZE_MAX);
-        }
-        total = round_up(total, 64);
+    Layout layout = {0};
+    reserve_buffers(&layout, s);
+    if (layout.overflows) {
+        return error_memory(err, "activations", SIZE_MAX);
     }
-    s->memory = memory_map(total);
-    s->memory_bytes = total;
-    s->tiles = calloc(parts, sizeof *s->tiles);
-    s->logit_rows = calloc(max_logits, sizeof *s->logit_rows);
+    s->memory = memory_map(layout.bytes);
+    s->memory_bytes = layout.bytes;
+    s->tiles = calloc(row_tiles * rows, sizeof *s->tiles);
+    s->logit_rows = calloc(sizes.max_logits, sizeof *s->logit_rows);
     s->bad_layer = calloc(threads, sizeof *s->bad_layer);
     if (!s->memory || !s->tiles || !s->logit_rows || !s->bad_layer) {
         scratch_free(s);
-        return error_memory(err, "activations", total);
+        return error_memory(err, "activations", layout.bytes);
     }
-    for (size_t i = 0; i < n_buffers; i++) {
-        void *buffer = (char *)s->memory + place[i];
-        memcpy(buffers[i].pointer, &buffer, sizeof buffer);
+    // The pointers have several types: their bytes are copied.
+    for (size_t i = 0; i < layout.n; i++) {
+        void *buffer = (char *)s->memory + layout.buffers[i].offset;
+        memcpy(layout.buffers[i].pointer, &buffer, sizeof buffer);
     }
-    s->normed.stride = s->dim_stride;
-    s->normed_own.stride = own_stride;
-    s->attended.stride = s->q_stride;
-    s->gate.stride = s->hidden_stride;
     return true;
 }
 
@@ -215,394 +740,99 @@ void scratch_free(Scratch *s)
 }
 
 // --------------------------------------------------------------------------------------------
-// Forward
+// Weights
 
-typedef struct {
-    const Model *m;
-    Cache *cache;
-    Scratch *s;
-    const Row *rows;
-    size_t n;
-    size_t n_logits;
-    size_t n_tiles;
-    size_t n_slots;  // results a query has before they are combined: 1, or one for each chunk of
-                     // its context
-    bool one_each;   // all rows are of different sequences: no other row sees a row's key and value
-} Pass;
-
-// A thread's row of s->normed_own, as scratch_create lays them out.
-static Activations normed_own(const Scratch *s, Team team)
+// Finds the weights of one layer by their names, blocks.LAYER.NAME.
+static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
 {
-    const Activations *a = &s->normed_own;
-    const size_t x = team.id * a->stride,
-                 block = team.id * round_up(a->stride / QUANT_BLOCK, LANES);
-    return (Activations){.stride = a->stride,
-                         .tile = 1,
-                         .x = a->x + x,
-                         .q = a->q + x,
-                         .q_scale = a->q_scale + block,
-                         .q_total = a->q_total + block,
-                         .q_begin4 = a->q_begin4 + block,
-                         .q_begin8 = a->q_begin8 + block};
+    const Config *p = &c->config;
+    const size_t q_dim = p->n_heads * p->head_dim, kv_dim = p->n_kv_heads * p->head_dim;
+    const struct {
+        const char *name;
+        size_t rows, cols;
+        Matrix *out;
+    } matrices[] = {
+        {"attn.q_proj", q_dim, p->dim, &b->q_proj},
+        {"attn.k_proj", kv_dim, p->dim, &b->k_proj},
+        {"attn.v_proj", kv_dim, p->dim, &b->v_proj},
+        {"attn.o_proj", p->dim, q_dim, &b->o_proj},
+        {"mlp.gate_proj", p->hidden_dim, p->dim, &b->gate_proj},
+        {"mlp.up_proj", p->hidden_dim, p->dim, &b->up_proj},
+        {"mlp.down_proj", p->dim, p->hidden_dim, &b->down_proj},
+    };
+    const struct {
+        const char *name;
+        bool present;
+        size_t size;
+        const float **out;
+    } vectors[] = {
+        {"attn.q_bias", p->qkv_bias, q_dim, &b->q_bias},
+        {"attn.k_bias", p->qkv_bias, kv_dim, &b->k_bias},
+        {"attn.v_bias", p->qkv_bias, kv_dim, &b->v_bias},
+        {"attn_norm", true, p->dim, &b->attn_norm},
+        {"mlp_norm", true, p->dim, &b->mlp_norm},
+    };
+    char name[48];
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
+        snprintf(name, sizeof name, "blocks.%zu.%s", layer, matrices[i].name);
+        if (!checkpoint_matrix(c, name, matrices[i].rows, matrices[i].cols, matrices[i].out, err)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
+        snprintf(name, sizeof name, "blocks.%zu.%s", layer, vectors[i].name);
+        if (vectors[i].present &&
+            !checkpoint_vector(c, name, vectors[i].size, vectors[i].out, err)) {
+            return false;
+        }
+    }
+    return true;
 }
 
-// Returns rms_norm(x), row i of it from row from[i] of x (from row i where `from` is NULL), n rows;
-// notes the layer where a value is not finite. The threads share the rows, and wait for each other.
-// A single row each makes for itself: they would wait as long for the one that made it.
-static Activations norm_rows(Team team, const Pass *pass, const float *weight, const size_t *from,
-                             size_t n, size_t layer)
+static bool find_weights(Model *m, const Checkpoint *c, Error *err)
 {
-    Scratch *s = pass->s;
-    const Config *p = &pass->m->config;
-    const Activations normed = n == 1 ? normed_own(s, team) : s->normed;
-    size_t begin = 0, end = 1;
-    if (n > 1) {
-        team_split(team, n, &begin, &end);
-    }
-    for (size_t r = begin; r < end; r++) {
-        const float *x = s->x + (from ? from[r] : r) * s->dim_stride;
-        const float mean = rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim, p->norm_eps);
-        if (!isfinite(mean) && s->bad_layer[team.id] > layer) {
-            s->bad_layer[team.id] = layer;
-        }
-        if (pass->m->quantized) {
-            quantize(&normed, r, 0, s->dim_stride);
-        }
-    }
-    if (n > 1) {
-        team_barrier(team);
-    }
-    return normed;
-}
-
-// out = projection of `in`, plus the bias where there is one (each thread adds it to what it has
-// just computed).
-static void project(Team team, const Pass *pass, const Matrix *m, const Activations *in,
-                    const float *bias, float *out, size_t out_stride)
-{
-    size_t begin, end;
-    matmul(team, m, in, (OutputRows){out, out_stride, pass->n});
-    if (!bias) {
-        return;
-    }
-    matmul_split(team, m, &begin, &end);
-    for (size_t r = 0; r < pass->n; r++) {
-        for (size_t i = begin; i < end && i < m->rows; i++) {
-            out[r * out_stride + i] += bias[i];
-        }
-    }
-}
-
-// Rotates the key of a row's head, and puts key and value into the cache.
-static void store_head(const Pass *pass, size_t r, size_t layer, size_t kv_head)
-{
-    const Cache *cache = pass->cache;
-    const Scratch *s = pass->s;
-    const Row *row = &pass->rows[r];
-    const size_t hd = cache->head_dim, half = hd / 2;
-    float *k = s->k + r * s->kv_stride + kv_head * hd;
-    const size_t k_offset = cache_head_offset(cache, layer, kv_head);
-    char *page = cache_page(cache, row->sequence, row->position);
-    rope(k, cache->rope_cos + row->position * half, cache->rope_sin + row->position * half, hd);
-    store_kv(page + k_offset, page + k_offset + cache->k_bytes, row->position % PAGE_POSITIONS, k,
-             s->v + r * s->kv_stride + kv_head * hd, hd, cache->f16);
-}
-
-// attended = the results of a row's heads first .. first + n - 1, their slots combined in order;
-// first * head_dim is a multiple of QUANT_BLOCK, and so is n * head_dim but for the last heads of a row.
-static void finish_heads(const Pass *pass, size_t r, size_t first, size_t n)
-{
-    const Config *p = &pass->m->config;
-    const Scratch *s = pass->s;
-    const size_t hd = p->head_dim, last = round_up((first + n) * hd, QUANT_BLOCK);
-    for (size_t h = first; h < first + n; h++) {
-        float *total = s->results + (r * p->n_heads + h) * pass->n_slots * s->result_stride;
-        for (size_t slot = 1; slot < pass->n_slots; slot++) {
-            attend_combine(total, total + slot * s->result_stride, hd);
-        }
-        attend_finish(s->attended.x + r * s->q_stride + h * hd, total, hd);
-    }
-    if (pass->m->quantized) {
-        quantize(&s->attended, r, first * hd, last);
-    }
-}
-
-// x += o_proj(softmax(q k^T / sqrt(head_dim) + mask) v), with q, k, v = projections of normed, q
-// and k rotated.
-static void attention(Team team, const Pass *pass, const Activations *normed, size_t layer)
-{
-    const Config *p = &pass->m->config;
-    const Block *b = &pass->m->blocks[layer];
-    const Cache *cache = pass->cache;
-    Scratch *s = pass->s;
-    const size_t hd = p->head_dim, heads_per_kv = p->n_heads / p->n_kv_heads, half = hd / 2;
-    size_t begin, end;
-
-    project(team, pass, &b->q_proj, normed, b->q_bias, s->q, s->q_stride);
-    project(team, pass, &b->k_proj, normed, b->k_bias, s->k, s->kv_stride);
-    project(team, pass, &b->v_proj, normed, b->v_bias, s->v, s->kv_stride);
-    team_barrier(team);
-
-    // Keys and values that other items than their own will read are stored first.
-    if (!pass->one_each) {
-        team_split(team, pass->n * p->n_kv_heads, &begin, &end);
-        for (size_t unit = begin; unit < end; unit++) {
-            store_head(pass, unit / p->n_kv_heads, layer, unit % p->n_kv_heads);
-        }
-        team_barrier(team);
-    }
-
-    // Scores, mask, softmax, weighted sum. An item is a tile of queries of one key head over one
-    // slot: a chunk of the positions where there are few tiles, else all chunks in turn.
-    const float scale = (float)(1.0 / sqrt((double)hd));
-    const bool whole = pass->n_slots == 1 && (!pass->m->quantized || hd % QUANT_BLOCK == 0);
-    float *own = s->own + team.id * s->per_thread, *scores = own + TILE_QUERIES * hd;
-    float *part = scores + TILE_QUERIES * SPLIT_POSITIONS;
-    // Threads take turns, since the later tiles of a prompt see more positions: a tile with all key
-    // heads where there are many, so that few lines of memory are written by two threads.
-    const size_t n_items = pass->n_tiles * p->n_kv_heads * pass->n_slots;
-    const size_t turn = pass->n_tiles < 4 * team.size ? 1 : p->n_kv_heads * pass->n_slots;
-    for (size_t n = 0, item; (item = (n / turn * team.size + team.id) * turn + n % turn) < n_items;
-         n++) {
-        const AttentionTile *tile = &s->tiles[item / pass->n_slots / p->n_kv_heads];
-        const size_t kv_head = item / pass->n_slots % p->n_kv_heads, slot = item % pass->n_slots;
-        const Row *row = &pass->rows[tile->row];
-        Visible visible[TILE_QUERIES];
-        float *total[TILE_QUERIES] = {0};
-        size_t t = 0;
-        const bool own_chunk = pass->n_slots == 1 || slot == row->position / SPLIT_POSITIONS;
-        if (pass->one_each && own_chunk) {
-            store_head(pass, tile->row, layer, kv_head);
-        }
-        for (size_t r = 0; r < tile->n_rows; r++) {
-            for (size_t h = 0; h < tile->n_heads; h++, t++) {
-                const size_t head = kv_head * heads_per_kv + tile->head + h,
-                             position = row[r].position;
-                float *q = own + t * hd;
-                memcpy(q, s->q + (tile->row + r) * s->q_stride + head * hd, hd * sizeof *q);
-                rope(q, cache->rope_cos + position * half, cache->rope_sin + position * half, hd);
-                for (size_t i = 0; i < hd; i++) {
-                    q[i] *= scale;
-                }
-                visible[t] = cache_visible(cache, position);
-                total[t] = s->results +
-                           (((tile->row + r) * p->n_heads + head) * pass->n_slots + slot) *
-                               s->result_stride;
-            }
-        }
-        const size_t k_offset = cache_head_offset(cache, layer, kv_head);
-        Attend a = {.n_queries = t,
-                    .head_dim = hd,
-                    .q = own,
-                    .visible = visible,
-                    .pages = cache->sequences[row->sequence].pages,
-                    .k_offset = k_offset,
-                    .v_offset = k_offset + cache->k_bytes,
-                    .f16 = cache->f16,
-                    .scores = scores,
-                    .out = part,
-                    .out_stride = s->result_stride};
-        const size_t longest = row[tile->n_rows - 1].position + 1;
-        const size_t chunks = (longest + SPLIT_POSITIONS - 1) / SPLIT_POSITIONS;
-        const bool all = pass->n_slots == 1;
-        const size_t first_chunk = all ? visible[0].begin / SPLIT_POSITIONS : slot;
-        const size_t last_chunk = all || chunks < slot + 1 ? chunks : slot + 1;
-        for (t = 0; t < a.n_queries; t++) {
-            memset(total[t], 0, s->result_stride * sizeof *total[t]);
-        }
-        for (a.split = first_chunk; a.split < last_chunk; a.split++) {
-            attend(&a);
-            for (t = 0; t < a.n_queries; t++) {
-                attend_combine(total[t], part + t * s->result_stride, hd);
-            }
-        }
-        for (size_t r = 0; whole && r < tile->n_rows; r++) {
-            finish_heads(pass, tile->row + r, kv_head * heads_per_kv + tile->head, tile->n_heads);
-        }
-    }
-    team_barrier(team);
-
-    // Where heads have several slots, or share blocks, that is a step of its own: a unit is as many
-    // heads of a row as make whole blocks.
-    if (!whole) {
-        size_t unit_heads = 1;
-        while (unit_heads * hd % QUANT_BLOCK != 0) {
-            unit_heads++;
-        }
-        const size_t units = (p->n_heads + unit_heads - 1) / unit_heads;
-        team_split(team, pass->n * units, &begin, &end);
-        for (size_t unit = begin; unit < end; unit++) {
-            const size_t first = unit % units * unit_heads, left = p->n_heads - first;
-            finish_heads(pass, unit / units, first, left < unit_heads ? left : unit_heads);
-        }
-        team_barrier(team);
-    }
-
-    matmul_add(team, &b->o_proj, &s->attended, (OutputRows){s->x, s->dim_stride, pass->n});
-    team_barrier(team);
-}
-
-// x += down_proj(silu(gate_proj(normed)) * up_proj(normed))
-static void mlp(Team team, const Pass *pass, const Activations *normed, const Block *b)
-{
-    Scratch *s = pass->s;
-    size_t begin, end;
-    matmul(team, &b->gate_proj, normed, (OutputRows){s->gate.x, s->hidden_stride, pass->n});
-    matmul(team, &b->up_proj, normed, (OutputRows){s->up, s->hidden_stride, pass->n});
-    matmul_split(team, &b->up_proj, &begin, &end);  // what this thread has just computed of both
-    for (size_t r = 0; r < pass->n; r++) {
-        float *gate = s->gate.x + r * s->hidden_stride + begin;
-        swiglu(gate, s->up + r * s->hidden_stride + begin, end - begin);
-        if (pass->m->quantized) {
-            quantize(&s->gate, r, begin, end);
-        }
-    }
-    team_barrier(team);
-    matmul_add(team, &b->down_proj, &s->gate, (OutputRows){s->x, s->dim_stride, pass->n});
-    team_barrier(team);
-}
-
-static void block(Team team, const Pass *pass, size_t layer)
-{
-    const Block *b = &pass->m->blocks[layer];
-    Activations normed = norm_rows(team, pass, b->attn_norm, NULL, pass->n, layer);
-    attention(team, pass, &normed, layer);
-    normed = norm_rows(team, pass, b->mlp_norm, NULL, pass->n, layer + 1);
-    mlp(team, pass, &normed, b);
-}
-
-static void forward_pass(Team team, void *arg)
-{
-    const Pass *pass = arg;
-    const Model *m = pass->m;
     const Config *p = &m->config;
-    Scratch *s = pass->s;
-    size_t begin, end;
-    team_split(team, pass->n, &begin, &end);
-    for (size_t r = begin; r < end; r++) {
-        matrix_row(&m->embedding, (size_t)pass->rows[r].token, s->x + r * s->dim_stride);
+    if (!checkpoint_matrix(c, "embedding", p->vocab_size, p->dim, &m->embedding, err)) {
+        return false;
     }
-    team_barrier(team);
     for (size_t layer = 0; layer < p->n_layers; layer++) {
-        block(team, pass, layer);
-    }
-    if (!pass->n_logits) {
-        return;
-    }
-    const Activations normed = norm_rows(team, pass, m->norm, s->logit_rows, pass->n_logits,
-                                         p->n_layers);
-    matmul(team, &m->lm_head, &normed, (OutputRows){s->logits, s->vocab_stride, pass->n_logits});
-    matmul_split(team, &m->lm_head, &begin, &end);
-    for (size_t r = 0; r < pass->n_logits; r++) {
-        bool finite = true;
-        for (size_t i = begin; i < end; i++) {
-            finite &= fabsf(s->logits[r * s->vocab_stride + i]) <= FLT_MAX;
-        }
-        if (!finite && s->bad_layer[team.id] > p->n_layers + 1) {
-            s->bad_layer[team.id] = p->n_layers + 1;
+        if (!find_block(&m->blocks[layer], layer, c, err)) {
+            return false;
         }
     }
+    if (!checkpoint_vector(c, "norm", p->dim, &m->norm, err)) {
+        return false;
+    }
+    m->lm_head = m->embedding;
+    return p->tied_head || checkpoint_matrix(c, "head", p->vocab_size, p->dim, &m->lm_head, err);
 }
 
-// Cuts the rows into tiles of queries, each of one sequence at consecutive positions, and decides
-// whether their contexts are split between threads as well, and who stores keys and values.
-static void plan_attention(Pass *pass)
+bool model_create(Model *m, const Checkpoint *c, Error *err)
 {
-    const Config *p = &pass->m->config;
-    Scratch *s = pass->s;
-    const size_t heads_per_kv = p->n_heads / p->n_kv_heads;
-    const size_t max_rows = heads_per_kv < TILE_QUERIES ? TILE_QUERIES / heads_per_kv : 1;
-    size_t longest = 0;
-    for (size_t r = 0, n_rows; r < pass->n; r += n_rows) {
-        const Row *row = &pass->rows[r];
-        for (n_rows = 1; n_rows < max_rows && r + n_rows < pass->n; n_rows++) {
-            if (row[n_rows].sequence != row->sequence) {
-                break;
-            }
-        }
-        for (size_t head = 0; head < heads_per_kv; head += TILE_QUERIES) {
-            size_t n_heads = heads_per_kv - head < TILE_QUERIES ? heads_per_kv - head
-                                                                : TILE_QUERIES;
-            s->tiles[pass->n_tiles++] = (AttentionTile){r, n_rows, head, n_heads};
-        }
-        longest = row[n_rows - 1].position >= longest ? row[n_rows - 1].position + 1 : longest;
+    const size_t n_layers = c->config.n_layers;
+    *m = (Model){.config = c->config, .path = c->path, .blocks = calloc(n_layers, sizeof(Block))};
+    if (!m->blocks) {
+        return error_memory(err, "the list of blocks", n_layers * sizeof(Block));
     }
-    const size_t chunks = (longest + SPLIT_POSITIONS - 1) / SPLIT_POSITIONS;
-    const bool few = pass->n_tiles * p->n_kv_heads < 4 * s->threads &&
-                     pass->n * p->n_heads * chunks <= s->n_results;
-    pass->n_slots = s->threads > 1 && few ? chunks : 1;
-    pass->one_each = heads_per_kv <= TILE_QUERIES;
-    for (size_t r = 0; r < pass->n; r++) {
-        const Row *row = &pass->rows[r];
-        if (row->position + 1 != pass->cache->sequences[row->sequence].length) {
-            pass->one_each = false;
-        }
+    if (!find_weights(m, c, err)) {
+        model_free(m);
+        return false;
     }
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        const Matrix *t = &c->tensors[i].matrix;
+        // Of an embedding that is not the lm_head too, a token reads just one row.
+        const bool looked_up = t->data == m->embedding.data && !m->config.tied_head;
+        size_t bytes;
+        if (!looked_up && matrix_bytes(t->type, t->rows, t->cols, &bytes)) {
+            m->read_bytes += bytes;
+        }
+        m->quantized |= weight_types[t->type].quantized;
+    }
+    return true;
 }
 
-// What the numbers in bad_layer stand for.
-static bool non_finite(const Model *m, size_t layer, Error *err)
+void model_free(Model *m)
 {
-    if (layer == 0) {
-        return error_set(err, ERROR_INPUT, "%s: the embedding of a token is not finite", m->path);
-    }
-    if (layer <= m->config.n_layers) {
-        return error_set(err, ERROR_INPUT, "%s: blocks.%zu computes a value that is not finite",
-                         m->path, layer - 1);
-    }
-    return error_set(err, ERROR_INPUT, "%s: the head computes a value that is not finite", m->path);
-}
-
-bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n, Error *err)
-{
-    Pass pass = {.m = m, .cache = cache, .s = s, .rows = rows, .n = n};
-    size_t done = 0, bad = SIZE_MAX;
-    if (n < 1 || n > s->max_rows) {
-        return error_set(err, ERROR_RUN, "a forward pass of %zu rows, expected 1 to %zu", n,
-                         s->max_rows);
-    }
-    for (; done < n; done++) {
-        if (rows[done].token < 0 || (size_t)rows[done].token >= m->config.vocab_size) {
-            error_set(err, ERROR_INPUT, "token %d, expected 0 to %zu", rows[done].token,
-                      m->config.vocab_size - 1);
-            goto undo;
-        }
-        if (!cache_append(cache, rows[done].sequence, rows[done].token, &rows[done].position,
-                          err)) {
-            goto undo;
-        }
-        if (rows[done].wants_logits && pass.n_logits == s->max_logits) {
-            error_set(err, ERROR_RUN, "logits for more than %zu rows", s->max_logits);
-            done++;
-            goto undo;
-        }
-        if (rows[done].wants_logits) {
-            s->logit_rows[pass.n_logits] = done;
-            rows[done].logits = s->logits + pass.n_logits++ * s->vocab_stride;
-        } else {
-            rows[done].logits = NULL;
-        }
-    }
-    plan_attention(&pass);
-    s->normed.tile = s->attended.tile = s->gate.tile = activation_tile(n);
-    for (size_t t = 0; t < s->threads;
-         t++) {  // of the team that is wanted: it may come out smaller
-        s->bad_layer[t] = SIZE_MAX;
-    }
-    team_run(s->threads, forward_pass, &pass);
-    for (size_t t = 0; t < s->threads; t++) {
-        bad = s->bad_layer[t] < bad ? s->bad_layer[t] : bad;
-    }
-    if (bad == SIZE_MAX) {
-        for (size_t r = 0; r < n; r++) {
-            cache_publish(cache, rows[r].sequence, rows[r].position);
-        }
-        return true;
-    }
-    non_finite(m, bad, err);
-undo:
-    for (; done > 0; done--) {
-        cache_truncate(cache, rows[done - 1].sequence, rows[done - 1].position);
-    }
-    return false;
+    free(m->blocks);
+    *m = (Model){0};
 }
