@@ -1,4 +1,42 @@
-// cache.c - keys, values, RoPE tables and the mask. See cache.h.
+// cache.c - keys and values in pages that sequences share, the tables of RoPE, the mask.
+//
+// The key and value of a position depend on its token and on all tokens before it, and on nothing
+// else, to the bit. So two sequences that begin with the same tokens have the same pages, and need
+// them only once. When a page is full it is published in the prefix cache, a hash table under the
+// page's tokens and the serial of its parent, the page before it:
+//
+//     page 4             page 7             page 5
+//     serial 1           serial 2           serial 9
+//     parent 0 (none)    parent 1           parent 2
+//     tokens 0..31       tokens 32..63      tokens 64..95
+//
+// As the parent stands for all that was before, a page is found by comparing PAGE_POSITIONS tokens,
+// however long the context is. Serials are never given twice: when a page is forgotten, those that
+// follow it name a parent that nobody has, and are not found any more either.
+//
+// A page's life:
+//
+//              take_page            cache_publish
+//       free ------------> filling ---------------> published <------------------.
+//        ^                  |   ^                       |                         | use_page
+//        '------------------'   |                       | release_page by its     |
+//           release_page        |                       v last user               |
+//                               '------------------- unused ----------------------'
+//                                 take_page: the
+//                                 least recently used
+//
+//     state       n_users   serial   it is in
+//     free           0        0      the list of free pages
+//     filling        1        0      one sequence, as its last page
+//     published     1..      1..     sequences, and the prefix cache
+//     unused         0       1..     the LRU list, and the prefix cache
+//
+// A page that is written to has one user and is not published. That holds by itself, since only
+// full pages are published, but for a sequence that is cut within a published page: before that is
+// written to, the sequence gets a copy of its own (own_last_page, copy-on-write).
+//
+// Borrowed pages (cache_adopt) are published as long as the cache lives. They are never written,
+// nor in the LRU list.
 #include "cache.h"
 
 #include <math.h>
@@ -8,10 +46,16 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 
-static bool head_bytes(const Config *p, bool f16, size_t *k_bytes, size_t *v_bytes,
-                       size_t *page_bytes)
+// --------------------------------------------------------------------------------------------
+// Sizes and tables
+
+// Bytes of one head's keys and values in a page, and of a page with all layers' heads. The kernels
+// read values in groups of LANES dimensions, so those are padded (simd/simd.h).
+static bool page_layout(const Config *p, bool f16, size_t *k_bytes, size_t *v_bytes,
+                        size_t *page_bytes)
 {
-    size_t value = f16 ? 2 : 4, heads;
+    const size_t value = f16 ? 2 : 4;
+    size_t heads;
     return size_mul(p->head_dim, PAGE_POSITIONS * value, k_bytes) &&
            size_mul(round_up(p->head_dim, LANES), PAGE_POSITIONS * value, v_bytes) &&
            size_mul(p->n_layers, p->n_kv_heads, &heads) &&
@@ -23,14 +67,80 @@ size_t cache_pages(size_t positions) { return (positions + PAGE_POSITIONS - 1) /
 bool cache_sequence_bytes(const Config *config, size_t context, bool f16, size_t *bytes)
 {
     size_t k, v, page;
-    return head_bytes(config, f16, &k, &v, &page) && size_mul(page, cache_pages(context), bytes);
+    return page_layout(config, f16, &k, &v, &page) && size_mul(page, cache_pages(context), bytes);
+}
+
+static size_t mask_bytes(const Cache *cache)
+{
+    return (2 * cache->context + LANES) * sizeof *cache->mask;
+}
+
+// Of the cosines, or of the sines.
+static size_t rope_bytes(const Cache *cache)
+{
+    return cache->context * (cache->head_dim / 2) * sizeof *cache->rope_cos;
+}
+
+// Allocates everything but pages. On failure cache_free frees what there is.
+static bool allocate_tables(Cache *cache)
+{
+    const size_t pages = cache_pages(cache->context);
+    cache->sequences = calloc(cache->n_sequences, sizeof *cache->sequences);
+    cache->pages = calloc(cache->max_pages, sizeof *cache->pages);
+    cache->buckets = calloc(cache->n_buckets, sizeof *cache->buckets);
+    cache->mask = memory_map(mask_bytes(cache));
+    cache->rope_frequency = calloc(cache->head_dim / 2, sizeof *cache->rope_frequency);
+    cache->rope_cos = memory_map(rope_bytes(cache));
+    cache->rope_sin = memory_map(rope_bytes(cache));
+    if (!cache->sequences || !cache->pages || !cache->buckets || !cache->mask ||
+        !cache->rope_frequency || !cache->rope_cos || !cache->rope_sin) {
+        return false;
+    }
+    for (size_t i = 0; i < cache->n_sequences; i++) {
+        CachedSequence *s = &cache->sequences[i];
+        s->pages = calloc(pages, sizeof *s->pages);
+        s->ids = calloc(pages, sizeof *s->ids);
+        if (!s->pages || !s->ids) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// One band serves the queries of all positions, each through its own window onto it:
+//
+//     index       0 ..         context - w    ..         context    ..      2 * context + LANES
+//     mask        -inf .. -inf -inf  0   0    ..    0    0    -inf -inf     ..     -inf
+//     p = 2                               j = 0     1    2    3    4        ..
+//     p = 0                                         j = 0     1    2        ..
+//
+// Element j of the row of position p is mask[context - p + j]: 0 for p - w < j <= p, where w is the
+// sliding window (without one the zeros begin at 0). Rows go on for LANES elements after the
+// context, since kernels read whole vectors.
+static void fill_mask(Cache *cache)
+{
+    const size_t n = mask_bytes(cache) / sizeof *cache->mask;
+    for (size_t i = 0; i < n; i++) {
+        const bool before_window = cache->window && i + cache->window <= cache->context;
+        cache->mask[i] = i > cache->context || before_window ? -INFINITY : 0;
+    }
+}
+
+// Computes the angles of all positions below `length`, when they are first needed: few runs get to
+// the end of a long context.
+static void fill_angles(Cache *cache, size_t length)
+{
+    const size_t half = cache->head_dim / 2;
+    for (; cache->n_angles < length; cache->n_angles++) {
+        rope_angles(cache->rope_cos + cache->n_angles * half,
+                    cache->rope_sin + cache->n_angles * half, cache->rope_frequency, half,
+                    cache->n_angles);
+    }
 }
 
 bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_sequences, bool f16,
                   Error *err)
 {
-    const size_t half = config->head_dim / 2, pages = cache_pages(context);
-    const size_t mask_size = 2 * context + LANES;
     *cache = (Cache){.n_layers = config->n_layers,
                      .n_kv_heads = config->n_kv_heads,
                      .head_dim = config->head_dim,
@@ -38,43 +148,26 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
                      .window = config->sliding_window,
                      .f16 = f16,
                      .n_sequences = n_sequences,
-                     .max_pages = pages * n_sequences,
+                     .max_pages = cache_pages(context) * n_sequences,
                      .free_page = NO_PAGE,
-                     .oldest = NO_PAGE,
-                     .newest = NO_PAGE,
+                     .lru_oldest = NO_PAGE,
+                     .lru_newest = NO_PAGE,
                      .n_buckets = 1};
-    if (!head_bytes(config, f16, &cache->k_bytes, &cache->v_bytes, &cache->page_bytes)) {
+    if (!page_layout(config, f16, &cache->k_bytes, &cache->v_bytes, &cache->page_bytes)) {
         return error_memory(err, "a page of keys and values", SIZE_MAX);
     }
     while (cache->n_buckets < cache->max_pages) {
         cache->n_buckets *= 2;
     }
-    cache->sequences = calloc(n_sequences, sizeof *cache->sequences);
-    cache->pages = calloc(cache->max_pages, sizeof *cache->pages);
-    cache->buckets = calloc(cache->n_buckets, sizeof *cache->buckets);
-    cache->mask = memory_map(mask_size * sizeof *cache->mask);
-    cache->rope_frequency = calloc(half, sizeof *cache->rope_frequency);
-    cache->rope_cos = memory_map(context * half * sizeof *cache->rope_cos);
-    cache->rope_sin = memory_map(context * half * sizeof *cache->rope_sin);
-    bool ok = cache->sequences && cache->pages && cache->buckets && cache->mask &&
-              cache->rope_frequency && cache->rope_cos && cache->rope_sin;
-    for (size_t i = 0; ok && i < n_sequences; i++) {
-        cache->sequences[i].pages = calloc(pages, sizeof *cache->sequences[i].pages);
-        cache->sequences[i].ids = calloc(pages, sizeof *cache->sequences[i].ids);
-        ok = cache->sequences[i].pages && cache->sequences[i].ids;
-    }
-    if (!ok) {
+    if (!allocate_tables(cache)) {
+        const size_t bytes = mask_bytes(cache) + 2 * rope_bytes(cache);
         cache_free(cache);
-        return error_memory(err, "the cache's tables",
-                            (mask_size + 2 * context * half) * sizeof(float));
+        return error_memory(err, "the cache's tables", bytes);
     }
     for (size_t i = 0; i < cache->n_buckets; i++) {
         cache->buckets[i] = NO_PAGE;
     }
-    for (size_t i = 0; i < mask_size; i++) {
-        const bool before_window = config->sliding_window && i + config->sliding_window <= context;
-        cache->mask[i] = i > context || before_window ? -INFINITY : 0;
-    }
+    fill_mask(cache);
     rope_frequencies(cache->rope_frequency, config->head_dim, config->rope_theta,
                      &config->rope_scaling);
     return true;
@@ -91,14 +184,13 @@ void cache_free(Cache *cache)
             memory_unmap(cache->pages[i].data, cache->page_bytes);
         }
     }
-    const size_t half = cache->head_dim / 2;
     free(cache->sequences);
     free(cache->pages);
     free(cache->buckets);
     free(cache->rope_frequency);
-    memory_unmap(cache->mask, (2 * cache->context + LANES) * sizeof *cache->mask);
-    memory_unmap(cache->rope_cos, cache->context * half * sizeof *cache->rope_cos);
-    memory_unmap(cache->rope_sin, cache->context * half * sizeof *cache->rope_sin);
+    memory_unmap(cache->mask, mask_bytes(cache));
+    memory_unmap(cache->rope_cos, rope_bytes(cache));
+    memory_unmap(cache->rope_sin, rope_bytes(cache));
     *cache = (Cache){0};
 }
 
@@ -109,37 +201,45 @@ void cache_limit(Cache *cache, size_t max_pages)
     cache->max_pages = max_pages < cache->max_pages ? max_pages : cache->max_pages;
 }
 
-// --- The list of kept pages
+// --------------------------------------------------------------------------------------------
+// The LRU list: unused pages, doubly linked, as a page leaves it from anywhere when it is reused
 
-static void keep_page(Cache *cache, size_t id)
+// A page that has just lost its last user is the newest. A sequence releases its pages from the
+// last to the first, so that of one text the end is forgotten before the beginning.
+static void lru_add(Cache *cache, size_t id)
 {
     Page *page = &cache->pages[id];
-    page->older = cache->newest;
+    page->older = cache->lru_newest;
     page->newer = NO_PAGE;
-    *(cache->newest == NO_PAGE ? &cache->oldest : &cache->pages[cache->newest].newer) = id;
-    cache->newest = id;
-    cache->n_kept++;
+    *(page->older == NO_PAGE ? &cache->lru_oldest : &cache->pages[page->older].newer) = id;
+    cache->lru_newest = id;
+    cache->n_lru++;
 }
 
-static void unkeep_page(Cache *cache, size_t id)
+static void lru_remove(Cache *cache, size_t id)
 {
     const Page *page = &cache->pages[id];
-    *(page->older == NO_PAGE ? &cache->oldest : &cache->pages[page->older].newer) = page->newer;
-    *(page->newer == NO_PAGE ? &cache->newest : &cache->pages[page->newer].older) = page->older;
-    cache->n_kept--;
+    const size_t older = page->older, newer = page->newer;
+    *(older == NO_PAGE ? &cache->lru_oldest : &cache->pages[older].newer) = newer;
+    *(newer == NO_PAGE ? &cache->lru_newest : &cache->pages[newer].older) = older;
+    cache->n_lru--;
 }
 
-// --- The table of published pages
+// --------------------------------------------------------------------------------------------
+// The prefix cache: a hash table of published pages, chained through Page.next
 
+// The head of the chain that a page of these tokens after this parent is in.
 static size_t *find_bucket(const Cache *cache, uint64_t parent, const int *tokens)
 {
     uint64_t h = HASH_BEGIN ^ parent;
     for (size_t i = 0; i < PAGE_POSITIONS; i++) {
         h = hash_step(h, (uint32_t)tokens[i]);
     }
+    // A step mixes upwards only: the upper half is folded into the bits that are used.
     return &cache->buckets[(h ^ h >> 32) & (cache->n_buckets - 1)];
 }
 
+// The published page of these tokens after this parent, or NO_PAGE.
 static size_t find_page(const Cache *cache, uint64_t parent, const int *tokens)
 {
     size_t id = *find_bucket(cache, parent, tokens);
@@ -161,7 +261,8 @@ static void publish_page(Cache *cache, size_t id, uint64_t parent)
     *bucket = id;
 }
 
-// Pages after this one in a sequence are not found any more, and are the next to be forgotten.
+// The pages that follow this one are not found any more: nobody takes them out of the LRU list, and
+// they are forgotten in their turn.
 static void unpublish_page(Cache *cache, size_t id)
 {
     Page *page = &cache->pages[id];
@@ -173,7 +274,8 @@ static void unpublish_page(Cache *cache, size_t id)
     page->serial = 0;
 }
 
-// --- Pages and sequences
+// --------------------------------------------------------------------------------------------
+// Pages
 
 static void set_page(Cache *cache, CachedSequence *s, size_t index, size_t id)
 {
@@ -186,10 +288,11 @@ static void use_page(Cache *cache, size_t id)
 {
     Page *page = &cache->pages[id];
     if (page->n_users++ == 0 && !page->borrowed) {
-        unkeep_page(cache, id);
+        lru_remove(cache, id);
     }
 }
 
+// A page loses a user. Without any, a published one is kept for whoever has the same tokens next.
 static void release_page(Cache *cache, size_t id)
 {
     Page *page = &cache->pages[id];
@@ -197,7 +300,7 @@ static void release_page(Cache *cache, size_t id)
         return;
     }
     if (page->serial) {
-        keep_page(cache, id);
+        lru_add(cache, id);
     } else {
         page->next = cache->free_page;
         cache->free_page = id;
@@ -205,7 +308,8 @@ static void release_page(Cache *cache, size_t id)
     }
 }
 
-// A page of zeros with one user: a free one, new memory, or a kept one. NO_PAGE: an error.
+// A page of zeros with one user: a free one, else new memory, else the least recently used of the
+// LRU list. NO_PAGE: an error.
 static size_t take_page(Cache *cache, Error *err)
 {
     size_t id = cache->free_page;
@@ -217,9 +321,9 @@ static size_t take_page(Cache *cache, Error *err)
         id = cache->n_pages++;
         cache->n_owned++;
         cache->pages[id] = (Page){.data = data};
-    } else if (cache->oldest != NO_PAGE) {
-        id = cache->oldest;
-        unkeep_page(cache, id);
+    } else if (cache->lru_oldest != NO_PAGE) {
+        id = cache->lru_oldest;
+        lru_remove(cache, id);
         unpublish_page(cache, id);
     } else if (cache->n_owned < cache->max_pages) {
         error_memory(err, "a page of keys and values", cache->page_bytes);
@@ -229,14 +333,34 @@ static size_t take_page(Cache *cache, Error *err)
         return NO_PAGE;
     }
     if (!data) {
-        // The lanes past the last position are read, then masked: no NaN may be there.
+        // Kernels read whole vectors of positions, and mask those past the last one by adding
+        // -infinity: a NaN that is left over there would come through. New memory is zero.
         memset(cache->pages[id].data, 0, cache->page_bytes);
     }
     cache->pages[id].n_users = 1;
     return id;
 }
 
-// Makes a sequence's last page, which a truncation has cut within, one that can be written to.
+// --------------------------------------------------------------------------------------------
+// Sequences
+
+size_t cache_length(const Cache *cache, size_t sequence)
+{
+    return cache->sequences[sequence].length;
+}
+
+void cache_truncate(Cache *cache, size_t sequence, size_t length)
+{
+    CachedSequence *s = &cache->sequences[sequence];
+    s->length = length < s->length ? length : s->length;
+    while (s->n_pages > cache_pages(s->length)) {
+        release_page(cache, s->ids[--s->n_pages]);
+    }
+}
+
+// Copy-on-write: the last page of a sequence, published and now cut within, becomes one that can be
+// written to. Where the sequence is its only user the page itself will do, as nobody else may find
+// it from now on.
 static bool own_last_page(Cache *cache, CachedSequence *s, Error *err)
 {
     const size_t id = s->ids[s->n_pages - 1];
@@ -255,39 +379,14 @@ static bool own_last_page(Cache *cache, CachedSequence *s, Error *err)
     return true;
 }
 
-void cache_truncate(Cache *cache, size_t sequence, size_t length)
-{
-    CachedSequence *s = &cache->sequences[sequence];
-    s->length = length < s->length ? length : s->length;
-    while (s->n_pages > cache_pages(s->length)) {
-        release_page(cache, s->ids[--s->n_pages]);
-    }
-}
-
-// Makes the angles of all positions before `length`.
-static void fill_angles(Cache *cache, size_t length)
-{
-    const size_t half = cache->head_dim / 2;
-    for (; cache->n_angles < length; cache->n_angles++) {
-        rope_angles(cache->rope_cos + cache->n_angles * half,
-                    cache->rope_sin + cache->n_angles * half, cache->rope_frequency, half,
-                    cache->n_angles);
-    }
-}
-
-size_t cache_length(const Cache *cache, size_t sequence)
-{
-    return cache->sequences[sequence].length;
-}
-
 bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Error *err)
 {
     CachedSequence *s = &cache->sequences[sequence];
-    const size_t slot = s->length % PAGE_POSITIONS;
+    const size_t offset = s->length % PAGE_POSITIONS;
     if (s->length == cache->context) {
         return error_set(err, ERROR_INPUT, "the context is full: %zu positions", cache->context);
     }
-    if (slot == 0) {
+    if (offset == 0) {
         const size_t id = take_page(cache, err);
         if (id == NO_PAGE) {
             return false;
@@ -296,13 +395,13 @@ bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Er
     } else if (cache->pages[s->ids[s->n_pages - 1]].serial && !own_last_page(cache, s, err)) {
         return false;
     }
-    cache->pages[s->ids[s->n_pages - 1]].tokens[slot] = token;
+    cache->pages[s->ids[s->n_pages - 1]].tokens[offset] = token;
     *position = s->length++;
     fill_angles(cache, s->length);
     return true;
 }
 
-// The serial of the page before page `index` of a sequence.
+// The serial of the page before page `index` of a sequence; 0 for the first.
 static uint64_t parent_serial(const Cache *cache, const CachedSequence *s, size_t index)
 {
     return index ? cache->pages[s->ids[index - 1]].serial : 0;
@@ -321,6 +420,7 @@ void cache_publish(Cache *cache, size_t sequence, size_t position)
         publish_page(cache, id, parent);
         return;
     }
+    // Another sequence came first, perhaps in the same pass. Both pages hold the same bits.
     use_page(cache, same);
     release_page(cache, id);
     set_page(cache, s, index, same);
@@ -346,6 +446,7 @@ size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size
 
 bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Error *err)
 {
+    // The table of pages has room for max_pages owned ones: it grows by the borrowed ones.
     size_t count, bytes;
     Page *pages = NULL;
     if (size_add(cache->n_pages, cache->max_pages, &count) && size_add(count, n_pages, &count) &&
@@ -370,9 +471,17 @@ bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Er
     return true;
 }
 
+// --------------------------------------------------------------------------------------------
+// What attention reads and writes
+
 char *cache_page(const Cache *cache, size_t sequence, size_t position)
 {
     return cache->sequences[sequence].pages[position / PAGE_POSITIONS];
+}
+
+void *const *cache_sequence_pages(const Cache *cache, size_t sequence)
+{
+    return cache->sequences[sequence].pages;
 }
 
 const int *cache_page_tokens(const Cache *cache, size_t sequence, size_t position)

@@ -1,132 +1,140 @@
-// cache.h - the one owner of all that persists between two forward calls.
+// cache.h - all that persists between two forward calls: keys and values, the tables of RoPE, the
+// mask.
+//
+// The cache is addressed by (sequence, position), and it alone knows how many tokens of a sequence
+// it holds. Keys and values lie in pages of PAGE_POSITIONS positions, allocated as sequences grow.
+// Sequences that begin with the same tokens share full pages, found in the prefix cache:
+//
+//     sequence 0   [page 4]-[page 7]-[page 2        its last page is filling
+//     sequence 1   [page 4]-[page 7]-[page 5]-[page 1
+//
+// A page that no sequence uses any more stays in the prefix cache until its memory is needed: pages
+// wait for that in the LRU list, and the least recently used goes first.
 #ifndef CACHE_H
 #define CACHE_H
 
 #include "base/error.h"
 #include "formats/checkpoint.h"
 
-// PAGE_POSITIONS positions of one sequence or, as far as their beginnings are the same tokens, of
-// several. A page is in one of four states:
-//
-//     n_users  serial
-//        0       0     free: in the list of free pages
-//        1       0     filling: the last page of one sequence
-//       1 ..    1 ..   published: full, and found by its tokens (cache_reuse_prefix)
-//        0      1 ..   kept: published, used by no sequence at present; in the list of kept pages
-typedef struct {
-    void *data;       // page_bytes of keys and values
-    bool borrowed;    // the data is of cache_adopt's caller: read only, and never another page's
-    size_t n_users;   // sequences that have it
-    uint64_t serial;  // a published page's own number, never given again; 0: not published
-    uint64_t parent;  // the serial of the page before it, and so all tokens before it; 0: none
-    size_t next;      // the next page with the same hash, or the next free one; NO_PAGE: none
-    size_t older, newer;         // neighbours in the list of kept pages, or NO_PAGE
-    int tokens[PAGE_POSITIONS];  // as far as it is filled
-} Page;
+// Its fields are at the end of this file. Of these others read the sizes; the rest is cache.c's.
+typedef struct Cache Cache;
 
-#define NO_PAGE SIZE_MAX
+// --- Life
 
-// What a sequence has in the cache.
-typedef struct {
-    size_t length;  // positions filled: the next token's position
-    void **pages;   // (n_pages): page i holds positions i * PAGE_POSITIONS ..; see page_bytes
-    size_t *ids;    // (n_pages): the same pages as indices of Cache.pages
-    size_t n_pages;
-} CachedSequence;
-
-// The one owner of everything that persists between two forward calls.
-//
-// A page holds for every layer and key head in turn its keys, then its values (simd/simd.h has the
-// layout of both). Pages are allocated as sequences grow, up to max_pages.
-//
-// Full pages are shared. What a position holds depends on its token and on all before it, and on
-// nothing else, to the bit; so a page is published when it is full, under the hash of its tokens
-// and of its parent's serial, and any sequence that has the same tokens up to there can have it
-// too. Only full pages are shared, so a page that is written to has one user. Pages that no
-// sequence uses any more are kept until their memory is needed: the one unused longest goes first,
-// of one sequence the last page before the first.
-//
-//     sequence 0   [page 4]-[page 7]-[page 2        the last page is filling
-//     sequence 1   [page 4]-[page 7]-[page 5]-[page 1
-//
-// The mask is one band, zero up to the middle and -infinity from there on. The row of the query at
-// position p is the window that starts at mask + context - p: its element j is 0 for j <= p.
-typedef struct {
-    size_t n_layers, n_kv_heads, head_dim;
-    size_t context;             // positions a sequence can have
-    size_t window;              // positions that a query sees, itself included; 0: all
-    bool f16;                   // type of keys and values: f16 or f32
-    size_t k_bytes, v_bytes;    // keys and values of one head in a page
-    size_t page_bytes;          // n_layers * n_kv_heads * (k_bytes + v_bytes)
-    CachedSequence *sequences;  // (n_sequences)
-    size_t n_sequences;
-    Page *pages;                 // (n_pages): those with memory, whether in use or not
-    size_t n_pages;              // borrowed ones included
-    size_t n_owned;              // those whose memory is the cache's own: at most max_pages
-    size_t max_pages;            // memory for as many
-    size_t free_page;            // the first of the list of free pages, or NO_PAGE
-    size_t n_free, n_kept;       // lengths of the two lists
-    size_t oldest, newest;       // ends of the list of kept pages, or NO_PAGE
-    uint64_t last_serial;        // the last that was given
-    size_t *buckets;             // (n_buckets): the first page of each hash, or NO_PAGE
-    size_t n_buckets;            // a power of two
-    float *mask;                 // (2 * context + LANES)
-    double *rope_frequency;      // (head_dim / 2)
-    float *rope_cos, *rope_sin;  // (context, head_dim / 2), filled up to
-    size_t n_angles;             // this position
-} Cache;
-
+// A cache of n_sequences empty sequences of up to `context` positions; keys and values are f16 or
+// f32. Error: ERROR_RUN without memory.
 bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_sequences, bool f16,
                   Error *err);
 void cache_free(Cache *cache);
 
-// Pages that a sequence of so many positions has.
+// Pages that so many positions take.
 size_t cache_pages(size_t positions);
 
-// Bytes that a sequence of `context` positions needs when it is full.
+// Bytes that a sequence takes when its context is full; false where that overflows.
 bool cache_sequence_bytes(const Config *config, size_t context, bool f16, size_t *bytes);
 
-// Takes memory for at most so many pages, and at least for one whole sequence. A forward pass that
-// needs more is an error; the caller sees to it that sequences do not outgrow this together.
+// Lets the cache have memory for max_pages pages at most (never less than one full sequence takes).
+// An append that needs more is an error: the caller sees to it that sequences do not outgrow this
+// together.
 void cache_limit(Cache *cache, size_t max_pages);
 
-// How many positions of a sequence are filled: the next token's position.
+// --- Sequences
+
+// Positions that a sequence holds, 0 .. length - 1: n_past, and the position of its next token.
 size_t cache_length(const Cache *cache, size_t sequence);
 
-// Appends the next position, that of `token`, to a sequence: gives it a page and its angles. Its key
-// and value are the caller's to store (cache_page). Errors: ERROR_INPUT where the context is full;
-// ERROR_RUN without memory.
+// Appends `token` to a sequence, and tells its position. The caller then stores its key and value
+// for each layer and head (cache_page). Errors: ERROR_INPUT where the context is full; ERROR_RUN
+// without memory or where all pages are in use.
 bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Error *err);
 
-// Publishes the page that this position of a sequence completes, once its keys and values are
-// stored; for a position within a page it does nothing. Where the same page is published already,
-// the sequence takes that one, and its own becomes free.
-void cache_publish(Cache *cache, size_t sequence, size_t position);
+// Forgets what a sequence holds beyond its first `length` positions.
+void cache_truncate(Cache *cache, size_t sequence, size_t length);
 
-// The page that holds a position of a sequence.
+// --- What attention reads and writes
+
+// The page that holds a position of a sequence, page_bytes: for each (layer, kv_head) in turn its
+// keys, k_bytes, then its values, v_bytes (layouts in simd/simd.h). And all pages of a sequence.
 char *cache_page(const Cache *cache, size_t sequence, size_t position);
+void *const *cache_sequence_pages(const Cache *cache, size_t sequence);
 
-// The tokens of that page, PAGE_POSITIONS of them once it is full.
+// The tokens of a page, PAGE_POSITIONS of them once it is full.
 const int *cache_page_tokens(const Cache *cache, size_t sequence, size_t position);
 
-// Bytes from the start of any page to the keys of a head; its values follow k_bytes after.
+// Bytes from the start of any page to the keys of a head; its values follow k_bytes later.
 size_t cache_head_offset(const Cache *cache, size_t layer, size_t kv_head);
 
 // What the query at a position sees: itself and all before it, or as many as the window has.
 Visible cache_visible(const Cache *cache, size_t position);
 
-// Forgets what a sequence has beyond its first `length` positions.
-void cache_truncate(Cache *cache, size_t sequence, size_t length);
+// --- The prefix cache
 
-// Extends a sequence by the published pages that go on with its tokens: `tokens` (n) are those that
-// it is to have from its first position on. Returns its length, which stays where it is if that is
-// within a page. At most n positions: a caller that wants logits of the last token keeps that one
-// back.
+// Publishes the page that this position completes, once its keys and values are stored: other
+// sequences may use it from now on. For a position within a page it does nothing. Where a page of
+// the same tokens is published already, the sequence takes that one and frees its own.
+void cache_publish(Cache *cache, size_t sequence, size_t position);
+
+// Extends a sequence by published pages: `tokens` (n) are those that the sequence is to have from
+// its first position on. Returns its length then, which stays as it was if that is within a page,
+// or if no page goes on with these tokens. It is never more than n: a caller that wants the logits
+// of the last token keeps that one back.
 size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n);
 
-// Publishes pages that the caller has: the first n_pages of a sequence of `tokens` (n_pages,
-// PAGE_POSITIONS), page i at data + i * page_bytes, aligned to 64. They are only read, and must
-// outlive the cache. They do not count against the limit.
+// Publishes pages that lie in the caller's memory: those of a sequence that begins with `tokens`
+// (n_pages, PAGE_POSITIONS), page i at data + i * page_bytes, aligned to 64. They are only read,
+// must outlive the cache, and do not count against its limit.
 bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Error *err);
+
+// --- Fields
+
+#define NO_PAGE SIZE_MAX
+
+// A page, and where it stands: states and transitions are drawn in cache.c.
+typedef struct {
+    void *data;           // page_bytes of keys and values; the cache's own, unless
+    bool borrowed;        // .. they are the caller's (cache_adopt): never written, always published
+    size_t n_users;       // sequences that have the page
+    uint64_t serial;      // of a published page: its number, never given twice; 0: not published
+    uint64_t parent;      // of a published page: the serial of the page before it, 0 for the first
+    size_t next;          // in its list (free pages, or a bucket of the prefix cache), or NO_PAGE
+    size_t older, newer;  // neighbours in the LRU list, or NO_PAGE
+    int tokens[PAGE_POSITIONS];  // of its positions, as far as it is filled
+} Page;
+
+typedef struct {
+    size_t length;  // positions held
+    size_t n_pages;
+    void **pages;  // (n_pages): page i, of positions i * PAGE_POSITIONS .., as attention reads them
+    size_t *ids;   // (n_pages): the same as indices of Cache.pages
+} CachedSequence;
+
+// Arrays are the cache's own.
+struct Cache {
+    // Sizes, constant but for max_pages (cache_limit).
+    size_t n_layers, n_kv_heads, head_dim;
+    size_t context;           // positions that a sequence can hold
+    size_t window;            // positions that a query sees, itself included; 0: all
+    bool f16;                 // type of keys and values: f16 or f32
+    size_t k_bytes, v_bytes;  // of one head in a page
+    size_t page_bytes;        // n_layers * n_kv_heads * (k_bytes + v_bytes)
+    size_t n_sequences;
+    size_t max_pages;  // bound on n_owned
+
+    CachedSequence *sequences;  // (n_sequences)
+    Page *pages;                // (n_pages): in use or not; borrowed ones included
+    size_t n_pages, n_owned;    // n_owned: those that are not borrowed
+
+    size_t free_page, n_free;  // list of free pages
+    size_t lru_oldest, lru_newest, n_lru;
+
+    size_t *buckets;       // (n_buckets) the prefix cache, a hash table: first pages, or NO_PAGE
+    size_t n_buckets;      // a power of two
+    uint64_t last_serial;  // the last that was given
+
+    float *mask;                 // (2 * context + LANES), see cache_visible
+    double *rope_frequency;      // (head_dim / 2)
+    float *rope_cos, *rope_sin;  // (context, head_dim / 2), of which the first
+    size_t n_angles;             // .. positions are filled
+};
 
 #endif

@@ -195,7 +195,7 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
                 .head_dim = hd,
                 .q = queries,
                 .visible = visible,
-                .pages = cache->sequences[row->sequence].pages,
+                .pages = cache_sequence_pages(cache, row->sequence),
                 .k_offset = k_offset,
                 .v_offset = k_offset + cache->k_bytes,
                 .f16 = cache->f16,

@@ -131,16 +131,15 @@ TEST(test_truncate_and_run_again_gives_the_same_logits)
         for (size_t p = 0; p < 40; p++) {
             rows[p] = (Row){.token = token_of(3, p), .wants_logits = p == 39};
         }
-        must(forward(&model, &cache, &scratch, rows + cache.sequences[0].length,
-                     40 - cache.sequences[0].length, &err),
+        must(forward(&model, &cache, &scratch, rows + cache_length(&cache, 0),
+                     40 - cache_length(&cache, 0), &err),
              &err);
         if (round == 0) {
             memcpy(first, rows[39].logits, sizeof first);
         }
         CHECK(memcmp(first, rows[39].logits, sizeof first) == 0, "round %zu differs", round);
         cache_truncate(&cache, 0, round ? 0 : 33);
-        CHECK(cache.sequences[0].length == (round ? 0u : 33u), "length %zu",
-              cache.sequences[0].length);
+        CHECK(cache_length(&cache, 0) == (round ? 0u : 33u), "length %zu", cache_length(&cache, 0));
     }
     scratch_free(&scratch);
     cache_free(&cache);
@@ -163,15 +162,15 @@ TEST(test_memory_grows_by_pages_and_pages_are_reused)
     must(forward(&model, &cache, &scratch, rows, 1, &err), &err);
     CHECK(cache.sequences[0].n_pages == 2, "%zu pages, expected 2", cache.sequences[0].n_pages);
     cache_truncate(&cache, 0, 0);
-    CHECK(cache.n_free == 1 && cache.n_kept == 1, "%zu pages free and %zu kept, expected 1 and 1",
-          cache.n_free, cache.n_kept);
+    CHECK(cache.n_free == 1 && cache.n_lru == 1, "%zu pages free and %zu unused, expected 1 and 1",
+          cache.n_free, cache.n_lru);
     for (size_t i = 0; i <= PAGE_POSITIONS; i++) {
         rows[i] = (Row){.token = 2, .sequence = 1};
     }
     must(forward(&model, &cache, &scratch, rows, PAGE_POSITIONS + 1, &err), &err);
-    CHECK(cache.n_pages == 3 && cache.n_free == 0 && cache.n_kept == 1,
-          "%zu pages, %zu free, %zu kept, expected 3, 0, 1", cache.n_pages, cache.n_free,
-          cache.n_kept);
+    CHECK(cache.n_pages == 3 && cache.n_free == 0 && cache.n_lru == 1,
+          "%zu pages, %zu free, %zu unused, expected 3, 0, 1", cache.n_pages, cache.n_free,
+          cache.n_lru);
     scratch_free(&scratch);
     cache_free(&cache);
 }
@@ -189,15 +188,15 @@ TEST(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing)
     }
     CHECK(!forward(&model, &cache, &scratch, rows, 11, &err), "11 rows fit a context of 10");
     CHECK(err.kind == ERROR_INPUT && strstr(err.message, "10"), "%s", err.message);
-    CHECK(cache.sequences[0].length == 0, "length %zu after an error", cache.sequences[0].length);
+    CHECK(cache_length(&cache, 0) == 0, "length %zu after an error", cache_length(&cache, 0));
     rows[3].token = VOCAB;
     CHECK(!forward(&model, &cache, &scratch, rows, 5, &err), "token %d was taken", VOCAB);
     CHECK(strstr(err.message, "37"), "%s", err.message);
-    CHECK(cache.sequences[0].length == 0, "length %zu after an error", cache.sequences[0].length);
+    CHECK(cache_length(&cache, 0) == 0, "length %zu after an error", cache_length(&cache, 0));
     rows[3].token = 2;
     rows[0].wants_logits = rows[1].wants_logits = true;
     CHECK(!forward(&model, &cache, &scratch, rows, 5, &err), "two logits in a scratch for one");
-    CHECK(cache.sequences[0].length == 0, "length %zu after an error", cache.sequences[0].length);
+    CHECK(cache_length(&cache, 0) == 0, "length %zu after an error", cache_length(&cache, 0));
     rows[1].wants_logits = false;
     CHECK(forward(&model, &cache, &scratch, rows, 10, &err), "%s", err.message);
     scratch_free(&scratch);
@@ -290,7 +289,7 @@ TEST(test_pages_that_were_computed_at_the_same_time_become_one)
     cache_free(&cache);
 }
 
-TEST(test_kept_pages_are_bounded_and_the_longest_unused_goes_first)
+TEST(test_unused_pages_are_bounded_and_the_least_recently_used_goes_first)
 {
     enum {
         N = 2 * PAGE_POSITIONS + 1,
@@ -313,8 +312,8 @@ TEST(test_kept_pages_are_bounded_and_the_longest_unused_goes_first)
         CHECK(shared == 0, "round %zu: %zu positions shared of a text never seen", round, shared);
         cache_truncate(&cache, round % 4, 0);
     }
-    CHECK(cache.n_owned == LIMIT && cache.n_kept + cache.n_free == LIMIT, "%zu pages, %zu kept",
-          cache.n_owned, cache.n_kept);
+    CHECK(cache.n_owned == LIMIT && cache.n_lru + cache.n_free == LIMIT, "%zu pages, %zu unused",
+          cache.n_owned, cache.n_lru);
     for (size_t round = TEXTS; round-- > 0;) {
         make_tokens(tokens, N, 0, round);
         const size_t shared = cache_reuse_prefix(&cache, 0, tokens, N - 1);
@@ -322,7 +321,7 @@ TEST(test_kept_pages_are_bounded_and_the_longest_unused_goes_first)
         const size_t wanted = round >= TEXTS - (LIMIT - 1) / 2 ? 2 * PAGE_POSITIONS : 0;
         CHECK(shared == wanted ||
                   (round == TEXTS - (LIMIT - 1) / 2 - 1 && shared == PAGE_POSITIONS),
-              "text %zu of %d: %zu positions kept, expected %zu", round, TEXTS, shared, wanted);
+              "text %zu of %d: %zu positions found, expected %zu", round, TEXTS, shared, wanted);
     }
     scratch_free(&scratch);
     cache_free(&cache);
@@ -379,7 +378,8 @@ TEST(test_adopted_pages_are_read_and_never_written)
     char *data = alloc_zeroed(PAGES, first.page_bytes),
          *copy = alloc_zeroed(PAGES, first.page_bytes);
     for (size_t i = 0; i < PAGES; i++) {
-        memcpy(data + i * first.page_bytes, first.sequences[0].pages[i], first.page_bytes);
+        memcpy(data + i * first.page_bytes, cache_page(&first, 0, i * PAGE_POSITIONS),
+               first.page_bytes);
     }
     memcpy(copy, data, PAGES * first.page_bytes);
     must(cache_create(&second, &model.config, CONTEXT, 2, true, &err), &err);
@@ -405,6 +405,102 @@ TEST(test_adopted_pages_are_read_and_never_written)
     free(copy);
 }
 
+// The same token n times, appended and published as forward would, without keys and values.
+static void append_text(Cache *cache, size_t sequence, int token, size_t n)
+{
+    Error err = {0};
+    for (size_t i = 0; i < n; i++) {
+        size_t position;
+        must(cache_append(cache, sequence, token, &position, &err), &err);
+        cache_publish(cache, sequence, position);
+    }
+}
+
+// How much of a text of n tokens the prefix cache has.
+static size_t length_found(Cache *cache, size_t sequence, int token, size_t n)
+{
+    int tokens[CONTEXT];
+    for (size_t i = 0; i < n; i++) {
+        tokens[i] = token;
+    }
+    const size_t length = cache_reuse_prefix(cache, sequence, tokens, n);
+    cache_truncate(cache, sequence, 0);
+    return length;
+}
+
+TEST(test_an_unused_page_that_is_reused_is_the_last_to_be_forgotten)
+{
+    enum { CONTEXT_PAGES = 3, N = CONTEXT_PAGES * PAGE_POSITIONS };
+    Cache cache;
+    Error err;
+    must(cache_create(&cache, &model.config, N, 1, true, &err), &err);
+    for (int token = 1; token <= CONTEXT_PAGES; token++) {  // texts of a page each: memory is full
+        append_text(&cache, 0, token, PAGE_POSITIONS);
+        cache_truncate(&cache, 0, 0);
+    }
+    CHECK(length_found(&cache, 0, 1, N) == PAGE_POSITIONS, "the first text is not found");
+    append_text(&cache, 0, 4, 1);  // takes a page: that of text 2, now the least recently used
+    cache_truncate(&cache, 0, 0);
+    for (int token = 1; token <= CONTEXT_PAGES; token++) {
+        const size_t found = length_found(&cache, 0, token, N);
+        const size_t wanted = token == 2 ? 0 : PAGE_POSITIONS;
+        CHECK(found == wanted, "%zu positions of text %d, expected %zu", found, token, wanted);
+    }
+    cache_free(&cache);
+}
+
+TEST(test_pages_after_a_forgotten_one_are_not_found)
+{
+    enum { N = 3 * PAGE_POSITIONS };
+    Cache cache;
+    Error err;
+    must(cache_create(&cache, &model.config, N, 2, true, &err), &err);
+    append_text(&cache, 0, 1, N);
+    append_text(&cache, 1, 1, PAGE_POSITIONS);  // the first page is in use, the others will not be
+    CHECK(cache.n_pages == 4 && cache.n_free == 1, "%zu pages, %zu free, expected 4 and 1",
+          cache.n_pages, cache.n_free);
+    cache_truncate(&cache, 0, N - 1);  // within the last page, which is written to again:
+    append_text(&cache, 0, 2, 1);
+    cache_truncate(&cache, 0, 0);
+    CHECK(length_found(&cache, 0, 1, N) == N - PAGE_POSITIONS, "a page that is another now");
+    cache_truncate(&cache, 1, PAGE_POSITIONS - 1);  // and so the first one
+    append_text(&cache, 1, 2, 1);
+    CHECK(length_found(&cache, 0, 1, N) == 0, "pages are found without their parent");
+    cache_free(&cache);
+}
+
+TEST(test_an_append_without_a_page_left_is_an_error_that_changes_nothing)
+{
+    enum { N = 2 * PAGE_POSITIONS };
+    Cache cache;
+    Error err = {0};
+    size_t position = 99;
+    must(cache_create(&cache, &model.config, N, 2, true, &err), &err);
+    cache_limit(&cache, 2);
+    append_text(&cache, 0, 1, N);
+    CHECK(!cache_append(&cache, 1, 1, &position, &err), "a third page of two");
+    CHECK(err.kind == ERROR_RUN && strstr(err.message, "2 pages"), "%s", err.message);
+    CHECK(cache_length(&cache, 1) == 0 && position == 99, "length %zu", cache_length(&cache, 1));
+    cache_truncate(&cache, 0, PAGE_POSITIONS);
+    CHECK(cache_append(&cache, 1, 1, &position, &err) && position == 0, "%s", err.message);
+    cache_free(&cache);
+}
+
+TEST(test_a_page_tells_its_tokens)
+{
+    Cache cache;
+    Error err;
+    must(cache_create(&cache, &model.config, CONTEXT, 1, true, &err), &err);
+    for (size_t p = 0; p < 2 * PAGE_POSITIONS; p++) {
+        append_text(&cache, 0, token_of(8, p), 1);
+    }
+    for (size_t p = 0; p < 2 * PAGE_POSITIONS; p++) {
+        const int token = cache_page_tokens(&cache, 0, p)[p % PAGE_POSITIONS];
+        CHECK(token == token_of(8, p), "position %zu: %d, expected %d", p, token, token_of(8, p));
+    }
+    cache_free(&cache);
+}
+
 int main(int argc, char **argv)
 {
     Error err;
@@ -418,9 +514,13 @@ int main(int argc, char **argv)
             UNIT(test_memory_grows_by_pages_and_pages_are_reused),
             UNIT(test_a_common_beginning_is_shared_and_changes_no_bit),
             UNIT(test_pages_that_were_computed_at_the_same_time_become_one),
-            UNIT(test_kept_pages_are_bounded_and_the_longest_unused_goes_first),
+            UNIT(test_unused_pages_are_bounded_and_the_least_recently_used_goes_first),
             UNIT(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone),
             UNIT(test_adopted_pages_are_read_and_never_written),
+            UNIT(test_an_unused_page_that_is_reused_is_the_last_to_be_forgotten),
+            UNIT(test_pages_after_a_forgotten_one_are_not_found),
+            UNIT(test_an_append_without_a_page_left_is_an_error_that_changes_nothing),
+            UNIT(test_a_page_tells_its_tokens),
             UNIT(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing),
             UNIT(test_the_mask_is_one_band),
             {0},
