@@ -1,5 +1,8 @@
-// ops.c - stateless primitives: the choice of kernels, matrices, the division of work, the tables
-// of RoPE. See ops.h.
+// ops.c - what is not a kernel about the primitives of ops.h: which instruction set they run on,
+// how large matrices are and how threads share a product, and the tables of RoPE.
+//
+// Most ops are one call through ops_kernels and lie in ops.h. The tables of RoPE are here, in
+// scalar code: they are made once per position, and must not depend on a library's sin or pow.
 #include "ops.h"
 
 #include <stdio.h>
@@ -18,8 +21,8 @@
 static bool has_avx2(void)
 {
     unsigned a, b, c, d;
-    bool f16c = __get_cpuid(1, &a, &b, &c, &d) &&
-                (c & bit_F16C);  // older compilers cannot ask for it by name
+    // Older compilers have no name for F16C that __builtin_cpu_supports would take.
+    const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
 }
 
@@ -33,7 +36,7 @@ static bool has_avx512(void)
 
 static bool always(void) { return true; }
 
-// Best first.
+// The sets of this architecture, best first; the last one runs everywhere.
 static const struct {
     const Kernels *kernels;
     bool (*supported)(void);
@@ -109,22 +112,28 @@ void matrix_set_row(float *data, size_t cols, size_t row, const float *values)
     }
 }
 
-// Both in units of QUANT_BLOCK outputs, two groups.
-static void split_groups(Team team, const Matrix *m, size_t *begin, size_t *end)
+// This thread's groups of LANES outputs, *begin .. *end - 1. Threads share pairs of groups, as a
+// quantisation block of the next step's inputs is two groups of this step's outputs:
+//
+//     outputs     0 .. 15   16 .. 31   32 .. 47   48 .. 63   64 .. 71 (rows = 72)
+//     groups      0         1          2          3          4 (padded with zeros)
+//     units       0                    1                     2
+static void split_groups(Team team, const Matrix *w, size_t *begin, size_t *end)
 {
-    const size_t groups = (m->rows + LANES - 1) / LANES, pair = QUANT_BLOCK / LANES;
+    const size_t groups = (w->rows + LANES - 1) / LANES, pair = QUANT_BLOCK / LANES;
     team_split(team, (groups + pair - 1) / pair, begin, end);
     *begin *= pair;
     *end = *end * pair < groups ? *end * pair : groups;
 }
 
-void matmul_split(Team team, const Matrix *m, size_t *begin, size_t *end)
+void matmul_split(Team team, const Matrix *w, size_t *begin, size_t *end)
 {
-    split_groups(team, m, begin, end);
+    split_groups(team, w, begin, end);
     *begin *= LANES;
     *end = round_up(*end * LANES, QUANT_BLOCK);
 }
 
+// Threads do not wait for each other here: whoever reads the outputs of others puts a barrier first.
 static void multiply(Team team, const Matrix *w, const Activations *in, OutputRows out, bool add)
 {
     Matmul product = {.w = w->data,
@@ -152,16 +161,22 @@ void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows ou
 
 // --------------------------------------------------------------------------------------------
 // The tables of RoPE. libm's pow, sin and cos may differ in the last bit from one library to the
-// next; these use only additions, multiplications and divisions, in a fixed order.
+// next; these use only additions, multiplications and divisions, in a fixed order. Their
+// errors are far below the last bit of the f32 tables.
+//
+// To take n * ln 2 or n * pi / 2 off an argument without losing bits, the constant is split so that
+// n times its first parts is exact (Cody and Waite, Software Manual for the Elementary Functions,
+// 1980).
 
-#define LN2_HIGH  0x1.62e42fee00000p-1  // ln 2 to 33 bits, so that small integers times it are exact
+#define LN2_HIGH  0x1.62e42fee00000p-1   // ln 2 to 33 bits
 #define LN2_LOW   0x1.a39ef35793c76p-33  // and the rest
 #define PIO2_HIGH 0x1.921fb54400000p+0   // pi / 2 to 33 bits
 #define PIO2_MID  0x1.0b4611a600000p-34  // 33 more
 #define PIO2_LOW  0x1.3198a2e037073p-69  // and the rest
 
-// ln x, x positive and normal: 2 atanh((m - 1) / (m + 1)) by its series, where x = m 2^e, m within
-// sqrt(2) of 1.
+// ln x for x positive and normal. With x = m 2^e and m from sqrt(1/2) to sqrt(2),
+//
+//     ln x = e ln 2 + 2 atanh(s),  s = (m - 1) / (m + 1),  atanh(s) = s + s^3 / 3 + s^5 / 5 + ..
 static double exact_log(double x)
 {
     uint64_t bits;
@@ -181,7 +196,7 @@ static double exact_log(double x)
     return (double)e * LN2_HIGH + ((double)e * LN2_LOW + 2 * (s + s * sum));
 }
 
-// e^x for x in -700 .. 0: 2^n times the series of e^r, |r| <= ln 2 / 2.
+// e^x for x in -700 .. 0: 2^n e^r with x = n ln 2 + r, |r| <= ln 2 / 2, e^r by its series.
 static double exact_exp(double x)
 {
     int64_t n = (int64_t)(x / 0x1.62e42fefa39efp-1 - 0.5);
@@ -195,8 +210,8 @@ static double exact_exp(double x)
     return sum * scale;
 }
 
-// sin and cos of an angle up to 2^20: reduced by multiples of pi / 2 in three parts, then their
-// series.
+// sin and cos of an angle from 0 to 2^20 = n pi / 2 + r, |r| <= pi / 4: the series of sin r and
+// cos r, which n mod 4 quarter turns exchange and negate.
 static void exact_sin_cos(double angle, double *sin, double *cos)
 {
     int64_t n = (int64_t)(angle / 0x1.921fb54442d18p+0 + 0.5);
@@ -218,7 +233,7 @@ void rope_frequencies(double *frequency, size_t head_dim, double theta, const Ro
     const double two_pi = 0x1.921fb54442d18p+2, log_theta = exact_log(theta);
     for (size_t i = 0; i < head_dim / 2; i++) {
         double f = exact_exp(-log_theta * (double)(2 * i) / (double)head_dim);
-        double scaled = 1;  // share of the angle that is stretched
+        double scaled = 1;  // how much of the frequency is divided by the factor, 0 to 1
         if (scaling->kind == ROPE_UNSCALED) {
             scaled = 0;
         } else if (scaling->kind == ROPE_LLAMA3) {

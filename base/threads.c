@@ -1,4 +1,18 @@
-// threads.c - the threads of a parallel region. See threads.h.
+// threads.c - a team of threads, on OpenMP, with a barrier of its own.
+//
+// The threads of a forward pass meet a few hundred times, microseconds apart. OpenMP's barrier may
+// enter the kernel each time; here threads spin, and only yield the processor after a while, in case
+// there are fewer processors than threads.
+//
+// A round of the barrier, with three threads:
+//
+//     thread 0   arrived 0 -> 1   reads `round` until it changes . . . . . . . . goes on
+//     thread 1        arrived 1 -> 2   reads `round` until it changes  . . . . . goes on
+//     thread 2                 arrived 2 -> 3, the last: arrived = 0, round + 1; goes on
+//
+// `round` tells the threads that wait from those of the next round: a fast thread may arrive there
+// before a slow one has seen that this one is over. It cannot be a round further, since that would
+// take the slow one's arrival.
 #include "base/threads.h"
 
 #include <sched.h>
@@ -9,14 +23,12 @@
 #include <omp.h>
 #endif
 
-// The threads of a forward pass meet some hundred times, microseconds apart: they spin, and only
-// yield the processor after a while, in case there are fewer processors than threads. (OpenMP's own
-// barrier enters the kernel each time.)
 struct Barrier {
-    atomic_size_t arrived;  // in this round
-    atomic_size_t round;
+    atomic_size_t arrived;  // threads of this round
+    atomic_size_t round;    // rounds that are over
 };
 
+// A few to some tens of microseconds: longer than the threads of a pass wait where each has a processor.
 #define SPINS_BEFORE_YIELD 1000
 
 void team_barrier(Team team)
@@ -25,8 +37,11 @@ void team_barrier(Team team)
         return;
     }
     Barrier *b = team.barrier;
+    // Read before arriving: afterwards the round might be over already.
     const size_t round = atomic_load_explicit(&b->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == team.size - 1) {
+        // The last to arrive has acquired what the others released by arriving, and releases it to
+        // them with the new round. `arrived` is reset first: they may arrive again at once.
         atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&b->round, round + 1, memory_order_release);
         return;
@@ -70,7 +85,8 @@ size_t team_max(void)
 
 void team_split(Team team, size_t n, size_t *begin, size_t *end)
 {
-    size_t share = n / team.size, rest = n % team.size;  // the first `rest` threads take one more
+    // The first `rest` threads take one unit more.
+    const size_t share = n / team.size, rest = n % team.size;
     *begin = team.id * share + (team.id < rest ? team.id : rest);
     *end = *begin + share + (team.id < rest);
 }

@@ -1,28 +1,28 @@
-// threads.h - the threads of a parallel region: who they are, where they meet, what each takes.
+// threads.h - a team of threads that run one function together: how they start, meet and share work.
 #ifndef THREADS_H
 #define THREADS_H
 
 #include <stddef.h>
 
-// One thread's place among those that run a parallel region together.
 typedef struct Barrier Barrier;
+
+// One thread's place in the team that runs a function together.
 typedef struct {
-    size_t id, size;
-    Barrier *barrier;  // NULL for a team of one
+    size_t id, size;   // 0 .. size - 1
+    Barrier *barrier;  // of the team, on team_run's stack; NULL for a team of one
 } Team;
 
-// Runs work(team, arg) once on each of `threads` threads, as far as the system gives them, and
-// waits for all.
+// Runs work(team, arg) once on each of `threads` threads, or on fewer where the system gives fewer
+// (team.size says how many), and returns when all have.
 void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg);
 
-// All of the team arrive before any goes on.
+// Returns when all of the team have called it. What any of them wrote before, all see afterwards.
 void team_barrier(Team team);
 
-// As many threads as there are processors for this process (or as OMP_NUM_THREADS says); 1 without
-// OpenMP.
+// The processors that this process may use, or what OMP_NUM_THREADS says; 1 without OpenMP.
 size_t team_max(void);
 
-// This thread's share, *begin .. *end - 1, of n units.
+// This thread's share of n units, *begin .. *end - 1: consecutive, and equal to within one unit.
 void team_split(Team team, size_t n, size_t *begin, size_t *end);
 
 #endif
