@@ -49,8 +49,13 @@
 // --------------------------------------------------------------------------------------------
 // Sizes and tables
 
-// Bytes of one head's keys and values in a page, and of a page with all layers' heads. The kernels
-// read values in groups of LANES dimensions, so those are padded (simd/simd.h).
+// A page has all layers and heads of its positions, so that one reference count serves them all:
+//
+//     layer 0, head 0    layer 0, head 1         layer 1, head 0
+//     | keys | values  | keys | values  |  ..  | keys | values  |  ..
+//       k_bytes v_bytes                                           page_bytes in all
+//
+// The kernels read values in groups of LANES dimensions, so those are padded (simd/simd.h).
 static bool page_layout(const Config *p, bool f16, size_t *k_bytes, size_t *v_bytes,
                         size_t *page_bytes)
 {
@@ -81,7 +86,8 @@ static size_t rope_bytes(const Cache *cache)
     return cache->context * (cache->head_dim / 2) * sizeof *cache->rope_cos;
 }
 
-// Allocates everything but pages. On failure cache_free frees what there is.
+// Allocates everything but pages. On failure cache_free frees what there is. The large tables come
+// from memory_map: what of them a short run never reaches is never backed by memory.
 static bool allocate_tables(Cache *cache)
 {
     const size_t pages = cache_pages(cache->context);
@@ -153,9 +159,11 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
                      .lru_oldest = NO_PAGE,
                      .lru_newest = NO_PAGE,
                      .n_buckets = 1};
+    // Sizes come from a file and from the command line: their products may overflow.
     if (!page_layout(config, f16, &cache->k_bytes, &cache->v_bytes, &cache->page_bytes)) {
         return error_memory(err, "a page of keys and values", SIZE_MAX);
     }
+    // A bucket for each page: chains have one or two.
     while (cache->n_buckets < cache->max_pages) {
         cache->n_buckets *= 2;
     }
@@ -194,6 +202,7 @@ void cache_free(Cache *cache)
     *cache = (Cache){0};
 }
 
+// Pages beyond the limit that exist already stay: it is set before the cache is used.
 void cache_limit(Cache *cache, size_t max_pages)
 {
     const size_t least = cache_pages(cache->context);
@@ -277,6 +286,8 @@ static void unpublish_page(Cache *cache, size_t id)
 // --------------------------------------------------------------------------------------------
 // Pages
 
+// A sequence knows its pages twice: by their index in the table, which holds when the table is
+// reallocated, and by their data, the array that attention walks.
 static void set_page(Cache *cache, CachedSequence *s, size_t index, size_t id)
 {
     s->ids[index] = id;
@@ -349,6 +360,8 @@ size_t cache_length(const Cache *cache, size_t sequence)
     return cache->sequences[sequence].length;
 }
 
+// Releases whole pages. One that is cut within stays as it is: it may be published, and used by
+// others, and only an append has to care (own_last_page).
 void cache_truncate(Cache *cache, size_t sequence, size_t length)
 {
     CachedSequence *s = &cache->sequences[sequence];
@@ -386,6 +399,8 @@ bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Er
     if (s->length == cache->context) {
         return error_set(err, ERROR_INPUT, "the context is full: %zu positions", cache->context);
     }
+    // At the start of a page the sequence gets a new one. Within it, the last page is filling and
+    // its own, unless the sequence was cut there.
     if (offset == 0) {
         const size_t id = take_page(cache, err);
         if (id == NO_PAGE) {
@@ -426,6 +441,8 @@ void cache_publish(Cache *cache, size_t sequence, size_t position)
     set_page(cache, s, index, same);
 }
 
+// Walks from parent to child while the prefix cache has them. Positions come with their page: they
+// need not be computed, as their bits would be the same.
 size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n)
 {
     CachedSequence *s = &cache->sequences[sequence];
@@ -457,6 +474,7 @@ bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Er
         return error_memory(err, "the table of pages", n_pages * sizeof *pages);
     }
     cache->pages = pages;
+    // What is published already, by a sequence or an earlier call, is not published twice.
     uint64_t parent = 0;
     for (size_t i = 0; i < n_pages; i++, tokens += PAGE_POSITIONS) {
         size_t id = find_page(cache, parent, tokens);

@@ -108,7 +108,7 @@ static void block(Team team, const Pass *pass, size_t layer)
 }
 
 // ATTENTION. The work is cut into items, numbered along the rows of this drawing (of two kv_heads
-// and a context of two splits); threads take them in turn:
+// and a context of two splits), and dealt to the threads:
 //
 //                          kv_head 0              kv_head 1
 //                          split 0     split 1    split 0     split 1
@@ -117,8 +117,8 @@ static void block(Team team, const Pass *pass, size_t layer)
 //
 // tile:   up to TILE_QUERIES queries (row, head): consecutive rows of one sequence, times the heads
 //         that share kv_head. A key or value is loaded once for all of them.
-// split:  SPLIT_POSITIONS positions of the context. Only few rows with a long context have items of
-//         one split each, since they would leave threads idle; else an item runs through all splits.
+// split:  SPLIT_POSITIONS positions of the context. Where few rows with a long context would leave
+//         threads idle, each item has one split; otherwise an item runs through all splits.
 //
 // For each of its queries an item computes a result over the positions j of a split that it sees,
 //
@@ -157,8 +157,7 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
     for (size_t i = 0; next_item(team, pass, i, &item); i++) {
         attend_item(team, pass, layer, &item);
     }
-    // 2. attended, or where items do not finish it, results: what comes next reads whole rows,
-    // which are made of many items.
+    // 2. attended, or results of unfinished heads: the next step reads rows that many items made.
     team_barrier(team);
     if (!pass->finish_in_item) {
         finish_rows(team, pass);
@@ -180,6 +179,7 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     const size_t hd = cache->head_dim;
     const Row *row = &pass->rows[tile->row], *last_row = row + tile->n_rows - 1;
     const bool all_splits = pass->n_splits == 1;
+    // The key and value of an independent row are read by one item alone, that of its last split.
     if (pass->rows_independent && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
         store_head(pass, layer, tile->row, item->kv_head);
     }
@@ -203,8 +203,7 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
                 .out = partial,
                 .out_stride = s->result_stride};
 
-    // Splits before the first query's window and after the last query's position have nothing to
-    // see: a pass with rows of unequal length has items without any work.
+    // Splits before the first query's window or after the last query's position are skipped.
     const size_t reached = last_row->position / SPLIT_POSITIONS + 1;
     const size_t first = all_splits ? visible[0].begin / SPLIT_POSITIONS : item->split;
     const size_t end = all_splits || reached < item->split + 1 ? reached : item->split + 1;
@@ -308,23 +307,26 @@ static Activations thread_row(const Scratch *s, Team team)
 {
     const Activations *a = &s->row_norm;
     const size_t x = team.id * a->stride;
-    const size_t block = team.id * round_up(a->stride / QUANT_BLOCK, LANES);
+    const size_t scale = team.id * round_up(a->stride / QUANT_BLOCK, LANES);
     return (Activations){.stride = a->stride,
                          .tile = 1,
                          .x = a->x + x,
                          .q = a->q + x,
-                         .q_scale = a->q_scale + block,
-                         .q_total = a->q_total + block,
-                         .q_begin4 = a->q_begin4 + block,
-                         .q_begin8 = a->q_begin8 + block};
+                         .q_scale = a->q_scale + scale,
+                         .q_total = a->q_total + scale,
+                         .q_begin4 = a->q_begin4 + scale,
+                         .q_begin8 = a->q_begin8 + scale};
 }
 
-// Returns rms_norm(x) (n, dim), quantised where the model is: its row i of row from[i] of x, or of
-// row i where `from` is NULL. A mean that is not finite means that the layer before has failed: it
-// is noted under the number `layer` (see check_finite).
+// Returns x / sqrt(mean(x^2) + eps) * weight (n, dim), quantised where the model is: its row i of
+// row from[i] of x, or of row i where `from` is NULL.
 //
 // Threads share the rows, and meet. A single row each of them computes for itself: waiting for the
 // one that did it would take as long, and this saves two barriers a layer.
+//
+// All values of x pass through here once per half layer, so that this is where one that is not
+// finite is noticed, at no cost: mean(x^2) is not finite either. It is noted under the number of
+// the layer that computed x (see check_finite), and the pass goes on; no thread may leave alone.
 static Activations norm(Team team, const Pass *pass, const float *weight, const size_t *from,
                         size_t n, size_t layer)
 {
@@ -345,6 +347,7 @@ static Activations norm(Team team, const Pass *pass, const float *weight, const 
             quantize(&normed, r, 0, s->dim_stride);
         }
     }
+    // normed: the projections read all rows.
     if (n > 1) {
         team_barrier(team);
     }
@@ -373,9 +376,14 @@ static void project(Team team, const Matrix *w, const float *bias, const Activat
 // Attention's items
 
 // The n-th item that this thread takes; false where there is none left. Later tiles of a prompt see
-// more positions, so that ranges of items would be unequal: threads take them in turn, as dealt
-// cards. A deal is one item where there are few tiles, else all items of a tile, so that few cache
-// lines are written by two threads.
+// more positions, so that equal ranges of items would be unequal work: they are dealt like cards.
+// A deal is all items of a tile, so that few cache lines are written by two threads, or where there
+// are few tiles, one item. Of 3 threads, with 2 items per tile:
+//
+//     tile           0         1         2         3         4
+//     items          0    1    2    3    4    5    6    7    8    9
+//     many tiles     T0   T0   T1   T1   T2   T2   T0   T0   T1   T1
+//     few tiles      T0   T1   T2   T0   T1   T2   T0   T1   T2   T0
 static bool next_item(Team team, const Pass *pass, size_t n, Item *item)
 {
     const size_t n_kv_heads = pass->model->config.n_kv_heads;
@@ -398,7 +406,12 @@ static void rotate(const Cache *cache, float *x, size_t position)
     rope(x, cache->rope_cos + position * half, cache->rope_sin + position * half, cache->head_dim);
 }
 
-// Rotates the key of one head of a row, and stores key and value in the cache.
+// Rotates the key of one head of a row, and stores key and value in the cache. A page has
+//
+//     | keys, values of head 0 | keys, values of head 1 | ..     of layer 0, then of layer 1, ..
+//
+// and the position an offset among its PAGE_POSITIONS: kernels transpose keys and values into the
+// layout that attention reads (simd/simd.h).
 static void store_head(const Pass *pass, size_t layer, size_t row, size_t kv_head)
 {
     const Cache *cache = pass->cache;
@@ -412,7 +425,10 @@ static void store_head(const Pass *pass, size_t layer, size_t row, size_t kv_hea
     store_kv(keys, keys + cache->k_bytes, position % PAGE_POSITIONS, k, v, hd, cache->f16);
 }
 
-// Where the result of a (row, head) over a split is kept, or over all splits where n_splits is 1.
+// The result of a (row, head) over a split, or over all splits where n_splits is 1. Results are
+// (n_rows, n_heads, n_splits, result_stride), those that are combined side by side, each
+//
+//     | o (head_dim, padded to LANES) | max | sum | padding to LANES |
 static float *result_of(const Pass *pass, size_t row, size_t head, size_t split)
 {
     const size_t i = (row * pass->model->config.n_heads + head) * pass->n_splits + split;
@@ -442,6 +458,7 @@ static size_t load_queries(const Pass *pass, const Item *item, float *queries, V
             }
             visible[t] = cache_visible(pass->cache, position);
             results[t] = result_of(pass, row, head, item->split);
+            // sum = 0: nothing seen yet.
             memset(results[t], 0, s->result_stride * sizeof *results[t]);
         }
     }
@@ -468,7 +485,11 @@ static void finish_heads(const Pass *pass, size_t row, size_t first, size_t n)
 }
 
 // Finishes all heads, where their results were made by several items, or where heads share a
-// quantisation block: in units of as many heads of a row as end with a block.
+// quantisation block: in units of as many heads of a row as end with a block. With head_dim 48,
+//
+//     heads                   | 0       | 1       | 2       | 3       |
+//     quantisation blocks     | 0    | 1    | 2    | 3    | 4    | 5    |
+//     units                   | 0                 | 1                 |
 static void finish_rows(Team team, const Pass *pass)
 {
     const Config *p = &pass->model->config;
@@ -487,7 +508,8 @@ static void finish_rows(Team team, const Pass *pass)
 // --------------------------------------------------------------------------------------------
 // Before and after the graph
 
-// Takes the last n_rows rows off their sequences again.
+// Takes rows off their sequences again, the last first: the first row of a sequence has the length
+// that it had before.
 static void drop_rows(Cache *cache, const Row *rows, size_t n_rows)
 {
     for (; n_rows > 0; n_rows--) {
@@ -518,7 +540,7 @@ static bool append_row(Pass *pass, Row *row, size_t index, Error *err)
     return true;
 }
 
-// All rows or, on an error, none.
+// Appends all rows to their sequences, in order or, on an error, none.
 static bool append_rows(Pass *pass, Row *rows, Error *err)
 {
     const size_t max_rows = pass->scratch->max_rows;
@@ -541,8 +563,13 @@ static size_t count_splits(size_t positions)
 }
 
 // Cuts the rows into tiles: as many consecutive rows of a sequence as fit TILE_QUERIES queries with
-// all heads that share a kv_head, or where not even one row fits, some of its heads. Returns the
-// longest context, in positions.
+// all heads that share a kv_head, or where not even one row fits, some of its heads. Of 24 queries:
+//
+//     heads per kv_head       a tile                            tiles of 14 rows of a sequence
+//              4              6 rows x 4 heads                  rows 0..5, 6..11, 12..13
+//             50              1 row x 24 heads, and 24, and 2   row 0 thrice, row 1 thrice, ..
+//
+// Returns the longest context, in positions.
 static size_t cut_tiles(Pass *pass)
 {
     const Config *p = &pass->model->config;
@@ -572,8 +599,9 @@ static void plan_pass(Pass *pass)
     const Config *p = &pass->model->config;
     Scratch *s = pass->scratch;
     const size_t splits = count_splits(cut_tiles(pass));
-    // Contexts are split between threads where tiles alone do not keep them busy, as far as there
-    // is room for the results.
+    // Contexts are split between threads where tiles alone do not keep them busy: with four items
+    // for each, the last to finish is not far behind the others. (Tiles of many rows may need more
+    // results than there is room for.)
     const bool few_tiles = pass->n_tiles * p->n_kv_heads < 4 * s->threads;
     const bool room = pass->n_rows * p->n_heads * splits <= s->n_results;
     pass->n_splits = s->threads > 1 && few_tiles && room ? splits : 1;
@@ -589,7 +617,7 @@ static void plan_pass(Pass *pass)
     pass->finish_in_item = pass->n_splits == 1 &&
                            (!pass->model->quantized || p->head_dim % QUANT_BLOCK == 0);
     s->normed.tile = s->attended.tile = s->gate.tile = activation_tile(pass->n_rows);
-    // Of all threads that were asked for; the team may turn out smaller.
+    // For all threads that were asked for: the team may turn out smaller.
     for (size_t t = 0; t < s->threads; t++) {
         s->bad_layer[t] = SIZE_MAX;
     }
@@ -620,12 +648,14 @@ static bool check_finite(const Pass *pass, Error *err)
 // --------------------------------------------------------------------------------------------
 // Scratch
 
-// Where the buffers lie in the one piece of memory, collected before it is allocated:
+// All float buffers lie in one piece of memory, which costs nothing until it is touched and can be
+// backed by huge pages. This is where each of them goes, collected before the piece is allocated:
 //
-//     offset 0        64 k            ..          bytes
-//     | x          |  | normed.x   |  | normed.q  |
+//     offset    0             64 i               64 j                      bytes
+//               | x      | .. | normed.x    | .. | normed.q  | ..          |
 //
-// Each begins a cache line. An overflow sticks, so that it is asked for once, at the end.
+// Each begins a cache line, so that no two share one. An overflow sticks, and is asked for once, at
+// the end.
 enum { MAX_BUFFERS = 32 };  // 8, and 6 for each of the 4 Activations
 
 typedef struct {
@@ -667,7 +697,9 @@ static void reserve_activations(Layout *l, Activations *a, size_t rows, size_t q
 static void reserve_buffers(Layout *l, Scratch *s)
 {
     const size_t rows = s->max_rows, f32 = sizeof(float);
-    const size_t tile_rows = rows + rows / ACTIVATION_TILE + 1;  // whole tiles of any n_rows
+    // Quantised rows lie in whole tiles (activation_tile): a pass over any number of rows up to
+    // max_rows may need some more, less than one per tile.
+    const size_t tile_rows = rows + rows / ACTIVATION_TILE + 1;
     // The rows of row_norm are of different threads: each begins a cache line in every array.
     const size_t thread_stride = round_up(s->dim_stride, 64);
     const size_t thread_blocks = round_up(thread_stride / QUANT_BLOCK, LANES);
@@ -742,7 +774,8 @@ void scratch_free(Scratch *s)
 // --------------------------------------------------------------------------------------------
 // Weights
 
-// Finds the weights of one layer by their names, blocks.LAYER.NAME.
+// Finds the weights of one layer by their names, blocks.LAYER.NAME (docs/format.md). The checkpoint
+// checks their shapes, so that nothing after this depends on what is in the file.
 static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
 {
     const Config *p = &c->config;
@@ -803,6 +836,7 @@ static bool find_weights(Model *m, const Checkpoint *c, Error *err)
     if (!checkpoint_vector(c, "norm", p->dim, &m->norm, err)) {
         return false;
     }
+    // A tied model has one matrix for both: what looks tokens up also scores them.
     m->lm_head = m->embedding;
     return p->tied_head || checkpoint_matrix(c, "head", p->vocab_size, p->dim, &m->lm_head, err);
 }

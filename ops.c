@@ -84,6 +84,8 @@ bool ops_select(const char *name, Error *err)
 // --------------------------------------------------------------------------------------------
 // Matrices
 
+// Name, inputs of a block, and its bytes: for each of LANES rows a scale (f16; q4m: and a minimum)
+// and the block's weights, 8 or 4 bits each.
 const WeightTypeInfo weight_types[N_WEIGHT_TYPES] = {
     [WEIGHT_F32] = {"f32", 1, LANES * sizeof(float), false},
     [WEIGHT_BF16] = {"bf16", 1, LANES * sizeof(uint16_t), false},
@@ -133,7 +135,7 @@ void matmul_split(Team team, const Matrix *w, size_t *begin, size_t *end)
     *end = round_up(*end * LANES, QUANT_BLOCK);
 }
 
-// Threads do not wait for each other here: whoever reads the outputs of others puts a barrier first.
+// Threads do not wait for each other: a caller that reads outputs of others puts a barrier first.
 static void multiply(Team team, const Matrix *w, const Activations *in, OutputRows out, bool add)
 {
     Matmul product = {.w = w->data,
@@ -161,8 +163,8 @@ void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows ou
 
 // --------------------------------------------------------------------------------------------
 // The tables of RoPE. libm's pow, sin and cos may differ in the last bit from one library to the
-// next; these use only additions, multiplications and divisions, in a fixed order. Their
-// errors are far below the last bit of the f32 tables.
+// next; these use only additions, multiplications and divisions, in a fixed order. Their errors are
+// far below the last bit of the f32 tables.
 //
 // To take n * ln 2 or n * pi / 2 off an argument without losing bits, the constant is split so that
 // n times its first parts is exact (Cody and Waite, Software Manual for the Elementary Functions,

@@ -67,8 +67,8 @@ typedef struct {
 void matmul(Team team, const Matrix *w, const Activations *in, OutputRows out);
 void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows out);
 
-// The outputs *begin .. *end - 1 that this thread computes, both multiples of QUANT_BLOCK: it can go
-// on to quantise them without waiting for the others. The end may lie in the padding.
+// The outputs *begin .. *end - 1 that this thread computes, both multiples of QUANT_BLOCK, so that
+// it can quantise them without waiting for the others. The end may lie in the padding.
 void matmul_split(Team team, const Matrix *w, size_t *begin, size_t *end);
 
 // Quantises columns begin .. end - 1 of a row of a->x, both multiples of QUANT_BLOCK: q = x / scale

@@ -1,8 +1,8 @@
 // threads.c - a team of threads, on OpenMP, with a barrier of its own.
 //
 // The threads of a forward pass meet a few hundred times, microseconds apart. OpenMP's barrier may
-// enter the kernel each time; here threads spin, and only yield the processor after a while, in case
-// there are fewer processors than threads.
+// enter the kernel each time; here threads spin, and only yield the processor after a while, in
+// case there are fewer processors than threads.
 //
 // A round of the barrier, with three threads:
 //
@@ -28,7 +28,8 @@ struct Barrier {
     atomic_size_t round;    // rounds that are over
 };
 
-// A few to some tens of microseconds: longer than the threads of a pass wait where each has a processor.
+// A few to some tens of microseconds: longer than the threads of a pass wait for each other as long
+// as each has a processor.
 #define SPINS_BEFORE_YIELD 1000
 
 void team_barrier(Team team)

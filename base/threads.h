@@ -1,4 +1,4 @@
-// threads.h - a team of threads that run one function together: how they start, meet and share work.
+// threads.h - a team of threads that run one function: how they start, meet and share work.
 #ifndef THREADS_H
 #define THREADS_H
 
