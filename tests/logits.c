@@ -1,7 +1,8 @@
-// logits MODEL [--threads N] [--chunk N] [--kv f32|f16] [--simd SET] [--context N] TOKEN...
+// logits.c - the logits of every token of a sequence, for tests that compare them with a reference.
 //
-// Writes the f32 logits of every token's row to stdout, for tests that compare them with a
-// reference.
+//     logits MODEL [--threads N] [--chunk N] [--kv f32|f16] [--simd SET] [--context N] TOKEN...
+//
+// stdout: f32 (tokens, vocab_size). The exit status is the kind of the error.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

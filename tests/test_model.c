@@ -1,4 +1,8 @@
-// The forward pass: what a row computes must not depend on what runs beside it, nor on how.
+// test_model.c - the forward pass: what a row computes depends neither on the rows beside it nor on
+// threads and chunks. And the cache: which pages sequences share, which are kept, which forgotten.
+//
+// The model is a tiny one of random weights. Most tests of the cache run it, since the proof that a
+// page may be shared is that the logits have the same bits; the last ones only move pages.
 #include <math.h>
 #include <unistd.h>
 
@@ -59,8 +63,8 @@ static int token_of(size_t sequence, size_t position)
     return (int)((sequence * 31 + position * 7 + position * position) % VOCAB);
 }
 
-// Runs `lengths[s]` positions of each sequence, at most `chunk` rows of each in a pass, all
-// sequences together; logits of (sequence, position) go to out + (s * CONTEXT + position) * VOCAB.
+// Runs lengths[s] positions of each sequence s of n, all sequences together, in passes of at most
+// `chunk` rows of each. out: (n, CONTEXT, VOCAB), the logits of every position.
 static void run_sequences(float *out, const size_t *lengths, size_t n, size_t chunk, size_t threads,
                           bool f16)
 {
@@ -217,7 +221,8 @@ TEST(test_the_mask_is_one_band)
     cache_free(&cache);
 }
 
-// Appends tokens to a sequence, those that the cache has first, and gives the last one's logits.
+// Gives a sequence n tokens: those that the prefix cache has, and the others through a pass.
+// logits (VOCAB): of the last one. Returns how many positions were found.
 static size_t extend(Cache *cache, Scratch *scratch, size_t sequence, const int *tokens, size_t n,
                      float *logits)
 {
@@ -233,7 +238,7 @@ static size_t extend(Cache *cache, Scratch *scratch, size_t sequence, const int 
     return shared;
 }
 
-// Tokens that begin with `common` of one text and go on with another.
+// n tokens, of which the first `common` are the same for every `which`.
 static void make_tokens(int *tokens, size_t n, size_t common, size_t which)
 {
     for (size_t p = 0; p < n; p++) {
@@ -342,7 +347,7 @@ TEST(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone)
     for (size_t p = CUT; p < N; p++) {
         others[p] = token_of(6, p);
     }
-    for (size_t alone = 0; alone <= 1; alone++) {  // the page's other user: there, or gone
+    for (size_t alone = 0; alone <= 1; alone++) {  // with the page's other user, and without
         extend(&cache, &scratch, 0, tokens, N, want);
         extend(&cache, &scratch, 1, tokens, N, got);
         cache_truncate(&cache, 0, alone ? 0 : N - 1);

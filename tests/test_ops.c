@@ -1,5 +1,6 @@
-// Each op against a plain double-precision reference, and each kernel set against the plain one bit
-// for bit.
+// test_ops.c - each op is compared with a plain computation in double precision, within what f32
+// rounding explains, and each kernel set with the scalar one, bit for bit. Sizes stand around the
+// edges: 16 lanes, quantisation blocks of 32, tiles of rows and of queries, splits of positions.
 #include <math.h>
 
 #include "base/error.h"
@@ -47,8 +48,7 @@ static void check_same_bits(const char *what, const char *set, const float *a, c
     }
 }
 
-// Runs a computation that fills `n` floats on the plain set and on every other, and compares the
-// bits.
+// Runs a computation that fills `n` floats on the scalar set and on every other, and compares bits.
 static void check_all_sets(const char *what, size_t n, void (*compute)(float *out, const void *arg),
                            const void *arg)
 {
@@ -69,6 +69,7 @@ static void check_all_sets(const char *what, size_t n, void (*compute)(float *ou
 }
 
 // --------------------------------------------------------------------------------------------
+// Matrices and vectors
 
 typedef struct {
     Matrix m;
@@ -77,7 +78,7 @@ typedef struct {
     bool add;
 } MatmulCase;
 
-// Random activations, quantised as well.
+// Random activations, in f32 and quantised.
 static Activations random_activations(size_t n_rows, size_t cols)
 {
     const size_t stride = round_up(cols, QUANT_BLOCK);
@@ -109,7 +110,8 @@ static void free_activations(Activations *a)
     free(a->q_begin8);
 }
 
-// A matrix of random blocks: values from the whole range, scales around 2^-8, no padding anywhere.
+// A matrix of random blocks: weights from the whole range, scales around 2^-8. Padding is random
+// too: no kernel may depend on it.
 static Matrix random_matrix(WeightType type, size_t rows, size_t cols)
 {
     size_t bytes;
@@ -195,7 +197,7 @@ TEST(test_matmul_of_each_type_agrees_with_double_precision_and_all_sets_agree_in
     }
 }
 
-// The blocks of docs/format.md, decoded as that page says.
+// A second reading of the blocks, written from docs/format.md.
 TEST(test_rows_are_decoded_as_the_format_says)
 {
     for (WeightType type = WEIGHT_Q8; type <= WEIGHT_Q4M; type++) {
@@ -375,14 +377,14 @@ TEST(test_rms_norm_swiglu_and_softmax_agree_with_double_precision_and_all_sets_a
     }
 }
 
-// swiglu(x, 1) is x / (1 + e^-x), so for x = -y its e^y shows: relative error over the whole range.
+// The second of softmax(0, -y) is e^-y / (1 + e^-y), where the relative error of exp shows over its
+// whole range.
 TEST(test_exp_is_within_two_ulp_and_nan_and_infinity_pass)
 {
     enum { N = 4096 };
     float *x = alloc_zeroed(N, sizeof *x), *p = alloc_zeroed(LANES, sizeof *p), one[LANES];
     double worst = 0;
     for (size_t i = 0; i < N; i++) {
-        // softmax of (0, -y, -inf ..): the second is e^-y / (1 + e^-y)
         float y = (float)i * (87.0f / N);
         for (size_t k = 2; k < LANES; k++) {
             p[k] = -INFINITY;
@@ -422,12 +424,12 @@ TEST(test_exp_is_within_two_ulp_and_nan_and_infinity_pass)
 typedef struct {
     size_t head_dim, n_positions, n_queries, window;
     bool f16;
-    const float *k, *v,
-        *q;  // (n_positions, head_dim), (n_positions, head_dim), (n_queries, head_dim)
+    const float *k, *v;  // (n_positions, head_dim)
+    const float *q;      // (n_queries, head_dim)
 } AttendCase;
 
-// The last n_queries positions attend to all up to themselves, `window` back at most. out:
-// (n_queries, head_dim).
+// out (n_queries, head_dim): the last n_queries positions attend to themselves and the positions
+// before, `window` in all at most. Splits are combined in order, as the model does.
 static void compute_attend(float *out, const void *arg)
 {
     const AttendCase *c = arg;
@@ -445,8 +447,8 @@ static void compute_attend(float *out, const void *arg)
                  c->v + j * c->head_dim, c->head_dim, c->f16);
     }
     float *scores = alloc_zeroed(TILE_QUERIES * SPLIT_POSITIONS, sizeof *scores);
-    float *part = alloc_zeroed(TILE_QUERIES * stride, sizeof *part),
-          *total = alloc_zeroed(TILE_QUERIES * stride, sizeof *total);
+    float *partial = alloc_zeroed(TILE_QUERIES * stride, sizeof *partial),
+          *result = alloc_zeroed(TILE_QUERIES * stride, sizeof *result);
     float *mask = alloc_zeroed(TILE_QUERIES * (c->n_positions + LANES), sizeof *mask);
     Visible visible[TILE_QUERIES];
     for (size_t t = 0; t < c->n_queries; t++) {
@@ -466,24 +468,24 @@ static void compute_attend(float *out, const void *arg)
                 .v_offset = k_bytes,
                 .f16 = c->f16,
                 .scores = scores,
-                .out = part,
+                .out = partial,
                 .out_stride = stride};
     for (a.split = 0; a.split * SPLIT_POSITIONS < c->n_positions; a.split++) {
         attend(&a);
         for (size_t t = 0; t < c->n_queries; t++) {
-            attend_combine(total + t * stride, part + t * stride, c->head_dim);
+            attend_combine(result + t * stride, partial + t * stride, c->head_dim);
         }
     }
     for (size_t t = 0; t < c->n_queries; t++) {
-        attend_finish(out + t * c->head_dim, total + t * stride, c->head_dim);
+        attend_finish(out + t * c->head_dim, result + t * stride, c->head_dim);
     }
     for (size_t i = 0; i < n_pages; i++) {
         free(pages[i]);
     }
     free(pages);
     free(scores);
-    free(part);
-    free(total);
+    free(partial);
+    free(result);
     free(mask);
 }
 
@@ -558,7 +560,7 @@ TEST(test_attention_through_a_sliding_window)
     }
 }
 
-// One-hot keys make one score large: the result is that position's value.
+// An input whose answer is obvious: one key makes one score large, so the result is its value.
 TEST(test_attention_to_one_position_returns_its_value)
 {
     enum { HD = 16, N = 40 };
@@ -600,6 +602,7 @@ TEST(test_half_precision_rounds_alike_on_all_sets)
 }
 
 // --------------------------------------------------------------------------------------------
+// RoPE, and the division of work
 
 static void compute_rope(float *out, const void *arg)
 {
