@@ -642,7 +642,7 @@ static bool check_finite(const Pass *pass, Error *err)
         return error_set(err, ERROR_INPUT, "%s: blocks.%zu computes a value that is not finite",
                          m->path, bad - 1);
     }
-    return error_set(err, ERROR_INPUT, "%s: the head computes a value that is not finite", m->path);
+    return error_set(err, ERROR_INPUT, "%s: lm_head computes a value that is not finite", m->path);
 }
 
 // --------------------------------------------------------------------------------------------
