@@ -1,18 +1,29 @@
-// avx2.h - the 16 lanes in two registers. Needs AVX2, FMA and F16C.
+// avx2.h - the 16 lanes in two registers of 8. Needs AVX2, FMA and F16C.
+//
+// scalar.h defines what each primitive does. The comments here say why the instructions give the
+// same bits where that is not obvious. IEEE 754 defines +, -, *, /, fused multiply-add and the
+// conversions, so those are equal by nature.
 #ifndef SIMD_LANES_H
 #define SIMD_LANES_H
 
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #define KERNELS      kernels_avx2
 #define KERNELS_NAME "avx2"
-// 16 registers, two for each sum: at most 6 sums, one group's weights and one activation.
+
+// Of the 16 registers a sum takes two: 6 rows by one group are 12 registers of sums, 2 of weights
+// and 1 of an activation. Quantised: 4 rows have 8 registers of integer sums. Both nibbles of the
+// bytes loaded are held (2 steps).
 #define TILE_ROWS           6
-#define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
-#define STEPS_HELD          2  // both nibbles of the bytes loaded
-#define TILE_GROUPS(rows)   ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+#define TILE_ROWS_QUANTIZED 4
+#define STEPS_HELD          2
+
+// Groups of 16 outputs that a tile of so many rows has: 4 to 6 sums of two registers each, enough
+// to hide the latency of the multiply-add.
+static inline size_t tile_groups(size_t rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
 typedef struct {
     __m256 a, b;
@@ -34,20 +45,26 @@ static inline V v_fma(V x, V y, V z)
 {
     return (V){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
+// maxps and minps return their second operand where either is a NaN, as v_max and v_min promise.
 static inline V v_max(V x, V y) { return (V){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 static inline V v_min(V x, V y) { return (V){_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+// "Not less than, unordered, quiet" keeps z where x or y is a NaN, as C's x < y ? 0 : z does.
 static inline V v_zero_where_less(V x, V y, V z)
 {
     return (V){_mm256_and_ps(_mm256_cmp_ps(x.a, y.a, _CMP_NLT_UQ), z.a),
                _mm256_and_ps(_mm256_cmp_ps(x.b, y.b, _CMP_NLT_UQ), z.b)};
 }
+// See scalar.h: the addition rounds, so the bits follow from IEEE 754.
 static inline V v_round(V x) { return v_sub(v_add(x, v_set1(12582912.0f)), v_set1(12582912.0f)); }
+// The biased exponent n + 127, shifted to where f32 has it. n is an integer already: the conversion
+// does not round.
 static inline __m256 pow2_8(__m256 n)
 {
     __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(e, 23));
 }
 static inline V v_pow2(V n) { return (V){pow2_8(n.a), pow2_8(n.b)}; }
+// bf16 is the upper half of an f32.
 static inline __m256 load_bf16_8(const uint16_t *p)
 {
     __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
@@ -59,6 +76,7 @@ static inline V v_load_f16(const uint16_t *p)
     return (V){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
                _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
+// Rounds halves to even whatever the rounding mode (F16C).
 static inline void v_store_f16(uint16_t *p, V x)
 {
     _mm_storeu_si128((__m128i *)p,
@@ -66,6 +84,7 @@ static inline void v_store_f16(uint16_t *p, V x)
     _mm_storeu_si128((__m128i *)(p + 8),
                      _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+// The tree of scalar.h: the halves of the 16 lanes, of the 8, of the 4, and the last two.
 static inline float v_sum(V x)
 {
     __m256 b = _mm256_add_ps(x.a, x.b);
@@ -81,6 +100,8 @@ static inline float v_reduce_max(V x)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+// Magnitudes compared as integers: the order of the bits of non-negative floats is the order of
+// their values, with NaNs above infinity.
 static inline float v_abs_max(V x, V y)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
@@ -94,10 +115,11 @@ static inline float v_abs_max(V x, V y)
     o = _mm_max_epu32(o, _mm_shuffle_epi32(o, 0xb1));
     return _mm_cvtss_f32(_mm_castsi128_ps(o));
 }
+// packs works on each 128-bit half by itself; the permutation puts the quarters back in order.
 static inline void v_store_i8(int8_t *p, V x)
 {
     __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
-    words = _mm256_permute4x64_epi64(words, 0xd8);  // packs works on each half of the register
+    words = _mm256_permute4x64_epi64(words, 0xd8);
     _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(words),
                                                    _mm256_extracti128_si256(words, 1)));
 }
@@ -118,12 +140,14 @@ static inline VB vb_low(VB x)
     const __m256i low = _mm256_set1_epi8(15);
     return (VB){_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low)};
 }
+// There is no shift of bytes: shift 16-bit words, then clear what came in from the neighbour.
 static inline VB vb_high(VB x)
 {
     const __m256i low = _mm256_set1_epi8(15);
     return (VB){_mm256_and_si256(_mm256_srli_epi16(x.a, 4), low),
                 _mm256_and_si256(_mm256_srli_epi16(x.b, 4), low)};
 }
+// The 4 activations of a step, for every lane.
 static inline __m256i broadcast_4(const int8_t *x)
 {
     int32_t four;
@@ -131,7 +155,10 @@ static inline __m256i broadcast_4(const int8_t *x)
     return _mm256_set1_epi32(four);
 }
 
-// 16-bit sums of two products: 8 steps of at most 2 * 15 * 127 fit.
+// vpmaddubsw multiplies unsigned weights by signed activations and adds pairs of products as 16-bit
+// integers, with saturation. Two products of nibbles are at most 2 * 15 * 127 in magnitude, and 8
+// steps of them 30480: nothing saturates or overflows, so the sums stay in 16 bits for the whole
+// block, and only the end widens them (vpmaddwd by ones adds the two pairs of a lane).
 typedef VI NibbleSum;
 static inline NibbleSum nibble_begin(int32_t start)
 {
@@ -151,8 +178,10 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
                 _mm256_add_epi32(_mm256_madd_epi16(s.b, ones), first)};
 }
 
-// Weights times activations = magnitude of the weights, which all rows share, times the activations
-// with their sign.
+// Products of bytes up to 255 would saturate the 16-bit pairs. So 128 is subtracted first, which
+// makes the start (-128 times the sum of the activations) unnecessary, and w x becomes |w| (sign(w)
+// x): |w| is at most 127 by the format, so a pair is at most 2 * 127 * 127 = 32258 and fits. |w| is
+// the same for all rows and computed once. Pairs are widened to 32 bits at every step.
 typedef VI ByteSum;
 static inline ByteSum byte_begin(int32_t start)
 {
@@ -161,7 +190,8 @@ static inline ByteSum byte_begin(int32_t start)
 }
 static inline __m256i byte_products(__m256i w, __m256i four)
 {
-    w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));  // minus 128, as signed bytes
+    // Flipping the top bit subtracts 128: an unsigned byte becomes a signed one.
+    w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
     __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four, w));
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }

@@ -1,32 +1,66 @@
-// kernels.h - every kernel, written once over the 16 lanes that the including file chose. See
-// simd.h for what each computes and for the layouts. The order of the operations here is the
-// canonical order: a change changes the output.
+// kernels.h - every kernel, written once over the 16 lanes that the including file chose.
+//
+// avx2.c, avx512.c, neon.c and scalar.c each include their lanes (V, v_load, v_fma, ..) and then
+// this file, and so fill one table of kernels. simd.h says what each kernel computes, and how
+// matrices, keys and values are laid out.
+//
+// The canonical order of arithmetic. Floating-point sums depend on their order, so the order is
+// part of the result: every set, thread count and batch size must add the same numbers in the same
+// order.
+//
+//   - The unit is a vector of 16 lanes, because that is the widest register among the sets
+//     (AVX-512). AVX2 has it in two registers, NEON in four, plain C in an array; nobody sees the
+//     difference.
+//   - A lane is an output. It adds up its inputs one by one, in their order, so no sum is ever
+//     spread over lanes and none has to be put together: how many outputs, rows or columns a kernel
+//     takes at once is free, and each set chooses what its registers hold.
+//   - Products are added with fused multiply-add. IEEE 754 defines it exactly (one rounding), every
+//     set has an instruction for it, and C has fmaf. Separate operations would be as well defined,
+//     but take twice the time.
+//   - The few true reductions (a norm, the sum of a softmax) keep 16 partial sums, one per lane,
+//     and end in one fixed tree (v_sum): lane i + lane i + 8, then + 4, + 2, + 1.
+//
+// A change of the order of operations changes the output of every model. Everything else may
+// change: tile sizes, prefetching, the order of independent sums.
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "simd/simd.h"
 
+// A pragma, and so only a macro can name it for both compilers. The loops it stands before have
+// constant bounds of at most 16; only when they are unrolled do arrays of vectors become registers.
 #if defined(UNROLL)
 #elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+
+// Functions that must vanish into their callers: their constant arguments select code, and their
+// vectors live in the caller's registers. (A macro because an attribute cannot be named otherwise.)
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
-// e^x to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by its Taylor series (the first term
-// left out is below 2^-27 of the sum). Below -87.33, where the result would be subnormal, it is
-// zero, and from 88.38 on infinity; a NaN stays one.
+// n rounded up to whole vectors.
+INLINE size_t whole_lanes(size_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+// e^x with an error below 1 ulp (0.86 at most among 450,000 values compared with double precision),
+// the same bits in every set; libm's expf differs from one library to the next.
+//
+// x = n ln 2 + r with n an integer and |r| <= ln 2 / 2, so e^x = 2^n e^r. e^r is its Taylor
+// polynomial of degree 7 in Horner's form; the first term left out is below 2^-27 of the sum. ln 2
+// is subtracted in two parts: the first has so few bits that n times it is exact.
+//
+// Below -87.33, where the result would be subnormal, it is 0; from 88.38 on it is infinity; a NaN
+// stays a NaN (v_min and v_max return their second operand where either is one).
 INLINE V v_exp(V x)
 {
-    V y = v_max(v_set1(-87.33654f), v_min(v_set1(88.8f), x));  // operand order lets a NaN through
+    V y = v_max(v_set1(-87.33654f), v_min(v_set1(88.8f), x));
     V n = v_round(v_mul(y, v_set1(1.442695041f)));
-    V r = v_fma(n, v_set1(-0x1.62e4p-1f),
-                y);  // ln 2 in two parts, the first short enough for n times it to be exact
+    V r = v_fma(n, v_set1(-0x1.62e4p-1f), y);
     r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), r);
     V p = v_set1(1.0f / 5040);
     p = v_fma(p, r, v_set1(1.0f / 720));
@@ -40,17 +74,19 @@ INLINE V v_exp(V x)
 }
 
 // --------------------------------------------------------------------------------------------
-// Matrix products: a tile of `rows` activations by `groups` groups of 16 outputs, all sums in
-// registers
+// Prefetching
 
-// Weights come from memory sooner where they are asked for twice: far ahead for the second-level
-// cache, which has room for more requests under way, then for the first.
-//     GB/s, one row, one core that reads 16.7: q4 without 11.8, at 4 KB 13.7, at 16 and 4 KB 15.9
+// A core that streams weights waits for memory, not for arithmetic, so every byte is requested long
+// before its turn. Twice: far ahead into the second-level cache, which can have more requests under
+// way, and then from there into the first.
+//
+//     GB/s of q4 with one row, on a core that reads 16.7:
+//     no prefetch 11.8, at 4 KB 13.7, at 16 KB and 4 KB 15.9
 #define PREFETCH_BYTES     4096
 #define PREFETCH_FAR_BYTES 16384
 
-// Asks for what comes that far after p .. p + bytes - 1. It may lie past the end of everything,
-// where no pointer may point: hence the integers.
+// Requests what lies that far after p .. p + bytes - 1. It may lie past the end of the matrix,
+// where C lets no pointer point: hence the integers. A prefetch of an invalid address does nothing.
 INLINE void prefetch(const void *p, size_t bytes)
 {
     for (uintptr_t line = (uintptr_t)p; line < (uintptr_t)p + bytes; line += 64) {
@@ -59,174 +95,588 @@ INLINE void prefetch(const void *p, size_t bytes)
     }
 }
 
-// What a tile asks for beside what it computes, a little with every FETCH_COLS columns: many
-// requests at once would keep its own loads waiting. `bytes` of each of its groups, `stride` bytes
-// apart, at the addresses from `next` on.
+// What a tile of floats requests beside its own loads.
+typedef enum {
+    FETCH_NOTHING,
+    FETCH_OWN,   // what it will need itself: weights that are passed over once
+    FETCH_NEXT,  // a share of the next panel, see Fetch
+} FetchWhat;
+
+// A tile's share of the panel that comes next. It is requested a little with every FETCH_COLS
+// columns: many requests at once would hold up the tile's own loads, most with few rows, whose
+// shares are large.
+//
+//     SmolLM2 in f32, tokens/s, requested before the tile and bit by bit:
+//     256 rows 995 and 1137, 60 rows 953 and 989, 20 rows 584 and 588
 #define FETCH_COLS 16
-typedef enum { FETCH_NOTHING, FETCH_NEXT, FETCH_OWN } FetchWhat;
 typedef struct {
-    uintptr_t next;
-    size_t stride, bytes;
+    uintptr_t next;  // address in the first group; integer for the same reason as in prefetch()
+    size_t stride;   // bytes from group to group
+    size_t bytes;    // of each group, per FETCH_COLS columns
 } Fetch;
 
-// T and G are constants wherever this is inlined. `w` points to the first group's first step, `x`
-// to the first input.
-#define DEFINE_TILE(name, type, load, what)                                                        \
-    INLINE void name(const size_t T, const size_t G, float *out, size_t out_stride, const type *w, \
-                     size_t group_stride, const float *x, size_t x_stride, size_t n_cols,          \
-                     bool add, Fetch fetch)                                                        \
-    {                                                                                              \
-        V sum[TILE_ROWS][4];                                                                       \
-        UNROLL                                                                                     \
-        for (size_t t = 0; t < T; t++) {                                                           \
-            UNROLL                                                                                 \
-            for (size_t g = 0; g < G; g++) {                                                       \
-                sum[t][g] = add ? v_load(out + t * out_stride + g * LANES) : v_zero();             \
-            }                                                                                      \
-        }                                                                                          \
-        for (size_t i = 0; i < n_cols;) {                                                          \
-            for (size_t b = 0; what == FETCH_NEXT && b < fetch.bytes; b += 64) {                   \
-                for (size_t g = 0; g < G; g++) {                                                   \
-                    __builtin_prefetch((const void *)(fetch.next + g * fetch.stride + b));         \
-                }                                                                                  \
-            }                                                                                      \
-            fetch.next += fetch.bytes;                                                             \
-            const size_t part = what == FETCH_NEXT ? min_size(n_cols - i, FETCH_COLS) : n_cols;    \
-            for (const size_t end = i + part; i < end; i++) {                                      \
-                V weight[4];                                                                       \
-                UNROLL                                                                             \
-                for (size_t g = 0; g < G; g++) {                                                   \
-                    weight[g] = load(w + g * group_stride + i * LANES);                            \
-                    if (what == FETCH_OWN && i * LANES * sizeof *w % 64 == 0) {                    \
-                        prefetch(w + g * group_stride + i * LANES, 64);                            \
-                    }                                                                              \
-                }                                                                                  \
-                UNROLL                                                                             \
-                for (size_t t = 0; t < T; t++) {                                                   \
-                    V activation = v_set1(x[t * x_stride + i]);                                    \
-                    UNROLL                                                                         \
-                    for (size_t g = 0; g < G; g++) {                                               \
-                        sum[t][g] = v_fma(weight[g], activation, sum[t][g]);                       \
-                    }                                                                              \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-        UNROLL                                                                                     \
-        for (size_t t = 0; t < T; t++) {                                                           \
-            UNROLL                                                                                 \
-            for (size_t g = 0; g < G; g++) {                                                       \
-                v_store(out + t * out_stride + g * LANES, sum[t][g]);                              \
-            }                                                                                      \
-        }                                                                                          \
-    }                                                                                              \
-    /* Any number of groups for T rows, the widest tiles first. */                                 \
-    INLINE void name##_groups(const size_t T, float *out, size_t out_stride, const type *w,        \
-                              size_t group_stride, size_t n_groups, const float *x,                \
-                              size_t x_stride, size_t n_cols, bool add, Fetch fetch)               \
-    {                                                                                              \
-        const size_t G = TILE_GROUPS(T);                                                           \
-        size_t g = 0;                                                                              \
-        for (; g + G <= n_groups; g += G) {                                                        \
-            name(T, G, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
-                 x_stride, n_cols, add, fetch);                                                    \
-        }                                                                                          \
-        if (G > 2 && g + 2 <= n_groups) {                                                          \
-            name(T, 2, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
-                 x_stride, n_cols, add, fetch);                                                    \
-            g += 2;                                                                                \
-        }                                                                                          \
-        for (; g < n_groups; g++) {                                                                \
-            name(T, 1, out + g * LANES, out_stride, w + g * group_stride, group_stride, x,         \
-                 x_stride, n_cols, add, fetch);                                                    \
-        }                                                                                          \
-    }                                                                                              \
-    /* Any number of rows up to TILE_ROWS. */                                                      \
-    static void name##_rows(size_t n_rows, float *out, size_t out_stride, const type *w,           \
-                            size_t group_stride, size_t n_groups, const float *x, size_t x_stride, \
-                            size_t n_cols, bool add, Fetch fetch)                                  \
-    {                                                                                              \
-        switch (n_rows) {                                                                          \
-            ROWS_CASES(TILE_ROWS, name##_groups, out, out_stride, w, group_stride, n_groups, x,    \
-                       x_stride, n_cols, add, fetch)                                               \
-        }                                                                                          \
+// --------------------------------------------------------------------------------------------
+// Products of floats
+//
+// A tile multiplies T rows of activations with G groups of 16 outputs and keeps all T x G sums in
+// registers. For each input i (a column of the matrix) it loads G vectors of weights, broadcasts T
+// activations, and does T x G multiply-adds:
+//
+//                      group 0      group 1     ..   group G - 1
+//     weights w[i]    16 lanes     16 lanes          16 lanes       G loads, shared by all rows
+//     x[0][i]         sum[0][0]    sum[0][1]    ..   sum[0][G-1]
+//     x[1][i]         sum[1][0]    sum[1][1]    ..   sum[1][G-1]    T broadcasts, shared by all
+//       ..              ..           ..                ..             groups
+//     x[T-1][i]       sum[T-1][0]  ..                sum[T-1][G-1]
+//
+// That is G + T loads for T x G multiply-adds: a wide tile is bound by arithmetic, one of a single
+// row by the weights it reads. And enough independent sums hide the latency of the multiply-add (4
+// cycles, two a cycle: 8 vectors). T is at most TILE_ROWS, G is tile_groups(T); each set's header
+// derives both from its number of registers.
+
+// How a matrix is stored: a WeightType, or f16 as keys and values may be.
+typedef enum {
+    ELEMENT_F32,
+    ELEMENT_BF16,
+    ELEMENT_F16,
+    ELEMENT_Q8,
+    ELEMENT_Q4,
+    ELEMENT_Q4M,
+} Element;
+
+// A product of some rows with some groups; what the tiles of both kinds read and write.
+typedef struct {
+    float *out;         // (rows, n_groups * 16)
+    size_t out_stride;  // values from row to row
+    bool add;           // the sums begin with what out holds, not with 0
+    const char *w;      // the first group's first step
+    size_t n_cols;      // inputs
+    // Of floats:
+    size_t group_stride;  // bytes from group to group
+    size_t n_groups;      // groups of 16 outputs
+    const float *x;       // (rows, n_cols)
+    size_t x_stride;      // values from row to row
+    Fetch fetch;          // used with FETCH_NEXT
+    // Of quantised weights, which are multiplied one group at a time:
+    const Activations *in;
+    size_t row;  // index of the first row in `in`
+} Product;
+
+// What the code of a tile is made for. A constant wherever a tile is inlined.
+typedef struct {
+    size_t rows, groups;  // T and G
+    Element type;
+    FetchWhat fetch;
+} TileSpec;
+
+#define MAX_GROUPS 4
+
+// Bytes of the 16 weights of one input.
+INLINE size_t step_bytes(const Element type)
+{
+    return LANES * (type == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+// Both conversions to f32 are exact, so the types share all arithmetic.
+INLINE V load_lanes(const Element type, const void *p)
+{
+    return type == ELEMENT_F32 ? v_load(p) : type == ELEMENT_F16 ? v_load_f16(p) : v_load_bf16(p);
+}
+
+// One column: sum[t][g] += w[g][i] * x[t][i].
+INLINE void tile_column(const TileSpec k, V (*sum)[MAX_GROUPS], const Product *p, size_t i)
+{
+    V weight[MAX_GROUPS];
+    UNROLL
+    for (size_t g = 0; g < k.groups; g++) {
+        const char *step = p->w + g * p->group_stride + i * step_bytes(k.type);
+        weight[g] = load_lanes(k.type, step);
+        if (k.fetch == FETCH_OWN && i * step_bytes(k.type) % 64 == 0) {  // once per cache line
+            prefetch(step, 64);
+        }
     }
+    UNROLL
+    for (size_t t = 0; t < k.rows; t++) {
+        const V activation = v_set1(p->x[t * p->x_stride + i]);
+        UNROLL
+        for (size_t g = 0; g < k.groups; g++) {
+            sum[t][g] = v_fma(weight[g], activation, sum[t][g]);
+        }
+    }
+}
 
-// case 1: f(1, ..); break; case 2: .. up to n, which is 4, 6 or 12
-#define ROWS_CASE(f, T, ...) \
-    case T:                  \
-        f(T, __VA_ARGS__);   \
+// Requests one portion of the next panel.
+INLINE void fetch_portion(const TileSpec k, const Fetch *fetch)
+{
+    for (size_t b = 0; b < fetch->bytes; b += 64) {
+        for (size_t g = 0; g < k.groups; g++) {
+            __builtin_prefetch((const void *)(fetch->next + g * fetch->stride + b));
+        }
+    }
+}
+
+// All columns. FETCH_NEXT pauses every FETCH_COLS of them to request a portion of the next panel;
+// the other kinds have one plain loop.
+INLINE void tile(const TileSpec k, const Product *p)
+{
+    Fetch fetch = p->fetch;
+    V sum[TILE_ROWS][MAX_GROUPS];
+    UNROLL
+    for (size_t t = 0; t < k.rows; t++) {
+        UNROLL
+        for (size_t g = 0; g < k.groups; g++) {
+            sum[t][g] = p->add ? v_load(p->out + t * p->out_stride + g * LANES) : v_zero();
+        }
+    }
+    for (size_t i = 0; i < p->n_cols;) {
+        size_t n = p->n_cols - i;
+        if (k.fetch == FETCH_NEXT) {
+            fetch_portion(k, &fetch);
+            fetch.next += fetch.bytes;
+            n = min_size(n, FETCH_COLS);
+        }
+        for (const size_t end = i + n; i < end; i++) {
+            tile_column(k, sum, p, i);
+        }
+    }
+    UNROLL
+    for (size_t t = 0; t < k.rows; t++) {
+        UNROLL
+        for (size_t g = 0; g < k.groups; g++) {
+            v_store(p->out + t * p->out_stride + g * LANES, sum[t][g]);
+        }
+    }
+}
+
+// A tile of a product's groups from g on. (The copy costs nothing: it is never in memory, as
+// everything here is inlined.)
+INLINE void tile_at(const TileSpec k, const Product *p, size_t g)
+{
+    Product part = *p;
+    part.out += g * LANES;
+    part.w += g * p->group_stride;
+    tile(k, &part);
+}
+
+// Any number of groups for T rows, in tiles as wide as T allows; then of two groups and of one.
+INLINE void product_float(const size_t T, const Element type, const FetchWhat fetch,
+                          const Product *product)
+{
+    const Product p = *product;  // a copy, which the stores to out cannot have changed
+    const size_t G = tile_groups(T);
+    size_t g = 0;
+    for (; g + G <= p.n_groups; g += G) {
+        tile_at((TileSpec){T, G, type, fetch}, &p, g);
+    }
+    if (G > 2 && g + 2 <= p.n_groups) {
+        tile_at((TileSpec){T, 2, type, fetch}, &p, g);
+        g += 2;
+    }
+    for (; g < p.n_groups; g++) {
+        tile_at((TileSpec){T, 1, type, fetch}, &p, g);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Products of quantised weights: integers within a quantisation block, exact in any order; f32
+// between blocks, in the order of the columns
+//
+// Stored weights are unsigned, u; activations are signed, q. With a quantisation block's scales s_w
+// and s_x and all sums over its 32 columns:
+//
+//     q8:   w = s_w (u - 128)    sum w x = s_w s_x (sum u q - 128 sum q)
+//     q4:   w = s_w (u - 8)      sum w x = s_w s_x (sum u q -   8 sum q)
+//     q4m:  w = s_w u + m        sum w x = s_w s_x  sum u q + m (s_x sum q)
+//
+// so the offsets cost nothing in the inner loop. What they contribute depends on the activations
+// only: quantize() stores -128 sum q and -8 sum q (q_begin8, q_begin4), where the integer sums
+// begin, and s_x sum q (q_total), which meets the minimum m. The integer sums stay below 2^24, so
+// their conversion to f32 is exact too. Per block and output that leaves
+//
+//     sum += float(integer sum) * (s_w * s_x),  and for q4m  sum += m * q_total
+
+// Of a quantisation block whose largest value is below this all q are zero: 127 divided by it might
+// be infinite, and sets convert infinities to different integers.
+#define SMALLEST_BLOCK 0x1p-120f
+
+// q = x * 127 / max to the nearest integer, scale = max / 127, with max the quantisation block's
+// largest magnitude. The division is done once per quantisation block and its result multiplied, in
+// every set alike.
+static void kernel_quantize(const Activations *a, size_t row, size_t begin, size_t end)
+{
+    const float *x = a->x + row * a->stride;
+    for (size_t i = begin; i < end; i += QUANT_BLOCK) {
+        const size_t at = activation_block(a, row, i / QUANT_BLOCK);
+        int8_t *q = a->q + at * QUANT_BLOCK;
+        const V low = v_load(x + i), high = v_load(x + i + LANES);
+        const float max = v_abs_max(low, high), scale = max / 127.0f;
+        const V inverse = v_set1(max >= SMALLEST_BLOCK ? 127.0f / max : 0);
+        const V q_low = v_round(v_mul(low, inverse)), q_high = v_round(v_mul(high, inverse));
+        v_store_i8(q, q_low);
+        v_store_i8(q + LANES, q_high);
+        // Small integers: their f32 sum is exact. (Infinities and NaNs have no integers; forward()
+        // reports the layer that they come from.)
+        const int32_t total = max <= FLT_MAX ? (int32_t)v_sum(v_add(q_low, q_high)) : 0;
+        a->q_scale[at] = scale;
+        a->q_begin4[at] = -8 * total;
+        a->q_begin8[at] = -128 * total;
+        a->q_total[at] = scale * (float)total;
+    }
+}
+
+// A quantisation block of 16 rows of weights (docs/format.md), in bytes:
+//
+//     q8    | 16 scales, f16 | step 0 | step 1 | ..   | step 7 |             8 steps of 64 bytes
+//     q4    | 16 scales, f16 | steps 0, 4 | 1, 5 | 2, 6 | 3, 7 |             4 times 64 bytes
+//     q4m   | 16 scales | 16 minimums, f16 | steps 0, 4 | .. | 3, 7 |
+//
+// Step i has columns 4 i .. 4 i + 3 of all 16 rows: byte 4 r + j is row r, column 4 i + j, so that
+// the 4 bytes of a lane meet 4 activations that all lanes share. Of q4 and q4m the low nibbles are
+// one step and the high nibbles the one 16 columns later.
+//
+// Bytes before the steps, and of the whole block:
+INLINE size_t block_values(const Element type) { return type == ELEMENT_Q4M ? 64 : 32; }
+INLINE size_t block_bytes(const Element type)
+{
+    return block_values(type) +
+           LANES * (size_t)(type == ELEMENT_Q8 ? QUANT_BLOCK : QUANT_BLOCK / 2);
+}
+
+#define BLOCK_STEPS 8
+
+// Columns 4 i .. 4 i + 3 of a quantisation block, of all 16 rows, as unsigned bytes.
+INLINE VB block_step(const Element type, const uint8_t *values, const size_t i)
+{
+    return type == ELEMENT_Q8 ? vb_load(values + 64 * i)
+           : i < 4            ? vb_low(vb_load(values + 64 * i))
+                              : vb_high(vb_load(values + 64 * (i - 4)));
+}
+
+// The k-th step in the order 0 4 1 5 2 6 3 7: the two nibbles of a byte follow each other, so that
+// it is loaded once.
+INLINE size_t nth_step(const size_t k) { return k / 2 + k % 2 * 4; }
+
+// The integer sums of a quantisation block, one per lane, in the form of the set's products. A type
+// uses one of the two; the other never exists in the machine code.
+typedef struct {
+    ByteSum bytes;      // q8: weights up to 255
+    NibbleSum nibbles;  // q4, q4m: weights up to 15
+} BlockSum;
+
+INLINE void block_begin(const Element type, BlockSum *s, int32_t begin)
+{
+    if (type == ELEMENT_Q8) {
+        s->bytes = byte_begin(begin);
+    } else {
+        s->nibbles = nibble_begin(begin);
+    }
+}
+
+INLINE void block_add(const Element type, BlockSum *s, VB weights, const int8_t *x)
+{
+    if (type == ELEMENT_Q8) {
+        s->bytes = byte_add(s->bytes, weights, x);
+    } else {
+        s->nibbles = nibble_add(s->nibbles, weights, x);
+    }
+}
+
+INLINE V block_end(const Element type, const BlockSum *s, int32_t begin)
+{
+    return vi_to_float(type == ELEMENT_Q8 ? byte_end(s->bytes) : nibble_end(s->nibbles, begin));
+}
+
+// Where one quantisation block of a tile's activations begins, see Activations; one element per
+// row, 32 of q.
+typedef struct {
+    const int8_t *q;
+    const float *scale, *total;
+    const int32_t *begin;
+} QuantizedRows;
+
+// sum[t] += a quantisation block of 16 rows of weights, at w, times that of row t of activations.
+// STEPS_HELD steps of the weights at a time are unpacked into registers and meet all rows in turn:
+// unpacking is shared, the sums of many rows grow side by side, and none waits for its own last
+// product.
+INLINE void tile_block(const size_t T, const Element type, V *sum, const uint8_t *w,
+                       const QuantizedRows *x)
+{
+    const uint8_t *values = w + block_values(type);
+    const V scale = v_load_f16((const uint16_t *)(const void *)w);
+    const V minimum = type == ELEMENT_Q4M ? v_load_f16((const uint16_t *)(const void *)w + LANES)
+                                          : v_zero();
+    BlockSum block[TILE_ROWS_QUANTIZED];
+    UNROLL
+    for (size_t first = 0; first < BLOCK_STEPS; first += STEPS_HELD) {
+        VB held[STEPS_HELD];
+        UNROLL
+        for (size_t k = 0; k < STEPS_HELD; k++) {
+            held[k] = block_step(type, values, nth_step(first + k));
+        }
+        UNROLL
+        for (size_t t = 0; t < T; t++) {
+            const int32_t begin = type == ELEMENT_Q4M ? 0 : x->begin[t];
+            if (first == 0) {
+                block_begin(type, &block[t], begin);
+            }
+            UNROLL
+            for (size_t k = 0; k < STEPS_HELD; k++) {
+                block_add(type, &block[t], held[k],
+                          x->q + t * QUANT_BLOCK + 4 * nth_step(first + k));
+            }
+            if (first + STEPS_HELD < BLOCK_STEPS) {
+                continue;
+            }
+            const V both = v_mul(scale, v_set1(x->scale[t]));
+            sum[t] = v_fma(block_end(type, &block[t], begin), both, sum[t]);
+            if (type == ELEMENT_Q4M) {
+                sum[t] = v_fma(minimum, v_set1(x->total[t]), sum[t]);
+            }
+        }
+    }
+}
+
+// T rows, which lie in one tile of the activations, by one group of 16 outputs. One group is
+// enough: the rows already give T independent sums, and integer dot products load little per
+// multiplication.
+INLINE void product_quantized(const size_t T, const Element type, const Product *product)
+{
+    const Product p = *product;
+    const size_t n_blocks = (p.n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK;
+    const size_t at = activation_block(p.in, p.row, 0), tile = p.in->tile;
+    const uint8_t *w = (const uint8_t *)p.w;
+    QuantizedRows x = {.q = p.in->q + at * QUANT_BLOCK,
+                       .scale = p.in->q_scale + at,
+                       .total = p.in->q_total + at,
+                       .begin = (type == ELEMENT_Q8 ? p.in->q_begin8 : p.in->q_begin4) + at};
+    V sum[TILE_ROWS_QUANTIZED];
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        sum[t] = p.add ? v_load(p.out + t * p.out_stride) : v_zero();
+    }
+    for (size_t b = 0; b < n_blocks; b++) {
+        if (p.row == 0) {  // later rows find the weights in the cache
+            prefetch(w, block_bytes(type));
+        }
+        tile_block(T, type, sum, w, &x);
+        w += block_bytes(type);
+        x.q += tile * QUANT_BLOCK;
+        x.scale += tile;
+        x.total += tile;
+        x.begin += tile;
+    }
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        v_store(p.out + t * p.out_stride, sum[t]);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// From a number of rows to the code made for it
+
+INLINE bool is_quantized(const Element type) { return type >= ELEMENT_Q8; }
+
+// T rows. What no tile of this set has is removed here, before any of it is made.
+INLINE void product_of(const size_t T, const Element type, const FetchWhat fetch, const Product *p)
+{
+    if (is_quantized(type) && T <= TILE_ROWS_QUANTIZED) {
+        product_quantized(T, type, p);
+    } else if (!is_quantized(type) && T <= TILE_ROWS) {
+        product_float(T, type, fetch, p);
+    }
+}
+
+// 1 to TILE_ROWS or TILE_ROWS_QUANTIZED rows. The switch is what makes the number a constant: each
+// case inlines code of its own. (A loop or a table over the numbers would be unrolled only after
+// inlining, when the arrays of sums are in memory already.)
+INLINE void product(const Element type, const FetchWhat fetch, size_t n_rows, const Product *p)
+{
+    switch (n_rows) {
+    case 1:
+        product_of(1, type, fetch, p);
         break;
-#define ROWS_CASES_4(f, ...)     \
-    ROWS_CASE(f, 1, __VA_ARGS__) \
-    ROWS_CASE(f, 2, __VA_ARGS__) \
-    ROWS_CASE(f, 3, __VA_ARGS__) \
-    ROWS_CASE(f, 4, __VA_ARGS__)
-#define ROWS_CASES_6(f, ...)     \
-    ROWS_CASES_4(f, __VA_ARGS__) \
-    ROWS_CASE(f, 5, __VA_ARGS__) \
-    ROWS_CASE(f, 6, __VA_ARGS__)
-#define ROWS_CASES_12(f, ...)     \
-    ROWS_CASES_6(f, __VA_ARGS__)  \
-    ROWS_CASE(f, 7, __VA_ARGS__)  \
-    ROWS_CASE(f, 8, __VA_ARGS__)  \
-    ROWS_CASE(f, 9, __VA_ARGS__)  \
-    ROWS_CASE(f, 10, __VA_ARGS__) \
-    ROWS_CASE(f, 11, __VA_ARGS__) \
-    ROWS_CASE(f, 12, __VA_ARGS__)
-#define ROWS_CASES_OF(n, ...) ROWS_CASES_##n(__VA_ARGS__)
-#define ROWS_CASES(n, ...)    ROWS_CASES_OF(n, __VA_ARGS__)
+    case 2:
+        product_of(2, type, fetch, p);
+        break;
+    case 3:
+        product_of(3, type, fetch, p);
+        break;
+    case 4:
+        product_of(4, type, fetch, p);
+        break;
+    case 5:
+        product_of(5, type, fetch, p);
+        break;
+    case 6:
+        product_of(6, type, fetch, p);
+        break;
+    case 7:
+        product_of(7, type, fetch, p);
+        break;
+    case 8:
+        product_of(8, type, fetch, p);
+        break;
+    case 9:
+        product_of(9, type, fetch, p);
+        break;
+    case 10:
+        product_of(10, type, fetch, p);
+        break;
+    case 11:
+        product_of(11, type, fetch, p);
+        break;
+    case 12:
+        product_of(12, type, fetch, p);
+        break;
+    }
+}
 
-// FETCH_OWN: weights that are passed over once; FETCH_NEXT: what the caller says.
-DEFINE_TILE(tile_f32, float, v_load, FETCH_NEXT)
-DEFINE_TILE(tile_f32_once, float, v_load, FETCH_OWN)
-DEFINE_TILE(tile_f16, uint16_t, v_load_f16, FETCH_NOTHING)
-DEFINE_TILE(tile_bf16, uint16_t, v_load_bf16, FETCH_NEXT)
-DEFINE_TILE(tile_bf16_once, uint16_t, v_load_bf16, FETCH_OWN)
+// The instances. Each is a function of its own with all its tiles inside, so that the compiler
+// allocates registers for one at a time, and callers can share it. "once": of weights that are
+// passed over once.
+static void product_f32(size_t n_rows, const Product *p)
+{
+    product(ELEMENT_F32, FETCH_NEXT, n_rows, p);
+}
+static void product_f32_once(size_t n_rows, const Product *p)
+{
+    product(ELEMENT_F32, FETCH_OWN, n_rows, p);
+}
+static void product_bf16(size_t n_rows, const Product *p)
+{
+    product(ELEMENT_BF16, FETCH_NEXT, n_rows, p);
+}
+static void product_bf16_once(size_t n_rows, const Product *p)
+{
+    product(ELEMENT_BF16, FETCH_OWN, n_rows, p);
+}
+static void product_f16(size_t n_rows, const Product *p)
+{
+    product(ELEMENT_F16, FETCH_NOTHING, n_rows, p);
+}
+static void product_q8(size_t n_rows, const Product *p)
+{
+    product(ELEMENT_Q8, FETCH_OWN, n_rows, p);
+}
+static void product_q4(size_t n_rows, const Product *p)
+{
+    product(ELEMENT_Q4, FETCH_OWN, n_rows, p);
+}
+static void product_q4m(size_t n_rows, const Product *p)
+{
+    product(ELEMENT_Q4M, FETCH_OWN, n_rows, p);
+}
 
-// Inputs of a panel of weights that stays in the first-level cache while all rows pass over it. The
-// next panel is fetched meanwhile, a share of it by each tile of rows.
+// --------------------------------------------------------------------------------------------
+// Matrix times activations
+
+// Weights of floats are read from memory once although many tiles of rows need them: a panel of
+// PANEL_COLS inputs of the G groups of a tile (24 KB in f32 with G = 2) stays in the first-level
+// cache while all rows pass over it.
+//
+//     for each PANEL_COLS columns             the sums of earlier columns wait in out
+//         for each G groups                   = one panel
+//             for each tile of rows           requests its share of the next panel meanwhile
+//
+// The rows are spread evenly over as few tiles as hold them: 16 are 8 and 8, not 12 and 4. 192
+// columns divide the usual widths (576, 1536) or leave little over (2048).
 #define PANEL_COLS 192
 
-#define DEFINE_MATMUL(name, tile, type)                                                          \
-    static void name(const Matmul *m)                                                            \
-    {                                                                                            \
-        const type *w = m->w;                                                                    \
-        const size_t group_stride = m->n_cols * LANES, stride = m->in->stride;                   \
-        if (m->n_rows <= TILE_ROWS) { /* one pass over the weights */                            \
-            tile##_once_rows(m->n_rows, m->out + m->group_begin * LANES, m->out_stride,          \
-                             w + m->group_begin * group_stride, group_stride,                    \
-                             m->group_end - m->group_begin, m->in->x, stride, m->n_cols, m->add, \
-                             (Fetch){0});                                                        \
-            return;                                                                              \
-        }                                                                                        \
-        const size_t G = TILE_GROUPS(TILE_ROWS);                                                 \
-        const size_t n_tiles = (m->n_rows + TILE_ROWS - 1) / TILE_ROWS;                          \
-        const size_t tile_rows = (m->n_rows + n_tiles - 1) / n_tiles;                            \
-        Fetch fetch = {.stride = group_stride * sizeof *w,                                       \
-                       .bytes = FETCH_COLS * LANES * sizeof *w / n_tiles};                       \
-        for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {                               \
-            const size_t n_cols = min_size(m->n_cols - col, PANEL_COLS);                         \
-            for (size_t g = m->group_begin; g < m->group_end; g += G) {                          \
-                const size_t n_groups = min_size(m->group_end - g, G);                           \
-                const bool last = g + G >= m->group_end;                                         \
-                const size_t next_group = last ? m->group_begin : g + G;                         \
-                const size_t next_col = last ? col + PANEL_COLS : col;                           \
-                fetch.next = (uintptr_t)w +                                                      \
-                             (next_group * group_stride + next_col * LANES) * sizeof *w;         \
-                for (size_t r = 0, n; r < m->n_rows; r += n) {                                   \
-                    n = min_size(m->n_rows - r, tile_rows);                                      \
-                    tile##_rows(n, m->out + r * m->out_stride + g * LANES, m->out_stride,        \
-                                w + g * group_stride + col * LANES, group_stride, n_groups,      \
-                                m->in->x + r * stride + col, stride, n_cols, m->add || col > 0,  \
-                                fetch);                                                          \
-                    fetch.next += PANEL_COLS / FETCH_COLS * fetch.bytes;                         \
-                }                                                                                \
-            }                                                                                    \
-        }                                                                                        \
-    }
+// One of the instances above.
+typedef void ProductFunction(size_t n_rows, const Product *p);
 
-DEFINE_MATMUL(matmul_f32, tile_f32, float)
-DEFINE_MATMUL(matmul_bf16, tile_bf16, uint16_t)
+INLINE void matmul_panels(const Element type, ProductFunction *by_panel, const Matmul *m)
+{
+    const size_t G = tile_groups(TILE_ROWS), step = step_bytes(type);
+    const size_t n_tiles = (m->n_rows + TILE_ROWS - 1) / TILE_ROWS;
+    const size_t tile_rows = (m->n_rows + n_tiles - 1) / n_tiles;
+    const size_t fetch_bytes = FETCH_COLS * step / n_tiles;
+    Product p = {
+        .out_stride = m->out_stride, .group_stride = m->n_cols * step, .x_stride = m->in->stride};
+    for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {
+        p.n_cols = min_size(m->n_cols - col, PANEL_COLS);
+        p.add = m->add || col > 0;
+        for (size_t g = m->group_begin; g < m->group_end; g += G) {
+            const bool last = g + G >= m->group_end;
+            const size_t next_group = last ? m->group_begin : g + G;
+            const size_t next_col = last ? col + PANEL_COLS : col;
+            p.n_groups = min_size(m->group_end - g, G);
+            p.w = (const char *)m->w + g * p.group_stride + col * step;
+            p.fetch = (Fetch){.next = (uintptr_t)m->w + next_group * p.group_stride +
+                                      next_col * step,
+                              .stride = p.group_stride,
+                              .bytes = fetch_bytes};
+            for (size_t r = 0, n; r < m->n_rows; r += n) {
+                n = min_size(m->n_rows - r, tile_rows);
+                p.out = m->out + r * m->out_stride + g * LANES;
+                p.x = m->in->x + r * m->in->stride + col;
+                by_panel(n, &p);
+                p.fetch.next += PANEL_COLS / FETCH_COLS * fetch_bytes;
+            }
+        }
+    }
+}
+
+// All rows in one tile, which goes over the weights from beginning to end and needs each just once.
+INLINE void matmul_once(const Element type, ProductFunction *once, const Matmul *m)
+{
+    const size_t group_stride = m->n_cols * step_bytes(type);
+    const Product p = {.out = m->out + m->group_begin * LANES,
+                       .out_stride = m->out_stride,
+                       .add = m->add,
+                       .w = (const char *)m->w + m->group_begin * group_stride,
+                       .n_cols = m->n_cols,
+                       .group_stride = group_stride,
+                       .n_groups = m->group_end - m->group_begin,
+                       .x = m->in->x,
+                       .x_stride = m->in->stride};
+    once(m->n_rows, &p);
+}
+
+INLINE void matmul_float(const Element type, ProductFunction *once, ProductFunction *by_panel,
+                         const Matmul *m)
+{
+    if (m->n_rows <= TILE_ROWS) {
+        matmul_once(type, once, m);
+    } else {
+        matmul_panels(type, by_panel, m);
+    }
+}
+
+static void matmul_f32(const Matmul *m)
+{
+    matmul_float(ELEMENT_F32, product_f32_once, product_f32, m);
+}
+static void matmul_bf16(const Matmul *m)
+{
+    matmul_float(ELEMENT_BF16, product_bf16_once, product_bf16, m);
+}
+
+// Group by group: a group's weights stay in the cache while all rows pass over them. The rows go in
+// parts of a tile of the activations, which may be wider than a tile of this set.
+INLINE void matmul_quantized(const Element type, ProductFunction *by_group, const Matmul *m)
+{
+    const size_t n_blocks = (m->n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK;
+    Product p = {.out_stride = m->out_stride, .add = m->add, .n_cols = m->n_cols, .in = m->in};
+    for (size_t g = m->group_begin; g < m->group_end; g++) {
+        p.w = (const char *)m->w + g * n_blocks * block_bytes(type);
+        for (size_t r = 0, n; r < m->n_rows; r += n) {
+            n = min_size(m->in->tile - r % m->in->tile, TILE_ROWS_QUANTIZED);
+            n = min_size(m->n_rows - r, n);
+            p.out = m->out + r * m->out_stride + g * LANES;
+            p.row = r;
+            by_group(n, &p);
+        }
+    }
+}
+
+static void matmul_q8(const Matmul *m) { matmul_quantized(ELEMENT_Q8, product_q8, m); }
+static void matmul_q4(const Matmul *m) { matmul_quantized(ELEMENT_Q4, product_q4, m); }
+static void matmul_q4m(const Matmul *m) { matmul_quantized(ELEMENT_Q4M, product_q4m, m); }
+
+// --------------------------------------------------------------------------------------------
+// One row of a matrix, in plain C: a token's row of the embedding is all that is ever read so. The
+// row is one lane of its group, 16 values (or 4 bytes of every 64) apart.
 
 static void row_f32(float *out, const void *w, size_t n_cols, size_t row)
 {
@@ -245,185 +695,45 @@ static void row_bf16(float *out, const void *w, size_t n_cols, size_t row)
     }
 }
 
-// --------------------------------------------------------------------------------------------
-// Matrix products in integers: exact within a block, then scaled and summed in f32
-//
-//     sum += float(block's integer sum) * (scale of the weights * scale of the activations)
-//     q4m: sum += minimum of the weights * (scale of the activations * sum of the activations)
-
-// A block whose largest value is below this is zero: 127 over it might be infinite.
-#define SMALLEST_BLOCK 0x1p-120f
-
-static void quantize(const Activations *a, size_t row, size_t begin, size_t end)
-{
-    const float *x = a->x + row * a->stride;
-    for (size_t i = begin; i < end; i += QUANT_BLOCK) {
-        const size_t at = activation_block(a, row, i / QUANT_BLOCK);
-        int8_t *q = a->q + at * QUANT_BLOCK;
-        const V low = v_load(x + i), high = v_load(x + i + LANES);
-        const float max = v_abs_max(low, high), scale = max / 127.0f;
-        const V inverse = v_set1(max >= SMALLEST_BLOCK ? 127.0f / max : 0);
-        const V q_low = v_round(v_mul(low, inverse)), q_high = v_round(v_mul(high, inverse));
-        v_store_i8(q, q_low);
-        v_store_i8(q + LANES, q_high);
-        // Small integers: exact in f32 in any order. (Infinities and NaNs have no integers; the
-        // layer they come from is noticed elsewhere.)
-        const int32_t total = max <= FLT_MAX ? (int32_t)v_sum(v_add(q_low, q_high)) : 0;
-        a->q_scale[at] = scale;
-        a->q_begin4[at] = -8 * total;
-        a->q_begin8[at] = -128 * total;
-        a->q_total[at] = scale * (float)total;
-    }
-}
-
-// Bytes of a block of 16 rows, and where its values begin: after the scales, and minimums of q4m.
-INLINE size_t block_values(WeightType type) { return type == WEIGHT_Q4M ? 64 : 32; }
-INLINE size_t block_bytes(WeightType type)
-{
-    return block_values(type) + LANES * (size_t)(type == WEIGHT_Q8 ? QUANT_BLOCK : QUANT_BLOCK / 2);
-}
-
-// Columns 4 i .. 4 i + 3 of a block, of all 16 rows, as unsigned bytes.
-INLINE VB block_step(const WeightType type, const uint8_t *values, const size_t i)
-{
-    return type == WEIGHT_Q8 ? vb_load(values + 64 * i)
-           : i < 4           ? vb_low(vb_load(values + 64 * i))
-                             : vb_high(vb_load(values + 64 * (i - 4)));
-}
-
-// T rows, the first ones of a tile of `in`, by one group of 16 outputs. STEPS_HELD steps of the
-// weights at a time are unpacked into registers and met by all rows in turn, so that the sums of
-// many rows grow side by side and none waits for itself. type and T are constants wherever this is
-// inlined.
-INLINE void tile_quantized(const size_t T, const WeightType type, float *out, size_t out_stride,
-                           const uint8_t *w, const Activations *in, size_t row, size_t n_blocks,
-                           bool add)
-{
-    const size_t at = activation_block(in, row, 0), tile = in->tile;
-    const int8_t *q = in->q + at * QUANT_BLOCK;
-    const float *q_scale = in->q_scale + at, *q_total = in->q_total + at;
-    const int32_t *q_begin = (type == WEIGHT_Q8 ? in->q_begin8 : in->q_begin4) + at;
-    V sum[TILE_ROWS_QUANTIZED];
-    UNROLL
-    for (size_t t = 0; t < T; t++) {
-        sum[t] = add ? v_load(out + t * out_stride) : v_zero();
-    }
-    for (size_t b = 0; b < n_blocks; b++) {
-        const uint8_t *values = w + block_values(type);
-        const V scale = v_load_f16((const uint16_t *)(const void *)w);
-        const V minimum = type == WEIGHT_Q4M ? v_load_f16((const uint16_t *)(const void *)w + LANES)
-                                             : v_zero();
-        ByteSum bytes[TILE_ROWS_QUANTIZED];
-        NibbleSum nibbles[TILE_ROWS_QUANTIZED];
-        if (row == 0) {  // later rows find them in the cache
-            prefetch(w, block_bytes(type));
-        }
-        UNROLL
-        for (size_t first = 0; first < 8; first += STEPS_HELD) {
-            VB held[STEPS_HELD];
-            UNROLL
-            for (size_t k = 0; k < STEPS_HELD;
-                 k++) {  // 0 4 1 5 2 6 3 7: nibbles of a byte together
-                held[k] = block_step(type, values, (first + k) / 2 + (first + k) % 2 * 4);
-            }
-            UNROLL
-            for (size_t t = 0; t < T; t++) {
-                const int32_t begin = type == WEIGHT_Q4M ? 0 : q_begin[t];
-                if (type == WEIGHT_Q8) {
-                    bytes[t] = first ? bytes[t] : byte_begin(begin);
-                } else {
-                    nibbles[t] = first ? nibbles[t] : nibble_begin(begin);
-                }
-                UNROLL
-                for (size_t k = 0; k < STEPS_HELD; k++) {
-                    const int8_t *x = q + t * QUANT_BLOCK +
-                                      4 * ((first + k) / 2 + (first + k) % 2 * 4);
-                    if (type == WEIGHT_Q8) {
-                        bytes[t] = byte_add(bytes[t], held[k], x);
-                    } else {
-                        nibbles[t] = nibble_add(nibbles[t], held[k], x);
-                    }
-                }
-                if (first + STEPS_HELD == 8) {
-                    const VI total = type == WEIGHT_Q8 ? byte_end(bytes[t])
-                                                       : nibble_end(nibbles[t], begin);
-                    const V both = v_mul(scale, v_set1(q_scale[t]));
-                    sum[t] = v_fma(vi_to_float(total), both, sum[t]);
-                    if (type == WEIGHT_Q4M) {
-                        sum[t] = v_fma(minimum, v_set1(q_total[t]), sum[t]);
-                    }
-                }
-            }
-        }
-        w += block_bytes(type);
-        q += tile * QUANT_BLOCK;
-        q_scale += tile;
-        q_total += tile;
-        q_begin += tile;
-    }
-    UNROLL
-    for (size_t t = 0; t < T; t++) {
-        v_store(out + t * out_stride, sum[t]);
-    }
-}
-
-// A group's weights stay in the cache while all rows pass over them.
-#define DEFINE_QUANTIZED(type_, suffix)                                                           \
-    static void tile_##suffix(size_t n_rows, float *out, size_t out_stride, const uint8_t *w,     \
-                              const Activations *in, size_t row, size_t n_blocks, bool add)       \
-    {                                                                                             \
-        switch (n_rows) {                                                                         \
-            ROWS_CASES(TILE_ROWS_QUANTIZED, tile_quantized, type_, out, out_stride, w, in, row,   \
-                       n_blocks, add)                                                             \
-        }                                                                                         \
-    }                                                                                             \
-    static void matmul_##suffix(const Matmul *m)                                                  \
-    {                                                                                             \
-        const size_t n_blocks = (m->n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK;                      \
-        const uint8_t *w = m->w;                                                                  \
-        for (size_t g = m->group_begin; g < m->group_end; g++) {                                  \
-            for (size_t r = 0, n; r < m->n_rows; r += n) {                                        \
-                n = min_size(m->in->tile - r % m->in->tile, TILE_ROWS_QUANTIZED);                 \
-                n = min_size(m->n_rows - r, n);                                                   \
-                tile_##suffix(n, m->out + r * m->out_stride + g * LANES, m->out_stride,           \
-                              w + g * n_blocks * block_bytes(type_), m->in, r, n_blocks, m->add); \
-            }                                                                                     \
-        }                                                                                         \
-    }                                                                                             \
-    static void row_##suffix(float *out, const void *w, size_t n_cols, size_t row)                \
-    {                                                                                             \
-        row_quantized(type_, out, w, n_cols, row);                                                \
-    }
-
-// Plain C: a row of the embedding is all that is ever read so.
-INLINE void row_quantized(const WeightType type, float *out, const void *w, size_t n_cols,
-                          size_t row)
+INLINE void row_quantized(const Element type, float *out, const void *w, size_t n_cols, size_t row)
 {
     const size_t n_blocks = (n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK, lane = row % LANES;
-    const uint8_t *block = (const uint8_t *)w + row / LANES * n_blocks * block_bytes(type);
+    const uint8_t *blocks = (const uint8_t *)w + row / LANES * n_blocks * block_bytes(type);
     for (size_t i = 0; i < n_cols; i++) {
-        const uint8_t *b = block + i / QUANT_BLOCK * block_bytes(type);
-        const size_t in_block = i % QUANT_BLOCK,
-                     column = type == WEIGHT_Q8 ? in_block : in_block % 16;
+        const uint8_t *b = blocks + i / QUANT_BLOCK * block_bytes(type);
+        const size_t in_block = i % QUANT_BLOCK;
+        const size_t column = type == ELEMENT_Q8 ? in_block : in_block % 16;
         const uint8_t byte = b[block_values(type) + column / 4 * 64 + lane * 4 + column % 4];
         float scale[LANES], minimum[LANES];
         v_store(scale, v_load_f16((const uint16_t *)(const void *)b));
         v_store(minimum, v_load_f16((const uint16_t *)(const void *)b + LANES));
         const int nibble = in_block < 16 ? byte & 15 : byte >> 4;
-        out[i] = type == WEIGHT_Q8   ? scale[lane] * (float)(byte - 128)
-                 : type == WEIGHT_Q4 ? scale[lane] * (float)(nibble - 8)
-                                     : fmaf(scale[lane], (float)nibble, minimum[lane]);
+        out[i] = type == ELEMENT_Q8   ? scale[lane] * (float)(byte - 128)
+                 : type == ELEMENT_Q4 ? scale[lane] * (float)(nibble - 8)
+                                      : fmaf(scale[lane], (float)nibble, minimum[lane]);
     }
 }
 
-DEFINE_QUANTIZED(WEIGHT_Q8, q8)
-DEFINE_QUANTIZED(WEIGHT_Q4, q4)
-DEFINE_QUANTIZED(WEIGHT_Q4M, q4m)
+static void row_q8(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(ELEMENT_Q8, out, w, n_cols, row);
+}
+static void row_q4(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(ELEMENT_Q4, out, w, n_cols, row);
+}
+static void row_q4m(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(ELEMENT_Q4M, out, w, n_cols, row);
+}
 
 // --------------------------------------------------------------------------------------------
-// Elementwise
+// Elementwise kernels. The padding up to whole vectors is computed along: zeros add nothing to a
+// norm, -infinity has no weight in a softmax.
 
-static float rms_norm(float *out, const float *x, const float *weight, size_t n, float eps)
+// The sum of squares is one of the true reductions: lane j adds up x[j]^2, x[j + 16]^2, .. in
+// order, then the lanes are added in the tree of v_sum. So its bits depend on n alone.
+static float kernel_rms_norm(float *out, const float *x, const float *weight, size_t n, float eps)
 {
     V squares = v_zero();
     for (size_t i = 0; i < n; i += LANES) {
@@ -438,7 +748,9 @@ static float rms_norm(float *out, const float *x, const float *weight, size_t n,
     return mean;
 }
 
-static void rope(float *x, const float *cos, const float *sin, size_t head_dim)
+// Each pair (a, b) as the complex number a + b i, times cos + sin i. Plain C, separate products and
+// sums (-ffp-contract=off): the compiler may vectorise it, the bits stay.
+static void kernel_rope(float *x, const float *cos, const float *sin, size_t head_dim)
 {
     size_t half = head_dim / 2;
     for (size_t i = 0; i < half; i++) {
@@ -448,7 +760,8 @@ static void rope(float *x, const float *cos, const float *sin, size_t head_dim)
     }
 }
 
-static void swiglu(float *gate, const float *up, size_t n)
+// silu(gate) * up, with silu(g) = g / (1 + e^-g); e^-g may become infinity, and the quotient 0.
+static void kernel_swiglu(float *gate, const float *up, size_t n)
 {
     V one = v_set1(1.0f);
     for (size_t i = 0; i < n; i += LANES) {
@@ -458,15 +771,16 @@ static void swiglu(float *gate, const float *up, size_t n)
     }
 }
 
-static void softmax(float *x, size_t n, float temperature)
+// Three passes: maximum, exponentials with their sum (16 partial sums, then the tree), division.
+static void kernel_softmax(float *x, size_t n, float temperature)
 {
     V max = v_set1(-INFINITY), sum = v_zero(), t = v_set1(temperature);
     for (size_t i = 0; i < n; i += LANES) {
         max = v_max(v_load(x + i), max);
     }
+    // The maximum is subtracted before the division, so that a tiny temperature cannot overflow.
     V m = v_set1(v_reduce_max(max));
-    for (size_t i = 0; i < n;
-         i += LANES) {  // the maximum first: a tiny temperature cannot overflow
+    for (size_t i = 0; i < n; i += LANES) {
         V a = v_exp(v_div(v_sub(v_load(x + i), m), t));
         v_store(x + i, a);
         sum = v_add(sum, a);
@@ -478,128 +792,195 @@ static void softmax(float *x, size_t n, float temperature)
 }
 
 // --------------------------------------------------------------------------------------------
-// Attention
+// Attention of a tile of queries that share a key head, over one split of the positions
+//
+//     scores   s[t][j] = q[t] . k[j]              a product: outputs are positions
+//     weights  w[t][j] = exp(s[t][j] - max of t)  and their sum
+//     values   out[t]  = sum over j of w[t][j] v[j]   a product: outputs are dimensions
+//
+// A softmax needs the maximum and the sum over all positions. Neither is known within a split, so a
+// result carries its own maximum and sum and is not yet divided; kernel_combine rescales two
+// results to their common maximum, e^(m - max), and adds them. (Online softmax: Milakov and
+// Gimelshein, arXiv:1805.02867. Keys and values visited in pieces that fit the caches:
+// FlashAttention, arXiv:2205.14135. Splits computed by different threads and combined afterwards:
+// Flash-Decoding.)
+//
+// The splits lie at fixed positions and are combined in their order. So the bits do not depend on
+// how many threads share the work, which is why a split's length must never be tuned to their
+// number.
 
-// out (n_rows, n_groups * 16) (+)= x times a matrix of f16 or f32 that starts `skip` values into w.
-static void kv_product(bool f16, size_t n_rows, float *out, size_t out_stride, const void *w,
-                       size_t skip, size_t group_stride, size_t n_groups, const float *x,
-                       size_t x_stride, size_t n_cols, bool add)
+// Scratch: a->scores holds a row of SPLIT_POSITIONS per query, scores first and then, in place,
+// weights.
+
+// What the queries of a tile see of the split, as positions begin .. end - 1 of the sequence.
+typedef struct {
+    size_t begin[TILE_QUERIES], end[TILE_QUERIES];  // query t; begin = end: nothing
+    size_t any_begin, any_end;                      // at least one of the queries
+    size_t all_begin, all_end;  // all queries; begin = end = the split's first position: none
+} Seen;
+
+// Each query's positions cut to the split, their union and their intersection.
+static Seen seen_in_split(const Attend *a)
+{
+    const size_t split_begin = a->split * SPLIT_POSITIONS;
+    const size_t split_end = split_begin + SPLIT_POSITIONS;
+    Seen s = {.any_begin = split_end,
+              .any_end = split_begin,
+              .all_begin = split_begin,
+              .all_end = split_end};
+    for (size_t t = 0; t < a->n_queries; t++) {
+        s.begin[t] = min_size(max_size(a->visible[t].begin, split_begin), split_end);
+        s.end[t] = max_size(min_size(a->visible[t].end, split_end), s.begin[t]);
+        s.all_begin = max_size(s.all_begin, s.begin[t]);
+        s.all_end = min_size(s.all_end, s.end[t]);
+        if (s.begin[t] < s.end[t]) {
+            s.any_begin = min_size(s.any_begin, s.begin[t]);
+            s.any_end = max_size(s.any_end, s.end[t]);
+        }
+    }
+    if (s.all_begin >= s.all_end) {
+        s.all_begin = s.all_end = split_begin;
+    }
+    return s;
+}
+
+// Bytes of one value of a key or value.
+INLINE size_t kv_bytes(const Attend *a) { return a->f16 ? sizeof(uint16_t) : sizeof(float); }
+
+// A product of n_rows rows with keys or values, tile by tile.
+static void kv_product(const Attend *a, size_t n_rows, Product p)
 {
     for (size_t r = 0; r < n_rows; r += TILE_ROWS) {
-        size_t rows = min_size(n_rows - r, TILE_ROWS);
-        float *o = out + r * out_stride;
-        const float *in = x + r * x_stride;
-        if (f16) {
-            tile_f16_rows(rows, o, out_stride, (const uint16_t *)w + skip, group_stride, n_groups,
-                          in, x_stride, n_cols, add, (Fetch){0});
+        const size_t n = min_size(n_rows - r, TILE_ROWS);
+        if (a->f16) {
+            product_f16(n, &p);
         } else {
-            tile_f32_rows(rows, o, out_stride, (const float *)w + skip, group_stride, n_groups, in,
-                          x_stride, n_cols, add, (Fetch){0});
+            product_f32(n, &p);
         }
+        p.out += TILE_ROWS * p.out_stride;
+        p.x += TILE_ROWS * p.x_stride;
     }
 }
 
-// Asks for the keys or values of a head in page `i`, up to page `last`.
-static void fetch_page(const Attend *a, size_t i, size_t last, size_t offset, size_t dims)
+// Requests the keys or values of the next page, at `start` bytes in it, while the current one is
+// used. Pages lie anywhere in memory: the hardware cannot foresee the next one. (Decode at depth
+// 2048, two threads, tokens/s: SmolLM2 150 to 190 without, 229 with it.)
+static void fetch_page(const Attend *a, size_t page, size_t last_page, size_t start, size_t dims)
 {
-    if (i > last) {
+    if (page > last_page) {
         return;
     }
-    const size_t bytes = PAGE_POSITIONS * dims * (a->f16 ? sizeof(uint16_t) : sizeof(float));
+    const size_t bytes = PAGE_POSITIONS * dims * kv_bytes(a);
     for (size_t line = 0; line < bytes; line += 64) {
-        __builtin_prefetch((const char *)a->pages[i] + offset + line);
+        __builtin_prefetch((const char *)a->pages[page] + start + line);
     }
 }
 
-// Weighted sums of the values of positions begin .. end - 1 (of one split), added to the results of
-// queries t ..
+// Scores of all queries with positions begin .. end - 1, page by page, widened to whole vectors of
+// 16 positions. So some are computed that a query does not see; the mask makes them -infinity.
+static void attend_scores(const Attend *a, size_t begin, size_t end)
+{
+    const size_t split_begin = a->split * SPLIT_POSITIONS;
+    Product p = {.out_stride = SPLIT_POSITIONS,
+                 .n_cols = a->head_dim,
+                 .group_stride = a->head_dim * LANES * kv_bytes(a),
+                 .x = a->q,
+                 .x_stride = a->head_dim};
+    for (size_t j = begin / LANES * LANES; j < end; j += p.n_groups * LANES) {
+        const size_t page = j / PAGE_POSITIONS, offset = j % PAGE_POSITIONS;
+        fetch_page(a, page + 1, (end - 1) / PAGE_POSITIONS, a->k_offset, a->head_dim);
+        p.n_groups = (min_size(end - j, PAGE_POSITIONS - offset) + LANES - 1) / LANES;
+        p.w = (const char *)a->pages[page] + a->k_offset + offset * a->head_dim * kv_bytes(a);
+        p.out = a->scores + (j - split_begin);
+        kv_product(a, a->n_queries, p);
+    }
+}
+
+// Turns the scores of query t into weights, exp(score + mask - max), in place. Clears the query's
+// result and stores the maximum and the sum of the weights behind it.
+static void attend_weights(const Attend *a, size_t t, size_t begin, size_t end)
+{
+    const size_t dims = whole_lanes(a->head_dim);
+    float *out = a->out + t * a->out_stride;
+    memset(out, 0, (dims + 2) * sizeof *out);
+    if (begin == end) {
+        return;
+    }
+    const size_t split_begin = a->split * SPLIT_POSITIONS, first = begin / LANES * LANES;
+    const float *mask = a->visible[t].mask + split_begin;
+    float *s = a->scores + t * SPLIT_POSITIONS;
+    V max = v_set1(-INFINITY), sum = v_zero();
+    for (size_t j = first - split_begin; j < end - split_begin; j += LANES) {
+        V score = v_add(v_load(s + j), v_load(mask + j));
+        v_store(s + j, score);
+        max = v_max(score, max);
+    }
+    float m = v_reduce_max(max);
+    for (size_t j = first - split_begin; j < end - split_begin; j += LANES) {
+        V weight = v_exp(v_sub(v_load(s + j), v_set1(m)));
+        v_store(s + j, weight);
+        sum = v_add(sum, weight);
+    }
+    out[dims] = m;
+    out[dims + 1] = v_sum(sum);
+}
+
+// Adds the weighted values of positions begin .. end - 1, in their order, to the results of queries
+// t, t + 1, .. t + n_queries - 1.
 static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t begin, size_t end)
 {
-    size_t groups = (a->head_dim + LANES - 1) / LANES, split_begin = a->split * SPLIT_POSITIONS;
-    for (size_t j = begin; j < end;) {
-        size_t slot = j % PAGE_POSITIONS, n = min_size(end - j, PAGE_POSITIONS - slot);
-        const char *page = a->pages[j / PAGE_POSITIONS];
-        fetch_page(a, j / PAGE_POSITIONS + 1, (end - 1) / PAGE_POSITIONS, a->v_offset,
-                   groups * LANES);
-        kv_product(a->f16, n_queries, a->out + t * a->out_stride, a->out_stride, page + a->v_offset,
-                   slot * LANES, PAGE_POSITIONS * LANES, groups,
-                   a->scores + t * SPLIT_POSITIONS + (j - split_begin), SPLIT_POSITIONS, n, true);
-        j += n;
+    const size_t groups = (a->head_dim + LANES - 1) / LANES;
+    const float *weights = a->scores + t * SPLIT_POSITIONS;
+    Product p = {.out = a->out + t * a->out_stride,
+                 .out_stride = a->out_stride,
+                 .add = true,
+                 .group_stride = PAGE_POSITIONS * LANES * kv_bytes(a),
+                 .n_groups = groups,
+                 .x_stride = SPLIT_POSITIONS};
+    for (size_t j = begin; j < end; j += p.n_cols) {
+        const size_t page = j / PAGE_POSITIONS, offset = j % PAGE_POSITIONS;
+        fetch_page(a, page + 1, (end - 1) / PAGE_POSITIONS, a->v_offset, groups * LANES);
+        p.n_cols = min_size(end - j, PAGE_POSITIONS - offset);
+        p.w = (const char *)a->pages[page] + a->v_offset + offset * LANES * kv_bytes(a);
+        p.x = weights + (j - a->split * SPLIT_POSITIONS);
+        kv_product(a, n_queries, p);
     }
 }
 
-static void attend(const Attend *a)
+// The values of a position are added for those queries only that see it: a query's sum is then the
+// same as if it were alone in its tile. Most positions are seen by all queries and cost one pass;
+// those at either end (a window's, the diagonal's) are done query by query:
+//
+//     position:   b                        e
+//     query 0     x x x x x x x x x x
+//     query 1         x x x x x x x x x
+//     query 2           x x x x x x x x x x
+//                 before | seen by all | after
+static void kernel_attend(const Attend *a)
 {
-    size_t split_begin = a->split * SPLIT_POSITIONS, split_end = split_begin + SPLIT_POSITIONS;
-    size_t dims = (a->head_dim + LANES - 1) / LANES * LANES;
-    size_t begin[TILE_QUERIES], end[TILE_QUERIES];        // what each query sees of this split
-    size_t first = split_end, last = split_begin;         // what any sees
-    size_t all_begin = split_begin, all_end = split_end;  // what all see
+    const Seen seen = seen_in_split(a);
+    attend_scores(a, seen.any_begin, seen.any_end);
     for (size_t t = 0; t < a->n_queries; t++) {
-        begin[t] = min_size(max_size(a->visible[t].begin, split_begin), split_end);
-        end[t] = max_size(min_size(a->visible[t].end, split_end), begin[t]);
-        all_begin = max_size(all_begin, begin[t]);
-        all_end = min_size(all_end, end[t]);
-        if (begin[t] < end[t]) {
-            first = min_size(first, begin[t]);
-            last = max_size(last, end[t]);
-        }
-    }
-
-    // scores = q . k, 16 positions a vector
-    for (size_t j = first / LANES * LANES; j < last;) {
-        size_t slot = j % PAGE_POSITIONS, n = min_size(last - j, PAGE_POSITIONS - slot);
-        const char *page = a->pages[j / PAGE_POSITIONS];
-        fetch_page(a, j / PAGE_POSITIONS + 1, (last - 1) / PAGE_POSITIONS, a->k_offset,
-                   a->head_dim);
-        kv_product(a->f16, a->n_queries, a->scores + (j - split_begin), SPLIT_POSITIONS,
-                   page + a->k_offset, slot * a->head_dim, a->head_dim * LANES,
-                   (n + LANES - 1) / LANES, a->q, a->head_dim, a->head_dim, false);
-        j += (n + LANES - 1) / LANES * LANES;
-    }
-
-    // weights = exp(score + mask - max)
-    for (size_t t = 0; t < a->n_queries; t++) {
-        float *out = a->out + t * a->out_stride;
-        memset(out, 0, (dims + 2) * sizeof *out);
-        if (begin[t] == end[t]) {
-            continue;
-        }
-        float *s = a->scores + t * SPLIT_POSITIONS;
-        V max = v_set1(-INFINITY), sum = v_zero();
-        size_t group = begin[t] / LANES * LANES;
-        for (size_t j = group; j < end[t]; j += LANES) {
-            V score = v_add(v_load(s + (j - split_begin)), v_load(a->visible[t].mask + j));
-            v_store(s + (j - split_begin), score);
-            max = v_max(score, max);
-        }
-        float m = v_reduce_max(max);
-        for (size_t j = group; j < end[t]; j += LANES) {
-            V weight = v_exp(v_sub(v_load(s + (j - split_begin)), v_set1(m)));
-            v_store(s + (j - split_begin), weight);
-            sum = v_add(sum, weight);
-        }
-        out[dims] = m;
-        out[dims + 1] = v_sum(sum);
-    }
-
-    // Values in the order of the positions: what only some queries see is done for each alone, at
-    // both ends.
-    if (all_begin >= all_end) {
-        all_begin = all_end = split_begin;
+        attend_weights(a, t, seen.begin[t], seen.end[t]);
     }
     for (size_t t = 0; t < a->n_queries; t++) {
-        attend_values(a, t, 1, begin[t], min_size(all_begin, end[t]));
+        attend_values(a, t, 1, seen.begin[t], min_size(seen.all_begin, seen.end[t]));
     }
-    attend_values(a, 0, a->n_queries, all_begin, all_end);
+    attend_values(a, 0, a->n_queries, seen.all_begin, seen.all_end);
     for (size_t t = 0; t < a->n_queries; t++) {
-        attend_values(a, t, 1, max_size(all_end, begin[t]), end[t]);
+        attend_values(a, t, 1, max_size(seen.all_end, seen.begin[t]), seen.end[t]);
     }
 }
 
-static void combine(float *total, const float *split, size_t head_dim)
+// Each result is relative to its own maximum; their sum is relative to the larger one:
+//
+//     max = larger of m_total, m_split     a = e^(m_total - max), b = e^(m_split - max)
+//     total = total * a + split * b        for the weighted sums and for the sum of the weights
+//
+// A result without weights (sum 0) has no maximum: the other one is taken as it is.
+static void kernel_combine(float *total, const float *split, size_t head_dim)
 {
-    size_t dims = (head_dim + LANES - 1) / LANES * LANES;
+    const size_t dims = whole_lanes(head_dim);
     if (split[dims + 1] == 0.0f) {
         return;
     }
@@ -618,21 +999,25 @@ static void combine(float *total, const float *split, size_t head_dim)
     total[dims + 1] = fmaf(split[dims + 1], scales[1], total[dims + 1] * scales[0]);
 }
 
-static void attend_finish(float *out, const float *total, size_t head_dim)
+// The one division of the softmax, by the sum of all weights.
+static void kernel_attend_finish(float *out, const float *total, size_t head_dim)
 {
-    size_t dims = (head_dim + LANES - 1) / LANES * LANES;
+    const size_t dims = whole_lanes(head_dim);
     for (size_t i = 0; i < head_dim; i++) {
         out[i] = total[i] / total[dims + 1];
     }
 }
 
-static void store_kv(void *page_k, void *page_v, size_t slot, const float *k, const float *v,
-                     size_t head_dim, bool f16)
+// Keys are interleaved by position and values by dimension (simd.h): of each 16 dimensions, a key
+// goes into 16 steps of its group, always in the lane of its position; a value is one run of 16.
+static void kernel_store_kv(void *page_k, void *page_v, size_t offset, const float *k,
+                            const float *v, size_t head_dim, bool f16)
 {
-    size_t k_start = slot / LANES * LANES * head_dim + slot % LANES;
+    const size_t k_start = offset / LANES * LANES * head_dim + offset % LANES;
     for (size_t d = 0; d < head_dim; d += LANES) {
         float key[LANES] = {0}, value[LANES] = {0};
-        size_t n = min_size(head_dim - d, LANES), v_start = (d * PAGE_POSITIONS) + slot * LANES;
+        const size_t n = min_size(head_dim - d, LANES);
+        const size_t v_start = d * PAGE_POSITIONS + offset * LANES;
         memcpy(key, k + d, n * sizeof *key);
         memcpy(value, v + d, n * sizeof *value);
         if (f16) {
@@ -652,8 +1037,9 @@ static void store_kv(void *page_k, void *page_v, size_t slot, const float *k, co
 }
 
 // --------------------------------------------------------------------------------------------
-// The machine's limits
+// The machine's limits, for --bench: what the loops above could reach if nothing else held them up
 
+// Four independent sums, so that the additions keep up with the loads.
 static float read_memory(const float *p, size_t n)
 {
     V sum[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
@@ -666,6 +1052,8 @@ static float read_memory(const float *p, size_t n)
     return v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
 }
 
+// The inner loop of q4 without unpacking and scales. Each step has other weights and each row other
+// activations: the compiler would compute equal products once.
 static float peak_int8(size_t steps, const uint8_t *operands)
 {
     NibbleSum sum[TILE_ROWS_QUANTIZED];
@@ -674,8 +1062,6 @@ static float peak_int8(size_t steps, const uint8_t *operands)
         sum[t] = nibble_begin((int32_t)t);
     }
     for (size_t i = 0; i < steps; i++) {
-        // Other weights in each step, and other activations in each row: equal products would be
-        // computed once.
         const VB weights = vb_load(operands + i % 4 * 64);
         UNROLL
         for (size_t t = 0; t < TILE_ROWS_QUANTIZED; t++) {
@@ -690,6 +1076,7 @@ static float peak_int8(size_t steps, const uint8_t *operands)
     return total;
 }
 
+// Multiply-adds of registers only, with as many independent sums as a tile has rows.
 static float peak_f32(size_t steps, const float *operands)
 {
     V sum[TILE_ROWS];
@@ -714,17 +1101,25 @@ static float peak_f32(size_t steps, const float *operands)
 
 const Kernels KERNELS = {
     .name = KERNELS_NAME,
-    .matmul = {matmul_f32, matmul_bf16, matmul_q8, matmul_q4, matmul_q4m},
-    .row = {row_f32, row_bf16, row_q8, row_q4, row_q4m},
-    .quantize = quantize,
-    .rms_norm = rms_norm,
-    .rope = rope,
-    .swiglu = swiglu,
-    .softmax = softmax,
-    .attend = attend,
-    .combine = combine,
-    .attend_finish = attend_finish,
-    .store_kv = store_kv,
+    .matmul = {[WEIGHT_F32] = matmul_f32,
+               [WEIGHT_BF16] = matmul_bf16,
+               [WEIGHT_Q8] = matmul_q8,
+               [WEIGHT_Q4] = matmul_q4,
+               [WEIGHT_Q4M] = matmul_q4m},
+    .row = {[WEIGHT_F32] = row_f32,
+            [WEIGHT_BF16] = row_bf16,
+            [WEIGHT_Q8] = row_q8,
+            [WEIGHT_Q4] = row_q4,
+            [WEIGHT_Q4M] = row_q4m},
+    .quantize = kernel_quantize,
+    .rms_norm = kernel_rms_norm,
+    .rope = kernel_rope,
+    .swiglu = kernel_swiglu,
+    .softmax = kernel_softmax,
+    .attend = kernel_attend,
+    .combine = kernel_combine,
+    .attend_finish = kernel_attend_finish,
+    .store_kv = kernel_store_kv,
     .read = read_memory,
     .peak_int8 = peak_int8,
     .peak_f32 = peak_f32,

@@ -1,4 +1,5 @@
-// The kernels over the lanes of neon.h.
+// NEON: the kernels over 16 lanes in four registers (neon.h). The macros and types of that header
+// are what kernels.h is written in, so the order of the two includes matters.
 #include "simd/neon.h"
 
 #include "simd/kernels.h"

@@ -1,23 +1,33 @@
-// neon.h - the 16 lanes in four registers of AArch64.
+// neon.h - the 16 lanes in four registers of 4, for AArch64. Needs nothing beyond ARMv8.0.
+//
+// scalar.h defines what each primitive does. The comments here say why the instructions give the
+// same bits where that is not obvious. IEEE 754 defines +, -, *, /, fused multiply-add and the
+// conversions, so those are equal by nature.
 #ifndef SIMD_LANES_H
 #define SIMD_LANES_H
 
 #include <arm_neon.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #define KERNELS      kernels_neon
 #define KERNELS_NAME "neon"
-// 32 registers, four for each sum: at most 6 sums, one group's weights and the activations.
+
+// Of the 32 registers a sum takes four: 6 rows by one group are 24 registers of sums, 4 of weights
+// and the activations. Quantised: both nibbles of the bytes loaded are held (2 steps).
 #define TILE_ROWS           6
-#define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
-#define STEPS_HELD          2  // both nibbles of the bytes loaded
-#define TILE_GROUPS(rows)   ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+#define TILE_ROWS_QUANTIZED 4
+#define STEPS_HELD          2
+
+// Groups of 16 outputs that a tile of so many rows has: at most 6 sums.
+static inline size_t tile_groups(size_t rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
 typedef struct {
     float32x4_t a, b, c, d;
 } V;
 
+// An intrinsic on each register. A macro, because intrinsics need not be functions.
 #define V_EACH(f, x, y) ((V){f((x).a, (y).a), f((x).b, (y).b), f((x).c, (y).c), f((x).d, (y).d)})
 
 static inline V v_set1(float x)
@@ -46,7 +56,7 @@ static inline V v_fma(V x, V y, V z)
     return (V){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b), vfmaq_f32(z.c, x.c, y.c),
                vfmaq_f32(z.d, x.d, y.d)};
 }
-// Not vmaxq: the second operand must pass where either is a NaN.
+// Not vmaxq: that returns a NaN where either operand is one; here it must be the second operand.
 static inline float32x4_t max_4(float32x4_t x, float32x4_t y)
 {
     return vbslq_f32(vcgtq_f32(x, y), x, y);
@@ -66,12 +76,16 @@ static inline V v_zero_where_less(V x, V y, V z)
     return (V){clear_4(vcltq_f32(x.a, y.a), z.a), clear_4(vcltq_f32(x.b, y.b), z.b),
                clear_4(vcltq_f32(x.c, y.c), z.c), clear_4(vcltq_f32(x.d, y.d), z.d)};
 }
+// See scalar.h: the addition rounds, so the bits follow from IEEE 754.
 static inline V v_round(V x) { return v_sub(v_add(x, v_set1(12582912.0f)), v_set1(12582912.0f)); }
+// The biased exponent n + 127, shifted to where f32 has it. n is an integer already: the conversion
+// does not round.
 static inline float32x4_t pow2_4(float32x4_t n)
 {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
 }
 static inline V v_pow2(V n) { return (V){pow2_4(n.a), pow2_4(n.b), pow2_4(n.c), pow2_4(n.d)}; }
+// bf16 is the upper half of an f32.
 static inline float32x4_t load_bf16_4(const uint16_t *p)
 {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
@@ -88,6 +102,7 @@ static inline V v_load_f16(const uint16_t *p)
 {
     return (V){load_f16_4(p), load_f16_4(p + 4), load_f16_4(p + 8), load_f16_4(p + 12)};
 }
+// Rounds halves to even, the mode that a program starts with.
 static inline void store_f16_4(uint16_t *p, float32x4_t x)
 {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x)));
@@ -99,6 +114,8 @@ static inline void v_store_f16(uint16_t *p, V x)
     store_f16_4(p + 8, x.c);
     store_f16_4(p + 12, x.d);
 }
+// The tree of scalar.h: lane i + lane i + 8 is a + c and b + d, then + 4, + 2, + 1. (vaddvq adds
+// neighbours first: other bits.)
 static inline float v_sum(V x)
 {
     float32x4_t s = vaddq_f32(vaddq_f32(x.a, x.c), vaddq_f32(x.b, x.d));
@@ -114,6 +131,8 @@ static inline float v_reduce_max(V x)
     return p > q ? p : q;
 }
 
+// Magnitudes compared as integers: the order of the bits of non-negative floats is the order of
+// their values, with NaNs above infinity.
 static inline uint32x4_t magnitude_4(float32x4_t x)
 {
     return vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7fffffffu));
@@ -143,6 +162,7 @@ typedef struct {
     uint8x16_t r[4];
 } VB;
 
+// A macro because it stands for the head of a loop.
 #define EACH_REGISTER for (int i = 0; i < 4; i++)
 
 static inline V vi_to_float(VI x)
@@ -164,6 +184,7 @@ static inline VB vb_high(VB x)
     EACH_REGISTER x.r[i] = vshrq_n_u8(x.r[i], 4);
     return x;
 }
+// The 4 activations of a step, for both lanes of half a register.
 static inline int8x8_t broadcast_4(const int8_t *x)
 {
     int32_t four;
@@ -171,7 +192,8 @@ static inline int8x8_t broadcast_4(const int8_t *x)
     return vreinterpret_s8_s32(vdup_n_s32(four));
 }
 
-// 16-bit sums, four to a lane: 8 steps of at most 15 * 127 fit.
+// smlal adds products of bytes to 16-bit sums, four per lane. 8 steps of at most 15 * 127 are 15240
+// and fit, so the sums stay in 16 bits for the whole block; the end adds a lane's four pairwise.
 typedef struct {
     int16x8_t low[4], high[4];
 } NibbleSum;
@@ -201,6 +223,9 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
     return r;
 }
 
+// Signed bytes after 128 is subtracted (flipping the top bit), which makes the start unnecessary.
+// smull gives 16-bit products of at most 127 * 127, sadalp adds pairs of them to 32-bit sums, two
+// per lane.
 typedef struct {
     int32x4_t low[4], high[4];
 } ByteSum;

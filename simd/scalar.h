@@ -1,25 +1,44 @@
-// scalar.h - the 16 lanes in plain C. The definition that the other sets are compared with, bit for
-// bit.
+// scalar.h - the 16 lanes in plain C: the definition of every primitive. The other sets are
+// compared with it, bit for bit (tests/test_ops.c), and it runs where none of them does.
+//
+// A lanes header defines
+//
+//     V, VI, VB                   16 lanes of f32, of int32, and 64 bytes (4 for each lane)
+//     v_.., vi_.., vb_..          operations on them
+//     NibbleSum, ByteSum          sums of products of bytes, in the form that suits the set
+//     KERNELS, KERNELS_NAME       the table that kernels.h fills
+//     TILE_ROWS                   rows that a tile of floats holds at most, up to 12
+//     TILE_ROWS_QUANTIZED         the same of quantised weights
+//     STEPS_HELD                  steps of a quantisation block unpacked at once: 1 or 2
+//     tile_groups(rows)           groups of 16 outputs that go with a number of rows
 #ifndef SIMD_LANES_H
 #define SIMD_LANES_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #define KERNELS             kernels_scalar
 #define KERNELS_NAME        "scalar"
-#define TILE_ROWS           4  // rows of activations that a tile of the matrix product holds at most
-#define TILE_ROWS_QUANTIZED 4  // of weights that are multiplied as integers
-#define STEPS_HELD          2  // both nibbles of the bytes loaded
-#define TILE_GROUPS(rows)   1  // groups of 16 outputs that go with them
+#define TILE_ROWS           4
+#define TILE_ROWS_QUANTIZED 4
+#define STEPS_HELD          2
 
-#define UNROLL  // nothing: sixteen-fold loops inside unrolled loops only make the compiler slow
+// No unrolling: the loops over 16 lanes inside the unrolled ones would only slow the compiler down.
+#define UNROLL
+
+static inline size_t tile_groups(size_t rows)
+{
+    (void)rows;
+    return 1;
+}
 
 typedef struct {
     float lane[16];
 } V;
 
+// A macro because it stands for the head of a loop.
 #define EACH_LANE for (int i = 0; i < 16; i++)
 
 static inline V v_zero(void) { return (V){{0}}; }
@@ -61,14 +80,15 @@ static inline V v_div(V a, V b)
         a.lane[i] /= b.lane[i];
     return a;
 }
-// a * b + c, rounded once
+// a * b + c, rounded once.
 static inline V v_fma(V a, V b, V c)
 {
     EACH_LANE
         c.lane[i] = fmaf(a.lane[i], b.lane[i], c.lane[i]);
     return c;
 }
-// b where either is a NaN: a caller chooses what passes
+// b where either is a NaN, as x86's instructions do: the order of the operands decides whether a
+// NaN passes.
 static inline V v_max(V a, V b)
 {
     EACH_LANE
@@ -81,44 +101,46 @@ static inline V v_min(V a, V b)
         b.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
     return b;
 }
-// zero where a < b
+// 0 where a < b, else x; x where either is a NaN.
 static inline V v_zero_where_less(V a, V b, V x)
 {
     EACH_LANE
         x.lane[i] = a.lane[i] < b.lane[i] ? 0.0f : x.lane[i];
     return x;
 }
-// to the nearest integer, halves to even; |a| < 2^22
+// To the nearest integer, halves to even; |a| < 2^22. The sum with 1.5 * 2^23 has no bits below 1,
+// so the addition rounds, in the default mode of IEEE 754.
 static inline V v_round(V a)
 {
     EACH_LANE {
-        float t = a.lane[i] + 12582912.0f;  // 1.5 * 2^23: the sum has no bits below 1
+        float t = a.lane[i] + 12582912.0f;
         a.lane[i] = t - 12582912.0f;
     }
     return a;
 }
-// 2^n of integers n in -126 .. 128 (128: infinity)
+// 2^n of integers n in -126 .. 128 (128: infinity), by building the exponent. For a NaN any
+// number will do, since the caller multiplies it by a NaN; converting one is undefined in C.
 static inline V v_pow2(V n)
 {
     EACH_LANE {
-        float a = n.lane[i] == n.lane[i] ? n.lane[i]
-                                         : 0.0f;  // C leaves the conversion of a NaN undefined
+        float a = n.lane[i] == n.lane[i] ? n.lane[i] : 0.0f;
         uint32_t bits = (uint32_t)((int32_t)a + 127) << 23;
         memcpy(&n.lane[i], &bits, sizeof bits);
     }
     return n;
 }
 
-// IEEE 754 binary16 -> binary32, exact
+// IEEE 754 binary16 to binary32, exact. Infinity, NaN (made quiet, as the hardware does); normal
+// numbers: the exponent's bias grows by 112; subnormal numbers: a multiple of 2^-24.
 static inline float f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7fffu, bits;
     float f;
-    if (rest >= 0x7c00u) {  // infinity, NaN (made quiet, as the hardware does)
+    if (rest >= 0x7c00u) {
         bits = sign | 0x7f800000u | (rest & 0x3ffu) << 13 | ((rest & 0x3ffu) ? 0x400000u : 0);
     } else if (rest >= 0x0400u) {
         bits = sign | ((rest << 13) + 0x38000000u);
-    } else {  // subnormal: a multiple of 2^-24
+    } else {
         f = (float)rest * 0x1p-24f;
         memcpy(&bits, &f, sizeof bits);
         bits |= sign;
@@ -126,7 +148,9 @@ static inline float f16_to_f32(uint16_t h)
     memcpy(&f, &bits, sizeof f);
     return f;
 }
-// IEEE 754 binary32 -> binary16, to nearest, halves to even
+// IEEE 754 binary32 to binary16, to nearest, halves to even. From 65520 on the nearest is infinity;
+// below 2^-14 the result is subnormal, and adding 0.5 rounds to a multiple of 2^-24; else half of
+// the last bit kept, less one where that is even, is added before the lower bits are cut off.
 static inline uint16_t f32_to_f16(float f)
 {
     uint32_t bits;
@@ -135,10 +159,10 @@ static inline uint16_t f32_to_f16(float f)
     if (rest > 0x7f800000u) {
         return (uint16_t)(sign | 0x7e00u | (rest >> 13 & 0x3ffu));
     }
-    if (rest >= 0x477ff000u) {  // 65520 and above round to infinity
+    if (rest >= 0x477ff000u) {
         return (uint16_t)(sign | 0x7c00u);
     }
-    if (rest < 0x38800000u) {  // below 2^-14: subnormal. The addition rounds to a multiple of 2^-24
+    if (rest < 0x38800000u) {
         float a;
         memcpy(&a, &rest, sizeof a);
         a += 0.5f;
@@ -148,6 +172,7 @@ static inline uint16_t f32_to_f16(float f)
     rest += 0xfffu + (rest >> 13 & 1u);
     return (uint16_t)(sign | (rest - 0x38000000u) >> 13);
 }
+// bf16 is the upper half of an f32.
 static inline V v_load_bf16(const uint16_t *p)
 {
     V r;
@@ -190,7 +215,8 @@ static inline float v_reduce_max(V a)
     return a.lane[0];
 }
 
-// The largest magnitude among 32 values, by the order of the bits: a NaN is larger than all.
+// The largest magnitude among 32 values, compared as integers: the order of the bits of
+// non-negative floats is the order of their values, with NaNs above infinity. So a NaN is not lost.
 static inline float v_abs_max(V a, V b)
 {
     uint32_t max = 0, bits;
@@ -204,16 +230,22 @@ static inline float v_abs_max(V a, V b)
     memcpy(&f, &max, sizeof f);
     return f;
 }
-// Integers of magnitude up to 127 as bytes; of all else, which weights that are not finite lead to,
-// some byte: a conversion that does not fit is not defined in C.
+// Integers of magnitude up to 127 as bytes. Anything else, which only weights that are not finite
+// lead to, becomes some byte: C does not define a conversion that does not fit.
 static inline void v_store_i8(int8_t *p, V a)
 {
     EACH_LANE
         p[i] = (int8_t)(fabsf(a.lane[i]) <= 127 ? a.lane[i] : 0);
 }
 
-// ---- Dot products of bytes. A step is 64 bytes of weights, 4 for each lane, and 4 activations
-// that all lanes share. A block has 32 activations: 8 steps of bytes, or 4 of two nibbles each.
+// --------------------------------------------------------------------------------------------
+// Dot products of bytes. A step is 64 bytes of weights, 4 for each lane, and 4 activations that all
+// lanes share:
+//
+//     sum[lane] += w[4 lane] x[0] + w[4 lane + 1] x[1] + w[4 lane + 2] x[2] + w[4 lane + 3] x[3]
+//
+// A quantisation block has 32 activations: 8 steps. Integer sums are exact in any order, so each
+// set takes the order, and the widths of partial sums, that its instructions have.
 
 typedef struct {
     int32_t lane[16];
@@ -250,7 +282,8 @@ static inline VB vb_high(VB a)
     return a;
 }
 
-// Sums of unsigned weights up to 15 times activations; `start` is part of the result.
+// Sums of unsigned weights up to 15 times activations, over one quantisation block. `start` is part
+// of the result; it is given at both ends because a set can use it at either.
 typedef VI NibbleSum;
 static inline NibbleSum nibble_begin(int32_t start)
 {
@@ -274,6 +307,9 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
     return s;
 }
 
+// Sums of (weight - 128) times activations, with weights of 1 .. 255 stored unsigned. `start` is
+// -128 times the sum of the activations; a set that subtracts 128 from the weights does not need
+// it.
 typedef VI ByteSum;
 static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
 static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }

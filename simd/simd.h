@@ -1,20 +1,24 @@
 // simd.h - the table of kernels that each instruction set fills, and the layouts that they read.
 //
-// A vector is always 16 f32 lanes, whatever the registers are; a lane is an output element, and
-// sums over its inputs one by one with fused multiply-add. So every set computes the same bits.
+// A vector is always 16 f32 lanes, whatever the registers are. A lane is an output element and adds
+// up its inputs one by one with fused multiply-add, so every set computes the same bits (kernels.h
+// tells the whole order).
 //
-// A matrix of `rows` outputs and `cols` inputs is stored in groups of 16 rows, each step of the
-// inner loop contiguous:
+// A matrix of `rows` outputs and `cols` inputs is interleaved: groups of 16 rows, and within a
+// group one step of 16 weights per input. An inner loop over the inputs reads a group from
+// beginning to end.
 //
-//     group 0:  w[0][0] w[1][0] .. w[15][0] | w[0][1] w[1][1] .. w[15][1] | ..  cols times 16
-//     group 1:  w[16][0] ..                   rows past the end are zeros
+//     group 0:  w[0][0] w[1][0] .. w[15][0] | w[0][1] w[1][1] .. w[15][1] | ..  cols steps
+//     group 1:  w[16][0] w[17][0] ..        | ..       in the last group, rows past the end are 0
 //
-// Keys and values are matrices of the same layout inside a page of positions: for the scores, an
+// Keys and values are matrices of the same layout inside a page of positions. For the scores an
 // output is a position and an input a dimension of the head; for the weighted sum of the values it
 // is the other way round.
 //
 //     keys:    (PAGE_POSITIONS / 16, head_dim, 16 positions)
 //     values:  (head_dim rounded up to 16, / 16, PAGE_POSITIONS, 16 dimensions)
+//
+// Buffers belong to the callers throughout: the kernels allocate nothing and keep nothing.
 #ifndef SIMD_H
 #define SIMD_H
 
@@ -22,139 +26,160 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// The widest register among the sets (512 bits) in f32.
 #define LANES 16
 
-// Positions in a page of the cache. Small enough that 16 short sequences waste little, large enough
-// that a head's keys in a page (4 KB at head_dim 64 in f16) are a run that the hardware prefetches.
+// Positions in a page of the cache, a multiple of LANES. Small enough that 16 short sequences waste
+// little, large enough that a head's keys in a page (4 KB at head_dim 64 in f16) are a run that the
+// hardware prefetches.
 #ifndef PAGE_POSITIONS
 #define PAGE_POSITIONS 32
 #endif
 
-// Positions whose softmax is summed at once; longer contexts are combined split by split, in order.
+// Positions of a split, whose softmax is summed at once; longer contexts are combined split by
+// split, in order. It is part of the canonical order: another value changes the last bits. A
+// multiple of PAGE_POSITIONS.
 #ifndef SPLIT_POSITIONS
 #define SPLIT_POSITIONS 256
 #endif
 
-// Queries of one key head that are computed together: they share every load and conversion of keys
-// and values.
+// Queries of one key head that are computed together at most: they share every load and conversion
+// of keys and values. Two of the widest tiles (12 rows).
 #define TILE_QUERIES 24
 
-// How matrices are stored (docs/format.md has the blocks to the byte).
+// How matrices are stored (docs/format.md defines the quantisation blocks to the byte). The
+// quantised ones are multiplied as integers.
 typedef enum {
     WEIGHT_F32,
     WEIGHT_BF16,
-    WEIGHT_Q8,
-    WEIGHT_Q4,
-    WEIGHT_Q4M,
+    WEIGHT_Q8,   // 8 bits and a scale per quantisation block
+    WEIGHT_Q4,   // 4 bits and a scale
+    WEIGHT_Q4M,  // 4 bits, a scale and a minimum
     N_WEIGHT_TYPES
 } WeightType;
 
-// Columns that share a scale, in weights and activations.
+// Columns of a quantisation block: those that share a scale, in weights and activations. 32 is what
+// GGUF's Q8_0, Q4_0 and Q4_1 have.
 #define QUANT_BLOCK 32
 
-// Rows of activations that lie together once quantised, at most: as many as meet a group of weights
-// at once. A pass over n rows has ceil(n / ACTIVATION_TILE) tiles of equal width, the last but for
-// a few: 16 rows are two tiles of 8, not 12 and 4.
+// Rows of a tile of quantised activations at most: as many as the widest set multiplies with a
+// group of weights at once. n rows make ceil(n / ACTIVATION_TILE) tiles of equal width (the last
+// one may be short): 16 rows are two tiles of 8, not 12 and 4.
 #define ACTIVATION_TILE 12
 
-// Rows of activations in f32 and, for weights that are multiplied as integers, quantised: in blocks
-// of 32, scale = max / 127, halves to even. The quantised rows are stored by tiles, so that what a
-// kernel reads of a tile is one run of memory:
+// Rows of activations in f32 and, for weights that are multiplied as integers, quantised: x is
+// about q * scale, with scale = max / 127 of each quantisation block and q rounded, halves to even.
+// The quantised rows are stored by tiles, so that what a kernel reads of a tile is one run of
+// memory:
 //
 //     block 0: row 0, row 1, .. row tile - 1 | block 1: row 0, .. | ..      then the next tile
+//
+// The arrays belong to whoever made the struct (the scratch of a forward pass).
 typedef struct {
-    size_t stride;  // row length, a multiple of QUANT_BLOCK; zeros after the last column
-    size_t tile;    // rows a tile, see activation_tile()
+    size_t stride;  // values from row to row, a multiple of QUANT_BLOCK; padding is zeros
+    size_t tile;    // rows of a tile, see activation_tile()
     float *x;       // (n_rows, stride)
-    // Of n_rows rounded up to whole tiles:
-    int8_t *q;       // (n_tiles, stride / QUANT_BLOCK, tile, QUANT_BLOCK)
+    // The rest is there for quantised weights only, with n_rows rounded up to whole tiles.
+    int8_t *q;       // (n_tiles, stride / QUANT_BLOCK, tile, QUANT_BLOCK), -127 .. 127
     float *q_scale;  // (n_tiles, stride / QUANT_BLOCK, tile)
-    float *q_total;  // likewise: scale * sum of the block's q
-    // Likewise, where the sums of weights stored as value + 8 and value + 128 begin:
-    int32_t *q_begin4, *q_begin8;  // -8 and -128 times the sum of the block's q
+    float *q_total;  // the same shape: scale * sum of the block's q; meets the minimum of q4m
+    // The same shape: -8 and -128 times the sum of the block's q, where the integer sums of weights
+    // stored as value + 8 (q4) and value + 128 (q8) begin.
+    int32_t *q_begin4, *q_begin8;
 } Activations;
 
+// Rows of a tile where there are n_rows > 0 of them.
 static inline size_t activation_tile(size_t n_rows)
 {
     const size_t n_tiles = (n_rows + ACTIVATION_TILE - 1) / ACTIVATION_TILE;
     return (n_rows + n_tiles - 1) / n_tiles;
 }
 
-// The place of a row's block among the quantised blocks.
+// The index of a row's quantisation block in q_scale, q_total, q_begin4 and q_begin8, and in units
+// of QUANT_BLOCK in q.
 static inline size_t activation_block(const Activations *a, size_t row, size_t block)
 {
     return (row / a->tile * (a->stride / QUANT_BLOCK) + block) * a->tile + row % a->tile;
 }
 
-// out[r][o] (+)= sum over i of w[o][i] * in[r][i], for outputs of groups group_begin .. group_end
-// - 1.
+// out[r][o] = sum over i of w[o][i] * in[r][i], for all rows r and the outputs o of groups
+// group_begin .. group_end - 1. A thread's part of a product is a range of groups.
 typedef struct {
-    const void *w;  // interleaved, see above
-    size_t n_cols;
-    const Activations *in;
-    float *out;  // (n_rows, out_stride), padded so that whole groups can be stored
-    size_t out_stride;
-    size_t n_rows;
-    size_t group_begin, group_end;
-    bool add;  // add to what out holds instead of replacing it
+    const void *w;                  // the whole matrix, interleaved, see above
+    size_t n_cols;                  // inputs
+    const Activations *in;          // (n_rows, n_cols); quantised where w is
+    float *out;                     // (n_rows, out_stride), padded to whole groups of 16
+    size_t out_stride;              // values from row to row
+    size_t n_rows;                  // at least 1
+    size_t group_begin, group_end;  // in groups of 16 outputs
+    bool add;                       // add to what out holds instead of replacing it
 } Matmul;
 
-// What the query at a position sees: positions begin .. end - 1, and as a row of the mask, whose
-// element j is 0 where position j is seen, else -infinity. The cache makes both (cache_visible).
+// What the query at a position sees, told twice: as positions begin .. end - 1, by which kernels
+// skip what is out of sight, and as a row of the mask, by which they treat the vectors at the
+// edges. The cache makes both (cache_visible) and owns the mask.
 typedef struct {
     size_t begin, end;
-    const float *mask;
+    const float *mask;  // element j: 0 where position j is seen, else -infinity
 } Visible;
 
 // Attention of some queries of one sequence that share a key head, over one split of its positions.
 typedef struct {
-    size_t n_queries;  // at most TILE_QUERIES
-    size_t head_dim;
+    size_t n_queries;        // at most TILE_QUERIES
+    size_t head_dim;         // dimensions of a head
     const float *q;          // (n_queries, head_dim), already divided by sqrt(head_dim)
-    const Visible *visible;  // (n_queries): of it, what lies inside the split is taken
-    void *const *pages;      // of the sequence
+    const Visible *visible;  // (n_queries): of each, the part inside the split is taken
+    void *const *pages;      // page i holds positions i * PAGE_POSITIONS .. of the sequence
     size_t k_offset;         // bytes from the start of a page to this layer's and head's keys
-    size_t v_offset;         // .. values
+    size_t v_offset;         // .. to its values
     bool f16;                // type of keys and values: f16 or f32
-    size_t split;            // positions split * SPLIT_POSITIONS ..
-    float *scores;           // scratch: TILE_QUERIES * SPLIT_POSITIONS
-    // (n_queries, out_stride): head_dim (rounded up to 16) sums weighted by exp(score - max), then
-    // the max and the sum of the weights (0: the query sees none of the split).
+    size_t split;   // positions split * SPLIT_POSITIONS .. (split + 1) * SPLIT_POSITIONS - 1
+    float *scores;  // scratch, (TILE_QUERIES, SPLIT_POSITIONS)
+    // (n_queries, out_stride). A query's result: head_dim (rounded up to 16) sums of values
+    // weighted by exp(score - max), then the max and the sum of the weights (0: it sees none of the
+    // split).
     float *out;
-    size_t out_stride;
+    size_t out_stride;  // at least head_dim rounded up to 16, plus 2
 } Attend;
 
+// One instruction set. An entry takes plain pointers and sizes; ops.h wraps each one.
 typedef struct {
-    const char *name;
+    const char *name;  // as --simd takes it
+    // See Matmul; one per type of weights.
     void (*matmul[N_WEIGHT_TYPES])(const Matmul *m);
     // out[0 .. n_cols - 1] = row `row` of a matrix.
     void (*row[N_WEIGHT_TYPES])(float *out, const void *w, size_t n_cols, size_t row);
-    // Quantises a row's columns begin .. end - 1, both multiples of QUANT_BLOCK.
+    // Quantises columns begin .. end - 1 of a row of a->x, both multiples of QUANT_BLOCK.
     void (*quantize)(const Activations *a, size_t row, size_t begin, size_t end);
     // out = x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16.
     // Returns mean(x^2).
     float (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);
-    // Rotates (x[i], x[i + head_dim / 2]) by the angle of (cos[i], sin[i]).
+    // Rotates the pairs (x[i], x[i + head_dim / 2]) by the angles whose (cos[i], sin[i]) are given.
     void (*rope)(float *x, const float *cos, const float *sin, size_t head_dim);
     // gate = gate / (1 + exp(-gate)) * up; n a multiple of 16.
     void (*swiglu)(float *gate, const float *up, size_t n);
     // x = exp((x - max) / temperature) / sum; n padded to a multiple of 16 with -infinity.
     void (*softmax)(float *x, size_t n, float temperature);
+    // See Attend.
     void (*attend)(const Attend *a);
-    // Adds a split's result (see Attend.out) to that of the splits before it.
+    // Adds a split's result (a row of Attend.out) to that of the splits before it.
     void (*combine)(float *total, const float *split, size_t head_dim);
-    // out = the weighted sums of a result divided by the sum of its weights.
+    // out (head_dim) = the weighted sums of a result divided by the sum of its weights.
     void (*attend_finish)(float *out, const float *total, size_t head_dim);
-    // Stores a key and a value of head_dim at a position of its page.
-    void (*store_kv)(void *page_k, void *page_v, size_t slot, const float *k, const float *v,
+    // Stores the key and the value of one head at a position of its page, `offset` positions from
+    // the page's first. page_k, page_v: where the head's keys and values begin in the page.
+    void (*store_kv)(void *page_k, void *page_v, size_t offset, const float *k, const float *v,
                      size_t head_dim, bool f16);
-    // What the machine can do at most (bench.h): the sum of n values in memory, a multiple of 64;
-    // `steps` times the products that follow, with operands in registers or, of 256 bytes below 16,
-    // in the first-level cache. The result only keeps the compiler from leaving the work out.
+    // What the machine can do at most, for --bench. The results only keep the compiler from leaving
+    // the work out.
+    // The sum of n values in memory, a multiple of 64.
     float (*read)(const float *p, size_t n);
+    // `steps` steps of int8 multiply-adds; operands: 256 bytes below 16, which stay in the
+    // first-level cache.
     float (*peak_int8)(size_t steps, const uint8_t *operands);
+    // `steps` steps of f32 multiply-adds; operands: 32 values, which stay in registers.
     float (*peak_f32)(size_t steps, const float *operands);
-    size_t int8_macs_per_step, f32_macs_per_step;
+    size_t int8_macs_per_step, f32_macs_per_step;  // multiply-adds in a step
 } Kernels;
 
 extern const Kernels kernels_scalar;
