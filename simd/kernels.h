@@ -794,9 +794,9 @@ static void kernel_softmax(float *x, size_t n, float temperature)
 // --------------------------------------------------------------------------------------------
 // Attention of a tile of queries that share a key head, over one split of the positions
 //
-//     scores   s[t][j] = q[t] . k[j]              a product: outputs are positions
-//     weights  w[t][j] = exp(s[t][j] - max of t)  and their sum
-//     values   out[t]  = sum over j of w[t][j] v[j]   a product: outputs are dimensions
+//     scores   s[t][j] = q[t] . k[j]                  a product whose outputs are positions
+//     weights  w[t][j] = exp(s[t][j] - max of s[t])   in place of the scores
+//     values   out[t]  = sum over j of w[t][j] v[j]   a product whose outputs are dimensions
 //
 // A softmax needs the maximum and the sum over all positions. Neither is known within a split, so a
 // result carries its own maximum and sum and is not yet divided; kernel_combine rescales two
@@ -808,9 +808,6 @@ static void kernel_softmax(float *x, size_t n, float temperature)
 // The splits lie at fixed positions and are combined in their order. So the bits do not depend on
 // how many threads share the work, which is why a split's length must never be tuned to their
 // number.
-
-// Scratch: a->scores holds a row of SPLIT_POSITIONS per query, scores first and then, in place,
-// weights.
 
 // What the queries of a tile see of the split, as positions begin .. end - 1 of the sequence.
 typedef struct {
@@ -850,15 +847,17 @@ INLINE size_t kv_bytes(const Attend *a) { return a->f16 ? sizeof(uint16_t) : siz
 // A product of n_rows rows with keys or values, tile by tile.
 static void kv_product(const Attend *a, size_t n_rows, Product p)
 {
+    float *out = p.out;
+    const float *x = p.x;
     for (size_t r = 0; r < n_rows; r += TILE_ROWS) {
         const size_t n = min_size(n_rows - r, TILE_ROWS);
+        p.out = out + r * p.out_stride;
+        p.x = x + r * p.x_stride;
         if (a->f16) {
             product_f16(n, &p);
         } else {
             product_f32(n, &p);
         }
-        p.out += TILE_ROWS * p.out_stride;
-        p.x += TILE_ROWS * p.x_stride;
     }
 }
 
@@ -951,11 +950,11 @@ static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t be
 // same as if it were alone in its tile. Most positions are seen by all queries and cost one pass;
 // those at either end (a window's, the diagonal's) are done query by query:
 //
-//     position:   b                        e
-//     query 0     x x x x x x x x x x
-//     query 1         x x x x x x x x x
-//     query 2           x x x x x x x x x x
-//                 before | seen by all | after
+//     position    0 1 2 3 4 5 6 7 8 9
+//     query 0     x x x x x x x x . .
+//     query 1     . x x x x x x x x .
+//     query 2     . . x x x x x x x x
+//                 one [all queries] one
 static void kernel_attend(const Attend *a)
 {
     const Seen seen = seen_in_split(a);
