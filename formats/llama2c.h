@@ -5,10 +5,11 @@
 #include "base/error.h"
 #include "formats/checkpoint.h"
 
-// Reads the mapped file of c as one: v0 (floats without a magic number; a negative vocab_size says
-// that the head is not the embedding), v1 (floats) or v2 (int8 in groups; widened to floats). Fills
-// the config and the tensors, which are copies in the layout of the kernels, made by all threads,
-// and closes the mapping. Called by checkpoint_open, which cleans up after an error.
+// Reads the mapped file of c as one of them: v0 (f32, no magic number), v1 (f32) or v2 (int8 in
+// groups, widened to f32). Fills the config and the tensors, which all threads copy into the layout
+// of the kernels, and closes the mapping. Errors: ERROR_INPUT naming the field, the value found and
+// the value expected; ERROR_RUN when out of memory. checkpoint_open calls it, and closes c on
+// failure.
 bool llama2c_open(Checkpoint *c, size_t threads, Error *err);
 
 #endif

@@ -355,5 +355,5 @@ def test_stray_files_of_real_models_are_refused_when_cut(stories, tmp_path):
 
 def test_a_text_file_is_named_as_neither_a_model_nor_a_tokenizer(attempt):
     text = b"This is a text and not a model. " * 20
-    assert_refused(attempt(text), 3, "broken.bin", "without a magic: taken for llama2.c's")
+    assert_refused(attempt(text), 3, "broken.bin", "read as a llama2.c checkpoint: no magic number")
     assert_refused(attempt(models.model_bytes(TINY, "v0"), text), 3, "bad-tokenizer.bin", "is it a llama2.c tokenizer?")
