@@ -1,15 +1,29 @@
 // vocabulary.c - the pieces of a tokenizer, their attributes and merges, and how they are found.
 //
-// Two files bring them: llama2.c's tokenizer.bin, which is taken apart into memory of our own, and
-// the tokenizer section of a checkpoint, which is read where it lies. All that a section says is
-// checked before it is used: from then on every id is one of a piece, every piece is within the
-// bytes, and every merge makes the piece that its two parts spell.
+// A vocabulary comes from one of two files: llama2.c's tokenizer.bin, which is copied into memory of
+// our own, or the tokenizer section of a checkpoint, which is read in place. A section is checked
+// completely before it is used: from then on every id is that of a piece, every piece lies within
+// the bytes, and every merge makes the concatenation of its two parts.
 //
-//     header 64 | end | piece_offset | score or merge | attribute | bytes      (docs/format.md)
+//     section     +----------+-----+--------------+----------------+-----------+-------+
+//                 | header   | end | piece_offset | score or merge | attribute | bytes |
+//                 | 64 bytes |     |              |                |           |       |
+//                 +----------+-----+--------------+----------------+-----------+-------+
 //
-// Three tables are built over them: normal pieces by their bytes and merges by their pair, as open
-// hash tables of indices with linear probing; and the names of special tokens as a sorted list, in
-// which each further byte of a text narrows the range of names that begin with it.
+// Three indices are built over the pieces.
+//
+// Normal pieces by their bytes, and merges by their pair of ids: two open hash tables with linear
+// probing. A place holds only an index + 1, 0 where it is empty; keys are compared where they
+// already are, in the file. The number of places is a power of two and at least twice that of
+// entries, so a search takes two or three probes on average, hit or miss. Nothing is ever deleted.
+//
+//     piece_table     0   0   17  4   0   0   ...     17 - 1 is the id of a piece; 4 - 1 hashed to
+//                                                     the same place and moved on to the next
+//
+// The names of special tokens: a list sorted by bytes. To find the longest name with which a text
+// begins, each further byte of the text narrows the range of names that agree with it so far.
+// names_from[b] is where the names with the first byte b start: at nearly every place of a text that
+// range is empty, and the search ends at once.
 #include "text/vocabulary.h"
 
 #include <math.h>
@@ -19,13 +33,12 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 
-#define HEADER_BYTES 64
-
 enum { FLAG_BOS = 1, FLAG_PREFIX = 2, FLAG_WHOLE_WORDS = 4, FLAG_PREFIX_FIRST = 8 };
 
 // --------------------------------------------------------------------------------------------
 // Tables
 
+// The number of places of a hash table of n entries.
 static size_t places_for(size_t n)
 {
     size_t places = 64;
@@ -35,7 +48,8 @@ static size_t places_for(size_t n)
     return places;
 }
 
-// The place in the table of the piece with these bytes, or the empty place where it would be.
+// The place of the piece with these bytes, or the empty place where it would be entered. There always
+// is one: at least half of the table is empty.
 static size_t piece_place(const Vocabulary *v, const char *bytes, size_t size)
 {
     const uint64_t hash = hash_bytes(HASH_BEGIN, bytes, size);
@@ -54,9 +68,10 @@ int vocabulary_find(const Vocabulary *v, const char *bytes, size_t size)
     return size > MAX_PIECE ? -1 : (int)v->piece_table[piece_place(v, bytes, size)] - 1;
 }
 
+// The same for a merge. Fibonacci hashing: the upper half of a product with 2^64 / the golden ratio
+// is well mixed.
 static size_t merge_place(const Vocabulary *v, uint32_t left, uint32_t right)
 {
-    // Fibonacci hashing: the upper half of a product with 2^64 / the golden ratio is well mixed.
     const uint64_t hash = ((uint64_t)left << 32 | right) * 0x9e3779b97f4a7c15u;
     size_t place = (hash >> 32) & (v->merge_places - 1);
     for (; v->merge_table[place]; place = (place + 1) & (v->merge_places - 1)) {
@@ -77,6 +92,7 @@ const Merge *vocabulary_merge(const Vocabulary *v, int left, int right)
     return index ? &v->merges[index - 1] : NULL;
 }
 
+// Enters the normal pieces into their table, and the pieces that spell one byte into byte_id.
 static bool fill_piece_table(Vocabulary *v, const char *path, Error *err)
 {
     v->piece_places = places_for(v->size);
@@ -84,6 +100,8 @@ static bool fill_piece_table(Vocabulary *v, const char *path, Error *err)
     if (!v->piece_table) {
         return error_memory(err, "the table of pieces", v->piece_places * sizeof *v->piece_table);
     }
+    // Byte-level BPE has 256 normal pieces of one byte, SentencePiece separate byte pieces.
+    const int spelling = v->kind == BYTE_LEVEL_BPE ? PIECE_NORMAL : PIECE_BYTE;
     for (size_t id = 0; id < v->size; id++) {
         const char *bytes = piece_bytes(v, id);
         if (v->attribute[id] == PIECE_NORMAL) {
@@ -95,7 +113,6 @@ static bool fill_piece_table(Vocabulary *v, const char *path, Error *err)
             }
             v->piece_table[place] = (uint32_t)id + 1;
         }
-        const int spelling = v->kind == BYTE_LEVEL_BPE ? PIECE_NORMAL : PIECE_BYTE;
         if (v->attribute[id] == spelling && piece_size(v, id) == 1) {
             v->byte_id[(uint8_t)*bytes] = (int)id;
         }
@@ -128,6 +145,7 @@ typedef struct {
     uint32_t id;
 } Name;
 
+// Orders names by their bytes; a name comes before those that it begins.
 static int compare_names(const void *a, const void *b)
 {
     const Name *x = a, *y = b;
@@ -135,10 +153,15 @@ static int compare_names(const void *a, const void *b)
     return order ? order : (x->size > y->size) - (x->size < y->size);
 }
 
+static bool has_name(const Vocabulary *v, size_t id)
+{
+    return v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_FIRST;
+}
+
 static bool sort_names(Vocabulary *v, const char *path, Error *err)
 {
     for (size_t id = 0; id < v->size; id++) {
-        v->n_names += v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_FIRST;
+        v->n_names += has_name(v, id);
     }
     Name *sorted = calloc(v->n_names + 1, sizeof *sorted);
     v->names = calloc(v->n_names + 1, sizeof *v->names);
@@ -147,7 +170,7 @@ static bool sort_names(Vocabulary *v, const char *path, Error *err)
         return error_memory(err, "the names of special tokens", v->n_names * sizeof *sorted);
     }
     for (size_t id = 0, n = 0; id < v->size; id++) {
-        if (v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_FIRST) {
+        if (has_name(v, id)) {
             sorted[n++] = (Name){piece_bytes(v, id), piece_size(v, id), (uint32_t)id};
             v->names_from[(uint8_t)*piece_bytes(v, id) + 1]++;
         }
@@ -162,11 +185,27 @@ static bool sort_names(Vocabulary *v, const char *path, Error *err)
                            (unsigned)sorted[i].id, (unsigned)sorted[i - 1].id);
         }
     }
-    for (size_t b = 0; b < 256; b++) {
+    for (size_t b = 0; b < 256;
+         b++) {  // from the number of names per first byte to where they start
         v->names_from[b + 1] += v->names_from[b];
     }
     free(sorted);
     return ok;
+}
+
+// Of names[low .. high), which agree in their first `depth` bytes and all are longer, the first
+// whose next byte is `byte` or greater; `high` if there is none. Binary search.
+static size_t first_name(const Vocabulary *v, size_t low, size_t high, size_t depth, unsigned byte)
+{
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if ((uint8_t)piece_bytes(v, v->names[middle])[depth] < byte) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
 }
 
 int vocabulary_find_name(const Vocabulary *v, const char *text, size_t size, size_t special_size)
@@ -177,7 +216,7 @@ int vocabulary_find_name(const Vocabulary *v, const char *text, size_t size, siz
     // names[low .. high) begin with the first `depth` bytes of the text.
     for (size_t depth = 1; low < high; depth++) {
         const uint32_t id = v->names[low];
-        if (piece_size(v, id) == depth) {  // a name sorts before those that go on
+        if (piece_size(v, id) == depth) {  // the text has all of it; longer ones may follow
             if (v->attribute[id] == PIECE_FIRST || depth <= special_size) {
                 best = (int)id;
             }
@@ -187,22 +226,8 @@ int vocabulary_find_name(const Vocabulary *v, const char *text, size_t size, siz
             break;
         }
         const uint8_t next = (uint8_t)text[depth];
-        for (size_t end = high; low < end;) {  // low: the first name with `next` or more here
-            const size_t middle = low + (end - low) / 2;
-            if ((uint8_t)piece_bytes(v, v->names[middle])[depth] < next) {
-                low = middle + 1;
-            } else {
-                end = middle;
-            }
-        }
-        for (size_t begin = low; begin < high;) {  // high: the first with more
-            const size_t middle = begin + (high - begin) / 2;
-            if ((uint8_t)piece_bytes(v, v->names[middle])[depth] > next) {
-                high = middle;
-            } else {
-                begin = middle + 1;
-            }
-        }
+        low = first_name(v, low, high, depth, next);
+        high = first_name(v, low, high, depth, next + 1u);
     }
     return best;
 }
@@ -224,11 +249,13 @@ void vocabulary_close(Vocabulary *v)
 }
 
 // --------------------------------------------------------------------------------------------
-// llama2.c's tokenizer.bin: i32 max_token_length, then of each piece f32 score, i32 length, bytes
+// llama2.c's tokenizer.bin
+//
+//     i32 max_token_length, then for each piece: f32 score, i32 length, the bytes
 
 #define SPACE_MARK "\xe2\x96\x81"  // U+2581, which SentencePiece writes for a space
 
-// What a llama2.c file becomes; the same memory, but writable.
+// The arrays of a vocabulary while they are filled: the same memory, but writable.
 typedef struct {
     char *bytes;
     uint32_t *offset;
@@ -247,7 +274,8 @@ static int byte_value(const char *piece, size_t size)
     return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
 }
 
-// Adds a piece: 0 is unknown, 1 and 2 are BOS and EOS, whose names stand between line ends there.
+// Adds a piece: 0 is the unknown token, 1 and 2 are BOS and EOS, whose names the file writes between
+// newlines. A piece never gets longer than it is in the file.
 static void add_llama2c_piece(Pieces *p, size_t id, float score, const char *piece, size_t size)
 {
     static const char *const names[] = {NULL, "<s>", "</s>"};
@@ -270,55 +298,89 @@ static void add_llama2c_piece(Pieces *p, size_t id, float score, const char *pie
     p->offset[id + 1] = p->offset[id] + (uint32_t)size;
 }
 
-static bool read_llama2c(Pieces *pieces, size_t n, const char *name, const uint8_t *p, size_t left,
-                         Error *err)
+// What is left of the file.
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} Rest;
+
+static void take_bytes(Rest *rest, void *to, size_t size)
+{
+    memcpy(to, rest->data, size);
+    rest->data += size;
+    rest->size -= size;
+}
+
+static bool read_llama2c_piece(Pieces *pieces, size_t id, Rest *rest, int32_t max_length,
+                               const char *name, Error *err)
+{
+    float score;
+    int32_t length;
+    take_bytes(rest, &score, sizeof score);
+    take_bytes(rest, &length, sizeof length);
+    if (!isfinite(score)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: the score of piece %zu is %g, expected a finite number", name, id,
+                         (double)score);
+    }
+    const size_t max = rest->size < (size_t)max_length ? rest->size : (size_t)max_length;
+    if (length < 1 || (size_t)length > max) {
+        return error_set(err, ERROR_INPUT, "%s: the length of piece %zu is %d, expected 1 to %zu",
+                         name, id, length, max);
+    }
+    add_llama2c_piece(pieces, id, score, (const char *)rest->data, (size_t)length);
+    rest->data += length;
+    rest->size -= (size_t)length;
+    return true;
+}
+
+static bool read_llama2c(Pieces *pieces, size_t n, const char *name, Rest rest, Error *err)
 {
     int32_t max_length;
-    if (left < 4) {
+    if (rest.size < sizeof max_length) {
         return error_set(err, ERROR_INPUT,
                          "%s: the file has %zu bytes, expected max_token_length, 4 bytes", name,
-                         left);
+                         rest.size);
     }
-    memcpy(&max_length, p, 4);
+    take_bytes(&rest, &max_length, sizeof max_length);
     if (max_length < 1 || max_length > MAX_PIECE) {
         return error_set(
             err, ERROR_INPUT,
             "%s: max_token_length is %d, expected 1 to %d (is it a llama2.c tokenizer?)", name,
             max_length, MAX_PIECE);
     }
-    p += 4;
-    left -= 4;
     for (size_t id = 0; id < n; id++) {
-        float score;
-        int32_t length;
-        if (left < 8) {
-            return error_set(
-                err, ERROR_INPUT,
-                "%s: the file ends at piece %zu, expected %zu pieces, as many as the model has",
-                name, id, n);
-        }
-        memcpy(&score, p, 4);
-        memcpy(&length, p + 4, 4);
-        if (!isfinite(score)) {
+        if (rest.size < sizeof(float) + sizeof(int32_t)) {
             return error_set(err, ERROR_INPUT,
-                             "%s: the score of piece %zu is %g, expected a finite number", name, id,
-                             (double)score);
+                             "%s: the file ends at piece %zu, expected %zu pieces, the model's "
+                             "vocab_size",
+                             name, id, n);
         }
-        if (length < 1 || length > max_length || (size_t)length > left - 8) {
-            return error_set(err, ERROR_INPUT,
-                             "%s: the length of piece %zu is %d, expected 1 to %zu", name, id,
-                             length, left - 8 < (size_t)max_length ? left - 8 : (size_t)max_length);
+        if (!read_llama2c_piece(pieces, id, &rest, max_length, name, err)) {
+            return false;
         }
-        add_llama2c_piece(pieces, id, score, (const char *)p + 8, (size_t)length);
-        p += 8 + length;
-        left -= 8 + (size_t)length;
     }
-    if (left) {
-        return error_set(
-            err, ERROR_INPUT,
-            "%s: %zu bytes after piece %zu, expected as many pieces as the model has, %zu", name,
-            left, n - 1, n);
+    if (rest.size) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: %zu bytes follow piece %zu, expected %zu pieces, the model's "
+                         "vocab_size",
+                         name, rest.size, n - 1, n);
     }
+    return true;
+}
+
+// Allocates the arrays of n pieces of at most n_bytes, in one block.
+static bool alloc_pieces(Vocabulary *v, Pieces *p, size_t n, size_t n_bytes, Error *err)
+{
+    const size_t bytes = (n + 1) * sizeof *p->offset + n * sizeof *p->score + n + n_bytes;
+    v->memory = calloc(1, bytes);
+    if (!v->memory) {
+        return error_memory(err, "the vocabulary", bytes);
+    }
+    v->offset = p->offset = v->memory;
+    v->score = p->score = (float *)(void *)(p->offset + n + 1);
+    v->attribute = p->attribute = (uint8_t *)(p->score + n);
+    v->bytes = p->bytes = (char *)(p->attribute + n);
     return true;
 }
 
@@ -327,6 +389,16 @@ bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *dat
 {
     // llama2.c's models end a text with BOS, chat models with EOS.
     static const int32_t end[] = {1, 2};
+    *v = (Vocabulary){0};
+    if (size > UINT32_MAX) {
+        return error_set(err, ERROR_INPUT, "%s: has %zu bytes, expected less than 4 GiB", name,
+                         size);
+    }
+    if (vocab_size < 3 || vocab_size > INT32_MAX) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: the model has %zu tokens, expected at least <unk>, <s> and </s>",
+                         name, vocab_size);
+    }
     *v = (Vocabulary){.kind = SENTENCEPIECE_BPE,
                       .add_bos = true,
                       .add_prefix = true,
@@ -335,28 +407,10 @@ bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *dat
                       .end = end,
                       .n_end = sizeof end / sizeof *end,
                       .size = vocab_size};
-    bool ok = false;
-    const size_t n = vocab_size;
-    // Pieces only get shorter than they are in the file.
-    const size_t need = (n + 1) * sizeof *v->offset + n * (sizeof *v->score + 1) + size;
-    if (size > UINT32_MAX) {
-        error_set(err, ERROR_INPUT, "%s: has %zu bytes, expected less than 4 GiB", name, size);
-    } else if (n < 3 || n > INT32_MAX) {
-        error_set(err, ERROR_INPUT,
-                  "%s: the model has %zu tokens, expected at least <unk>, <s> and </s>", name, n);
-    } else if (!(v->memory = calloc(1, need))) {
-        error_memory(err, "the vocabulary", need);
-    } else {
-        Pieces p = {.offset = v->memory};
-        p.score = (float *)(void *)(p.offset + n + 1);
-        p.attribute = (uint8_t *)(p.score + n);
-        p.bytes = (char *)(p.attribute + n);
-        v->bytes = p.bytes;
-        v->offset = p.offset;
-        v->score = p.score;
-        v->attribute = p.attribute;
-        ok = read_llama2c(&p, n, name, data, size, err) && fill_tables(v, name, err);
-    }
+    Pieces pieces;
+    const bool ok = alloc_pieces(v, &pieces, vocab_size, size, err) &&
+                    read_llama2c(&pieces, vocab_size, name, (Rest){data, size}, err) &&
+                    fill_tables(v, name, err);
     if (!ok) {
         vocabulary_close(v);
     }
@@ -366,28 +420,35 @@ bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *dat
 // --------------------------------------------------------------------------------------------
 // The tokenizer section
 
+// Its header as it lies in the file; docs/format.md describes the fields.
 typedef struct {
-    uint32_t kind, words, flags, vocab_size, n_merges;
+    uint32_t kind;           // VocabularyKind
+    uint32_t pre_tokenizer;  // WordRule, or 0
+    uint32_t flags;          // FLAG_...
+    uint32_t vocab_size, n_merges;
     int32_t bos, unknown;
     uint32_t n_end;
     uint64_t n_bytes;
     uint8_t zeros[24];
-} Header;
-_Static_assert(sizeof(Header) == HEADER_BYTES, "the header lies so in the file");
+} TokenizerHeader;
+_Static_assert(offsetof(TokenizerHeader, bos) == 20, "docs/format.md");
+_Static_assert(offsetof(TokenizerHeader, n_bytes) == 32, "docs/format.md");
+_Static_assert(offsetof(TokenizerHeader, zeros) == 40, "docs/format.md");
+_Static_assert(sizeof(TokenizerHeader) == 64, "docs/format.md");
 
-static bool check_header(const Header *h, const char *name, size_t vocab_size, Error *err)
+static bool check_header(const TokenizerHeader *h, const char *name, size_t vocab_size, Error *err)
 {
     const bool byte_level = h->kind == BYTE_LEVEL_BPE;
-    const uint32_t flags = byte_level               ? FLAG_BOS | FLAG_WHOLE_WORDS
-                           : h->flags & FLAG_PREFIX ? FLAG_BOS | FLAG_PREFIX | FLAG_PREFIX_FIRST
-                                                    : FLAG_BOS;
+    const uint32_t allowed = byte_level               ? FLAG_BOS | FLAG_WHOLE_WORDS
+                             : h->flags & FLAG_PREFIX ? FLAG_BOS | FLAG_PREFIX | FLAG_PREFIX_FIRST
+                                                      : FLAG_BOS;
     const long long last = (long long)vocab_size - 1;
     const struct {
         const char *field;
-        long long found, low, high;  // wanted
+        long long found, min, max;
     } checks[] = {
         {"kind", h->kind, SENTENCEPIECE_BPE, BYTE_LEVEL_BPE},
-        {"pre_tokenizer", h->words, byte_level, byte_level ? N_WORD_RULES - 1 : 0},
+        {"pre_tokenizer", h->pre_tokenizer, byte_level, byte_level ? N_WORD_RULES - 1 : 0},
         {"vocab_size", h->vocab_size, last + 1, last + 1},
         {"n_merges", h->n_merges, 0, byte_level ? INT32_MAX : 0},
         {"bos", h->bos, -1, last},
@@ -396,48 +457,48 @@ static bool check_header(const Header *h, const char *name, size_t vocab_size, E
         {"n_bytes", h->n_bytes > INT64_MAX ? INT64_MAX : (long long)h->n_bytes, 0, UINT32_MAX},
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-        if (checks[i].found < checks[i].low || checks[i].found > checks[i].high) {
+        if (checks[i].found < checks[i].min || checks[i].found > checks[i].max) {
             return error_set(err, ERROR_INPUT,
                              "%s: %s of section tokenizer is %lld, expected %lld to %lld", name,
-                             checks[i].field, checks[i].found, checks[i].low, checks[i].high);
+                             checks[i].field, checks[i].found, checks[i].min, checks[i].max);
         }
     }
-    if (h->flags & ~flags) {
+    if (h->flags & ~allowed) {
         return error_set(err, ERROR_INPUT,
-                         "%s: flags of section tokenizer are %u, expected no other than %u", name,
-                         (unsigned)h->flags, (unsigned)flags);
+                         "%s: flags of section tokenizer are %u, expected no bits but those of %u",
+                         name, (unsigned)h->flags, (unsigned)allowed);
     }
     for (size_t i = 0; i < sizeof h->zeros; i++) {
         if (h->zeros[i]) {
             return error_set(err, ERROR_INPUT,
                              "%s: byte %zu of section tokenizer is %u, expected 0", name,
-                             offsetof(Header, zeros) + i, h->zeros[i]);
+                             offsetof(TokenizerHeader, zeros) + i, h->zeros[i]);
         }
     }
     return true;
 }
 
-// Points at the arrays that follow the header.
-static bool lay_out(Vocabulary *v, const Header *h, const char *name, const uint8_t *data,
+// Sets the pointers to the arrays that follow the header. All are aligned: those of 4-byte elements
+// come first.
+static bool lay_out(Vocabulary *v, const TokenizerHeader *h, const char *name, const uint8_t *data,
                     size_t size, Error *err)
 {
     const size_t n = v->size, n_scores = v->kind == SENTENCEPIECE_BPE ? n : 0;
-    const size_t parts[][2] = {{v->n_end, sizeof *v->end},
-                               {n + 1, sizeof *v->offset},
-                               {n_scores, sizeof *v->score},
-                               {v->n_merges, sizeof *v->merges},
-                               {n, 1},
-                               {(size_t)h->n_bytes, 1}};
+    const struct {
+        size_t count, element;
+    } parts[] = {{v->n_end, sizeof *v->end},   {n + 1, sizeof *v->offset},
+                 {n_scores, sizeof *v->score}, {v->n_merges, sizeof *v->merges},
+                 {n, sizeof *v->attribute},    {(size_t)h->n_bytes, sizeof *v->bytes}};
     enum { N_PARTS = sizeof parts / sizeof *parts };
     const uint8_t *part[N_PARTS];
-    size_t at = HEADER_BYTES;
+    size_t at = sizeof *h;
     for (size_t i = 0; i < N_PARTS; i++) {
         size_t bytes, end;
-        if (!size_mul(parts[i][0], parts[i][1], &bytes) || !size_add(at, bytes, &end) ||
+        if (!size_mul(parts[i].count, parts[i].element, &bytes) || !size_add(at, bytes, &end) ||
             end > size) {
             return error_set(err, ERROR_INPUT,
-                             "%s: section tokenizer has %zu bytes, too few for what its header "
-                             "says it holds",
+                             "%s: section tokenizer has %zu bytes, too few for the arrays that its "
+                             "header announces",
                              name, size);
         }
         part[i] = data + at;
@@ -456,32 +517,37 @@ static bool lay_out(Vocabulary *v, const Header *h, const char *name, const uint
     return true;
 }
 
-// What an attribute says has to fit the piece; NULL where it does.
-static const char *wanted_attribute(const Vocabulary *v, size_t id)
+// What was expected instead of a piece's attribute; NULL if it is right.
+static const char *expected_attribute(const Vocabulary *v, size_t id)
 {
-    const bool byte_level = v->kind == BYTE_LEVEL_BPE;
     const uint8_t a = v->attribute[id];
-    return a >= N_PIECE_ATTRIBUTES                           ? "0 to 5"
-           : (a == PIECE_ABSENT) != (piece_size(v, id) == 0) ? "5 of an empty piece alone"
-           : byte_level && a == PIECE_BYTE                   ? "no 2 in byte-level BPE"
-           : a == PIECE_BYTE && piece_size(v, id) != 1       ? "2 of one byte alone"
-           : (a == PIECE_UNKNOWN) != (v->unknown >= 0 && id == (size_t)v->unknown)
-               ? "3 of the unknown token alone"
-               : NULL;
+    const bool unknown = v->unknown >= 0 && id == (size_t)v->unknown;
+    if (a >= N_PIECE_ATTRIBUTES) {
+        return "0 to 5";
+    }
+    if ((a == PIECE_ABSENT) != (piece_size(v, id) == 0)) {
+        return "5 for an empty piece and for no other";
+    }
+    if (a == PIECE_BYTE && v->kind == BYTE_LEVEL_BPE) {
+        return "no 2 in byte-level BPE";
+    }
+    if (a == PIECE_BYTE && piece_size(v, id) != 1) {
+        return "2 only for a piece of one byte";
+    }
+    return (a == PIECE_UNKNOWN) != unknown ? "3 for the unknown token and for no other" : NULL;
 }
 
 static bool check_pieces(const Vocabulary *v, const char *name, size_t n_bytes, Error *err)
 {
-    // All offsets first: what follows looks at pieces.
+    // All offsets first, because the checks below look at the pieces.
     for (size_t i = 0; i <= v->size; i++) {
-        const uint32_t low = i ? v->offset[i - 1] : 0;
-        const size_t high = i == 0                              ? 0
-                            : low + (size_t)MAX_PIECE < n_bytes ? low + MAX_PIECE
-                                                                : n_bytes;
-        if (v->offset[i] < low || v->offset[i] > high) {
+        const uint32_t min = i ? v->offset[i - 1] : 0;
+        const size_t longest = i ? min + (size_t)MAX_PIECE : 0;
+        const size_t max = longest < n_bytes ? longest : n_bytes;
+        if (v->offset[i] < min || v->offset[i] > max) {
             return error_set(err, ERROR_INPUT,
                              "%s: piece_offset %zu of section tokenizer is %u, expected %u to %zu",
-                             name, i, (unsigned)v->offset[i], (unsigned)low, high);
+                             name, i, (unsigned)v->offset[i], (unsigned)min, max);
         }
     }
     if (v->offset[v->size] != n_bytes) {
@@ -491,11 +557,11 @@ static bool check_pieces(const Vocabulary *v, const char *name, size_t n_bytes, 
             (unsigned)v->offset[v->size], n_bytes);
     }
     for (size_t id = 0; id < v->size; id++) {
-        const char *wanted = wanted_attribute(v, id);
-        if (wanted) {
+        const char *expected = expected_attribute(v, id);
+        if (expected) {
             return error_set(err, ERROR_INPUT,
                              "%s: attribute %zu of section tokenizer is %u, expected %s", name, id,
-                             v->attribute[id], wanted);
+                             v->attribute[id], expected);
         }
         if (v->kind == SENTENCEPIECE_BPE && !isfinite(v->score[id])) {
             return error_set(err, ERROR_INPUT,
@@ -506,26 +572,62 @@ static bool check_pieces(const Vocabulary *v, const char *name, size_t n_bytes, 
     return true;
 }
 
-// BOS and the ends of a text have to be special tokens, which are never printed.
-static bool check_special(const Vocabulary *v, const char *name, Error *err)
+// BOS and the ids at which generation stops have to be special tokens, because those are never
+// printed.
+static bool check_special(const Vocabulary *v, const char *name, const char *field, int id,
+                          Error *err)
 {
-    for (size_t i = 0; i <= v->n_end; i++) {
-        const int id = i < v->n_end ? v->end[i] : v->bos;
-        const char *field = i < v->n_end ? "end" : "bos";
-        if (i == v->n_end && id < 0) {
-            continue;  // there is no BOS
+    if (id < 0 || (size_t)id >= v->size) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: an id of %s of section tokenizer is %d, expected 0 to %zu", name,
+                         field, id, v->size - 1);
+    }
+    if (v->attribute[id] != PIECE_SPECIAL) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: %s of section tokenizer is %d, whose attribute is %u, expected a "
+                         "special token",
+                         name, field, id, v->attribute[id]);
+    }
+    return true;
+}
+
+static bool check_special_ids(const Vocabulary *v, const char *name, Error *err)
+{
+    for (size_t i = 0; i < v->n_end; i++) {
+        if (!check_special(v, name, "end", v->end[i], err)) {
+            return false;
         }
-        if (id < 0 || (size_t)id >= v->size) {
+    }
+    return v->bos < 0 || check_special(v, name, "bos", v->bos, err);
+}
+
+// Merges join pieces of text: a control token or a byte of SentencePiece cannot be part of one.
+static bool can_merge(const Vocabulary *v, uint32_t id)
+{
+    return id < v->size && (v->attribute[id] == PIECE_NORMAL || v->attribute[id] == PIECE_FIRST);
+}
+
+static bool check_merge(const Vocabulary *v, const char *name, size_t i, Error *err)
+{
+    const Merge *m = &v->merges[i];
+    const uint32_t ids[] = {m->left, m->right, m->result};
+    for (size_t j = 0; j < sizeof ids / sizeof *ids; j++) {
+        if (!can_merge(v, ids[j])) {
             return error_set(err, ERROR_INPUT,
-                             "%s: an id of %s of section tokenizer is %d, expected 0 to %zu", name,
-                             field, id, v->size - 1);
+                             "%s: merge %zu of section tokenizer has id %u, expected that of a "
+                             "piece of text, 0 to %zu",
+                             name, i, (unsigned)ids[j], v->size - 1);
         }
-        if (v->attribute[id] != PIECE_SPECIAL) {
-            return error_set(err, ERROR_INPUT,
-                             "%s: %s of section tokenizer is %d, whose attribute is %u, expected a "
-                             "special token",
-                             name, field, id, v->attribute[id]);
-        }
+    }
+    const size_t left = piece_size(v, m->left), right = piece_size(v, m->right);
+    const char *result = piece_bytes(v, m->result);
+    if (piece_size(v, m->result) != left + right ||
+        memcmp(result, piece_bytes(v, m->left), left) != 0 ||
+        memcmp(result + left, piece_bytes(v, m->right), right) != 0) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: merge %zu of section tokenizer makes piece %u of pieces %u and %u, "
+                         "expected their concatenation",
+                         name, i, (unsigned)m->result, (unsigned)m->left, (unsigned)m->right);
     }
     return true;
 }
@@ -533,28 +635,8 @@ static bool check_special(const Vocabulary *v, const char *name, Error *err)
 static bool check_merges(const Vocabulary *v, const char *name, Error *err)
 {
     for (size_t i = 0; i < v->n_merges; i++) {
-        const Merge *m = &v->merges[i];
-        const uint32_t ids[] = {m->left, m->right, m->result};
-        for (size_t j = 0; j < 3; j++) {
-            if (ids[j] >= v->size ||
-                (v->attribute[ids[j]] != PIECE_NORMAL && v->attribute[ids[j]] != PIECE_FIRST)) {
-                return error_set(
-                    err, ERROR_INPUT,
-                    "%s: merge %zu of section tokenizer has id %u, expected 0 to %zu, a "
-                    "piece of text",
-                    name, i, (unsigned)ids[j], v->size - 1);
-            }
-        }
-        const size_t left = piece_size(v, m->left), right = piece_size(v, m->right);
-        const char *result = piece_bytes(v, m->result);
-        if (piece_size(v, m->result) != left + right ||
-            memcmp(result, piece_bytes(v, m->left), left) != 0 ||
-            memcmp(result + left, piece_bytes(v, m->right), right) != 0) {
-            return error_set(
-                err, ERROR_INPUT,
-                "%s: merge %zu of section tokenizer makes piece %u of %u and %u, which "
-                "spell another",
-                name, i, (unsigned)m->result, (unsigned)m->left, (unsigned)m->right);
+        if (!check_merge(v, name, i, err)) {
+            return false;
         }
     }
     return true;
@@ -564,7 +646,7 @@ bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *dat
                              size_t vocab_size, Error *err)
 {
     *v = (Vocabulary){.size = vocab_size};
-    Header h;
+    TokenizerHeader h;
     if (size < sizeof h) {
         return error_set(err, ERROR_INPUT,
                          "%s: section tokenizer has %zu bytes, expected %zu or more", name, size,
@@ -579,7 +661,7 @@ bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *dat
         return false;
     }
     v->kind = (VocabularyKind)h.kind;
-    v->words = (WordRule)h.words;
+    v->words = (WordRule)h.pre_tokenizer;
     v->add_bos = h.flags & FLAG_BOS;
     v->add_prefix = h.flags & FLAG_PREFIX;
     v->whole_words = h.flags & FLAG_WHOLE_WORDS;
@@ -589,8 +671,9 @@ bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *dat
     v->n_end = h.n_end;
     v->n_merges = h.n_merges;
     const bool ok = lay_out(v, &h, name, data, size, err) &&
-                    check_pieces(v, name, (size_t)h.n_bytes, err) && check_special(v, name, err) &&
-                    check_merges(v, name, err) && fill_tables(v, name, err);
+                    check_pieces(v, name, (size_t)h.n_bytes, err) &&
+                    check_special_ids(v, name, err) && check_merges(v, name, err) &&
+                    fill_tables(v, name, err);
     if (!ok) {
         vocabulary_close(v);
     }
