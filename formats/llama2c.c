@@ -10,12 +10,12 @@
 //          f32 scale for each group of group_size values. Groups are counted through the flattened
 //          matrix, so they may straddle rows.
 //
-// * stands for one tensor per layer, all layers in a row; [ ] is absent when the embedding serves as
-// lm_head too.
+// * stands for one tensor per layer, all layers in a row; [ ] is absent when the embedding serves
+// as lm_head too.
 //
 // First the sources of all tensors are listed, which gives the size the file must have; only then
-// are weights read. llama2.c rotates neighbouring values (2i, 2i + 1) of a head by RoPE, our kernels
-// (i, i + head_dim / 2): the rows of q and k are reordered while they are copied.
+// are weights read. RoPE rotates neighbouring values (2i, 2i + 1) of a head in llama2.c, and values
+// (i, i + head_dim / 2) in our kernels: the rows of q and k are reordered while they are copied.
 #include "formats/llama2c.h"
 
 #include <stdio.h>

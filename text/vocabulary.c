@@ -1,9 +1,9 @@
 // vocabulary.c - the pieces of a tokenizer, their attributes and merges, and how they are found.
 //
-// A vocabulary comes from one of two files: llama2.c's tokenizer.bin, which is copied into memory of
-// our own, or the tokenizer section of a checkpoint, which is read in place. A section is checked
-// completely before it is used: from then on every id is that of a piece, every piece lies within
-// the bytes, and every merge makes the concatenation of its two parts.
+// A vocabulary comes from one of two files: llama2.c's tokenizer.bin, which is copied into memory
+// of our own, or the tokenizer section of a checkpoint, which is read in place. A section is
+// checked completely before it is used: from then on every id is that of a piece, every piece lies
+// within the bytes, and every merge makes the concatenation of its two parts.
 //
 //     section     +----------+-----+--------------+----------------+-----------+-------+
 //                 | header   | end | piece_offset | score or merge | attribute | bytes |
@@ -22,8 +22,8 @@
 //
 // The names of special tokens: a list sorted by bytes. To find the longest name with which a text
 // begins, each further byte of the text narrows the range of names that agree with it so far.
-// names_from[b] is where the names with the first byte b start: at nearly every place of a text that
-// range is empty, and the search ends at once.
+// names_from[b] is where the names with the first byte b start: at nearly every place of a text
+// that range is empty, and the search ends at once.
 #include "text/vocabulary.h"
 
 #include <math.h>
@@ -48,8 +48,8 @@ static size_t places_for(size_t n)
     return places;
 }
 
-// The place of the piece with these bytes, or the empty place where it would be entered. There always
-// is one: at least half of the table is empty.
+// The place of the piece with these bytes, or the empty place where it would be entered. The loop
+// ends, because at least half of the table is empty.
 static size_t piece_place(const Vocabulary *v, const char *bytes, size_t size)
 {
     const uint64_t hash = hash_bytes(HASH_BEGIN, bytes, size);
@@ -185,8 +185,8 @@ static bool sort_names(Vocabulary *v, const char *path, Error *err)
                            (unsigned)sorted[i].id, (unsigned)sorted[i - 1].id);
         }
     }
-    for (size_t b = 0; b < 256;
-         b++) {  // from the number of names per first byte to where they start
+    // From the number of names with each first byte to where they start.
+    for (size_t b = 0; b < 256; b++) {
         v->names_from[b + 1] += v->names_from[b];
     }
     free(sorted);
@@ -274,8 +274,8 @@ static int byte_value(const char *piece, size_t size)
     return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
 }
 
-// Adds a piece: 0 is the unknown token, 1 and 2 are BOS and EOS, whose names the file writes between
-// newlines. A piece never gets longer than it is in the file.
+// Adds a piece: 0 is the unknown token, 1 and 2 are BOS and EOS, whose names the file writes
+// between newlines. A piece never gets longer than it is in the file.
 static void add_llama2c_piece(Pieces *p, size_t id, float score, const char *piece, size_t size)
 {
     static const char *const names[] = {NULL, "<s>", "</s>"};

@@ -7,55 +7,59 @@
 #include "base/error.h"
 #include "text/pretokenizer.h"
 
-#define MAX_PIECE 4096  // bytes: 32 times the longest that known models have
+// The longest piece in bytes: 32 times that of any known model.
+#define MAX_PIECE 4096
 
 typedef enum { SENTENCEPIECE_BPE, BYTE_LEVEL_BPE } VocabularyKind;
 
-// As docs/format.md has them.
+// What a piece is; the numbers are those of docs/format.md.
 enum {
-    PIECE_NORMAL,   // is made of text by merging
-    PIECE_SPECIAL,  // a control token: is made of text only where its name may be taken for it
-    PIECE_BYTE,     // spells one byte of what is no piece (SentencePiece)
-    PIECE_UNKNOWN,  // stands for a character that is no piece (SentencePiece)
-    PIECE_FIRST,    // is found in the text before all else
+    PIECE_NORMAL,   // text; the result of merging
+    PIECE_SPECIAL,  // a control token; its name in a text stands for it only in spans that allow it
+    PIECE_BYTE,     // one byte of a character that has no piece (SentencePiece)
+    PIECE_UNKNOWN,  // stands for characters that have no piece (SentencePiece)
+    PIECE_FIRST,    // text that is looked for before anything is merged ("user-defined" elsewhere)
     PIECE_ABSENT,   // a row of the embedding without a token
     N_PIECE_ATTRIBUTES
 };
 
+// A merge of byte-level BPE, as it lies in the file: two neighbours that become one piece.
 typedef struct {
     uint32_t left, right, result;  // ids
 } Merge;
+_Static_assert(sizeof(Merge) == 12, "docs/format.md");
 
-// The arrays lie in the checkpoint's section, or in `memory` where a llama2.c file was read.
+// The const arrays lie in the checkpoint's section, or in `memory` if a llama2.c file was read.
 typedef struct {
     VocabularyKind kind;
     WordRule words;      // of byte-level BPE
     bool add_bos;        // texts begin with BOS
     bool add_prefix;     // a space is put before a text, and after special tokens
-    bool prefix_first;   // not after special tokens
+    bool prefix_first;   // the space is put before a text only
     bool whole_words;    // a word that is a piece is taken whole, whatever the merges
-    int bos, unknown;    // -1: none
+    int bos, unknown;    // ids, -1: none
     const int32_t *end;  // (n_end): ids at which generation stops
     size_t n_end;
-    size_t size;
-    const char *bytes;       // of all pieces, one after the other; a byte piece's is its one byte
-    const uint32_t *offset;  // (size + 1): piece i is bytes[offset[i]] .. bytes[offset[i + 1] - 1]
-    const float *score;      // (size): SentencePiece, a higher one is merged first
+
+    size_t size;               // number of pieces
+    const char *bytes;         // of all pieces, concatenated; a byte piece is its one byte
+    const uint32_t *offset;    // (size + 1): piece i is bytes[offset[i] .. offset[i + 1])
     const uint8_t *attribute;  // (size): PIECE_NORMAL ...
-    const Merge *merges;       // (n_merges): byte-level, the first is merged first
+    const float *score;        // (size), SentencePiece: the higher score is merged first
+    const Merge *merges;       // (n_merges), byte-level: the earlier one is merged first
     size_t n_merges;
 
     int byte_id[256];       // the piece that spells a byte, -1: none
-    uint32_t *piece_table;  // (piece_places): ids + 1 of normal pieces by hash, 0: empty; owned
-    uint32_t *merge_table;  // (merge_places): indices + 1 of merges by hash of the pair; owned
-    size_t piece_places, merge_places;  // powers of two, at least twice what they hold
-    uint32_t *names;  // (n_names): ids of special and first pieces, in order of their bytes; owned
+    uint32_t *piece_table;  // (piece_places): id + 1 of normal pieces by hash, 0: empty; owned
+    uint32_t *merge_table;  // (merge_places): index + 1 of merges by hash of the pair; owned
+    size_t piece_places, merge_places;  // powers of two, at least twice the number of entries
+    uint32_t *names;  // (n_names): ids of special and first pieces, sorted by bytes; owned
     size_t n_names;
-    size_t names_from[257];  // names that begin with byte b: names[names_from[b]] .. [b + 1] - 1
-    void *memory;            // owned
+    size_t names_from[257];  // names[names_from[b] .. names_from[b + 1]) begin with byte b
+    void *memory;            // owned; NULL if the arrays lie in a checkpoint
 } Vocabulary;
 
-// See tokenizer_open_llama2c and tokenizer_open_section. *v is closed on failure.
+// See tokenizer_open_llama2c and tokenizer_open_section in tokenizer.h. *v is closed on failure.
 bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *data, size_t size,
                              size_t vocab_size, Error *err);
 bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *data, size_t size,
@@ -72,14 +76,14 @@ static inline const char *piece_bytes(const Vocabulary *v, size_t id)
     return v->bytes + v->offset[id];
 }
 
-// The id of the normal piece with these bytes, or -1.
+// The id of the normal piece with exactly these bytes, or -1.
 int vocabulary_find(const Vocabulary *v, const char *bytes, size_t size);
 
-// The merge of two pieces, or NULL.
+// The merge of two neighbours, given by their ids, or NULL.
 const Merge *vocabulary_merge(const Vocabulary *v, int left, int right);
 
-// The longest name with which the text (of `size` > 0 bytes) begins: of a piece that is found
-// before all else, or, within the first `special_size` bytes, of a special token; -1: none.
+// The id of the longest name with which a text of `size` > 0 bytes begins: of a piece that is looked
+// for before merging, or of a special token, if its name ends within `special_size` bytes; -1: none.
 int vocabulary_find_name(const Vocabulary *v, const char *text, size_t size, size_t special_size);
 
 #endif
