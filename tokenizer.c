@@ -1,25 +1,32 @@
 // tokenizer.c - text <-> tokens: SentencePiece BPE and byte-level BPE.
 //
-// Both merge neighbours until nothing is left to merge. The symbols of a stretch of text -
-// characters for SentencePiece, bytes for byte-level BPE - stand in a doubly linked list over its
-// bytes, and a heap holds every pair of neighbours that can be merged: the best rank first, then
-// the leftmost. An entry of the heap whose symbols have changed since is skipped when it comes up.
-// So n symbols take O(n log n), whatever they are.
+// Encoding takes three steps. The names of special tokens are found first, in the spans that allow
+// it (and the names of pieces "found before merging" in all spans). They cut the text into
+// stretches. A stretch is cut further into symbols, which are merged; what is left is tokens.
+//
+//                      SentencePiece                        byte-level BPE
+//     merged at once   a whole stretch                      a word (text/pretokenizer.h): no merge
+//                                                           crosses its ends
+//     put before it    a space, if the model wants one      nothing
+//     first symbols    characters                           bytes
+//     a pair merges    if its bytes are a piece             if the pair is in the list of merges
+//     ranked by        the score of that piece              its place in that list
+//     left without     spelled in byte tokens, or the       cannot happen after the first step:
+//     a token          unknown token, or refused            bytes without a token are refused
+//
+// Both merge the pair of neighbours with the best rank, the leftmost of equals, until no pair can
+// be merged. The symbols stand in a doubly linked list over the bytes, so merging two is O(1). A
+// heap holds every pair of neighbours that can be merged:
 //
 //     bytes     ' ' o n c e ' ' u p o n
-//     symbols   [start, size, previous, next, id] ...       merged ones have size 0
+//     symbols   [start, size, previous, next, id] ...       a symbol merged into the one before it
+//                                                           has size 0
+//     heap      [rank and left symbol, size, result] ...    the best first
 //
-//                      SentencePiece                        byte-level
-//     a stretch is     what is between special tokens       a word (pretokenizer.h): no merge
-//                                                           crosses its ends
-//     before it        a space, where the model wants one   nothing
-//     a pair merges    where its bytes are a piece          where the pair is in the list of merges
-//     its rank         by the score of that piece           its place in the list
-//     what is left     is spelled in byte pieces            is none: every byte is a piece, or the
-//                                                           text is refused
-//
-// The names of special tokens are found in the text before all this, but only in spans that allow
-// it; the names of pieces with the attribute "found before all else" always.
+// A merge makes at most two new pairs, with the neighbours on either side; those it destroys stay
+// in the heap and are skipped when they come up. n symbols put at most 3 n entries on the heap, so
+// the time is O(n log n) for any text; scanning for the best pair after each merge would be O(n^2),
+// and SentencePiece's stretches can be a whole document.
 #include "tokenizer.h"
 
 #include <stdlib.h>
@@ -65,7 +72,7 @@ bool tokenizer_open_llama2c(Tokenizer **out, const char *path, size_t vocab_size
         return false;
     }
     const bool ok = tokenizer_open_llama2c_bytes(out, path, file.data, file.size, vocab_size, err);
-    mapping_close(&file);  // all that was wanted of it is copied
+    mapping_close(&file);  // everything needed of it has been copied
     return ok;
 }
 
@@ -114,37 +121,50 @@ void tokenizer_free(Tokenizer *t)
 
 #define NO_SYMBOL UINT32_MAX
 
+// A run of bytes that is, so far, one piece. Symbols are never moved: they are linked in the order
+// of the text by their indices.
 typedef struct {
-    uint32_t start, size;  // bytes; size 0: merged into the one before
-    uint32_t previous, next;
-    int id;  // of the piece; -1: it is none
+    uint32_t start, size;     // bytes; size 0: merged into the symbol before it
+    uint32_t previous, next;  // indices, or NO_SYMBOL
+    int id;                   // of the piece, -1: there is no such piece
 } Symbol;
 
-// A pair of neighbours that can be merged. The sizes of symbols only grow, so `size` tells whether
-// the pair is still what it was.
+// A pair of neighbours that can be merged. It is stale if either has been merged with another
+// symbol since. Symbols only grow, and swallow their right neighbour whole, so a pair is still the
+// same if and only if its size is.
 typedef struct {
-    uint64_t order;  // rank << 32 | the left symbol: the least is merged first
+    uint64_t order;  // rank << 32 | index of the left symbol: the least is merged first
     uint32_t size;   // bytes, of both
-    int id;          // of what they make
+    int id;          // of the piece they make
 } Candidate;
 
 typedef struct {
     const Vocabulary *v;
-    Buffer text;        // SentencePiece: of the stretch, with its spaces as they are in pieces
-    const char *bytes;  // what the symbols are made of
-    Symbol *symbols;
+    const char *text;  // (size): of all spans, concatenated
+    size_t size;
+    Tokens *out;        // the caller's; tokens are appended
+    size_t text_start;  // length of *out where the text begins; SIZE_MAX: it continues another
+    Error *err;         // the caller's
+
+    const char *bytes;  // that the symbols are made of: a word of the text, or `normal`
+    Buffer normal;      // SentencePiece: a stretch with its prefix and with spaces as in the pieces
+    Symbol *symbols;    // (n_symbols); owned
     size_t n_symbols, symbols_capacity;
-    Candidate *heap;  // each entry before its children, 4 i + 1 to 4 i + 4: one line of the cache
+    Candidate *heap;  // (n_heap): each entry before its children, 4 i + 1 to 4 i + 4; owned
     size_t n_heap, heap_capacity;
 } Encoder;
 
-static bool heap_push(Encoder *e, Candidate c, Error *err)
+static bool put_token(Encoder *e, int id) { return tokens_append(e->out, id, e->err); }
+
+// A heap with four children per entry has half the levels of a binary one, and the four share a
+// line of the processor's cache.
+static bool heap_push(Encoder *e, Candidate c)
 {
     if (e->n_heap == e->heap_capacity) {
         const size_t capacity = e->heap_capacity ? 2 * e->heap_capacity : 256;
         Candidate *heap = realloc(e->heap, capacity * sizeof *heap);
         if (!heap) {
-            return error_memory(err, "merges", capacity * sizeof *heap);
+            return error_memory(e->err, "merges", capacity * sizeof *heap);
         }
         e->heap = heap;
         e->heap_capacity = capacity;
@@ -175,18 +195,18 @@ static Candidate heap_pop(Encoder *e)
     return top;
 }
 
-// The rank of a score: a higher score has a lower rank, equal ones the same. The bits of floats of
-// one sign are ordered as the floats are.
+// The rank of a score: the higher the score, the lower the rank; equal scores have equal ranks.
+// Read as an integer, a positive float grows with its value and a negative one with its magnitude.
 static uint32_t score_rank(float score)
 {
-    const float unsigned_zero = score + 0.0f;  // -0 becomes +0
+    const float value = score + 0.0f;  // -0 becomes +0
     uint32_t bits;
-    memcpy(&bits, &unsigned_zero, sizeof bits);
+    memcpy(&bits, &value, sizeof bits);
     return bits >> 31 ? bits : INT32_MAX - bits;
 }
 
-// Puts a symbol and its right neighbour on the heap where they can be merged.
-static bool consider(Encoder *e, uint32_t left, Error *err)
+// Puts a symbol and its right neighbour on the heap if they can be merged.
+static bool consider(Encoder *e, uint32_t left)
 {
     const uint32_t right = left == NO_SYMBOL ? NO_SYMBOL : e->symbols[left].next;
     if (right == NO_SYMBOL) {
@@ -211,13 +231,14 @@ static bool consider(Encoder *e, uint32_t left, Error *err)
         rank = (uint32_t)(m - v->merges);
     }
     c.order = (uint64_t)rank << 32 | left;
-    return heap_push(e, c, err);
+    return heap_push(e, c);
 }
 
-static bool merge_all(Encoder *e, Error *err)
+// Merges the symbols over e->bytes until no pair of neighbours can be merged.
+static bool merge_all(Encoder *e)
 {
     for (uint32_t i = 0; i < e->n_symbols; i++) {
-        if (!consider(e, i, err)) {
+        if (!consider(e, i)) {
             return false;
         }
     }
@@ -227,7 +248,7 @@ static bool merge_all(Encoder *e, Error *err)
         Symbol *left = &e->symbols[at];
         const uint32_t right = left->next;
         if (!left->size || right == NO_SYMBOL || left->size + e->symbols[right].size != c.size) {
-            continue;  // one of the two has been merged with another since
+            continue;  // stale
         }
         left->size = c.size;
         left->id = c.id;
@@ -236,26 +257,26 @@ static bool merge_all(Encoder *e, Error *err)
         if (left->next != NO_SYMBOL) {
             e->symbols[left->next].previous = at;
         }
-        if (!consider(e, left->previous, err) || !consider(e, at, err)) {
+        if (!consider(e, left->previous) || !consider(e, at)) {
             return false;
         }
     }
     return true;
 }
 
-// Makes room for the symbols of a stretch of `bytes`, at most one each and one more.
-static bool begin_symbols(Encoder *e, size_t bytes, Error *err)
+// Starts a new list of symbols, with room for one per byte and one more.
+static bool begin_symbols(Encoder *e, size_t bytes)
 {
     e->n_symbols = e->n_heap = 0;
     if (bytes > UINT32_MAX / 2) {
-        return error_set(err, ERROR_INPUT,
+        return error_set(e->err, ERROR_INPUT,
                          "the prompt has a text of %zu bytes, expected at most 2 GiB", bytes);
     }
     if (bytes + 1 > e->symbols_capacity) {
         const size_t capacity = bytes + 1 < 128 ? 256 : 2 * (bytes + 1);
         Symbol *symbols = realloc(e->symbols, capacity * sizeof *symbols);
         if (!symbols) {
-            return error_memory(err, "symbols", capacity * sizeof *symbols);
+            return error_memory(e->err, "symbols", capacity * sizeof *symbols);
         }
         e->symbols = symbols;
         e->symbols_capacity = capacity;
@@ -272,95 +293,102 @@ static void add_symbol(Encoder *e, size_t start, size_t size, int id)
     }
 }
 
-static bool no_token(const char *bytes, size_t offset, Error *err)
+static bool no_token(Encoder *e, char byte, size_t offset)
 {
-    return error_set(err, ERROR_INPUT,
+    return error_set(e->err, ERROR_INPUT,
                      "the prompt's byte %zu is 0x%02x, which the model has no token for", offset,
-                     (uint8_t)*bytes);
+                     (uint8_t)byte);
 }
 
 // --------------------------------------------------------------------------------------------
 // SentencePiece
+//
+// SentencePiece writes U+2581 for a space, in its pieces and in the text. Our pieces have the space
+// itself, so both become a space before merging. It also trains on texts that begin with a space,
+// so that a word is the same piece at the start of a text as within it: that space, the dummy
+// prefix, is put before a text when it is encoded and dropped when it is decoded.
 
-// Where in the text the byte `at` of its normal form, of which the prefix is cut off, comes from.
-static size_t original_offset(const char *text, size_t size, size_t at)
+// Builds the normal form of text[begin .. end) and one symbol for each of its characters. A byte
+// that is not UTF-8 counts as a character.
+static bool begin_stretch(Encoder *e, size_t begin, size_t end, bool prefix)
 {
-    size_t offset = 0;
-    for (; at; at--) {
-        const bool mark = size - offset >= 3 && memcmp(text + offset, SPACE_MARK, 3) == 0;
+    const Vocabulary *v = e->v;
+    buffer_clear(&e->normal);
+    if (!begin_symbols(e, end - begin)) {
+        return false;
+    }
+    if (prefix) {
+        add_symbol(e, 0, 1, vocabulary_find(v, " ", 1));
+        buffer_add(&e->normal, " ", 1);
+    }
+    for (size_t i = begin; i < end;) {
+        const int scan = utf8_scan(e->text + i, end - i);
+        const size_t length = scan > 0 ? (size_t)scan : 1;
+        const bool mark = length == 3 && memcmp(e->text + i, SPACE_MARK, 3) == 0;
+        const char *bytes = mark ? " " : e->text + i;
+        const size_t n = mark ? 1 : length;
+        add_symbol(e, e->normal.size, n, vocabulary_find(v, bytes, n));
+        buffer_add(&e->normal, bytes, n);
+        i += length;
+    }
+    e->bytes = e->normal.data;
+    return buffer_check(&e->normal, e->err);
+}
+
+// The offset in the text that byte `at` of the normal form of a stretch comes from. Only error
+// messages need it, so it is found by walking the stretch again.
+static size_t original_offset(const Encoder *e, size_t begin, size_t end, bool prefix, size_t at)
+{
+    size_t offset = begin;
+    for (size_t n = prefix; n < at; n++) {
+        const bool mark = end - offset >= 3 && memcmp(e->text + offset, SPACE_MARK, 3) == 0;
         offset += mark ? 3 : 1;
     }
     return offset;
 }
 
-// Appends the ids that spell a character that is no piece: of its bytes, or one for all characters
-// in a row that have none. *unknown: there was one just before. False, with *bad the byte, where
-// the model can do neither.
-static bool spell(const Vocabulary *v, const char *bytes, size_t size, bool *unknown, size_t *bad,
-                  Tokens *out, Error *err)
+// How many of the first bytes of a character have byte tokens.
+static size_t count_byte_tokens(const Vocabulary *v, const char *bytes, size_t size)
 {
-    size_t spelled = 0;
-    while (spelled < size && v->byte_id[(uint8_t)bytes[spelled]] >= 0) {
-        spelled++;
+    size_t n = 0;
+    while (n < size && v->byte_id[(uint8_t)bytes[n]] >= 0) {
+        n++;
     }
-    if (spelled == size) {
-        *unknown = false;
-        for (size_t i = 0; i < size; i++) {
-            if (!tokens_append(out, v->byte_id[(uint8_t)bytes[i]], err)) {
-                return false;
-            }
-        }
-        return true;
-    }
-    if (v->unknown >= 0 && utf8_scan(bytes, size) > 0) {
-        const bool again = *unknown;
-        *unknown = true;
-        return again || tokens_append(out, v->unknown, err);
-    }
-    *bad = spelled;
-    return false;
+    return n;
 }
 
-// Encodes a stretch, which begins `offset` bytes into the prompt.
-static bool encode_sentence(Encoder *e, const char *text, size_t size, size_t offset, bool prefix,
-                            Tokens *out, Error *err)
+// Encodes text[begin .. end). Byte fallback: a character that is no piece is spelled in the tokens
+// of its bytes. If one of those is missing, it becomes the unknown token, of which one stands for
+// all such characters in a row, as in sentencepiece. What is not UTF-8 has no unknown token.
+static bool encode_sentence(Encoder *e, size_t begin, size_t end, bool prefix)
 {
     const Vocabulary *v = e->v;
-    buffer_clear(&e->text);
-    if (!begin_symbols(e, size, err) || (prefix && !buffer_append(&e->text, " ", 1, err))) {
+    if (!begin_stretch(e, begin, end, prefix) || !merge_all(e)) {
         return false;
     }
-    if (prefix) {
-        add_symbol(e, 0, 1, vocabulary_find(v, " ", 1));
-    }
-    for (size_t i = 0; i < size;) {
-        const int scan = utf8_scan(text + i, size - i);
-        const size_t length = scan > 0 ? (size_t)scan : 1;
-        const bool mark = length == 3 && memcmp(text + i, SPACE_MARK, 3) == 0;
-        const char *bytes = mark ? " " : text + i;
-        const size_t n = mark ? 1 : length;
-        add_symbol(e, e->text.size, n, vocabulary_find(v, bytes, n));
-        if (!buffer_append(&e->text, bytes, n, err)) {
-            return false;
-        }
-        i += length;
-    }
-    e->bytes = e->text.data;
-    if (!merge_all(e, err)) {
-        return false;
-    }
-    bool unknown = false;
-    for (uint32_t i = 0; i != NO_SYMBOL && i < e->n_symbols; i = e->symbols[i].next) {
+    bool unknown = false;  // the token before is the unknown token
+    for (uint32_t i = e->n_symbols ? 0 : NO_SYMBOL; i != NO_SYMBOL; i = e->symbols[i].next) {
         const Symbol s = e->symbols[i];
-        size_t bad = SIZE_MAX;
+        const char *bytes = e->bytes + s.start;
+        const size_t n_spelled = s.id < 0 ? count_byte_tokens(v, bytes, s.size) : 0;
+        bool ok = true;
         if (s.id >= 0) {
+            ok = put_token(e, s.id);
             unknown = false;
-            if (!tokens_append(out, s.id, err)) {
-                return false;
+        } else if (n_spelled == s.size) {
+            for (size_t b = 0; ok && b < s.size; b++) {
+                ok = put_token(e, v->byte_id[(uint8_t)bytes[b]]);
             }
-        } else if (!spell(v, e->bytes + s.start, s.size, &unknown, &bad, out, err)) {
-            const size_t at = s.start > prefix ? original_offset(text, size, s.start - prefix) : 0;
-            return bad != SIZE_MAX && no_token(e->bytes + s.start + bad, offset + at + bad, err);
+            unknown = false;
+        } else if (v->unknown >= 0 && utf8_scan(bytes, s.size) > 0) {
+            ok = unknown || put_token(e, v->unknown);
+            unknown = true;
+        } else {
+            const size_t at = s.start + n_spelled;
+            ok = no_token(e, e->bytes[at], original_offset(e, begin, end, prefix, at));
+        }
+        if (!ok) {
+            return false;
         }
     }
     return true;
@@ -369,45 +397,45 @@ static bool encode_sentence(Encoder *e, const char *text, size_t size, size_t of
 // --------------------------------------------------------------------------------------------
 // Byte-level BPE
 
-static bool encode_word(Encoder *e, const char *word, size_t size, size_t offset, Tokens *out,
-                        Error *err)
+// Encodes the word text[begin .. begin + size).
+static bool encode_word(Encoder *e, size_t begin, size_t size)
 {
     const Vocabulary *v = e->v;
+    const char *word = e->text + begin;
     const int whole = v->whole_words ? vocabulary_find(v, word, size) : -1;
     if (whole >= 0) {
-        return tokens_append(out, whole, err);
+        return put_token(e, whole);
     }
-    if (!begin_symbols(e, size, err)) {
+    if (!begin_symbols(e, size)) {
         return false;
     }
     for (size_t i = 0; i < size; i++) {
         const int id = v->byte_id[(uint8_t)word[i]];
         if (id < 0) {
-            return no_token(word + i, offset + i, err);
+            return no_token(e, word[i], begin + i);
         }
         add_symbol(e, i, 1, id);
     }
     e->bytes = word;
-    if (!merge_all(e, err)) {
+    if (!merge_all(e)) {
         return false;
     }
     for (uint32_t i = 0; i != NO_SYMBOL; i = e->symbols[i].next) {
-        if (!tokens_append(out, e->symbols[i].id, err)) {
+        if (!put_token(e, e->symbols[i].id)) {
             return false;
         }
     }
     return true;
 }
 
-static bool encode_words(Encoder *e, const char *text, size_t size, size_t offset, Tokens *out,
-                         Error *err)
+static bool encode_words(Encoder *e, size_t begin, size_t end)
 {
-    for (size_t at = 0; at < size;) {
-        const size_t length = word_size(e->v->words, text + at, size - at);
-        if (!encode_word(e, text + at, length, offset + at, out, err)) {
+    while (begin < end) {
+        const size_t size = word_size(e->v->words, e->text + begin, end - begin);
+        if (!encode_word(e, begin, size)) {
             return false;
         }
-        at += length;
+        begin += size;
     }
     return true;
 }
@@ -417,72 +445,80 @@ static bool encode_words(Encoder *e, const char *text, size_t size, size_t offse
 
 static bool is_special(const Vocabulary *v, int id) { return v->attribute[id] == PIECE_SPECIAL; }
 
-// Whether a stretch that comes next in `out` begins with a space of SentencePiece: that of a new
-// text and, in the models whose turns were encoded one by one, that after a special token. `start`
-// is where in `out` the text begins, SIZE_MAX where it goes on from what was there.
-static bool wants_prefix(const Vocabulary *v, const Tokens *out, size_t start)
+// Whether the stretch that comes next in *out begins with SentencePiece's dummy prefix: at the
+// start of a text, and after a special token in models whose turns were encoded one by one.
+static bool needs_prefix(const Encoder *e)
 {
-    const bool first = out->size == start;
-    return v->add_prefix &&
-           (first || (!v->prefix_first && out->size && is_special(v, out->ids[out->size - 1])));
+    const Vocabulary *v = e->v;
+    const Tokens *out = e->out;
+    if (!v->add_prefix) {
+        return false;
+    }
+    const bool after_special = out->size && is_special(v, out->ids[out->size - 1]);
+    return out->size == e->text_start || (after_special && !v->prefix_first);
 }
 
-// Encodes what is between two names; `before_name`: the second is of a piece that is found before
-// all else, which SentencePiece takes for a symbol of the stretch, so that the prefix may stand
-// alone.
-static bool encode_stretch(Encoder *e, const char *text, size_t size, size_t offset,
-                           bool before_name, size_t start, Tokens *out, Error *err)
+// Encodes text[begin .. end), which lies between two names. `before_piece`: the second one is that
+// of a piece found before merging. SentencePiece treats such a piece as a symbol of the stretch, so
+// there the prefix may stand alone.
+static bool encode_stretch(Encoder *e, size_t begin, size_t end, bool before_piece)
 {
     if (e->v->kind == BYTE_LEVEL_BPE) {
-        return encode_words(e, text, size, offset, out, err);
+        return encode_words(e, begin, end);
     }
-    const bool prefix = wants_prefix(e->v, out, start);
-    return (size == 0 && !(before_name && prefix)) ||
-           encode_sentence(e, text, size, offset, prefix, out, err);
+    const bool prefix = needs_prefix(e);
+    if (begin == end && !(before_piece && prefix)) {
+        return true;
+    }
+    return encode_sentence(e, begin, end, prefix);
 }
 
-// Encodes all spans, of which `text` is the `size` bytes.
-static bool encode_text(Encoder *e, const char *text, size_t size, const TextSpan *spans,
-                        size_t n_spans, size_t start, Tokens *out, Error *err)
+// Finds the names in the text, longest first, and encodes the stretches between them. The name of a
+// special token has to lie within one span that allows it, so that no text of a user can complete
+// it; that of a piece may straddle spans.
+static bool encode_spans(Encoder *e, const TextSpan *spans, size_t n_spans)
 {
-    size_t begin = 0, at = 0, end = 0;  // text[begin .. at) is not yet encoded
+    size_t begin = 0, at = 0, end = 0;  // text[begin .. at) is not yet encoded; end: of the span
     for (size_t i = 0; i < n_spans; i++) {
         end += spans[i].size;
         while (at < end) {
             const size_t special_size = spans[i].special ? end - at : 0;
-            const int id = vocabulary_find_name(e->v, text + at, size - at, special_size);
+            const int id = vocabulary_find_name(e->v, e->text + at, e->size - at, special_size);
             if (id < 0) {
                 at++;
                 continue;
             }
-            if (!encode_stretch(e, text + begin, at - begin, begin, !is_special(e->v, id), start,
-                                out, err) ||
-                !tokens_append(out, id, err)) {
+            if (!encode_stretch(e, begin, at, !is_special(e->v, id)) || !put_token(e, id)) {
                 return false;
             }
             at += piece_size(e->v, (size_t)id);
             begin = at;
         }
     }
-    return encode_stretch(e, text + begin, size - begin, begin, false, start, out, err);
+    return encode_stretch(e, begin, e->size, false);
 }
 
 bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans, bool add_bos,
                       Tokens *out, Error *err)
 {
     const Vocabulary *v = &t->vocabulary;
-    Encoder e = {.v = v};
-    Buffer text = {0};
-    const bool fresh = out->size == 0;
-    bool ok = !add_bos || !v->add_bos || v->bos < 0 || tokens_append(out, v->bos, err);
-    const size_t start = fresh ? out->size : SIZE_MAX;
-    for (size_t i = 0; ok && i < n_spans; i++) {
-        ok = buffer_append(&text, spans[i].text, spans[i].size, err);
+    const bool new_text = out->size == 0;
+    if (add_bos && v->add_bos && v->bos >= 0 && !tokens_append(out, v->bos, err)) {
+        return false;
     }
-    const char *bytes = text.size ? text.data : "";
-    ok = ok && encode_text(&e, bytes, text.size, spans, n_spans, start, out, err);
+    Buffer text = {0};
+    for (size_t i = 0; i < n_spans; i++) {
+        buffer_add(&text, spans[i].text, spans[i].size);
+    }
+    Encoder e = {.v = v,
+                 .text = text.size ? text.data : "",
+                 .size = text.size,
+                 .out = out,
+                 .text_start = new_text ? out->size : SIZE_MAX,
+                 .err = err};
+    const bool ok = buffer_check(&text, err) && encode_spans(&e, spans, n_spans);
     buffer_free(&text);
-    buffer_free(&e.text);
+    buffer_free(&e.normal);
     free(e.symbols);
     free(e.heap);
     return ok;
@@ -491,6 +527,7 @@ bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans,
 // --------------------------------------------------------------------------------------------
 // Decoding
 
+// The mirror of needs_prefix: the dummy prefix is dropped where encoding puts one.
 const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *size)
 {
     const Vocabulary *v = &t->vocabulary;

@@ -11,54 +11,57 @@ typedef struct Tokenizer Tokenizer;
 
 // A growing list of token ids.
 typedef struct {
-    int *ids;  // owned
-    size_t size;
-    size_t capacity;
+    int *ids;         // owned
+    size_t size;      // ids in use
+    size_t capacity;  // ids allocated
 } Tokens;
 
-bool tokens_append(Tokens *t, int id, Error *err);
+bool tokens_append(Tokens *t, int id, Error *err);  // error: ERROR_RUN
 void tokens_free(Tokens *t);
 
-// Reads a tokenizer.bin of llama2.c: SentencePiece BPE with scores; ids 1 and 2 are BOS and EOS.
-// The file must hold exactly vocab_size pieces. Errors: ERROR_INPUT naming the file, the piece and
-// what is wrong with it.
+// Reads llama2.c's tokenizer.bin: SentencePiece BPE with scores; ids 1 and 2 are BOS and EOS. The
+// file must hold exactly vocab_size pieces. Errors: ERROR_INPUT naming the file, the piece, the
+// value found and the value expected. On failure *out is NULL.
 bool tokenizer_open_llama2c(Tokenizer **out, const char *path, size_t vocab_size, Error *err);
 
-// The same of a file that is in memory already; `name` is for messages.
+// The same for a file already in memory, which is copied; `name` is for messages.
 bool tokenizer_open_llama2c_bytes(Tokenizer **out, const char *name, const uint8_t *data,
                                   size_t size, size_t vocab_size, Error *err);
 
-// Reads the tokenizer section of a native checkpoint (docs/format.md), whose memory must outlive
-// it; `name` is the file's. Errors: ERROR_INPUT naming the field and what is wrong with it.
+// Reads the tokenizer section of a native checkpoint (docs/format.md) in place: its memory must
+// outlive the tokenizer and be aligned to 4 bytes; `name` is the file's, for messages. Errors:
+// ERROR_INPUT naming the field, the value found and the value expected. On failure *out is NULL.
 bool tokenizer_open_section(Tokenizer **out, const char *name, const uint8_t *data, size_t size,
                             size_t vocab_size, Error *err);
 
 void tokenizer_free(Tokenizer *t);
 
-// Appends the ids of the spans' text to *out, after BOS where add_bos is set and the tokenizer
-// begins its texts with one. A text that is appended to tokens goes on from them: SentencePiece
-// puts its space only before a new text and after a special token. Bytes that are not UTF-8 become
-// byte tokens. What the vocabulary has no token for: ERROR_INPUT with the byte's offset.
+// Appends the ids of the spans' text to *out, after BOS if add_bos is set and the tokenizer begins
+// texts with one. If *out already has tokens, the text continues them: SentencePiece puts its space
+// only before a new text and after a special token. Bytes that are not UTF-8 become byte tokens.
+// Errors: ERROR_INPUT with the offset of the first byte that the vocabulary has no token for.
 bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans, bool add_bos,
                       Tokens *out, Error *err);
 
-// The bytes that a token stands for, given the token before it (-1: none): at the start and after a
-// special token the space that SentencePiece put there is dropped. Special tokens stand for
-// nothing. The pointer is good as long as the tokenizer.
+// The bytes that a token stands for, *size of them, given the token before it (-1: none): the space
+// that SentencePiece puts at the start and after special tokens is dropped. Special tokens stand
+// for no bytes. The bytes are the tokenizer's and live as long as it does.
 const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *size);
 
-// A token's own bytes, no rule applied; of a special token its name.
+// The bytes of a token's piece as the vocabulary has them; of a special token its name.
 const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size);
 
-// A number that another tokenizer almost surely has not: a hash of its pieces, their attributes and
-// scores, and its merges.
+// A hash of the pieces, their attributes and scores, and the merges, to tell tokenizers apart.
 uint64_t tokenizer_fingerprint(const Tokenizer *t);
 
-const char *tokenizer_kind(const Tokenizer *t);  // "sentencepiece" or "byte-level bpe"
+const char *tokenizer_kind(const Tokenizer *t);  // "sentencepiece", "byte-level bpe"; NULL: "none"
 size_t tokenizer_vocab_size(const Tokenizer *t);
 int tokenizer_bos(const Tokenizer *t);  // -1: none
-bool tokenizer_is_special(const Tokenizer *t,
-                          int id);                  // control tokens: BOS, EOS, <|im_start|>, ...
-bool tokenizer_is_end(const Tokenizer *t, int id);  // generation stops at this token
+
+// Whether a token is a control token: BOS, EOS, <|im_start|>, ...
+bool tokenizer_is_special(const Tokenizer *t, int id);
+
+// Whether generation stops at this token.
+bool tokenizer_is_end(const Tokenizer *t, int id);
 
 #endif

@@ -75,8 +75,8 @@ bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err);
 // checksum of all weights, which has to read them.
 uint64_t checkpoint_fingerprint(const Checkpoint *c);
 
-// Finds a matrix (rows, cols) or a vector (n) by name. Errors: ERROR_INPUT when it is missing or has
-// another shape.
+// Finds a matrix (rows, cols) or a vector (n) by name. Errors: ERROR_INPUT when it is missing or
+// has another shape.
 bool checkpoint_matrix(const Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
                        Error *err);
 bool checkpoint_vector(const Checkpoint *c, const char *name, size_t n, const float **out,

@@ -82,8 +82,9 @@ int vocabulary_find(const Vocabulary *v, const char *bytes, size_t size);
 // The merge of two neighbours, given by their ids, or NULL.
 const Merge *vocabulary_merge(const Vocabulary *v, int left, int right);
 
-// The id of the longest name with which a text of `size` > 0 bytes begins: of a piece that is looked
-// for before merging, or of a special token, if its name ends within `special_size` bytes; -1: none.
+// The id of the longest name with which a text of `size` > 0 bytes begins: of a piece that is
+// looked for before merging, or of a special token, if its name ends within `special_size` bytes;
+// -1: none.
 int vocabulary_find_name(const Vocabulary *v, const char *text, size_t size, size_t special_size);
 
 #endif
