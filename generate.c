@@ -187,7 +187,8 @@ bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
 {
     TextSpan *spans;
     size_t n_spans;
-    if (!chat_render(chat, messages, n, started, special, &spans, &n_spans, err)) {
+    const Messages conversation = {messages, n, started, special};
+    if (!chat_render(chat, &conversation, &spans, &n_spans, err)) {
         return false;
     }
     // What the template begins with is all there is: it names BOS itself where it wants one.

@@ -1,18 +1,27 @@
 // chat.c - a model's chat template. See chat.h.
+//
+// The section of a checkpoint that holds it, none of which is aligned:
+//
+//     +-----------+------------+-------+------------+-------+-- - -
+//     | u32 flags | u32 length | bytes | u32 length | bytes | ...      five texts
+//     +-----------+------------+-------+------------+-------+-- - -
 #include "text/chat.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define FLAG_TRIM   1u
-#define FLAG_SYSTEM 2u
-#define FLAG_SPACE  4u
+enum { CHAT_TRIM = 1, CHAT_SYSTEM = 2, CHAT_ANSWER_SPACE = 4, ALL_CHAT_FLAGS = 7 };
 
-static uint32_t u32_at(const uint8_t *p)
+// Takes the next u32 of a section of `size` bytes, at *at; false, with *value zero, at its end.
+static bool take_u32(const uint8_t *data, size_t size, size_t *at, uint32_t *value)
 {
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
+    *value = 0;
+    if (size - *at < sizeof *value) {
+        return false;
+    }
+    memcpy(value, data + *at, sizeof *value);
+    *at += sizeof *value;
+    return true;
 }
 
 bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t size, Error *err)
@@ -26,23 +35,24 @@ bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t si
                  {"system_user", &t->system_user},
                  {"user_assistant", &t->user_assistant},
                  {"assistant_user", &t->assistant_user}};
-    if (size < 4 || u32_at(data) > (FLAG_TRIM | FLAG_SYSTEM | FLAG_SPACE)) {
-        return error_set(err, ERROR_INPUT, "%s: the flags of section chat are %u, expected 0 to 7",
-                         name, size < 4 ? 0 : (unsigned)u32_at(data));
+    size_t at = 0;
+    uint32_t flags;
+    if (!take_u32(data, size, &at, &flags) || flags > ALL_CHAT_FLAGS) {
+        return error_set(err, ERROR_INPUT, "%s: the flags of section chat are %u, expected 0 to %d",
+                         name, (unsigned)flags, ALL_CHAT_FLAGS);
     }
-    t->trim = u32_at(data) & FLAG_TRIM;
-    t->has_system = u32_at(data) & FLAG_SYSTEM;
-    t->answer_space = u32_at(data) & FLAG_SPACE;
-    size_t at = 4;
+    t->trim = flags & CHAT_TRIM;
+    t->has_system = flags & CHAT_SYSTEM;
+    t->answer_space = flags & CHAT_ANSWER_SPACE;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        const size_t left = size - at;
-        if (left < 4 || u32_at(data + at) > left - 4) {
+        uint32_t length;
+        if (!take_u32(data, size, &at, &length) || length > size - at) {
             return error_set(err, ERROR_INPUT,
                              "%s: section chat has %zu bytes, too few for its text %s", name, size,
                              texts[i].name);
         }
-        *texts[i].to = (TextSpan){(const char *)data + at + 4, u32_at(data + at), true};
-        at += 4 + texts[i].to->size;
+        *texts[i].to = (TextSpan){(const char *)data + at, length, true};
+        at += length;
     }
     if (at != size) {
         return error_set(err, ERROR_INPUT, "%s: section chat has %zu bytes, expected %zu", name,
@@ -51,73 +61,87 @@ bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t si
     return true;
 }
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+// White space of ASCII, which Jinja's `trim` takes off the ends of a message.
+static bool is_white(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 static TextSpan message_span(const ChatTemplate *t, const Message *m, bool special)
 {
     TextSpan s = {m->text, m->size, special};
-    while (t->trim && s.size && is_space(s.text[0])) {
+    while (t->trim && s.size && is_white(s.text[0])) {
         s.text++;
         s.size--;
     }
-    while (t->trim && s.size && is_space(s.text[s.size - 1])) {
+    while (t->trim && s.size && is_white(s.text[s.size - 1])) {
         s.size--;
     }
     return s;
 }
 
-bool chat_render(const ChatTemplate *t, const Message *messages, size_t n, bool started,
-                 bool special, TextSpan **out, size_t *n_out, Error *err)
+// The template's text between message i and what precedes it; NULL if the message is out of order.
+static const TextSpan *text_before(const ChatTemplate *t, const Messages *m, size_t i)
 {
-    const size_t most = 3 * n + 1;
+    const bool first = i == 0 && !m->after_answer;
+    const bool after_answer = i ? m->list[i - 1].role == ROLE_ASSISTANT : m->after_answer;
+    const bool after_user = i && m->list[i - 1].role == ROLE_USER;
+    const bool after_system = i && m->list[i - 1].role == ROLE_SYSTEM;
+    switch (m->list[i].role) {
+    case ROLE_SYSTEM:
+        return first ? &t->start_system : NULL;
+    case ROLE_USER:
+        return first          ? &t->start_user
+               : after_system ? &t->system_user
+               : after_answer ? &t->assistant_user
+                              : NULL;
+    case ROLE_ASSISTANT:
+        return after_user ? &t->user_assistant : NULL;
+    }
+    return NULL;
+}
+
+// Checks that a template can render these messages.
+static bool check_messages(const ChatTemplate *t, const Messages *m, Error *err)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        if (!text_before(t, m, i)) {
+            return error_set(err, ERROR_INPUT,
+                             "message %zu is out of order: expected at most one system message, "
+                             "first, then messages of user and assistant in turn",
+                             i);
+        }
+        if (m->list[i].role == ROLE_SYSTEM && !t->has_system) {
+            return error_set(err, ERROR_INPUT,
+                             "the model's chat template has no place for a system message");
+        }
+    }
+    if (m->n == 0 || m->list[m->n - 1].role != ROLE_USER) {
+        return error_set(err, ERROR_INPUT,
+                         "the last message is not the user's: there is nothing to answer");
+    }
+    return true;
+}
+
+bool chat_render(const ChatTemplate *t, const Messages *m, TextSpan **out, size_t *n_out,
+                 Error *err)
+{
+    if (!check_messages(t, m, err)) {
+        return false;
+    }
+    // A message has the template's text before it, perhaps a space, and its own text.
+    const size_t most = 3 * m->n + 1;
     TextSpan *spans = calloc(most, sizeof *spans);
     if (!spans) {
         return error_memory(err, "messages", most * sizeof *spans);
     }
-    size_t n_spans = 0;
-    bool ok = true;
-    for (size_t i = 0; ok && i < n; i++) {
-        const Role role = messages[i].role;
-        const bool after_answer = i ? messages[i - 1].role == ROLE_ASSISTANT : started;
-        const bool first = i == 0 && !started;
-        const TextSpan *before = NULL;
-        if (role == ROLE_SYSTEM && first) {
-            before = &t->start_system;
-        } else if (role == ROLE_USER && i && messages[i - 1].role == ROLE_SYSTEM) {
-            before = &t->system_user;
-        } else if (role == ROLE_USER && (first || after_answer)) {
-            before = first ? &t->start_user : &t->assistant_user;
-        } else if (role == ROLE_ASSISTANT && i && messages[i - 1].role == ROLE_USER) {
-            before = &t->user_assistant;
+    size_t n = 0;
+    for (size_t i = 0; i < m->n; i++) {
+        spans[n++] = *text_before(t, m, i);
+        if (m->list[i].role == ROLE_ASSISTANT && t->answer_space) {
+            spans[n++] = (TextSpan){" ", 1, false};
         }
-        if (!before) {
-            ok = error_set(
-                err, ERROR_INPUT,
-                "message %zu is out of turn: expected at most one system message, first, then "
-                "user and assistant in turn",
-                i);
-        } else if (role == ROLE_SYSTEM && !t->has_system) {
-            ok = error_set(err, ERROR_INPUT,
-                           "the model's chat template has no place for a system message");
-        } else {
-            spans[n_spans++] = *before;
-            if (role == ROLE_ASSISTANT && t->answer_space) {
-                spans[n_spans++] = (TextSpan){" ", 1, false};
-            }
-            spans[n_spans++] = message_span(t, &messages[i], special);
-        }
+        spans[n++] = message_span(t, &m->list[i], m->special);
     }
-    if (ok && (n == 0 || messages[n - 1].role != ROLE_USER)) {
-        ok = error_set(err, ERROR_INPUT,
-                       "the last message is not the user's: there is nothing to answer");
-    }
-    if (!ok) {
-        free(spans);
-        return false;
-    }
-    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): `before` can be null, t cannot
-    spans[n_spans++] = t->user_assistant;
+    spans[n++] = t->user_assistant;
     *out = spans;
-    *n_out = n_spans;
+    *n_out = n;
     return true;
 }

@@ -1,7 +1,7 @@
 // chat.h - a model's chat template: messages -> the text that the model was trained to answer.
 //
 // A template is the five texts that its Jinja original writes around messages (scripts/convert.py
-// derives them and checks that they say the same):
+// derives them, and checks that they render as the original does):
 //
 //     start_user                          user  user_assistant  answer  assistant_user  user ...
 //     start_system  system  system_user   user  user_assistant  answer  assistant_user  user ...
@@ -21,23 +21,30 @@ typedef struct {
     size_t size;
 } Message;
 
+// Messages to render: at most one system message, first, then users and assistants in turn, the
+// last one a user's.
+typedef struct {
+    const Message *list;  // (n), the caller's
+    size_t n;
+    bool after_answer;  // they continue a conversation that is encoded up to the end of an answer
+    bool special;       // names of special tokens in them become those tokens; else they are text
+} Messages;
+
 typedef struct {
     bool trim;          // white space around messages is removed
-    bool has_system;    // there may be a system message
-    bool answer_space;  // a space is put before answers that are given: the model's own begin so
+    bool has_system;    // there is a place for a system message
+    bool answer_space;  // a space precedes answers that are given; the model's own begin with one
     TextSpan start_user, start_system, system_user, user_assistant, assistant_user;
 } ChatTemplate;
 
-// Reads the chat section of a native checkpoint, whose memory must outlive the template; `name` is
-// the file's. Errors: ERROR_INPUT naming the text that does not fit.
+// Reads the chat section of a native checkpoint in place: its memory must outlive the template;
+// `name` is the file's, for messages. Errors: ERROR_INPUT naming the text that does not fit.
 bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t size, Error *err);
 
-// The spans of a conversation up to where the next answer begins, in *spans: *n_spans of them, which
-// the caller frees. The messages are a system message or none, then users and assistants in turn,
-// ending with a user; `started` says that they follow an answer which has been encoded already.
-// Names of special tokens in messages count as text unless `special` is set. Errors: ERROR_INPUT
-// where the messages are in another order; ERROR_RUN without memory.
-bool chat_render(const ChatTemplate *t, const Message *messages, size_t n, bool started,
-                 bool special, TextSpan **spans, size_t *n_spans, Error *err);
+// Renders messages up to where the next answer begins. *spans: *n_spans spans, which point into
+// template and messages; the caller frees the array. Errors: ERROR_INPUT if the messages are in
+// another order; ERROR_RUN when out of memory.
+bool chat_render(const ChatTemplate *t, const Messages *m, TextSpan **spans, size_t *n_spans,
+                 Error *err);
 
 #endif

@@ -100,7 +100,7 @@ static bool fill_piece_table(Vocabulary *v, const char *path, Error *err)
     if (!v->piece_table) {
         return error_memory(err, "the table of pieces", v->piece_places * sizeof *v->piece_table);
     }
-    // Byte-level BPE has 256 normal pieces of one byte, SentencePiece separate byte pieces.
+    // In byte-level BPE normal pieces of one byte spell it, in SentencePiece separate byte pieces.
     const int spelling = v->kind == BYTE_LEVEL_BPE ? PIECE_NORMAL : PIECE_BYTE;
     for (size_t id = 0; id < v->size; id++) {
         const char *bytes = piece_bytes(v, id);
