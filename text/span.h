@@ -5,12 +5,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// A piece of text to encode. Neighbouring spans are one text to the tokenizer (a word may straddle
-// them); they differ only in whether the names of special tokens inside are taken for those tokens.
+// A part of a text to encode. The tokenizer takes consecutive spans as one text, in which a word
+// may straddle spans. Spans differ only in whether the names of special tokens in them count.
 typedef struct {
-    const char *text;  // any bytes; need not be NUL-terminated
-    size_t size;
-    bool special;  // names of special tokens, such as <|im_end|>, become those tokens
+    const char *text;  // any bytes; need not be NUL-terminated; the caller's
+    size_t size;       // bytes
+    bool special;      // names of special tokens, such as <|im_end|>, become those tokens
 } TextSpan;
 
 #endif
