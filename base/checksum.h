@@ -5,8 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// FNV-1a (Fowler, Noll, Vo): begins at HASH_BEGIN, and takes a byte or a larger unit a step. A
-// product's low bits know nothing of the higher ones: a table's place is of `h ^ h >> 32`.
+// FNV-1a (Fowler, Noll, Vo): starts at HASH_BEGIN and takes in a byte, or a larger unit, per step.
+// The low bits of a product do not depend on the high bits of its factors, so a hash table takes
+// its place from `h ^ h >> 32`.
 #define HASH_BEGIN 0xcbf29ce484222325u
 static inline uint64_t hash_step(uint64_t h, uint64_t unit) { return (h ^ unit) * 0x100000001b3u; }
 
@@ -19,14 +20,16 @@ static inline uint64_t hash_bytes(uint64_t h, const void *bytes, size_t size)
     return h;
 }
 
-// CRC-32 as zlib and PNG have it (polynomial 0xedb88320, reflected), eight bytes a step through
-// eight tables: table k advances a byte by k further bytes (M. Kounavis, F. Berry, ISCC 2005).
+// CRC-32 as in zlib and PNG (polynomial 0xedb88320, reflected), computed eight bytes per step with
+// eight tables: t[k][b] is the remainder of byte b followed by k zero bytes ("slicing by 8",
+// M. Kounavis and F. Berry, ISCC 2005).
 typedef struct {
     uint32_t t[8][256];
 } Crc32;
 
 void crc32_init(Crc32 *c);
-// Continues a checksum (0 at the start) over more bytes.
+
+// Continues the checksum `crc`, 0 at the start, over `size` more bytes.
 uint32_t crc32_update(const Crc32 *c, uint32_t crc, const uint8_t *p, size_t size);
 
 #endif

@@ -1,10 +1,10 @@
-// clock.h - the time.
+// clock.h - elapsed time.
 #ifndef CLOCK_H
 #define CLOCK_H
 
 #include <time.h>
 
-// Seconds of a monotonic clock.
+// Seconds since an arbitrary moment, of a clock that is never set back.
 static inline double now_seconds(void)
 {
     struct timespec t;

@@ -1,4 +1,4 @@
-// error.c - the error type that every function which can fail fills. See error.h.
+// error.c - the error that every function that can fail fills. See error.h.
 #include "base/error.h"
 
 #include <stdarg.h>

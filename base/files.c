@@ -1,4 +1,4 @@
-// files.c - files that are mapped, read and written whole. See files.h.
+// files.c - mapping, reading and writing of whole files. See files.h.
 #include "base/files.h"
 
 #include <errno.h>
@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// The address sanitizer does not see a read past the end of a mapping, which is filled up to whole
-// pages: under it a file is read into a block of exactly its size.
+// A mapping is filled up with zeros to whole pages, so the address sanitizer would miss a read past
+// the end of the file. Under it a file is read into a block of exactly its size instead.
 #if defined(__SANITIZE_ADDRESS__)
 #define MAPPING_IS_BLOCK 1
 #elif defined(__has_feature)
@@ -54,33 +54,39 @@ static void *map_file(int fd, size_t size)
 static void unmap_file(void *address, size_t size) { munmap(address, size); }
 #endif
 
+// Maps the regular file that is open as fd.
+static bool map_regular(Mapping *m, int fd, const char *path, Error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0) {
+        return error_set(err, ERROR_INPUT, "%s: cannot be examined: %s", path, strerror(errno));
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return error_set(err, ERROR_INPUT, "%s: is %s", path,
+                         S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+    }
+    if (st.st_size <= 0) {
+        return error_set(err, ERROR_INPUT, "%s: is empty", path);
+    }
+    const size_t size = (size_t)st.st_size;
+    void *data = map_file(fd, size);
+    if (!data) {
+        return error_set(err, ERROR_RUN, "%s: cannot be mapped: %s", path, strerror(errno));
+    }
+    *m = (Mapping){data, size, data};
+    return true;
+}
+
 bool mapping_open(Mapping *m, const char *path, Error *err)
 {
     *m = (Mapping){0};
-    // O_NONBLOCK: a FIFO without a writer must be refused, not waited for.
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    // O_NONBLOCK: opening a FIFO would wait for a writer; it has to be refused instead.
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return error_set(err, ERROR_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
     }
-    bool ok = false;
-    struct stat st;
-    if (fstat(fd, &st) != 0) {
-        error_set(err, ERROR_INPUT, "%s: cannot be examined: %s", path, strerror(errno));
-    } else if (!S_ISREG(st.st_mode)) {
-        error_set(err, ERROR_INPUT, "%s: is not a regular file%s", path,
-                  S_ISDIR(st.st_mode) ? " but a directory" : "");
-    } else if (st.st_size <= 0) {
-        error_set(err, ERROR_INPUT, "%s: is empty", path);
-    } else {
-        void *data = map_file(fd, (size_t)st.st_size);
-        if (!data) {
-            error_set(err, ERROR_RUN, "%s: cannot be mapped: %s", path, strerror(errno));
-        } else {
-            *m = (Mapping){data, (size_t)st.st_size, data};
-            ok = true;
-        }
-    }
-    close(fd);
+    const bool ok = map_regular(m, fd, path, err);
+    close(fd);  // the mapping stays
     return ok;
 }
 
@@ -108,10 +114,11 @@ bool read_all(int fd, const char *name, size_t limit, Buffer *out, Error *err)
             return true;
         }
         if ((size_t)n > limit - (out->size - start)) {
-            return error_set(err, ERROR_INPUT, "%s: has more than %zu bytes, the most allowed",
-                             name, limit);
+            return error_set(err, ERROR_INPUT, "%s: has more than %zu bytes, the limit", name,
+                             limit);
         }
-        if (!buffer_append(out, chunk, (size_t)n, err)) {
+        buffer_add(out, chunk, (size_t)n);
+        if (!buffer_check(out, err)) {
             return false;
         }
     }
@@ -161,6 +168,7 @@ int create_beside(const char *path, char **temporary, Error *err)
         *temporary = NULL;
         return -1;
     }
+    // mkstemp gives 0600; the umask can only be read by setting it.
     const mode_t mask = umask(0);
     umask(mask);
     fchmod(fd, 0666 & ~mask);

@@ -1,4 +1,4 @@
-// files.h - files that are mapped, read and written whole.
+// files.h - mapping, reading and writing of whole files.
 #ifndef FILES_H
 #define FILES_H
 
@@ -7,31 +7,33 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
-// A file's bytes, read-only and mapped: shared with every other process that maps the same file.
+// The bytes of a file, mapped read-only. Mapping costs next to nothing whatever the file's size:
+// the system reads a page when it is first touched, drops pages when memory runs short, and shares
+// them with every other process that maps the same file.
 typedef struct {
-    const uint8_t *data;
+    const uint8_t *data;  // (size), aligned to 64
     size_t size;
     void *address;  // for mapping_close; NULL: the bytes are the caller's
 } Mapping;
 
-// Maps a whole regular file. Errors (ERROR_INPUT): it cannot be opened, is not a regular file, is
-// empty.
+// Maps a whole regular file. Errors: ERROR_INPUT if it cannot be opened, is not a regular file, or
+// is empty; ERROR_RUN if it cannot be mapped. On failure *m is empty.
 bool mapping_open(Mapping *m, const char *path, Error *err);
 void mapping_close(Mapping *m);
 
-// Appends all that can be read from the descriptor to *out; `name` is for messages. Fails beyond
-// `limit` bytes.
+// Appends to *out all that can be read from a descriptor; `name` is for messages. Errors:
+// ERROR_INPUT if reading fails or there are more than `limit` bytes; ERROR_RUN when out of memory.
 bool read_all(int fd, const char *name, size_t limit, Buffer *out, Error *err);
 
-// Opens and reads a whole file (a pipe or a terminal is fine).
+// The same for a file, a pipe or a terminal, given by its path.
 bool read_file(const char *path, size_t limit, Buffer *out, Error *err);
 
-// Writes all bytes, however often the system takes only a part. Error: ERROR_RUN.
+// Writes all bytes to a descriptor; `name` is for messages. Errors: ERROR_RUN.
 bool write_all(int fd, const char *name, const void *data, size_t size, Error *err);
 
-// Creates an empty file beside `path` that is to be renamed to it once it is whole, with the
+// Creates an empty file beside `path`, to be renamed to it once it is complete. It gets the
 // permissions of any new file. Returns its descriptor, and its name in *temporary, which the caller
-// frees; -1 and NULL on errors (ERROR_RUN).
+// frees. On failure: -1, *temporary is NULL. Errors: ERROR_RUN.
 int create_beside(const char *path, char **temporary, Error *err);
 
 #endif

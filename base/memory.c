@@ -1,4 +1,4 @@
-// memory.c - checked size arithmetic, and memory. See memory.h.
+// memory.c - checked size arithmetic and aligned memory. See memory.h.
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -29,7 +29,7 @@ void *alloc_zeroed(size_t count, size_t size)
     if (!size_mul(count, size, &bytes) || bytes > SIZE_MAX - 128) {
         return NULL;
     }
-    bytes = round_up(bytes ? bytes : 1, 64);
+    bytes = round_up(bytes ? bytes : 1, 64);  // aligned_alloc requires a multiple
     void *p = aligned_alloc(64, bytes);
     if (p) {
         memset(p, 0, bytes);
@@ -46,7 +46,7 @@ void *memory_map(size_t bytes)
     }
 #ifdef MADV_HUGEPAGE
     if (bytes >= (size_t)4 << 20) {
-        madvise(p, bytes, MADV_HUGEPAGE);  // only advice: a refusal changes nothing
+        madvise(p, bytes, MADV_HUGEPAGE);  // only advice: a failure changes nothing
     }
 #endif
     return p;

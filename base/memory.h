@@ -1,4 +1,4 @@
-// memory.h - checked size arithmetic, and memory.
+// memory.h - checked size arithmetic and aligned memory.
 #ifndef MEMORY_H
 #define MEMORY_H
 
@@ -12,22 +12,24 @@
 
 _Static_assert(sizeof(size_t) == 8, "sizes of files and of memory are computed in 64 bits");
 
-// *out = a * b (or a + b); false, with *out untouched, where that overflows.
+// *out = a * b and *out = a + b. On overflow they return false and leave *out untouched. For every
+// size that comes from a file.
 bool size_mul(size_t a, size_t b, size_t *out);
 bool size_add(size_t a, size_t b, size_t *out);
 
-// n rounded up to a multiple of `multiple`; the caller knows that it does not overflow.
+// n rounded up to a multiple of `multiple`. The caller makes sure that this does not overflow.
 static inline size_t round_up(size_t n, size_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;
 }
 
-// Zeroed memory for count * size bytes, aligned to 64 (a cache line, a 512-bit register), or NULL
-// when the product overflows or there is none. Freed with free().
+// Allocates count * size zeroed bytes, aligned to 64 (a cache line, a 512-bit register). NULL if
+// the product overflows or when out of memory. Freed by free().
 void *alloc_zeroed(size_t count, size_t size);
 
-// Large zeroed memory straight from the system: pages cost nothing until touched, and huge pages
-// are asked for. NULL where there is none.
+// Allocates zeroed memory directly from the system, for large blocks: a page costs nothing until it
+// is touched, and huge pages are requested. NULL when out of memory. memory_unmap frees all `bytes`
+// of it; NULL is allowed.
 void *memory_map(size_t bytes);
 void memory_unmap(void *p, size_t bytes);
 
