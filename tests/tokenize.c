@@ -2,14 +2,14 @@
 //
 //     tokenize VOCABULARY VOCAB_SIZE < requests > answers
 //
-// VOCABULARY is the bytes of a checkpoint's tokenizer section, or a tokenizer.bin of llama2.c where
-// its name ends in .bin. All numbers are u32 in the machine's order:
+// VOCABULARY is a file that holds the tokenizer section of a checkpoint, or llama2.c's
+// tokenizer.bin if its name ends in .bin. All numbers are u32 in the machine's byte order:
 //
-//     request    1 where names of special tokens count, length, the bytes
-//     answer     number of ids, the ids, length of what they decode to, the bytes
-//                or ffffffff, length of the error's message, the message
+//     request    1 if names of special tokens count, else 0; length, the bytes
+//     answer     number of ids, the ids, length of the decoded text, the bytes
+//                or ffffffff, length of the error message, the message
 //
-// BOS is never put before a text. Exit status and message are as those of the program.
+// BOS is never added. Exit status and error message are those of the program.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +30,7 @@ static bool put_text(const char *text, size_t size)
     return put(&n, sizeof n) && put(text, size);
 }
 
+// Encodes a text, decodes the tokens again, and writes the answer; false if it cannot be written.
 static bool answer(const Tokenizer *t, const char *text, size_t size, bool special)
 {
     Tokens tokens = {0};
@@ -40,16 +41,36 @@ static bool answer(const Tokenizer *t, const char *text, size_t size, bool speci
     for (size_t i = 0; ok && i < tokens.size; i++) {
         size_t n;
         const char *bytes = tokenizer_decode(t, i ? tokens.ids[i - 1] : -1, tokens.ids[i], &n);
-        ok = buffer_append(&decoded, bytes, n, &err);
+        buffer_add(&decoded, bytes, n);
     }
-    uint32_t n = ok ? (uint32_t)tokens.size : UINT32_MAX;
-    const bool written = put(&n, sizeof n) &&
-                         (ok ? put(tokens.ids, tokens.size * sizeof *tokens.ids) &&
-                                   put_text(decoded.data, decoded.size)
-                             : put_text(err.message, strlen(err.message)));
+    ok = ok && buffer_check(&decoded, &err);
+    const uint32_t n_ids = ok ? (uint32_t)tokens.size : UINT32_MAX;
+    bool written = put(&n_ids, sizeof n_ids);
+    if (ok) {
+        written = written && put(tokens.ids, tokens.size * sizeof *tokens.ids) &&
+                  put_text(decoded.data, decoded.size);
+    } else {
+        written = written && put_text(err.message, strlen(err.message));
+    }
     tokens_free(&tokens);
     buffer_free(&decoded);
     return written;
+}
+
+// Answers requests until the input ends; false if one is incomplete or cannot be answered.
+static bool answer_all(const Tokenizer *t)
+{
+    char *text = NULL;
+    uint32_t head[2];  // special, length
+    bool ok = true;
+    while (ok && fread(head, sizeof head, 1, stdin) == 1) {
+        char *grown = realloc(text, head[1] + (size_t)1);
+        text = grown ? grown : text;
+        ok = grown && fread(text, 1, head[1], stdin) == head[1] &&
+             answer(t, text, head[1], head[0] != 0);
+    }
+    free(text);
+    return ok && fflush(stdout) == 0;
 }
 
 int main(int argc, char **argv)
@@ -73,16 +94,8 @@ int main(int argc, char **argv)
         mapping_close(&file);
         return (int)err.kind;
     }
-    char *text = NULL;
-    uint32_t head[2];
-    while (ok && fread(head, sizeof head, 1, stdin) == 1) {
-        char *grown = realloc(text, head[1] + (size_t)1);
-        text = grown ? grown : text;
-        ok = grown && fread(text, 1, head[1], stdin) == head[1] &&
-             answer(t, text, head[1], head[0] != 0);
-    }
-    free(text);
+    ok = answer_all(t);
     tokenizer_free(t);
     mapping_close(&file);
-    return ok && fflush(stdout) == 0 ? 0 : ERROR_RUN;
+    return ok ? 0 : ERROR_RUN;
 }

@@ -1,11 +1,12 @@
 // fuzz.h - what the fuzz targets share.
 //
-// A target is one file fuzz_NAME.c with LLVMFuzzerTestOneInput, the entry point of libFuzzer, which
-// AFL++ drives as well (afl-clang-fast -fsanitize=fuzzer). `make fuzz SECONDS=60` runs each by
-// libFuzzer; `make test` replays the corpora through replay.c, built as all other tests are.
+// A target is one file, fuzz_NAME.c, with LLVMFuzzerTestOneInput, the entry point of libFuzzer,
+// which AFL++ supports too (afl-clang-fast -fsanitize=fuzzer). `make fuzz SECONDS=60` runs every
+// target under libFuzzer; `make test` replays the corpora through replay.c, built like all other
+// tests.
 //
-// A target takes its input apart in the same way each time: no randomness, no clock. A property
-// that does not hold ends the process by FUZZ_CHECK, which no build leaves out.
+// A target is deterministic: no randomness, no clock. FUZZ_CHECK ends the process if a property
+// does not hold; unlike assert it is part of every build.
 #ifndef FUZZ_H
 #define FUZZ_H
 
@@ -27,16 +28,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
         }                                                         \
     } while (0)
 
-// An error is one of the program's, and its message one line that names the file, most of
-// which are called "fuzz" here.
+// Checks that a refused input gives one of the program's errors, with a message of one line.
 static inline void check_error(const Error *err)
 {
     FUZZ_CHECK(err->kind == ERROR_INPUT || err->kind == ERROR_RUN, "%d", (int)err->kind);
     FUZZ_CHECK(strlen(err->message) > 4 && !strchr(err->message, '\n'), "%s", err->message);
 }
 
-// Counts the inputs that got as far as `what`, which a target has one of; said on stdout at the
-// end.
+// Counts the inputs that got as far as `what`, and prints the count to stdout at the end. A target
+// counts one thing.
 static const char *fuzz_counted;
 static unsigned long long fuzz_counter;
 
@@ -50,13 +50,13 @@ static inline void fuzz_count(const char *what)
     }
 }
 
-// What is left of an input.
+// The rest of an input.
 typedef struct {
     const uint8_t *data;
     size_t size;
 } Input;
 
-// The next n bytes as a number, zeros where the input has ended.
+// Takes the next n bytes as a little-endian number; bytes past the end of the input are zero.
 static inline size_t take_number(Input *in, size_t n)
 {
     size_t value = 0;
@@ -66,7 +66,7 @@ static inline size_t take_number(Input *in, size_t n)
     return value;
 }
 
-// The next n bytes, or as many as there are.
+// Takes the next n bytes, or as many as are left.
 static inline Input take_bytes(Input *in, size_t n)
 {
     const Input taken = {in->data, n < in->size ? n : in->size};
@@ -75,8 +75,8 @@ static inline Input take_bytes(Input *in, size_t n)
     return taken;
 }
 
-// A block of exactly this size, aligned as a mapped file is: a sanitizer sees each byte read past
-// its end.
+// Allocates a block of exactly this size, aligned like a mapped file, so that a sanitizer reports
+// every read past its end.
 static inline uint8_t *exact_block(size_t size)
 {
     void *block = NULL;

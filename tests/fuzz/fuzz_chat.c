@@ -1,10 +1,11 @@
-// fuzz_chat.c - the chat section of a native checkpoint, and a conversation put through what is
-// accepted.
+// fuzz_chat.c - opens the chat section of a native checkpoint, and renders a conversation with an
+// accepted template.
 //
 //     roles 1 | mode 1 | section
 //
 // `roles` has two bits for each of up to four messages: 0 user, 1 system, 2 assistant, 3 no more.
-// The bits of `mode`: 1 the messages follow an answer, 2 names of special tokens in them count.
+// The bits of `mode`: 1 the messages continue after an answer, 2 names of special tokens in them
+// count.
 
 #include "base/error.h"
 #include "fuzz_text.h"

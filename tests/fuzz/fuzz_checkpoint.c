@@ -1,5 +1,5 @@
-// fuzz_checkpoint.c - the native checkpoint (an input is as fuzz_native.h says), from its header to
-// the logits of what is accepted.
+// fuzz_checkpoint.c - opens a native checkpoint, made of an input as fuzz_native.h describes, and
+// runs forward passes of an accepted model.
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,12 +1,13 @@
-// fuzz_header.c - the header and the table of a native checkpoint (an input is as fuzz_native.h
-// says, without contents), and the walk over its tensors; nothing is computed with them, so that
-// many more files are tried than fuzz_checkpoint.c can.
+// fuzz_header.c - opens a native checkpoint, made of an input as fuzz_native.h describes but
+// without contents, and walks its tensors. It computes nothing with them, and so tries many more
+// files than fuzz_checkpoint.c.
 
 #include "base/error.h"
 #include "base/files.h"
 #include "fuzz_native.h"
 #include "model.h"
 
+// Checks that these bytes lie within the file.
 static void check_place(const NativeFile *file, const void *data, size_t size)
 {
     const uint8_t *p = data;
@@ -20,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     Input in = {data, size};
     const size_t mode = take_number(&in, 1), token = take_number(&in, 1);
     if (in.size < 4 || memcmp(in.data, "\x89RUN", 4) != 0) {
-        return 0;  // llama2.c's kinds have their own target
+        return 0;  // llama2.c's checkpoints have a target of their own
     }
     const NativeFile file = native_file(mode, token, in, false);
     Error err = {0};

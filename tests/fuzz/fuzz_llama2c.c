@@ -1,10 +1,11 @@
-// fuzz_llama2c.c - llama2.c's three kinds of checkpoint, and a forward pass of what is accepted.
+// fuzz_llama2c.c - opens llama2.c's three kinds of checkpoint, and runs forward passes of an
+// accepted model.
 //
 //     mode 1 | token 1 | the file's header | contents
 //
-// With an odd mode the file is given the length that its header asks for, filled with the contents
-// over and over; with 3 the sizes in the header are brought into range before. Else the rest of the
-// input is the file.
+// If mode is odd, the file gets the length that its header requires, filled by repeating the
+// contents; if mode % 4 is 3, the sizes in the header are brought into range first. Otherwise the
+// rest of the input is the file.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,8 +16,8 @@
 #define MAGIC    0x616b3432u
 #define MAX_FILE ((size_t)1 << 16)
 
-// The length that a file with this header has; 0 where that is too much to try.
-static size_t wanted_size(const uint8_t *file, size_t size)
+// The length that a file with this header must have; 0 if that is too much to try.
+static size_t required_size(const uint8_t *file, size_t size)
 {
     const bool v0 = get_u32(file) != MAGIC;
     const uint8_t *fields = v0 ? file : file + 8;
@@ -44,7 +45,7 @@ static size_t wanted_size(const uint8_t *file, size_t size)
     return total < MAX_FILE ? total : 0;
 }
 
-// Brings the sizes in a header into a range in which they are a small model's.
+// Brings the sizes in a header into the range of a small model.
 static void shrink_header(uint8_t *file)
 {
     uint8_t *fields = get_u32(file) != MAGIC ? file : file + 8;
@@ -67,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     Input in = {data, size};
     const size_t mode = take_number(&in, 1), token = take_number(&in, 1);
     if (in.size >= 8 && memcmp(in.data, "\x89RUN", 4) == 0) {
-        return 0;  // the native kind has its own target
+        return 0;  // native checkpoints have targets of their own
     }
     const bool has_fields = in.size >= 8 + 7 * 4;
     uint8_t *given = exact_block(in.size);
@@ -77,9 +78,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (mode % 4 == 3 && has_fields) {
         shrink_header(given);
     }
-    const size_t wanted = mode % 2 && has_fields ? wanted_size(given, in.size) : 0;
-    const size_t length = wanted ? wanted : in.size;
-    const size_t header = wanted ? (get_u32(given) == MAGIC ? 256 : 28) : 0;
+    const size_t required = mode % 2 && has_fields ? required_size(given, in.size) : 0;
+    const size_t length = required ? required : in.size;
+    const size_t header = required ? (get_u32(given) == MAGIC ? 256 : 28) : 0;
     const size_t contents = in.size - header;
     uint8_t *file = exact_block(length);
     for (size_t i = 0; i < length; i++) {

@@ -1,4 +1,4 @@
-// fuzz_model.h - a forward pass over whatever a loader has accepted, shared by the targets of
+// fuzz_model.h - forward passes of any checkpoint that a loader accepts, shared by the targets for
 // checkpoints.
 #ifndef FUZZ_MODEL_H
 #define FUZZ_MODEL_H
@@ -8,12 +8,12 @@
 #include "fuzz.h"
 #include "model.h"
 
-// Most files are run for a few positions; one in 16 for more than a page of the cache has.
+// Most models run for a few positions, one in 16 for more positions than a page of the cache has.
 #define FUZZ_CONTEXT      (1 + FUZZ_ROWS)
 #define FUZZ_LONG_CONTEXT (1 + 14 * FUZZ_ROWS)
 #define FUZZ_ROWS         5
 
-// Opens these bytes, and runs a few tokens through what is accepted. Takes over the block.
+// Opens these bytes and runs a few tokens through an accepted model. Takes the block over.
 static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_token)
 {
     Error err = {0};
@@ -29,10 +29,10 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
         return;
     }
     (void)checkpoint_fingerprint(&c);
-    const size_t wanted = first_token % 16 == 15 ? FUZZ_LONG_CONTEXT : FUZZ_CONTEXT;
-    const size_t context = c.config.context_length < wanted ? c.config.context_length : wanted;
+    const size_t most = first_token % 16 == 15 ? FUZZ_LONG_CONTEXT : FUZZ_CONTEXT;
+    const size_t context = c.config.context_length < most ? c.config.context_length : most;
     if (!c.repacked && !checkpoint_verify(&c, 1, &err)) {
-        check_error(&err);  // the contents are damaged, and run all the same
+        check_error(&err);  // damaged contents are run all the same
         err = (Error){0};
     }
     bool ok = !c.vocab_only && model_create(&m, &c, &err) &&

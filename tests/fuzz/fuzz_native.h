@@ -1,14 +1,18 @@
-// fuzz_native.h - makes the file of a native checkpoint of an input, for the targets that open one.
+// fuzz_native.h - makes a native checkpoint of an input, for the targets that open one.
 //
-//     mode 1 | token 1 | header 256 | table, 96 a section | contents
+//     mode 1 | token 1 | header 256 | table, 96 per section | contents
 //
-// A file of plain bytes would fail at its checksum, and a whole one is mostly padding up to pages.
-// So the input has header and table only, and the file is made of them; the bits of `mode` say what
-// is put right on the way: 1 n_sections, file_bytes and header_crc; 2 bytes, offset and padding of
-// each section; 4 the shapes of the sections that a model of this config has; 8 the config, whose
-// sizes are brought into range, and the table itself, which the input then lacks: all sections of
-// such a model, of types that `token` chooses. Sections are filled with the contents over and over.
-// Mode 0 is the rest of the input as it is.
+// Mutated bytes would fail at the checksum, and most of a whole file is padding. So the input has
+// only header and table, from which the file is made. The bits of `mode` say what is put right on
+// the way:
+//
+//     1   n_sections, file_bytes and header_crc
+//     2   bytes, offset and padding of each section
+//     4   the shapes of the sections that a model of this config has
+//     8   the config, whose sizes are brought into range, and the table, which the input then does
+//         not have: all sections of such a model, of types that `token` selects
+//
+// Sections are filled by repeating the contents. With mode 0 the rest of the input is the file.
 #ifndef FUZZ_NATIVE_H
 #define FUZZ_NATIVE_H
 
@@ -24,7 +28,7 @@
 #define MAX_LAYERS    3
 #define MOST_SECTIONS (4 + 12 * MAX_LAYERS)
 
-// CRC-32 byte by byte: another implementation than the one under test.
+// CRC-32 byte by byte, independent of the implementation under test.
 static inline uint32_t crc32_plain(const uint8_t *p, size_t size)
 {
     static uint32_t table[256];
@@ -41,7 +45,8 @@ static inline uint32_t crc32_plain(const uint8_t *p, size_t size)
     return ~crc;
 }
 
-// Rows and columns of the tensor with this name in a model of this config; false for other names.
+// The rows and columns that the tensor with this name has in a model of this config; false for any
+// other name.
 static inline bool shape_of(const uint8_t *header, const char *name, size_t *rows, size_t *cols)
 {
     const size_t dim = get_u32(header + 36), hidden = get_u32(header + 40);
@@ -59,7 +64,7 @@ static inline bool shape_of(const uint8_t *header, const char *name, size_t *row
     };
     const size_t length = strnlen(name, 48);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        // A loop: libFuzzer would look at each call of memcmp.
+        // A loop, because libFuzzer intercepts memcmp and would trace every call.
         size_t n = strlen(shapes[i].end);
         const char *at = name + length - n;
         while (length >= n && n && at[n - 1] == shapes[i].end[n - 1]) {
@@ -74,7 +79,7 @@ static inline bool shape_of(const uint8_t *header, const char *name, size_t *row
     return false;
 }
 
-// Puts the sections one after the other as the format wants them; false where that is too much.
+// Places the sections one after the other as the format requires; false if the file gets too large.
 static inline bool lay_out(uint8_t *head, size_t n_sections, bool shapes, size_t contents,
                            size_t *end)
 {
@@ -88,8 +93,8 @@ static inline bool lay_out(uint8_t *head, size_t n_sections, bool shapes, size_t
         }
         const uint32_t kind = get_u32(entry + 48), type = get_u32(entry + 52);
         if (kind == 0) {
-            const size_t wanted = get_u32(entry + 72);
-            bytes = wanted < MAX_FILE ? wanted : contents;
+            const size_t given = get_u32(entry + 72);
+            bytes = given < MAX_FILE ? given : contents;
         } else if (kind == 1) {
             bytes = round_up(cols * sizeof(float), 64);
         } else if (type >= N_WEIGHT_TYPES || !matrix_bytes((WeightType)type, rows, cols, &bytes)) {
@@ -106,7 +111,7 @@ static inline bool lay_out(uint8_t *head, size_t n_sections, bool shapes, size_t
     return true;
 }
 
-// Brings the sizes of the config into a range in which they are a small model's.
+// Brings the sizes of the config into the range of a small model.
 static inline void shrink_config(uint8_t *header)
 {
     enum { N_LAYERS = 44, N_HEADS = 48, N_KV_HEADS = 52, HEAD_DIM = 56 };
@@ -122,7 +127,8 @@ static inline void shrink_config(uint8_t *header)
     put_u32(header + HEAD_DIM, 2 * get_u32(header + HEAD_DIM));
 }
 
-// Writes the table of a model of this config, all but shapes and places; the number of sections.
+// Writes the table of a model of this config without shapes and offsets. Returns the number of
+// sections.
 static inline size_t write_table(const uint8_t *header, size_t token, uint8_t *table)
 {
     static const char *const names[] = {
@@ -155,13 +161,13 @@ static inline size_t write_table(const uint8_t *header, size_t token, uint8_t *t
     return n;
 }
 
-// A file made of an input.
+// A file made from an input.
 typedef struct {
     uint8_t *data;  // an exact_block
     size_t size;
 } NativeFile;
 
-// `fill`: sections have the contents; else zeros.
+// `fill`: sections hold the contents, else zeros.
 static inline NativeFile native_file(size_t mode, size_t token, Input in, bool fill)
 {
     if (mode == 0 || in.size < HEADER + (mode & 8 ? 0 : ENTRY)) {

@@ -1,10 +1,11 @@
-// fuzz_tokenizer.c - the tokenizer section of a native checkpoint; then a text, encoded and decoded
-// with what is accepted.
+// fuzz_tokenizer.c - opens the tokenizer section of a native checkpoint, and encodes and decodes a
+// text with an accepted tokenizer.
 //
 //     mode 1 | text length 1 | text | section
 //
-// The bits of `mode`: 1 names of special tokens count, 2 BOS is put first, 4 n_bytes of the section
-// is set to what is left for the bytes of the pieces, 8 the last piece_offset to n_bytes.
+// The bits of `mode`: 1 names of special tokens count, 2 BOS is put first, 4 the section's n_bytes
+// is set to the bytes that are left for the pieces, 8 (with 4) the last piece_offset is set to
+// n_bytes.
 
 #include <stdint.h>
 
@@ -14,7 +15,7 @@
 #define HEADER     64
 #define MAX_PIECES 4096
 
-// Makes the length of the section what its header says it is.
+// Makes the section's header agree with its length.
 static void fix_length(uint8_t *section, size_t size, bool last_offset)
 {
     const size_t kind = get_u32(section), vocab = get_u32(section + 12);
@@ -49,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     Error err = {0};
     Tokenizer *t;
     if (tokenizer_open_section(&t, "fuzz", section, in.size, vocab, &err)) {
-        // SentencePiece's unknown token stands for bytes that are lost.
+        // SentencePiece's unknown token loses the bytes it stands for.
         const bool unknown = get_u32(section) == 0 && (int32_t)get_u32(section + 24) >= 0;
         encode_text(t, text, mode & 1, mode & 2, !(mode & 3) && !unknown);
         tokenizer_free(t);

@@ -1,5 +1,5 @@
-// fuzz_tokenizer_llama2c.c - llama2.c's tokenizer.bin; then a text, encoded and decoded with what
-// is accepted.
+// fuzz_tokenizer_llama2c.c - opens llama2.c's tokenizer.bin, and encodes and decodes a text with an
+// accepted tokenizer.
 //
 //     mode 1 | pieces 2 | text length 1 | text | file
 //

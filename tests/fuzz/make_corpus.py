@@ -1,5 +1,5 @@
-"""Writes the corpora of the fuzz targets, tests/fuzz/corpus/TARGET/*: small inputs from which fuzzing sets out, and
-which `make test` replays. Each fuzz_TARGET.c says at its top what an input looks like.
+"""Writes the corpora of the fuzz targets, tests/fuzz/corpus/TARGET/*: small inputs that fuzzing starts from and that
+`make test` replays. The top of each fuzz_TARGET.c describes its inputs.
 
     python3 tests/fuzz/make_corpus.py
 """
@@ -19,7 +19,7 @@ TEXT = "Zoë's 3 abab  <x>\n".encode()
 
 
 def vocabularies():
-    """One of each kind, with each attribute that a piece can have."""
+    """One vocabulary of each kind; together they have every attribute of a piece."""
     v = vocabulary
     texts = [b"<unk>", b"<s>", b"</s>", b"\x00", b" ", b"a", b"b", b"ab", b" a"]
     attributes = [v.UNKNOWN, v.SPECIAL, v.SPECIAL, v.BYTE, 0, 0, 0, 0, 0]
@@ -39,7 +39,7 @@ def vocabularies():
 
 
 def checkpoint_input(mode, config, weight_type, contents):
-    """mode, token, header, table and contents; offsets, sizes and checksums are left to the target."""
+    """mode, token, header, table and contents; the target fills in offsets, sizes and checksums."""
     sizes = {"provenance": 5, "tokenizer": len(contents), "chat": 32}
     sections = [checkpoint.bytes_section(name, size) for name, size in sizes.items()]
     if not config.vocab_only:
@@ -52,7 +52,7 @@ def checkpoint_input(mode, config, weight_type, contents):
 
 
 def checkpoint_inputs():
-    """(name, bytes) of a model of each weight type and of each kind of config."""
+    """(name, bytes) of a model for each weight type and each kind of config."""
     small = dict(dim=8, hidden_dim=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, vocab_size=9, context_length=80,
                  norm_eps=1e-5, rope_theta=10000.0, tied_head=True)  # fmt: skip
     contents = bytes(16) + struct.pack("<8f", 0.5, -0.25, 1, 0, -1, 2, 0.125, 3)

@@ -1,6 +1,7 @@
-// replay.c - runs a fuzz target over files instead of inventing inputs: replay FILE...
+// replay.c - runs a fuzz target over given files instead of generated inputs: replay FILE...
 //
-// A target that finds something ends the process, so the last file named on stderr is the culprit.
+// A target ends the process when it finds something: the last file named on stderr is the one that
+// made it fail.
 
 #include "base/buffer.h"
 #include "base/error.h"
