@@ -136,7 +136,7 @@ typedef struct {
     uint64_t order;  // rank << 32 | index of the left symbol: the least is merged first
     uint32_t size;   // bytes, of both
     int id;          // of the piece they make
-} Candidate;
+} MergeCandidate;
 
 typedef struct {
     const Vocabulary *v;
@@ -150,7 +150,7 @@ typedef struct {
     Buffer normal;      // SentencePiece: a stretch with its prefix and with spaces as in the pieces
     Symbol *symbols;    // (n_symbols); owned
     size_t n_symbols, symbols_capacity;
-    Candidate *heap;  // (n_heap): each entry before its children, 4 i + 1 to 4 i + 4; owned
+    MergeCandidate *heap;  // (n_heap): each entry before its children, 4 i + 1 to 4 i + 4; owned
     size_t n_heap, heap_capacity;
 } Encoder;
 
@@ -158,11 +158,11 @@ static bool put_token(Encoder *e, int id) { return tokens_append(e->out, id, e->
 
 // A heap with four children per entry has half the levels of a binary one, and the four share a
 // line of the processor's cache.
-static bool heap_push(Encoder *e, Candidate c)
+static bool heap_push(Encoder *e, MergeCandidate c)
 {
     if (e->n_heap == e->heap_capacity) {
         const size_t capacity = e->heap_capacity ? 2 * e->heap_capacity : 256;
-        Candidate *heap = realloc(e->heap, capacity * sizeof *heap);
+        MergeCandidate *heap = realloc(e->heap, capacity * sizeof *heap);
         if (!heap) {
             return error_memory(e->err, "merges", capacity * sizeof *heap);
         }
@@ -177,9 +177,9 @@ static bool heap_push(Encoder *e, Candidate c)
     return true;
 }
 
-static Candidate heap_pop(Encoder *e)
+static MergeCandidate heap_pop(Encoder *e)
 {
-    const Candidate top = e->heap[0], last = e->heap[--e->n_heap];
+    const MergeCandidate top = e->heap[0], last = e->heap[--e->n_heap];
     size_t i = 0;
     for (size_t child; (child = 4 * i + 1) < e->n_heap; i = child) {
         const size_t end = child + 4 < e->n_heap ? child + 4 : e->n_heap;
@@ -214,7 +214,7 @@ static bool consider(Encoder *e, uint32_t left)
     }
     const Symbol *l = &e->symbols[left], *r = &e->symbols[right];
     const Vocabulary *v = e->v;
-    Candidate c = {.size = l->size + r->size};
+    MergeCandidate c = {.size = l->size + r->size};
     uint32_t rank;
     if (v->kind == SENTENCEPIECE_BPE) {
         c.id = vocabulary_find(v, e->bytes + l->start, c.size);
@@ -243,7 +243,7 @@ static bool merge_all(Encoder *e)
         }
     }
     while (e->n_heap) {
-        const Candidate c = heap_pop(e);
+        const MergeCandidate c = heap_pop(e);
         const uint32_t at = (uint32_t)c.order;
         Symbol *left = &e->symbols[at];
         const uint32_t right = left->next;

@@ -138,7 +138,7 @@ static bool check_header_size(const Checkpoint *c, size_t header, Error *err)
 }
 
 // v0 has no magic number: any file that is nothing else is read as one, and the message says so.
-static bool read_header_v0(Loader *l, Error *err)
+static bool read_llama2c_v0_header(Loader *l, Error *err)
 {
     Checkpoint *c = l->c;
     Llama2cSizes s;
@@ -157,7 +157,7 @@ static bool read_header_v0(Loader *l, Error *err)
     return fill_config(c, &s, !untied, err);
 }
 
-static bool read_header(Loader *l, Error *err)
+static bool read_llama2c_header(Loader *l, Error *err)
 {
     Checkpoint *c = l->c;
     uint32_t magic = 0;
@@ -165,7 +165,7 @@ static bool read_header(Loader *l, Error *err)
         memcpy(&magic, c->file.data, sizeof magic);
     }
     if (magic != LLAMA2C_MAGIC) {
-        return read_header_v0(l, err);
+        return read_llama2c_v0_header(l, err);
     }
     Llama2cHeader h;
     if (!check_header_size(c, sizeof h, err)) {
@@ -412,7 +412,7 @@ bool llama2c_open(Checkpoint *c, size_t threads, Error *err)
 {
     Loader l = {.c = c};
     c->repacked = true;
-    const bool ok = read_header(&l, err) && alloc_lists(&l, err) && list_tensors(&l, err) &&
+    const bool ok = read_llama2c_header(&l, err) && alloc_lists(&l, err) && list_tensors(&l, err) &&
                     check_length(&l, err) && load_tensors(&l, threads, err);
     free(l.sources);
     free(l.rows);

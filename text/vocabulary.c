@@ -146,7 +146,7 @@ typedef struct {
 } Name;
 
 // Orders names by their bytes; a name comes before those that it begins.
-static int compare_names(const void *a, const void *b)
+static int compare_piece_names(const void *a, const void *b)
 {
     const Name *x = a, *y = b;
     const int order = memcmp(x->bytes, y->bytes, x->size < y->size ? x->size : y->size);
@@ -175,11 +175,11 @@ static bool sort_names(Vocabulary *v, const char *path, Error *err)
             v->names_from[(uint8_t)*piece_bytes(v, id) + 1]++;
         }
     }
-    qsort(sorted, v->n_names, sizeof *sorted, compare_names);
+    qsort(sorted, v->n_names, sizeof *sorted, compare_piece_names);
     bool ok = true;
     for (size_t i = 0; ok && i < v->n_names; i++) {
         v->names[i] = sorted[i].id;
-        if (i && compare_names(&sorted[i - 1], &sorted[i]) == 0) {
+        if (i && compare_piece_names(&sorted[i - 1], &sorted[i]) == 0) {
             ok = error_set(err, ERROR_INPUT,
                            "%s: special token %u is the same as %u, expected distinct names", path,
                            (unsigned)sorted[i].id, (unsigned)sorted[i - 1].id);
@@ -252,8 +252,6 @@ void vocabulary_close(Vocabulary *v)
 // llama2.c's tokenizer.bin
 //
 //     i32 max_token_length, then for each piece: f32 score, i32 length, the bytes
-
-#define SPACE_MARK "\xe2\x96\x81"  // U+2581, which SentencePiece writes for a space
 
 // The arrays of a vocabulary while they are filled: the same memory, but writable.
 typedef struct {
