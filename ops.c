@@ -10,14 +10,14 @@
 
 #include "base/memory.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(SCALAR_ONLY)
 #include <cpuid.h>
 #endif
 
 // --------------------------------------------------------------------------------------------
 // The instruction set
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(SCALAR_ONLY)
 static bool has_avx2(void)
 {
     unsigned a, b, c, d;
@@ -41,7 +41,8 @@ static const struct {
     const Kernels *kernels;
     bool (*supported)(void);
 } sets[] = {
-#if defined(__x86_64__)
+#if defined(SCALAR_ONLY)
+#elif defined(__x86_64__)
     {&kernels_avx512, has_avx512},
     {&kernels_avx2, has_avx2},
 #elif defined(__aarch64__)

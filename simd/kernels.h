@@ -580,7 +580,11 @@ static void product_q4m(size_t n_rows, const Product *p)
 //
 // The rows are spread evenly over as few tiles as hold them: 16 are 8 and 8, not 12 and 4. 192
 // columns divide the usual widths (576, 1536) or leave little over (2048).
+#ifndef PANEL_COLS
 #define PANEL_COLS 192
+#endif
+
+_Static_assert(PANEL_COLS % FETCH_COLS == 0, "a panel is fetched FETCH_COLS columns at a time");
 
 // One of the instances above.
 typedef void ProductFunction(size_t n_rows, const Product *p);

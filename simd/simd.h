@@ -43,9 +43,14 @@
 #define SPLIT_POSITIONS 256
 #endif
 
+_Static_assert(PAGE_POSITIONS % LANES == 0 && SPLIT_POSITIONS % PAGE_POSITIONS == 0,
+               "a page is a multiple of LANES, a split a multiple of a page");
+
 // Queries of one key head that are computed together at most: they share every load and conversion
 // of keys and values. Two of the widest tiles (12 rows).
+#ifndef TILE_QUERIES
 #define TILE_QUERIES 24
+#endif
 
 // How matrices are stored (docs/format.md defines the quantisation blocks to the byte). The
 // quantised ones are multiplied as integers.
@@ -65,7 +70,9 @@ typedef enum {
 // Rows of a tile of quantised activations at most: as many as the widest set multiplies with a
 // group of weights at once. n rows make ceil(n / ACTIVATION_TILE) tiles of equal width (the last
 // one may be short): 16 rows are two tiles of 8, not 12 and 4.
+#ifndef ACTIVATION_TILE
 #define ACTIVATION_TILE 12
+#endif
 
 // Rows of activations in f32 and, for weights that are multiplied as integers, quantised: x is
 // about q * scale, with scale = max / 127 of each quantisation block and q rounded, halves to even.
@@ -182,8 +189,10 @@ typedef struct {
     size_t int8_macs_per_step, f32_macs_per_step;  // multiply-adds in a step
 } Kernels;
 
+// SCALAR_ONLY leaves out the sets that need compiler flags of their own (make single).
 extern const Kernels kernels_scalar;
-#if defined(__x86_64__)
+#if defined(SCALAR_ONLY)
+#elif defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512;
 #elif defined(__aarch64__)
 extern const Kernels kernels_neon;

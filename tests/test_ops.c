@@ -541,13 +541,17 @@ TEST(test_attention_agrees_with_double_precision_sets_and_tiles_agree_in_bits)
 {
     static const size_t positions[] = {1, 5, 16, 17, 33, 250, 256, 257, 600};
     static const size_t head_dims[] = {2, 8, 16, 24, 64, 128};
+    // Tiles of more than a quarter of the most queries.
+    const size_t least = TILE_QUERIES / 4 + 1, widths = TILE_QUERIES + 1 - least;
     for (size_t i = 0; i < 9 * 6 * 4; i++) {
         AttendCase c = {.head_dim = head_dims[i % 6],
                         .n_positions = positions[i / 6 % 9],
                         .n_queries = 1,
                         .window = 1000,
                         .f16 = i / 54 % 2};
-        c.n_queries = i / 108 ? (c.n_positions < TILE_QUERIES ? c.n_positions : 7 + i % 18) : 1;
+        if (i / 108) {
+            c.n_queries = c.n_positions < TILE_QUERIES ? c.n_positions : least + i % widths;
+        }
         check_attend(c);
     }
 }
@@ -555,8 +559,10 @@ TEST(test_attention_agrees_with_double_precision_sets_and_tiles_agree_in_bits)
 TEST(test_attention_through_a_sliding_window)
 {
     for (size_t window = 1; window < 400; window += 37) {
-        check_attend(
-            (AttendCase){.head_dim = 8, .n_positions = 530, .n_queries = 13, .window = window});
+        check_attend((AttendCase){.head_dim = 8,
+                                  .n_positions = 530,
+                                  .n_queries = TILE_QUERIES / 2 + 1,
+                                  .window = window});
     }
 }
 
