@@ -42,7 +42,7 @@ NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n
 TOKEN = re.compile(r"[A-Za-z_]\w*|\d[\w.]*|\S")
 WORD = re.compile(r"[A-Za-z_]\w*")
 NO_NAMES = set("const static extern inline void char short int long float double signed unsigned struct union enum "
-               "typedef volatile restrict _Alignas _Thread_local _Noreturn _Atomic".split())  # fmt: skip
+               "typedef volatile restrict _Thread_local _Noreturn _Atomic".split())  # fmt: skip
 
 
 class Collision(Exception):
@@ -88,6 +88,7 @@ class Names:
         self.tokens = [(m[0], code.count("\n", 0, m.start()) + 1) for m in TOKEN.finditer(code)]
         self.found = []
         self.at = 0
+        self.last_key = ""  # struct, union or enum, whichever was read last
         while self.at < len(self.tokens):
             self._declaration()
 
@@ -127,11 +128,10 @@ class Names:
     def _declaration(self):
         """One declaration or definition, up to its `;` or the `}` of a function."""
         seen = []  # its tokens outside brackets, where "()" stands for a group
-        self.last_key = ""
         while self.at < len(self.tokens):
             token, line = self._next()
             last = seen[-1][0] if seen else ""
-            if token in ("__attribute__", "_Static_assert"):
+            if token in ("__attribute__", "_Static_assert", "_Alignas"):
                 self._next()
                 self._skip_group()
             elif token == "(":
@@ -142,7 +142,7 @@ class Names:
                     self._next()
                     seen.append(self._next())
                     self._skip_group()
-                    seen.append(("pointer", line))
+                    seen.append(("(*)", line))
                 else:
                     self._skip_group()
                     seen.append(("()", line))
@@ -186,9 +186,9 @@ class Names:
         if "extern" in words:
             return
         for i, (token, line) in enumerate(seen):
-            ends = i + 1 == len(seen) or words[i + 1] in (",", "pointer")
+            ends = i + 1 == len(seen) or words[i + 1] in (",", "(*)")
             tag = i > 0 and words[i - 1] in ("struct", "union", "enum")
-            if ends and WORD.fullmatch(token) and token not in NO_NAMES | {"pointer"} and not tag:
+            if ends and WORD.fullmatch(token) and token not in NO_NAMES and not tag:
                 self.found.append(("name", token, line))
 
 
