@@ -145,7 +145,8 @@ class Names:
                     seen.append(("(*)", line))
                 else:
                     self._skip_group()
-                    seen.append(("()", line))
+                    if last != "(*)":
+                        seen.append(("()", line))
             elif token == "[":
                 self._skip_group()
             elif token == "=":
