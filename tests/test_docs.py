@@ -104,3 +104,30 @@ def test_install_puts_the_manual_and_the_completions_where_shells_look_and_unins
     }  # fmt: skip
     subprocess.run(["make", "-s", "uninstall", f"DESTDIR={tmp_path}", "PREFIX=/p"], cwd=ROOT, check=True)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def house_in_contributing():
+    """The rows of CONTRIBUTING's table of the house: [(row, the rows that it may include)]."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.split("| room | job | may include |\n|---|---|---|\n")[1].split("\n\n")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return [(row.strip("`"), re.findall(r"`([^`]+)`", allowed) or [allowed]) for row, _, allowed in cells]
+
+
+def test_table_of_the_house_in_contributing_is_the_one_that_the_test_of_includes_checks():
+    words = {"*": ["everything"], "": ["-"]}
+    assert house_in_contributing() == [(row, words.get(below, below.split())) for row, (_, below) in HOUSE.items()]
+
+
+def test_map_in_the_readme_names_every_file_of_the_house():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = page.split("| room | job |\n|---|---|\n")[1].split("\n\n")[0]
+    rows = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in table.splitlines()]
+    assert [row for names in rows for row in names] == list(HOUSE)
+
+
+@pytest.mark.parametrize("script, picture", [("make_house.py", "house.svg"), ("make_roofline.py", "roofline.svg")])
+def test_picture_is_the_one_that_its_script_draws_now(tmp_path, script, picture):
+    subprocess.run([sys.executable, ROOT / "scripts" / script, tmp_path / picture], check=True)
+    drawn, committed = (folder.joinpath(picture).read_text(encoding="utf-8") for folder in (tmp_path, ROOT / "docs"))
+    assert drawn == committed, f"docs/{picture} is out of date: run scripts/{script}"
