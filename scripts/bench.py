@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Measures models with ./run --bench beside the peers on PATH, in turn, and writes a table and a roofline picture.
+"""Measures a model with ./run --bench and with the peers on PATH, alternating, and writes a table and a roofline.
 
     scripts/bench.py models/smollm2-135m.bin --gguf SmolLM2.gguf -o docs/bench
 
-runs `./run MODEL --bench --json` and, where they are found, llama-bench (llama.cpp; needs --gguf) and llama2c (a build of
-llama2.c's run.c under that name; needs a v0 checkpoint as --llama2c), A B A B .., --rounds times each. A machine shared
-with others slows all of them alike: quote the ratios. Each figure in the table is the median of the rounds. Writes
-OUT.md (the table) and OUT.svg (the roofline); needs matplotlib.
+runs `./run MODEL --bench --json` and, where they are on PATH, llama-bench (llama.cpp; needs --gguf) and llama2c (llama2.c's
+run.c, built under that name; needs a v0 checkpoint as --llama2c) in turn, --rounds times each. Each figure is the median
+of the rounds. Other work on the machine slows all programs alike, so quote the ratios. Writes OUT.md (the table) and
+OUT.svg (the roofline).
 """
 
 import argparse
@@ -19,8 +19,9 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from make_roofline import CHUNK, Dot, Limits, draw
+
 ROOT = Path(__file__).resolve().parent.parent
-CHUNK = 256  # rows of a prompt that ./run multiplies together
 
 
 def run_json(*command):
@@ -28,13 +29,13 @@ def run_json(*command):
 
 
 def ours(model):
-    """{test: (tokens per second, share of the limit)}, limits"""
+    """({test: (tokens per second, share of the limit)}, limits)"""
     bench = run_json(ROOT / "run", model, "--bench", "--json", "-q")
     return {r["test"]: (r["tokens_per_second"], r["share"]) for r in bench["results"]}, bench["limits"]
 
 
 def llama_bench(executable, gguf, tests):
-    """The same loads by llama-bench: prompts, then single tokens at a depth."""
+    """The same loads measured by llama-bench: prompts, then single tokens at a depth."""
     speeds = {}
     for test in tests:
         kind, number = test.rsplit(" ", 1)
@@ -50,7 +51,7 @@ def llama_bench(executable, gguf, tests):
 
 
 def llama2c(executable, checkpoint, tokenizer):
-    """llama2.c only tells tokens per second of generated text."""
+    """llama2.c reports only the tokens per second of generated text."""
     done = subprocess.run([executable, checkpoint, "-z", tokenizer, "-t", "0", "-n", "256"], check=True,
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
     return {"decode at depth 0": float(re.search(rb"achieved tok/s: ([\d.]+)", done.stderr).group(1))}
@@ -61,7 +62,7 @@ def median(values):
 
 
 def table(title, results, peers):
-    """Markdown: a row a test; peers' speeds, and ours as a multiple of theirs."""
+    """A Markdown table, one row per test: our speed and share, the peers' speeds, and ours as a multiple of theirs."""
     names = ["run", "share of limit", *peers, *(f"run / {p}" for p in peers)]
     lines = [f"{title}\n", "| test | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for test, speeds in results.items():
@@ -74,36 +75,33 @@ def table(title, results, peers):
 
 
 def shape(model):
-    """Multiply-adds of a token, and the bytes of weights that a pass reads."""
+    """Multiply-adds per token, and the bytes of weights that a pass reads."""
     tensors = run_json(ROOT / "run", model, "--info", "--json")["tensors"]
     tied = not any(t["name"] == "head" for t in tensors)
     used = [t for t in tensors if t["rows"] > 1 and (tied or t["name"] != "embedding")]
     return sum(t["rows"] * t["cols"] for t in used), sum(t["bytes"] for t in used)
 
 
-def roofline(path, model, results, limits):
-    """Speed over the multiply-adds that a pass makes of each byte of weights, under the two limits."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    macs, size = shape(model)
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    peak = max(limits["int8_gmacs"], limits["f32_gmacs"])
-    ridge = peak / limits["read_gbs"]
-    axes.plot([0.1, ridge, 1000], [0.1 * limits["read_gbs"], peak, peak], color="black", linewidth=1)
+def dots(results, peers, macs):
+    """The dots of the roofline; a peer's share is that of our limit for the same load."""
     for test, speeds in results.items():
-        kind, number = test.rsplit(" ", 1)
-        rows = min(int(number), CHUNK) if kind == "prompt" else int(number) if kind == "batch" else 1
-        x, y = rows * macs / size, median(speeds["run"]) * macs * 1e-9
-        axes.plot(x, y, "o", color="tab:blue")
-        axes.annotate(test, (x, y), textcoords="offset points", xytext=(6, -10), fontsize=8)
-    axes.set(xscale="log", yscale="log", xlabel="multiply-adds per byte of weights read",
-             ylabel="billion multiply-adds per second",
-             title=f"{Path(model).name}: {limits['read_gbs']:.0f} GB/s, {peak:.0f} billion/s")  # fmt: skip
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})  # the same figures, the same file
+        kind, size = test.rsplit(" ", 1)
+        rows = min(int(size), CHUNK) if kind == "prompt" else int(size) if kind == "batch" else 1
+        speed, share = median(speeds["run"]), median(speeds["share"])
+        yield Dot(rows, speed * macs * 1e-9, f"{test}: {speed:.0f} tokens/s, {100 * share:.0f} %", True)
+        for peer in peers:
+            if speeds[peer]:
+                theirs = median(speeds[peer])
+                label = f"{peer}, {test}: {theirs:.0f} tokens/s, {100 * share * theirs / speed:.0f} %"
+                yield Dot(rows, theirs * macs * 1e-9, label, False)
+
+
+def roofline(path, model, results, peers, limits):
+    """Draws the speeds under the limits of the machine."""
+    macs, size = shape(model)
+    limits = Limits(limits["read_gbs"], limits["int8_gmacs"], limits["f32_gmacs"])
+    picture = draw(f"{Path(model).name}: speed and the roofs above it", limits, macs / size, list(dots(results, peers, macs)))
+    path.write_text(picture, encoding="utf-8")
 
 
 def main():
@@ -111,12 +109,12 @@ def main():
     parser.add_argument("model")
     parser.add_argument("--gguf", help="the same model for llama-bench")
     parser.add_argument("--llama2c", help="the same model as a v0 checkpoint for llama2c")
-    parser.add_argument("--tokenizer", help="tokenizer.bin of that")
+    parser.add_argument("--tokenizer", help="tokenizer.bin of that checkpoint")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("-o", "--output", default="bench", help="writes OUTPUT.md and OUTPUT.svg (bench)")
     args = parser.parse_args()
     if args.llama2c and not args.tokenizer:
-        parser.error("--llama2c: expected --tokenizer with it")
+        parser.error("--llama2c also needs --tokenizer")
     peers = {}
     if args.gguf and shutil.which("llama-bench"):
         peers["llama.cpp"] = lambda tests: llama_bench(shutil.which("llama-bench"), args.gguf, tests)
@@ -135,9 +133,9 @@ def main():
         for name, measure in peers.items():
             for test, speed in measure(list(measured)).items():
                 results[test][name].append(speed)
-    title = f"{Path(args.model).name}, tokens per second, median of {args.rounds} rounds in turn"
+    title = f"{Path(args.model).name}, tokens per second, median of {args.rounds} alternating rounds"
     Path(f"{args.output}.md").write_text(table(title, results, list(peers)), encoding="utf-8")
-    roofline(f"{args.output}.svg", args.model, results, limits)
+    roofline(Path(f"{args.output}.svg"), args.model, results, list(peers), limits)
 
 
 if __name__ == "__main__":
