@@ -164,7 +164,7 @@ text {{ font-family: sans-serif; font-size: 12.5px }}
 def measured():
     """The limits and the rows of the table in docs/performance.md: {load: (tokens/s, share in %, times llama.cpp or None)}."""
     page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
-    limits = re.search(r"(\d+) GB/s, (\d+) billion 8-bit and (\d+) billion f32", page)
+    limits = re.search(r"(\d+) GB/s, (\d+) billion\s+8-bit and (\d+) billion\s+f32", page)
     table = page.split("| | 1.1B q4 |")[1].split("\n\n")[0]
     loads = {}
     for row in table.splitlines()[2:]:
