@@ -44,7 +44,6 @@
 #define DEFAULT_PARALLEL 64
 
 #define MAX_PROMPT_BYTES ((size_t)1 << 30)
-#define MAX_STOPS        16
 
 // --------------------------------------------------------------------------------------------
 // Options
@@ -824,10 +823,10 @@ static void print_stats(const Run *r, const Times *t, uint64_t seed)
 // How far a long prompt has come, on a terminal only; the line is wiped when it is done.
 static void draw_progress(const Sequence *s, Times *t)
 {
-    if (s->n_run < s->n_prompt && now_seconds() - t->start > 0.5) {
-        fprintf(stderr, "\rreading the prompt: %zu of %zu tokens", s->n_run, s->n_prompt);
+    if (sequence_n_past(s) < s->n_prompt && now_seconds() - t->start > 0.5) {
+        fprintf(stderr, "\rreading the prompt: %zu of %zu tokens", sequence_n_past(s), s->n_prompt);
         t->drawn = true;
-    } else if (s->n_run >= s->n_prompt && t->drawn) {
+    } else if (sequence_n_past(s) >= s->n_prompt && t->drawn) {
         fprintf(stderr, "\r\033[K");
         t->drawn = false;
     }
@@ -890,10 +889,7 @@ static bool run_sequence(Run *r, Times *t, Error *err)
 static bool answer(Run *r, Times *t, uint64_t seed, Error *err)
 {
     Sequence *s = &r->sequence;
-    if (s->n_run == 0) {
-        s->n_run = cache_reuse_prefix(&r->cache, 0, s->tokens.ids, s->n_prompt - 1);
-    }
-    t->shared = s->n_run;
+    t->shared = cache_reuse_prefix(&r->cache, 0, s->tokens.ids, s->n_prompt - 1);
     if (!run_sequence(r, t, err)) {
         return false;
     }
@@ -905,15 +901,16 @@ static bool answer(Run *r, Times *t, uint64_t seed, Error *err)
     if (r->o.stats || (!r->o.quiet && isatty(STDERR_FILENO))) {
         print_stats(r, t, seed);
     }
-    return s->n_run < s->n_prompt ||
+    return sequence_n_past(s) < s->n_prompt ||
            prompt_cache_save(&r->prompt_cache, &r->cache, 0, s->n_prompt, t->shared, err);
 }
 
 static bool generate(Run *r, const GenerateOptions *options, uint64_t seed, Error *err)
 {
     Times t = {.start = now_seconds()};
-    return sequence_start(&r->sequence, r->tokenizer, options, seed, 0, r->context, &r->tokens,
-                          !r->o.no_echo && !r->o.chat, err) &&
+    const SequenceSetup setup = {r->tokenizer, options, &r->cache, 0, seed,
+                                 !r->o.no_echo && !r->o.chat};
+    return sequence_start(&r->sequence, &setup, &r->tokens, err) &&
            answer(r, &t, seed, err);
 }
 
@@ -924,8 +921,8 @@ static bool encode_message(Run *r, const char *text, size_t size, bool started, 
     const Message messages[] = {{ROLE_SYSTEM, system, system ? strlen(system) : 0},
                                 {ROLE_USER, text, size}};
     const size_t first = system && !started ? 0 : 1;
-    return prompt_encode_chat(r->tokenizer, &r->chat, messages + first, 2 - first, started,
-                              r->o.special, &r->tokens, err);
+    const Conversation c = {messages + first, 2 - first, started, r->o.special};
+    return prompt_encode_chat(r->tokenizer, &r->chat, &c, &r->tokens, err);
 }
 
 // A conversation, line by line until the end of input. The cache keeps all earlier turns.
@@ -943,10 +940,10 @@ static bool converse(Run *r, const GenerateOptions *options, uint64_t seed, Erro
         }
         const size_t size = (size_t)length - (line[length - 1] == '\n');
         Times t = {.start = now_seconds()};
+        const SequenceSetup setup = {r->tokenizer, options, &r->cache, 0, seed, false};
         ok = encode_message(r, line, size, started, err) &&
              (started ? sequence_continue(&r->sequence, &r->tokens, err)
-                      : sequence_start(&r->sequence, r->tokenizer, options, seed, 0, r->context,
-                                       &r->tokens, false, err)) &&
+                      : sequence_start(&r->sequence, &setup, &r->tokens, err)) &&
              answer(r, &t, seed, err);
     }
     free(line);
@@ -1182,14 +1179,15 @@ static uint64_t system_seed(void)
 
 static GenerateOptions generate_options(const Options *o)
 {
-    return (GenerateOptions){
+    GenerateOptions g = {
         .max_tokens = o->max_tokens,
-        .stops = o->stops,
-        .n_stops = o->n_stops,
+        .stops.n = o->n_stops,
         .ignore_eos = o->ignore_eos,
         .sampler = {(float)o->temperature, o->top_k, (float)o->top_p, (float)o->min_p,
                     (float)o->repeat_penalty, o->repeat_last_n},
     };
+    memcpy(g.stops.texts, o->stops, sizeof o->stops);
+    return g;
 }
 
 static bool open_chat(Run *r, Error *err)

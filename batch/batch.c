@@ -395,9 +395,10 @@ static bool prepare(Batch *b, Slot *slot, size_t index, Error *bad)
 {
     const RequestDefaults *d = &b->o->defaults;
     b->tokens.size = 0;
+    const SequenceSetup setup = {d->tokenizer, &slot->request.options, b->cache,
+                                 index,        slot->request.seed,     slot->request.echo};
     if (!request_encode(&slot->request, d, &b->tokens, bad) ||
-        !sequence_start(&slot->sequence, d->tokenizer, &slot->request.options, slot->request.seed,
-                        index, d->context, &b->tokens, slot->request.echo, bad)) {
+        !sequence_start(&slot->sequence, &setup, &b->tokens, bad)) {
         return false;
     }
     const size_t max_tokens = slot->request.options.max_tokens, room = d->context;
@@ -479,8 +480,8 @@ static void release(Batch *b, size_t index)
 static bool waits_for_page(const Batch *b, size_t order)
 {
     const Sequence *s = &b->slots[b->active[order]].sequence;
-    const size_t end = s->n_run + PAGE_POSITIONS;
-    if (s->n_run % PAGE_POSITIONS != 0 || end >= s->tokens.size) {
+    const size_t n_past = sequence_n_past(s), end = n_past + PAGE_POSITIONS;
+    if (n_past % PAGE_POSITIONS != 0 || end >= s->tokens.size) {
         return false;
     }
     for (size_t i = 0; i < order; i++) {
@@ -507,15 +508,15 @@ static size_t plan_rows(Batch *b)
     for (size_t i = 0; i < b->n_active; i++) {
         Slot *slot = &b->slots[b->active[i]];
         Sequence *s = &slot->sequence;
+        const size_t n_past = sequence_n_past(s);
         slot->rows = 0;
-        if (s->n_run < s->n_prompt) {
+        if (n_past < s->n_prompt) {
             const size_t found = cache_reuse_prefix(b->cache, b->active[i], s->tokens.ids,
                                                     s->tokens.size - 1);
-            slot->shared += found - s->n_run;
-            b->stats->shared_tokens += found - s->n_run;
-            s->n_run = found;
+            slot->shared += found - n_past;
+            b->stats->shared_tokens += found - n_past;
         }
-        if (s->tokens.size - s->n_run == 1) {
+        if (s->tokens.size - sequence_n_past(s) == 1) {
             add_rows(b, slot, 1, &n);
         }
     }
@@ -560,7 +561,7 @@ static bool finish_slot(Batch *b, size_t index, Error *err)
         release(b, index);
         return told;
     }
-    if (s->n_run >= s->n_prompt && slot->number == b->first_started) {
+    if (sequence_n_past(s) >= s->n_prompt && slot->number == b->first_started) {
         prompt_cache_save(b->o->prompt_cache, b->cache, index, s->n_prompt, slot->shared, &b->late);
     }
     if (!s->finish) {

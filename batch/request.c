@@ -23,14 +23,14 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model, bool f16)
     const SamplerOptions *o = &g->sampler;
     const uint64_t whole[] = {model,         d->context,      d->seed,
                               d->lines,      d->through_chat, d->special,
-                              d->truncate,   g->max_tokens,   g->n_stops,
+                              d->truncate,   g->max_tokens,   g->stops.n,
                               g->ignore_eos, o->top_k,        o->repeat_last_n,
                               f16,           !!d->system,     tokenizer_fingerprint(d->tokenizer)};
     const float real[] = {o->temperature, o->top_p, o->min_p, o->repeat_penalty};
     uint64_t h = hash_bytes(HASH_BEGIN, whole, sizeof whole);
     h = hash_bytes(h, real, sizeof real);
-    for (size_t i = 0; i < g->n_stops; i++) {
-        h = hash_bytes(h, g->stops[i], strlen(g->stops[i]) + 1);
+    for (size_t i = 0; i < g->stops.n; i++) {
+        h = hash_bytes(h, g->stops.texts[i], strlen(g->stops.texts[i]) + 1);
     }
     return d->system ? hash_bytes(h, d->system, strlen(d->system)) : h;
 }
@@ -201,7 +201,7 @@ static bool set_stops(Request *r, const JsonValue *v, Error *err)
     const bool one = v->kind == JSON_STRING;
     const JsonValue *text = one ? v : json_first(v);
     const size_t n = one ? 1 : v->count;
-    if ((!one && v->kind != JSON_ARRAY) || n > REQUEST_MAX_STOPS) {
+    if ((!one && v->kind != JSON_ARRAY) || n > MAX_STOPS) {
         return wrong(err, "stop", v, "a string or an array of at most 16");
     }
     for (size_t i = 0; i < n; i++, text = json_next(text)) {
@@ -214,10 +214,9 @@ static bool set_stops(Request *r, const JsonValue *v, Error *err)
     }
     const char *stop = r->stop_texts.data;
     for (size_t i = 0; i < n; i++, stop += strlen(stop) + 1) {
-        r->stops[i] = stop;
+        r->options.stops.texts[i] = stop;
     }
-    r->options.n_stops = n;
-    r->options.stops = r->stops;
+    r->options.stops.n = n;
     return true;
 }
 
@@ -497,8 +496,8 @@ static bool encode_messages(const Request *r, const RequestDefaults *d, Tokens *
                                 r->prompt ? r->prompt->size : r->line_size};
     }
     const size_t first = d->system && (n == 0 || messages[1].role != ROLE_SYSTEM) ? 0 : 1;
-    ok = ok && prompt_encode_chat(d->tokenizer, d->chat, messages + first, n + 1 - first, false,
-                                  d->special, out, err);
+    const Conversation c = {messages + first, n + 1 - first, .special = d->special};
+    ok = ok && prompt_encode_chat(d->tokenizer, d->chat, &c, out, err);
     free(messages);
     return ok;
 }

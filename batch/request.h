@@ -11,8 +11,6 @@
 #include "generate.h"
 #include "text/chat.h"
 
-#define REQUEST_MAX_STOPS 16
-
 // What all requests of a batch have in common.
 typedef struct {
     const Tokenizer *tokenizer;
@@ -41,8 +39,7 @@ typedef struct {
     uint64_t hash;  // of the line and the fingerprint
     uint64_t seed;
     bool echo;
-    GenerateOptions options;  // its stops are in this struct
-    const char *stops[REQUEST_MAX_STOPS];
+    GenerateOptions options;    // its stop texts are in stop_texts
     Buffer stop_texts, model;   // owned
     Buffer head;                // owned: the beginning of its result, whatever that will be
     const JsonValue *prompt;    // a string, or NULL; in the Json that it was read from, as

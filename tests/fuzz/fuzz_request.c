@@ -43,12 +43,15 @@ static void check_generation(const Request *r, const Tokenizer *tokenizer, Token
     for (size_t i = 0; i < BYTE_PIECES; i++) {
         logits[i] = in.size ? (float)in.data[i % in.size] / 8 : 0;
     }
-    if (sequence_start(&sequence, tokenizer, &r->options, r->seed, 0, CONTEXT, tokens, r->echo,
-                       &err)) {
+    CachedSequence cached = {0};
+    const Cache cache = {.context = CONTEXT, .sequences = &cached, .n_sequences = 1};
+    const SequenceSetup setup = {tokenizer, &r->options, &cache, 0, r->seed, r->echo};
+    if (sequence_start(&sequence, &setup, tokens, &err)) {
         fuzz_count("inputs of which a text was generated");
         while (!sequence.finish) {
             const size_t n = sequence_rows(&sequence, rows, CONTEXT);
             FUZZ_CHECK(n > 0 && rows[n - 1].wants_logits, "%zu rows", n);
+            cached.length += n;
             FUZZ_CHECK(sequence_accept(&sequence, logits, &err), "%s", err.message);
         }
         FUZZ_CHECK(sequence.tokens.size <= CONTEXT, "%zu tokens", sequence.tokens.size);
