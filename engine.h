@@ -57,9 +57,11 @@ bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error 
 void engine_close(Engine *e);
 
 // Makes the cache for n_sequences and the buffers for passes of max_rows rows, of which max_logits want
-// logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory.
+// logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory. Error: ERROR_RUN
+// without memory; the engine stays open. Closing twice does no harm.
 bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t max_logits,
                        Error *err);
+void engine_close_cache(Engine *e);
 
 // Bytes of the keys and values of one sequence that fills the context. Error: ERROR_RUN where that is no
 // number.
