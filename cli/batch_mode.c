@@ -8,7 +8,7 @@
 #include "cli/modes.h"
 #include "cli/prompt.h"
 
-static Output *drawn_on;  // BatchOptions.progress has no argument
+static Output *drawn_on;  // BatchSetup.progress has no argument
 
 static void draw_progress(const BatchStats *s)
 {
@@ -69,31 +69,14 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
     }
     bool ok = prompt_cache_attach(&prompt_cache, e, o, out, err);
     if (ok) {
-        const char *slash = strrchr(o->engine.model, '/');
-        BatchOptions options = {.input = o->batch,
-                                .output = o->output,
-                                .resume = o->resume,
-                                .first_line = o->first_line,
-                                .chunk = o->engine.chunk,
-                                .prompt_cache = &prompt_cache,
-                                .interrupted = output_interrupted(),
-                                .progress = out->progress ? draw_progress : NULL,
-                                .defaults = {.tokenizer = e->tokenizer,
-                                             .chat = e->has_chat ? &e->chat : NULL,
-                                             .model = slash ? slash + 1 : o->engine.model,
-                                             .context = e->context,
-                                             .lines = o->lines,
-                                             .through_chat = o->chat,
-                                             .special = o->special,
-                                             .truncate = o->truncate_prompt,
-                                             .system = o->system,
-                                             .generate = o->generate,
-                                             .seed = o->seed}};
-        options.defaults.fingerprint = request_fingerprint(
-            &options.defaults, checkpoint_fingerprint(&e->checkpoint), e->f16);
+        const BatchSetup setup = {.options = o,
+                                  .fingerprint = checkpoint_fingerprint(&e->checkpoint),
+                                  .prompt_cache = &prompt_cache,
+                                  .interrupted = output_interrupted(),
+                                  .progress = out->progress ? draw_progress : NULL};
         drawn_on = out;
         output_catch_signals();
-        ok = batch_run(&options, &e->model, &e->cache, &e->scratch, &stats, err);
+        ok = batch_run(e, &setup, &stats, err);
     }
     output_wipe(out);
     if (ok && out->stats) {
