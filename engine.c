@@ -15,8 +15,9 @@
 #include "base/buffer.h"
 #include "base/threads.h"
 
-// A thread must have this many bytes of weights to read for each token, or waiting for it costs more
-// than it saves. Measured on stories260K (1 MB): one thread tells a short story 1.4 times as fast as 2.
+// A thread must have this many bytes of weights to read for each token, or waiting for it costs
+// more than it saves. Measured on stories260K (1 MB): one thread tells a short story 1.4 times as
+// fast as 2.
 #define WEIGHTS_PER_THREAD ((size_t)1 << 20)
 
 // A context that is halved for want of memory stays at least this long: what a chat needs.

@@ -12,8 +12,8 @@
 #include "text/chat.h"
 #include "tokenizer.h"
 
-// The type of cached keys and values. KV_AUTO is f16, but f32 for llama2.c's files, so that they tell
-// the stories that llama2.c tells.
+// The type of cached keys and values. KV_AUTO is f16, but f32 for llama2.c's files, so that they
+// tell the stories that llama2.c tells.
 typedef enum { KV_AUTO, KV_F32, KV_F16 } KvType;
 
 // What a user may choose. Zero or NULL leaves the choice to the engine.
@@ -50,21 +50,21 @@ typedef struct {
     Row *rows;        // (scratch.max_rows), owned: the rows of one forward pass
 } Engine;
 
-// Opens the checkpoint and the parts (ENGINE_..) that a mode needs. `options` must outlive the engine.
-// On failure the engine is closed. Errors: ERROR_USAGE where an option does not suit the checkpoint or
-// the machine; ERROR_INPUT where a file cannot be used; ERROR_RUN without memory.
+// Opens the checkpoint and the parts (ENGINE_..) that a mode needs. `options` must outlive the
+// engine. On failure the engine is closed. Errors: ERROR_USAGE where an option does not suit the
+// checkpoint or the machine; ERROR_INPUT where a file cannot be used; ERROR_RUN without memory.
 bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error *err);
 void engine_close(Engine *e);
 
-// Makes the cache for n_sequences and the buffers for passes of max_rows rows, of which max_logits want
-// logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory. Error: ERROR_RUN
-// without memory; the engine stays open. Closing twice does no harm.
+// Makes the cache for n_sequences and the buffers for passes of max_rows rows, of which max_logits
+// want logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory.
+// Error: ERROR_RUN without memory; the engine stays open. Closing twice does no harm.
 bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t max_logits,
                        Error *err);
 void engine_close_cache(Engine *e);
 
-// Bytes of the keys and values of one sequence that fills the context. Error: ERROR_RUN where that is no
-// number.
+// Bytes of the keys and values of one sequence that fills the context. Error: ERROR_RUN where that
+// is no number.
 bool engine_sequence_bytes(const Engine *e, size_t *bytes, Error *err);
 
 #endif

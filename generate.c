@@ -65,7 +65,8 @@ static size_t find_stop(const Buffer *held, const StopTexts *stops, bool *found)
     return *found ? whole : cut;
 }
 
-// Adds bytes of the continuation: releases those before any stop text, and finishes at a complete one.
+// Adds bytes of the continuation: releases those before any stop text, and finishes at a complete
+// one.
 static void add_continuation(Sequence *s, const char *bytes, size_t size)
 {
     buffer_add(&s->held, bytes, size);

@@ -1,7 +1,7 @@
 // generate.h - the life of a sequence: prompt -> tokens -> text.
 //
-// A Sequence knows its tokens; the cache knows how many of them have been run (sequence_n_past). What
-// is missing are the rows that the sequence wants from the next forward pass:
+// A Sequence knows its tokens; the cache knows how many of them have been run (sequence_n_past).
+// What is missing are the rows that the sequence wants from the next forward pass:
 //
 //     tokens   t0 t1 t2 t3 t4 t5 | t6 t7        | the prompt ends here
 //     cache    [n_past = 4]  ^^^^^^^^^^^ sequence_rows; the last one wants logits
@@ -20,8 +20,8 @@
 #include "text/chat.h"
 #include "tokenizer.h"
 
-// Stop texts per sequence: four times what OpenAI's API allows, few enough to search for each of them
-// after every token.
+// Stop texts per sequence: four times what OpenAI's API allows, few enough to search for each of
+// them after every token.
 #define MAX_STOPS 16
 
 typedef struct {
@@ -65,15 +65,15 @@ typedef struct {
     size_t n_partial;
 } Sequence;
 
-// Starts a sequence with the prompt's tokens, which it takes over, whether it succeeds or not. Its slot
-// is empty in the cache, or holds tokens that the prompt begins with. Errors: ERROR_INPUT where the
-// prompt is empty or leaves no room in the context; ERROR_RUN without memory.
+// Starts a sequence with the prompt's tokens, which it takes over, whether it succeeds or not. Its
+// slot is empty in the cache, or holds tokens that the prompt begins with. Errors: ERROR_INPUT
+// where the prompt is empty or leaves no room in the context; ERROR_RUN without memory.
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err);
 void sequence_free(Sequence *s);
 
-// Continues a finished or interrupted sequence with further tokens of the prompt, which it takes over.
-// Their text is not echoed, and as many new tokens are allowed as at the start. Errors: ERROR_INPUT
-// without room in the context; ERROR_RUN without memory.
+// Continues a finished or interrupted sequence with further tokens of the prompt, which it takes
+// over. Their text is not echoed, and as many new tokens are allowed as at the start. Errors:
+// ERROR_INPUT without room in the context; ERROR_RUN without memory.
 bool sequence_continue(Sequence *s, Tokens *more, Error *err);
 
 // Tokens of the sequence that the cache holds.
@@ -87,8 +87,8 @@ size_t sequence_rows(const Sequence *s, Row *rows, size_t max);
 // whether the sequence is finished. Error: ERROR_RUN without memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
 
-// One sequence's part in a forward pass. The caller sets the sequence and its rows, which sequence_rows
-// has filled; decode sets ok and err.
+// One sequence's part in a forward pass. The caller sets the sequence and its rows, which
+// sequence_rows has filled; decode sets ok and err.
 typedef struct {
     Sequence *sequence;
     Row *rows;
@@ -97,25 +97,25 @@ typedef struct {
     Error err;      // where !ok
 } Step;
 
-// Runs the rows of n >= 1 steps in one forward pass, then samples a token for each step whose last row
-// has logits. The rows of all steps lie one after the other, from e->rows on. Threads sample in
-// parallel: each sequence has its own sampler, so their order does not matter. Where a pass of several
-// steps fails for its input (ERROR_INPUT), each is run by itself, and only the one to blame has !ok.
-// Error (false): ERROR_RUN; with a single step, also ERROR_INPUT.
+// Runs the rows of n >= 1 steps in one forward pass, then samples a token for each step whose last
+// row has logits. The rows of all steps lie one after the other, from e->rows on. Threads sample in
+// parallel: each sequence has its own sampler, so their order does not matter. Where a pass of
+// several steps fails for its input (ERROR_INPUT), each is run by itself, and only the one to blame
+// has !ok. Error (false): ERROR_RUN; with a single step, also ERROR_INPUT.
 bool decode(Engine *e, Step *steps, size_t n, Error *err);
 
 // What the caller of sequence_run wants to know while it runs.
 typedef struct {
     const volatile sig_atomic_t *interrupted;  // nonzero: end before the next pass
-    // Called after each pass. `logits` (vocab_size) are those from which a token was sampled in it, or
-    // NULL while the prompt is being read. s->tokens has grown by that token, unless it was an end token;
-    // s->text may hold text. False ends the run.
+    // Called after each pass. `logits` (vocab_size) are those from which a token was sampled in it,
+    // or NULL while the prompt is being read. s->tokens has grown by that token, unless it was an
+    // end token; s->text may hold text. False ends the run.
     bool (*on_pass)(void *arg, Sequence *s, const float *logits, Error *err);
     void *arg;
 } RunHooks;
 
-// Runs a sequence until it finishes or is interrupted, in passes of as many rows as the scratch has.
-// Error: what decode or on_pass says.
+// Runs a sequence until it finishes or is interrupted, in passes of as many rows as the scratch
+// has. Error: what decode or on_pass says.
 bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err);
 
 // A conversation up to where the model's next answer begins; see chat_render.
@@ -126,9 +126,9 @@ typedef struct {
     bool special;  // names of special tokens in messages become those tokens
 } Conversation;
 
-// Appends the tokens of a conversation, as the template renders it, to *out. Errors: ERROR_INPUT where
-// the messages are in an order that the template does not know, or the tokenizer lacks a byte;
-// ERROR_RUN without memory.
+// Appends the tokens of a conversation, as the template renders it, to *out. Errors: ERROR_INPUT
+// where the messages are in an order that the template does not know, or the tokenizer lacks a
+// byte; ERROR_RUN without memory.
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
                         const Conversation *conversation, Tokens *out, Error *err);
 

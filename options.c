@@ -1,9 +1,9 @@
 // options.c - the command line. See options.h.
 //
-// A row of the table says everything about an option: how it is spelled, what kind of value it takes,
-// where in Options the value goes, its range, its default, its help, and which fields of a request set
-// the same thing. The parser, --help (and from it the manual and the completions) and the reader of
-// requests all work from these rows, so a range or a default stands nowhere else.
+// A row of the table says everything about an option: how it is spelled, what kind of value it
+// takes, where in Options the value goes, its range, its default, its help, and which fields of a
+// request set the same thing. The parser, --help (and from it the manual and the completions) and
+// the reader of requests all work from these rows, so a range or a default stands nowhere else.
 //
 //     run model.bin -n 20                  letter |
 //     run model.bin --max-tokens=20        name   | row --> Options.generate.max_tokens
@@ -180,8 +180,8 @@ static bool parse_whole(const char *text, uint64_t *value)
     return !*end && !errno;
 }
 
-// Parses a decimal number to its end. strtod alone would take a sign, spaces, hexadecimal digits, "inf"
-// and "nan".
+// Parses a decimal number to its end. strtod alone would take a sign, spaces, hexadecimal digits,
+// "inf" and "nan".
 static bool parse_real(const char *text, double *value)
 {
     char *end;

@@ -72,17 +72,19 @@ void options_help(Buffer *out);
 typedef struct Option Option;
 
 // The option that a field of a request stands for, or NULL. There is one for each field that sets a
-// value of GenerateOptions; `seed`, `stop` and `echo` have rules of their own, and are not among them.
+// value of GenerateOptions; `seed`, `stop` and `echo` have rules of their own, and are not among
+// them.
 const Option *option_for_request(const char *field);
 
-// Sets an option's value in a request's GenerateOptions, by the option's own range; `field` is the name
-// that the request used. An optional filter that is off at 0 may also be switched off by -1, as OpenAI's
-// clients do with top_k. Error: ERROR_INPUT naming the field, what it is and what was expected.
+// Sets an option's value in a request's GenerateOptions, by the option's own range; `field` is the
+// name that the request used. An optional filter that is off at 0 may also be switched off by -1,
+// as OpenAI's clients do with top_k. Error: ERROR_INPUT naming the field, what it is and what was
+// expected.
 bool option_set_json(const Option *option, GenerateOptions *g, const JsonValue *value,
                      const char *field, Error *err);
 
-// Fills *err (ERROR_INPUT) with "FIELD is VALUE, expected EXPECTED" and returns false: for all readers of
-// fields of a request.
+// Fills *err (ERROR_INPUT) with "FIELD is VALUE, expected EXPECTED" and returns false: for all
+// readers of fields of a request.
 bool field_unexpected(Error *err, const char *field, const JsonValue *value, const char *expected);
 
 #endif

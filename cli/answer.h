@@ -24,9 +24,9 @@ typedef struct {
     JsonWriter logprobs_writer;
 } Answer;
 
-// Makes the engine's cache for one sequence. On failure nothing is left to close. Errors: ERROR_INPUT
-// where there is no chat template for --chat, or the prompt cache cannot be used; ERROR_RUN without
-// memory.
+// Makes the engine's cache for one sequence. On failure nothing is left to close. Errors:
+// ERROR_INPUT where there is no chat template for --chat, or the prompt cache cannot be used;
+// ERROR_RUN without memory.
 bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err);
 void answer_close(Answer *a);
 

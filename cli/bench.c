@@ -1,11 +1,11 @@
 // bench.c - how fast a model runs here, beside what the machine allows: --bench. See modes.h.
 //
-// It times the forward pass on six standard loads, and the machine's limits before and after them in
-// the same process, so that a share of the limit means something on a noisy machine too.
+// It times the forward pass on six standard loads, and the machine's limits before and after them
+// in the same process, so that a share of the limit means something on a noisy machine too.
 //
-// The limit of a load is the longer of two times: reading the weights (and the keys and values) once
-// per pass at the speed of memory, and multiplying each weight with each row at the peak of the
-// arithmetic that its type uses.
+// The limit of a load is the longer of two times: reading the weights (and the keys and values)
+// once per pass at the speed of memory, and multiplying each weight with each row at the peak of
+// the arithmetic that its type uses.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@
 #define LIMIT_ROUNDS  5                    // of which the best counts: noise only slows down
 
 #define BENCH_TESTS   6
-#define MIN_CONTEXT   64  // a context must be longer than this for any of the tests to mean something
+#define MIN_CONTEXT   64  // a context must be longer than this for the tests to mean something
 #define DECODE_TOKENS 32  // single tokens per repetition
 #define MAX_SEQUENCES 16
 
@@ -34,8 +34,8 @@
 // --------------------------------------------------------------------------------------------
 // Limits
 
-// What all threads together reach: reading memory in order, and multiplying what is in registers with
-// the instructions that the kernels use.
+// What all threads together reach: reading memory in order, and multiplying what is in registers
+// with the instructions that the kernels use.
 typedef struct {
     double read_gbs;    // 1e9 bytes/s
     double int8_gmacs;  // 1e9 multiply-adds/s
@@ -118,8 +118,8 @@ static bool measure_limits(Limits *limits, size_t threads, Error *err)
 // --------------------------------------------------------------------------------------------
 // Tests
 
-// A test: `steps` passes of one token for each of n_sequences, the first of which holds `depth` tokens
-// already; or a prompt of `steps` tokens.
+// A test: `steps` passes of one token for each of n_sequences, the first of which holds `depth`
+// tokens already; or a prompt of `steps` tokens.
 typedef struct {
     const char *name;
     bool prompt;

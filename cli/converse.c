@@ -1,5 +1,5 @@
-// converse.c - a conversation at a terminal: each line is a message, until the end of input. The cache
-// keeps all earlier turns, so only the new message is run. See modes.h.
+// converse.c - a conversation at a terminal: each line is a message, until the end of input. The
+// cache keeps all earlier turns, so only the new message is run. See modes.h.
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,8 +1,9 @@
 // modes.h - what the program can do, one function each.
 //
 // A mode gets an engine that is open as far as it needs (run.c has the table), the options and the
-// output, and does all of its work; what it makes goes to the output. After an interruption it returns
-// true: what was finished has been written. Errors are those of the functions that it calls.
+// output, and does all of its work; what it makes goes to the output. After an interruption it
+// returns true: what was finished has been written. Errors are those of the functions that it
+// calls.
 #ifndef MODES_H
 #define MODES_H
 

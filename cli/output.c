@@ -1,7 +1,7 @@
 // output.c - everything that the program shows. See output.h.
 //
-// An output file is written under a temporary name beside its own, and renamed when it is complete: it
-// is there as a whole or not at all, whatever ends the program.
+// An output file is written under a temporary name beside its own, and renamed when it is complete:
+// it is there as a whole or not at all, whatever ends the program.
 #include "cli/output.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-// output.h - everything that the program shows: the text on standard output or in a file, all else on
-// standard error. No other file writes to either.
+// output.h - everything that the program shows: the text on standard output or in a file, all else
+// on standard error. No other file writes to either.
 #ifndef OUTPUT_H
 #define OUTPUT_H
 
@@ -22,19 +22,19 @@ typedef struct {
 } Output;
 
 // Before anything else: makes descriptors 0 to 2 exist, so that no file of ours is taken for one of
-// them, and lets a reader that has gone away end the program as it does any filter. `end` is _exit, for
-// the one error that no function can return (output_watch).
+// them, and lets a reader that has gone away end the program as it does any filter. `end` is _exit,
+// for the one error that no function can return (output_watch).
 bool output_prepare(void (*end)(int status));
 
-// Opens what --output names, or standard output; a batch opens its results itself. Errors: ERROR_USAGE
-// where the file is one that the run reads; ERROR_RUN where it cannot be created.
+// Opens what --output names, or standard output; a batch opens its results itself. Errors:
+// ERROR_USAGE where the file is one that the run reads; ERROR_RUN where it cannot be created.
 bool output_open(Output *out, const Options *o, Error *err);
 
 // Completes the output (keep), or leaves no trace of an output file. Error: ERROR_RUN.
 bool output_close(Output *out, bool keep, Error *err);
 
-// Writes the text and clears it. Errors: ERROR_RUN where it cannot be written, or memory was lacking
-// for it.
+// Writes the text and clears it. Errors: ERROR_RUN where it cannot be written, or memory was
+// lacking for it.
 bool output_write(Output *out, Buffer *text, Error *err);
 
 // A line on standard error, without its newline.
@@ -61,10 +61,10 @@ void output_catch_signals(void);
 // The flag: the signal that asked for an end, or 0.
 const volatile sig_atomic_t *output_interrupted(void);
 
-// Files are read where they are mapped. When another program cuts such a file short, the pages past its
-// new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any more. From
-// output_watch on, a message then names the file, and the program ends with ERROR_INPUT. `file` must
-// exist until output_unwatch, though the mapping may be opened and closed between.
+// Files are read where they are mapped. When another program cuts such a file short, the pages past
+// its new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any more.
+// From output_watch on, a message then names the file, and the program ends with ERROR_INPUT.
+// `file` must exist until output_unwatch, though the mapping may be opened and closed between.
 void output_watch(const Output *out, const Mapping *file, const char *path);
 void output_unwatch(const Mapping *file);
 

@@ -12,7 +12,8 @@ bool prompt_is_typed(const Options *o)
     return o->chat && !o->prompt && !o->prompt_file && isatty(STDIN_FILENO);
 }
 
-// The text of -i, a blank line, the file of -f; without both, standard input unless it is a terminal.
+// The text of -i, a blank line, the file of -f; without both, standard input unless it is a
+// terminal.
 static bool read_prompt(const Options *o, Buffer *prompt, Error *err)
 {
     if (o->prompt) {
