@@ -37,9 +37,8 @@ SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnn
 
 PARTS := base/error base/memory base/checksum base/buffer base/files base/json base/threads ops formats/checkpoint \
          formats/llama2c cache model text/pretokenizer text/vocabulary text/chat tokenizer sampler engine generate options \
-         batch/prompt_cache batch/lines batch/request batch/results batch/slots \
-         batch/batch cli/output cli/prompt cli/answer cli/complete cli/converse \
-         cli/batch_mode cli/score cli/info cli/bench
+         batch/prompt_cache batch/lines batch/request batch/results batch/slots batch/batch cli/output cli/prompt \
+         cli/answer cli/complete cli/converse cli/batch_mode cli/score cli/info cli/bench
 PARSERS := formats/checkpoint formats/llama2c text/vocabulary text/pretokenizer tokenizer text/chat base/json \
            batch/request batch/prompt_cache
 OBJ := $(PARTS:%=$(BUILD)/%.o) $(SETS:%=$(BUILD)/simd/%.o)

@@ -274,7 +274,7 @@ static void draw_progress(Batch *b)
     if (b->setup->progress && now - b->drawn >= PROGRESS_SECONDS) {
         b->drawn = now;
         b->stats->seconds = now - b->start;
-        b->setup->progress(b->stats);
+        b->setup->progress(b->setup->arg, b->stats);
     }
 }
 

@@ -28,8 +28,9 @@ typedef struct {
     const Options *options;     // the command line: input, output, all that requests do not set
     uint64_t fingerprint;       // checkpoint_fingerprint of the model
     PromptCache *prompt_cache;  // of the engine's cache
-    const volatile sig_atomic_t *interrupted;   // not 0: end soon
-    void (*progress)(const BatchStats *stats);  // called now and then; or NULL
+    const volatile sig_atomic_t *interrupted;              // not 0: end soon
+    void (*progress)(void *arg, const BatchStats *stats);  // called now and then; or NULL
+    void *arg;                                             // handed to progress
 } BatchSetup;
 
 // Runs a batch over all sequences of the engine's cache. The engine has rows for a chunk and one

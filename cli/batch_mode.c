@@ -1,18 +1,15 @@
 // batch_mode.c - a file of requests: what the command line contributes to batch.h, and what is said
 // about the run. See modes.h.
 #include <math.h>
-#include <string.h>
 
 #include "batch/batch.h"
 #include "cli/answer.h"
 #include "cli/modes.h"
 #include "cli/prompt.h"
 
-static Output *drawn_on;  // BatchSetup.progress has no argument
-
-static void draw_progress(const BatchStats *s)
+// See BatchSetup.
+static void draw_progress(void *arg, const BatchStats *s)
 {
-    Output *out = drawn_on;
     Buffer line = {0};
     const size_t done = s->done - s->kept;
     buffer_addf(&line, "%zu", s->done);
@@ -24,7 +21,7 @@ static void draw_progress(const BatchStats *s)
         const double left = s->seconds / (double)done * (double)(s->total - s->done);
         buffer_addf(&line, ", %.0f:%02.0f left", floor(left / 60), floor(fmod(left, 60)));
     }
-    output_progress(out, "%s", line.size ? line.data : "");
+    output_progress(arg, "%s", line.size ? line.data : "");
     buffer_free(&line);
 }
 
@@ -73,8 +70,8 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
                                   .fingerprint = checkpoint_fingerprint(&e->checkpoint),
                                   .prompt_cache = &prompt_cache,
                                   .interrupted = output_interrupted(),
-                                  .progress = out->progress ? draw_progress : NULL};
-        drawn_on = out;
+                                  .progress = out->progress ? draw_progress : NULL,
+                                  .arg = out};
         output_catch_signals();
         ok = batch_run(e, &setup, &stats, err);
     }
