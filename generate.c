@@ -1,8 +1,9 @@
-// generate.c - one sequence's life. Text passes two filters on its way out, each of which holds
-// back what it cannot decide yet:
+// generate.c - the life of a sequence. See generate.h.
 //
-//     token -> bytes -> [stop texts: hold what may be the beginning of one]
-//                    -> [UTF-8: hold half characters] -> text
+// Text passes two filters on its way out, each of which holds back what it cannot decide yet:
+//
+//     token -> bytes -> [stop texts: hold what may be the start of one]
+//                    -> [UTF-8: hold incomplete characters] -> text
 //
 // The prompt's own text, where it is echoed, passes only the second.
 #include "generate.h"
@@ -10,113 +11,155 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Passes bytes on as whole characters; what cannot be one becomes U+FFFD.
-static bool add_text(Sequence *s, const char *bytes, size_t size, Error *err)
+#include "base/threads.h"
+
+const char *finish_name(FinishReason finish)
+{
+    return finish == FINISH_STOP ? "stop" : finish == FINISH_LENGTH ? "length" : NULL;
+}
+
+// --------------------------------------------------------------------------------------------
+// Text
+
+// Adds bytes to the text as whole characters; what cannot be one becomes U+FFFD.
+static void add_text(Sequence *s, const char *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         s->partial[s->n_partial++] = bytes[i];
         int length;
         while (s->n_partial && (length = utf8_scan(s->partial, s->n_partial)) != 0) {
-            const bool whole = length > 0;
-            const size_t n = (size_t)(whole ? length : -length);
-            if (!buffer_append(&s->text, whole ? s->partial : UTF8_REPLACEMENT, whole ? n : 3,
-                               err)) {
-                return false;
+            const size_t n = (size_t)abs(length);
+            if (length > 0) {
+                buffer_add(&s->text, s->partial, n);
+            } else {
+                buffer_add_text(&s->text, UTF8_REPLACEMENT);
             }
             s->n_partial -= n;
             memmove(s->partial, s->partial + n, s->n_partial);
         }
     }
-    return true;
 }
 
-// Adds bytes of the continuation: releases what cannot be part of a stop text, cuts at the first
-// that is complete.
-static bool add_continuation(Sequence *s, const char *bytes, size_t size, Error *err)
+// Looks for a stop text in the held bytes: where it begins, or where one begins that the end of the
+// bytes cuts off. *found tells which; without either it returns the size.
+static size_t find_stop(const Buffer *held, const StopTexts *stops, bool *found)
 {
-    const GenerateOptions *o = s->options;
-    if (!buffer_append(&s->held, bytes, size, err)) {
-        return false;
-    }
-    const char *held = s->held.data;
-    size_t release = s->held.size,
-           end = release;  // bytes before release are decided, those from end on dropped
-    for (size_t k = 0; k < o->n_stops; k++) {
-        const size_t length = strlen(o->stops[k]);
-        for (size_t i = 0; i + length <= s->held.size && i < end; i++) {
-            if (memcmp(held + i, o->stops[k], length) == 0) {
-                s->finish = FINISH_STOP;
-                release = end = i;
+    size_t whole = held->size, cut = held->size;
+    for (size_t k = 0; k < stops->n; k++) {
+        const char *stop = stops->texts[k];
+        const size_t length = strlen(stop);
+        for (size_t i = 0; i < held->size; i++) {
+            const size_t left = held->size - i, n = left < length ? left : length;
+            if (memcmp(held->data + i, stop, n) != 0) {
+                continue;
             }
-        }
-        for (size_t i = 0; !s->finish && i < release; i++) {
-            const size_t left = s->held.size - i;
-            if (left < length && memcmp(held + i, o->stops[k], left) == 0) {
-                release = i;
+            if (n == length) {
+                whole = i < whole ? i : whole;
+            } else {
+                cut = i < cut ? i : cut;
             }
+            break;
         }
     }
-    if (s->finish) {
-        s->held.size = release = end;
+    *found = whole < held->size;
+    return *found ? whole : cut;
+}
+
+// Adds bytes of the continuation: releases those before any stop text, and finishes at a complete
+// one.
+static void add_continuation(Sequence *s, const char *bytes, size_t size)
+{
+    buffer_add(&s->held, bytes, size);
+    if (!s->held.size) {
+        return;
     }
-    if (!add_text(s, held, release, err)) {
-        return false;
+    bool found;
+    const size_t release = find_stop(&s->held, &s->options->stops, &found);
+    add_text(s, s->held.data, release);
+    if (found) {
+        s->finish = FINISH_STOP;
+        s->held.size = 0;
+        return;
     }
-    memmove(s->held.data, s->held.data + release, s->held.size - release);
     s->held.size -= release;
-    return true;
+    memmove(s->held.data, s->held.data + release, s->held.size);
 }
 
-bool sequence_start(Sequence *s, const Tokenizer *tokenizer, const GenerateOptions *options,
-                    uint64_t seed, size_t slot, size_t context, Tokens *prompt, bool echo,
-                    Error *err)
+// Releases what is held: nothing more can complete a stop text or a character.
+static void flush_text(Sequence *s)
 {
-    *s = (Sequence){.tokenizer = tokenizer,
-                    .options = options,
-                    .slot = slot,
-                    .context = context,
+    add_text(s, s->held.data, s->held.size);
+    s->held.size = 0;  // buffer_clear would forget an error
+    if (s->n_partial) {
+        buffer_add_text(&s->text, UTF8_REPLACEMENT);
+        s->n_partial = 0;
+    }
+}
+
+static bool check_text(const Sequence *s, Error *err)
+{
+    return buffer_check(&s->held, err) && buffer_check(&s->text, err);
+}
+
+// --------------------------------------------------------------------------------------------
+// A sequence
+
+// Adds the prompt's own text.
+static void echo_prompt(Sequence *s)
+{
+    for (size_t i = 0; i < s->n_prompt; i++) {
+        size_t size;
+        const int previous = i ? s->tokens.ids[i - 1] : -1;
+        const char *bytes = tokenizer_decode(s->tokenizer, previous, s->tokens.ids[i], &size);
+        add_text(s, bytes, size);
+    }
+}
+
+static bool check_prompt(const Sequence *s, Error *err)
+{
+    const size_t context = s->cache->context;
+    if (s->n_prompt == 0) {
+        return error_set(err, ERROR_INPUT,
+                         "the prompt is empty, and the model has no token to begin with");
+    }
+    return s->n_prompt < context ||
+           error_set(err, ERROR_INPUT,
+                     "the prompt has %zu tokens, expected at most %zu, which leaves one new token "
+                     "in the context of %zu (--truncate-prompt keeps its end)",
+                     s->n_prompt, context - 1, context);
+}
+
+bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err)
+{
+    *s = (Sequence){.tokenizer = setup->tokenizer,
+                    .options = setup->options,
+                    .cache = setup->cache,
+                    .slot = setup->slot,
                     .tokens = *prompt,
                     .n_prompt = prompt->size};
     *prompt = (Tokens){0};
-    if (s->n_prompt == 0) {
-        error_set(err, ERROR_INPUT,
-                  "the prompt is empty, and the model has no token to begin with");
-        goto fail;
+    bool ok = check_prompt(s, err) &&
+              sampler_create(&s->sampler, tokenizer_vocab_size(s->tokenizer), &s->options->sampler,
+                             setup->seed, err);
+    if (ok && setup->echo) {
+        echo_prompt(s);
+        ok = check_text(s, err);
     }
-    if (s->n_prompt >= context) {
-        error_set(
-            err, ERROR_INPUT,
-            "the prompt has %zu tokens, expected at most %zu, which leaves one new token in the "
-            "context of %zu (--truncate-prompt keeps its end)",
-            s->n_prompt, context - 1, context);
-        goto fail;
+    if (!ok) {
+        sequence_free(s);
     }
-    if (!sampler_create(&s->sampler, tokenizer_vocab_size(tokenizer), &options->sampler, seed,
-                        err)) {
-        goto fail;
-    }
-    for (size_t i = 0; echo && i < s->n_prompt; i++) {
-        size_t size;
-        const char *bytes = tokenizer_decode(tokenizer, i ? s->tokens.ids[i - 1] : -1,
-                                             s->tokens.ids[i], &size);
-        if (!add_text(s, bytes, size, err)) {
-            goto fail;
-        }
-    }
-    return true;
-fail:
-    sequence_free(s);
-    return false;
+    return ok;
 }
 
 bool sequence_continue(Sequence *s, Tokens *more, Error *err)
 {
-    if (more->size >= s->context - s->tokens.size) {
+    const size_t context = s->cache->context;
+    if (more->size >= context - s->tokens.size) {
         return error_set(
             err, ERROR_INPUT,
             "the conversation has %zu tokens, expected at most %zu, which leaves one new "
             "token in the context of %zu",
-            s->tokens.size + more->size, s->context - 1, s->context);
+            s->tokens.size + more->size, context - 1, context);
     }
     for (size_t i = 0; i < more->size; i++) {
         if (!tokens_append(&s->tokens, more->ids[i], err)) {
@@ -138,13 +181,16 @@ void sequence_free(Sequence *s)
     *s = (Sequence){0};
 }
 
-size_t sequence_rows(Sequence *s, Row *rows, size_t max)
+size_t sequence_n_past(const Sequence *s) { return cache_length(s->cache, s->slot); }
+
+size_t sequence_rows(const Sequence *s, Row *rows, size_t max)
 {
-    size_t n = 0;
-    for (; n < max && s->n_run < s->tokens.size; n++, s->n_run++) {
-        rows[n] = (Row){.token = s->tokens.ids[s->n_run],
+    const size_t n_past = sequence_n_past(s), left = s->tokens.size - n_past;
+    const size_t n = left < max ? left : max;
+    for (size_t i = 0; i < n; i++) {
+        rows[i] = (Row){.token = s->tokens.ids[n_past + i],
                         .sequence = s->slot,
-                        .wants_logits = s->n_run + 1 == s->tokens.size};
+                        .wants_logits = n_past + i + 1 == s->tokens.size};
     }
     return n;
 }
@@ -159,39 +205,108 @@ bool sequence_accept(Sequence *s, const float *logits, Error *err)
     } else {
         size_t size;
         const char *bytes = tokenizer_decode(s->tokenizer, previous, token, &size);
-        if (!tokens_append(&s->tokens, token, err) || !add_continuation(s, bytes, size, err)) {
+        if (!tokens_append(&s->tokens, token, err)) {
             return false;
         }
+        add_continuation(s, bytes, size);
         const size_t n_new = s->tokens.size - s->n_prompt;
-        if (!s->finish && (n_new == o->max_tokens || s->tokens.size == s->context)) {
+        if (!s->finish && (n_new == o->max_tokens || s->tokens.size == s->cache->context)) {
             s->finish = FINISH_LENGTH;
         }
     }
-    if (!s->finish) {
-        return true;
+    if (s->finish) {
+        flush_text(s);
     }
-    // Nothing more can complete a stop text or a character.
-    const size_t held = s->held.size;
-    s->held.size = 0;
-    if (!add_text(s, s->held.data, held, err)) {
-        return false;
-    }
-    const size_t unfinished = s->n_partial;
-    s->n_partial = 0;
-    return !unfinished || buffer_append(&s->text, UTF8_REPLACEMENT, 3, err);
+    return check_text(s, err);
 }
 
+// --------------------------------------------------------------------------------------------
+// Decoding
+
+// Samples the next token of a step, if its last row has logits.
+static void sample(Step *step)
+{
+    const float *logits = step->rows[step->n_rows - 1].logits;
+    step->ok = !logits || sequence_accept(step->sequence, logits, &step->err);
+}
+
+typedef struct {
+    Step *steps;
+    size_t n;
+} Steps;
+
+// The threads share the steps out among themselves.
+static void sample_steps(Team team, void *arg)
+{
+    const Steps *all = arg;
+    for (size_t i = team.id; i < all->n; i += team.size) {
+        sample(&all->steps[i]);
+    }
+}
+
+// Runs each step by itself, after a pass that failed: only the one to blame fails again.
+static bool decode_apart(Engine *e, Step *steps, size_t n, Error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        Step *step = &steps[i];
+        step->ok = forward(&e->model, &e->cache, &e->scratch, step->rows, step->n_rows, &step->err);
+        if (step->ok) {
+            sample(step);
+        }
+        if (!step->ok && step->err.kind == ERROR_RUN) {
+            *err = step->err;
+            return false;
+        }
+    }
+    return true;
+}
+
+bool decode(Engine *e, Step *steps, size_t n, Error *err)
+{
+    size_t n_rows = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_rows += steps[i].n_rows;
+    }
+    if (!forward(&e->model, &e->cache, &e->scratch, e->rows, n_rows, err)) {
+        // An error leaves all sequences as they were, so their rows can be run again.
+        return err->kind == ERROR_INPUT && n > 1 && decode_apart(e, steps, n, err);
+    }
+    Steps all = {steps, n};
+    team_run(e->threads < n ? e->threads : n, sample_steps, &all);
+    for (size_t i = 0; i < n; i++) {
+        if (!steps[i].ok && steps[i].err.kind == ERROR_RUN) {
+            *err = steps[i].err;
+            return false;
+        }
+    }
+    return true;
+}
+
+bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
+{
+    while (!s->finish && !*hooks->interrupted) {
+        Step step = {.sequence = s, .rows = e->rows};
+        step.n_rows = sequence_rows(s, e->rows, e->scratch.max_rows);
+        if (!decode(e, &step, 1, err) ||
+            !hooks->on_pass(hooks->arg, s, step.rows[step.n_rows - 1].logits, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// Prompts
+
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
-                        const Message *messages, size_t n, bool started, bool special, Tokens *out,
-                        Error *err)
+                        const Conversation *conversation, Tokens *out, Error *err)
 {
     TextSpan *spans;
     size_t n_spans;
-    const Messages conversation = {messages, n, started, special};
-    if (!chat_render(chat, &conversation, &spans, &n_spans, err)) {
+    if (!chat_render(chat, conversation, &spans, &n_spans, err)) {
         return false;
     }
-    // What the template begins with is all there is: it names BOS itself where it wants one.
+    // The template names BOS itself if it wants one, so the tokenizer adds none.
     const bool ok = tokenizer_encode(tokenizer, spans, n_spans, false, out, err);
     free(spans);
     return ok;
@@ -209,9 +324,4 @@ void prompt_truncate(Tokens *prompt, int bos, size_t context, size_t max_tokens)
     memmove(prompt->ids + first, prompt->ids + prompt->size - (keep - first),
             (keep - first) * sizeof *prompt->ids);
     prompt->size = keep;
-}
-
-const char *finish_name(FinishReason finish)
-{
-    return finish == FINISH_STOP ? "stop" : finish == FINISH_LENGTH ? "length" : NULL;
 }

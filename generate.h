@@ -1,79 +1,131 @@
-// generate.h - one sequence's life: prompt -> tokens -> text.
+// generate.h - the life of a sequence: prompt -> tokens -> text.
 //
-// A Sequence does not run the model: it says which rows it wants run, and takes the logits. So one
-// sequence at a terminal and sixteen of a batch are the same code around the same forward pass:
+// A Sequence knows its tokens; the cache knows how many of them have been run (sequence_n_past).
+// What is missing are the rows that the sequence wants from the next forward pass:
 //
-//     while (!s.finish) {
-//         n = sequence_rows(&s, rows, max);
-//         forward(model, cache, scratch, rows, n, err);
-//         if (rows[n - 1].logits) sequence_accept(&s, rows[n - 1].logits, err);
-//         write and clear s.text
-//     }
+//     tokens   t0 t1 t2 t3 t4 t5 | t6 t7        | the prompt ends here
+//     cache    [n_past = 4]  ^^^^^^^^^^^ sequence_rows; the last one wants logits
+//
+// decode() is one such pass for any number of sequences, and the sampling after it. Everything that
+// generates is a loop around it: sequence_run for one sequence, batch.c for many.
 #ifndef GENERATE_H
 #define GENERATE_H
 
+#include <signal.h>
+
 #include "base/buffer.h"
 #include "base/error.h"
-#include "model.h"
+#include "engine.h"
 #include "sampler.h"
 #include "text/chat.h"
 #include "tokenizer.h"
 
+// Stop texts per sequence: four times what OpenAI's API allows, few enough to search for each of
+// them after every token.
+#define MAX_STOPS 16
+
 typedef struct {
-    size_t max_tokens;         // new ones at most; 0: until the context is full
-    const char *const *stops;  // (n_stops): texts at which generation stops, themselves left out
-    size_t n_stops;
-    bool ignore_eos;  // go on after an end token
+    const char *texts[MAX_STOPS];  // NUL-terminated, not empty; the caller's
+    size_t n;
+} StopTexts;
+
+typedef struct {
+    size_t max_tokens;  // new ones at most; 0: until the context is full
+    StopTexts stops;    // generation stops before the first of these
+    bool ignore_eos;    // go on after an end token
     SamplerOptions sampler;
 } GenerateOptions;
 
 typedef enum { FINISH_NONE, FINISH_STOP, FINISH_LENGTH } FinishReason;
 
+const char *finish_name(FinishReason finish);  // "stop", "length"; NULL for FINISH_NONE
+
+// What a sequence is made of.
 typedef struct {
     const Tokenizer *tokenizer;
     const GenerateOptions *options;
-    size_t slot;     // its sequence in the cache
-    size_t context;  // tokens it can have in all
-    Sampler sampler;
-    Tokens tokens;  // of the prompt, then the new ones
+    const Cache *cache;
+    size_t slot;  // its sequence in the cache
+    uint64_t seed;
+    bool echo;  // its text begins with the prompt's
+} SequenceSetup;
+
+typedef struct {
+    const Tokenizer *tokenizer;
+    const GenerateOptions *options;
+    const Cache *cache;  // holds the keys and values of the first tokens, and sets the context
+    size_t slot;         // its sequence in the cache
+    Sampler sampler;     // owned
+    Tokens tokens;       // of the prompt, then the new ones; owned
     size_t n_prompt;
-    size_t n_run;  // tokens that are in the cache
     FinishReason finish;
-    Buffer text;      // whole UTF-8 characters, ready to be written; the caller empties it
-    Buffer held;      // bytes that may yet turn out to be the beginning of a stop text
-    char partial[4];  // the beginning of a character
+    Buffer text;      // whole UTF-8 characters, ready to be written; the caller clears it; owned
+    Buffer held;      // bytes that may turn out to be the start of a stop text; owned
+    char partial[4];  // the start of a character
     size_t n_partial;
 } Sequence;
 
-// Starts a sequence in a slot that is empty in the cache. Takes over the prompt's tokens. `echo`
-// puts the prompt's text at the start of the text. Errors: ERROR_INPUT where the prompt is empty or
-// leaves no room in the context.
-bool sequence_start(Sequence *s, const Tokenizer *tokenizer, const GenerateOptions *options,
-                    uint64_t seed, size_t slot, size_t context, Tokens *prompt, bool echo,
-                    Error *err);
+// Starts a sequence with the prompt's tokens, which it takes over, whether it succeeds or not. Its
+// slot is empty in the cache, or holds tokens that the prompt begins with. Errors: ERROR_INPUT
+// where the prompt is empty or leaves no room in the context; ERROR_RUN without memory.
+bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err);
 void sequence_free(Sequence *s);
 
-// Goes on after an answer with further tokens of the prompt, which it takes over: their text is not
-// echoed, and as many new tokens are allowed as at the start. Error: ERROR_INPUT without room.
+// Continues a finished or interrupted sequence with further tokens of the prompt, which it takes
+// over. Their text is not echoed, and as many new tokens are allowed as at the start. Errors:
+// ERROR_INPUT without room in the context; ERROR_RUN without memory.
 bool sequence_continue(Sequence *s, Tokens *more, Error *err);
 
-// Fills up to max rows with what has to be run next. The last one asks for logits once the whole
-// prompt is run.
-size_t sequence_rows(Sequence *s, Row *rows, size_t max);
+// Tokens of the sequence that the cache holds.
+size_t sequence_n_past(const Sequence *s);
 
-// Samples the next token from the logits of the sequence's last token, adds its text, and sees
-// whether to finish.
+// Fills up to max rows with the tokens that have to be run next, and returns their number. The last
+// token of all wants logits.
+size_t sequence_rows(const Sequence *s, Row *rows, size_t max);
+
+// Samples the next token from the logits of the sequence's last token, adds its text, and decides
+// whether the sequence is finished. Error: ERROR_RUN without memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
 
-// Appends the tokens of a conversation to *out; see chat_render.
+// One sequence's part in a forward pass. The caller sets the sequence and its rows, which
+// sequence_rows has filled; decode sets ok and err.
+typedef struct {
+    Sequence *sequence;
+    Row *rows;
+    size_t n_rows;  // at least 1
+    bool ok;        // its rows were run, and its next token sampled if the last row has logits
+    Error err;      // where !ok
+} Step;
+
+// Runs the rows of n >= 1 steps in one forward pass, then samples a token for each step whose last
+// row has logits. The rows of all steps lie one after the other, from e->rows on. Threads sample in
+// parallel: each sequence has its own sampler, so their order does not matter. Where a pass of
+// several steps fails for its input (ERROR_INPUT), each is run by itself, and only the one to blame
+// has !ok. Error (false): ERROR_RUN; with a single step, also ERROR_INPUT.
+bool decode(Engine *e, Step *steps, size_t n, Error *err);
+
+// What the caller of sequence_run wants to know while it runs.
+typedef struct {
+    const volatile sig_atomic_t *interrupted;  // nonzero: end before the next pass
+    // Called after each pass. `logits` (vocab_size) are those from which a token was sampled in it,
+    // or NULL while the prompt is being read. s->tokens has grown by that token, unless it was an
+    // end token; s->text may hold text. False ends the run.
+    bool (*on_pass)(void *arg, Sequence *s, const float *logits, Error *err);
+    void *arg;
+} RunHooks;
+
+// Runs a sequence until it finishes or is interrupted, in passes of as many rows as the scratch
+// has. Error: what decode or on_pass says.
+bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err);
+
+// Appends the tokens of a conversation, as the template renders it, to *out. Errors: ERROR_INPUT
+// where the messages are in an order that the template does not know, or the tokenizer lacks a
+// byte; ERROR_RUN without memory.
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
-                        const Message *messages, size_t n, bool started, bool special, Tokens *out,
-                        Error *err);
+                        const Conversation *conversation, Tokens *out, Error *err);
 
-// Shortens a prompt that does not fit to its end, keeping a BOS at its start: new tokens are left
-// room for as many as are wanted, up to half of the context.
+// Shortens a prompt that does not fit to its end, but keeps a BOS at its start. As much room as
+// max_tokens is left for new tokens, but no more than half of the context.
 void prompt_truncate(Tokens *prompt, int bos, size_t context, size_t max_tokens);
-
-const char *finish_name(FinishReason finish);  // "stop", "length"; NULL while unfinished
 
 #endif

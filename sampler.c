@@ -1,9 +1,12 @@
-// sampler.c - logits -> token, drawing as llama2.c does: the same generator (xorshift64*, one draw
-// a token), the same nucleus, walked from the most probable down, so that a seed tells the same
-// story.
+// sampler.c - logits -> token. See sampler.h.
 //
-// The nucleus is found without sorting the vocabulary: candidates are made a heap in O(n), and as
-// many are popped as the nucleus has.
+// Sampling follows llama2.c: the same generator (xorshift64*, one draw per token) and the same
+// nucleus, walked from the most probable token down. So a seed tells the same story here and there.
+//
+// The nucleus is found without sorting the vocabulary: the candidates become a heap in O(n), and
+// only as many are popped as the nucleus has. Popped candidates collect at the end of the array:
+//
+//     heap of the n - p candidates that are left | p-th best .. second best, best
 #include "sampler.h"
 
 #include <math.h>
@@ -112,7 +115,7 @@ static int argmax(const float *x, size_t n)
     return (int)best;
 }
 
-// Draws in the order of the ids, from all tokens of at least `least` probability.
+// Draws from all tokens with a probability of at least `least`, in the order of their ids.
 static int draw_from_all(const Sampler *s, float least, float coin)
 {
     float total = 0, sum = 0;
@@ -135,13 +138,12 @@ static int draw_from_all(const Sampler *s, float least, float coin)
     return last;  // the sum rounded to less than the coin
 }
 
-// Draws from the best candidates, in their order: at most k, then the nucleus of those.
-static int draw_from_best(Sampler *s, size_t k, bool nucleus, float least, float coin)
+// Makes a heap of the tokens that can be drawn, and returns their number.
+static size_t make_candidates(Sampler *s, size_t k, bool nucleus)
 {
     const float top_p = s->options.top_p;
     Candidate *heap = s->candidates;
-    // What is below this cannot be in the nucleus of all: all such together have less than 1 -
-    // top_p.
+    // Tokens below this cannot be in the nucleus: even all together they have less than 1 - top_p.
     const float cutoff = nucleus && k >= s->vocab_size && s->vocab_size > 1
                              ? (1.0f - top_p) / (float)(s->vocab_size - 1)
                              : 0;
@@ -151,14 +153,23 @@ static int draw_from_best(Sampler *s, size_t k, bool nucleus, float least, float
             heap[n++] = (Candidate){s->probabilities[i], (int)i};
         }
     }
+    make_heap(heap, n);
+    return n;
+}
+
+// Draws from the k most probable tokens, or from the nucleus of those, the most probable first.
+static int draw_from_best(Sampler *s, size_t k, bool nucleus, float least, float coin)
+{
+    const float top_p = s->options.top_p;
+    Candidate *heap = s->candidates;
+    const size_t n = make_candidates(s, k, nucleus);
     if (n == 0) {  // a nearly flat distribution and a tiny top_p
         return argmax(s->probabilities, s->vocab_size);
     }
-    make_heap(heap, n);
     k = k < n ? k : n;
     float limit = top_p;
-    size_t popped = 0;  // the best is at heap[n - 1], the next at heap[n - 2], ...
-    if (k < n && nucleus) {
+    size_t popped = 0;
+    if (k < n && nucleus) {  // top_p is a share of what top_k left
         float mass = 0;
         for (; popped < k; popped++) {
             mass += pop(heap, n - popped).probability;

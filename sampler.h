@@ -6,16 +6,16 @@
 
 #include "base/error.h"
 
-// Applied in this order: repetition penalty, temperature, top_k, top_p, min_p; each sees what the
-// one before it left.
+// Applied in this order: repetition penalty, temperature, top_k, top_p, min_p. Each filter sees
+// what the one before it left. The penalty divides the logits of recent tokens, or multiplies
+// negative ones (Keskar et al., CTRL, arXiv:1909.05858).
 typedef struct {
-    float temperature;     // 0: the most probable token
+    float temperature;     // the logits are divided by it; 0: always the most probable token
     size_t top_k;          // only the k most probable; 0: all
     float top_p;           // only the most probable that together exceed p; 0 or 1: all
     float min_p;           // only those at least min_p times as probable as the best; 0: all
-    float repeat_penalty;  // logits of recent tokens are divided by it (multiplied where negative);
-                           // 1: off
-    size_t repeat_last_n;  // how many tokens are recent
+    float repeat_penalty;  // 1: off
+    size_t repeat_last_n;  // how many of the last tokens count as recent
 } SamplerOptions;
 
 typedef struct {
@@ -26,27 +26,27 @@ typedef struct {
 typedef struct {
     SamplerOptions options;
     size_t vocab_size;
-    uint64_t state;         // of the generator
-    float *probabilities;   // (vocab_size rounded up to 16), owned
-    Candidate *candidates;  // (vocab_size), owned
-    uint8_t *seen;          // (vocab_size), owned: tokens penalised already, all zero between calls
+    uint64_t state;         // of the random number generator
+    float *probabilities;   // (vocab_size rounded up to LANES), owned: scratch of one call
+    Candidate *candidates;  // (vocab_size), owned: scratch of one call
+    uint8_t *seen;          // (vocab_size), owned: tokens already penalised; zeros between calls
 } Sampler;
 
-// A sampler of its own for each sequence: one state, one draw a token. Seed 0, at which the
-// generator would stand still, is taken for another fixed number.
+// Each sequence has its own sampler: one state, one draw per token. Seed 0, at which the generator
+// would stand still, stands for another fixed number. Error: ERROR_RUN without memory.
 bool sampler_create(Sampler *s, size_t vocab_size, const SamplerOptions *options, uint64_t seed,
                     Error *err);
 void sampler_free(Sampler *s);
 
-// The next token, given finite logits (vocab_size) and the tokens so far. Equal logits: the lowest
-// id first.
+// Samples the next token from finite logits (vocab_size), given the tokens so far. Of equal logits
+// the lowest id counts as the most probable.
 int sampler_next(Sampler *s, const float *logits, const int *tokens, size_t n_tokens);
 
-// ln of the sum of e^logit: a token's log-probability is its logit minus this. For printing; not on
-// the sampling path.
+// The logarithm of the sum of all e^logit: a token's log-probability is its logit minus this. It
+// uses libm, so its last bit may differ between machines: it is for printing, never for sampling.
 double logits_log_sum(const float *logits, size_t n);
 
-// The k most probable ids, best first.
+// Writes the ids of the k <= n largest logits to ids (k), best first.
 void logits_best(const float *logits, size_t n, size_t k, int *ids);
 
 #endif

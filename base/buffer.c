@@ -1,4 +1,7 @@
-// buffer.c - text that grows, and its characters. See buffer.h.
+// buffer.c - text that grows, and the characters in it. See buffer.h.
+//
+// The capacity doubles, so that adding n bytes one by one costs O(n). Every function that adds goes
+// through reserve, which is where the error sticks.
 #include "base/buffer.h"
 
 #include <stdarg.h>
@@ -8,7 +11,7 @@
 
 #include "base/memory.h"
 
-// Makes room for `extra` bytes more and a NUL.
+// Makes room for `extra` more bytes and a NUL. False, now and from now on, if there is no memory.
 static bool reserve(Buffer *b, size_t extra)
 {
     size_t need;
@@ -118,7 +121,7 @@ int utf8_scan(const char *bytes, size_t n)
             return 0;
         }
         uint8_t low = 0x80, high = 0xbf;
-        if (i == 1) {  // no overlong forms, no surrogates, nothing beyond U+10FFFF
+        if (i == 1) {  // rules out overlong forms, surrogates and what is beyond U+10FFFF
             low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : low;
             high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : high;
         }

@@ -1,9 +1,15 @@
-// json.c - reading and writing JSON.
+// json.c - reading and writing JSON. See json.h.
 //
-// The reader goes through the bytes once, and lays two arrays: the values in the order of the text
-// (json.h), and one buffer for the bytes of all strings, numbers and names. What is decoded is
-// never longer than what stood in the text, with the NUL in place of a quote, so that buffer is as
-// large as the text and never moves.
+// The reader is a recursive descent in one pass over the bytes. It fills two arrays: the values, in
+// the order of the text, and one block with the decoded bytes of all names, strings and numbers.
+//
+//     bytes    {"a": [12, "x\n"]}
+//     values   {}, a:[], 12, "x\n"
+//     text     a . 1 2 . x \n .           each ends with a NUL, shown as a dot
+//
+// A decoded string is never longer than what it was written as, and its NUL takes the place of the
+// closing quote. So a block of the text's size always suffices: it never moves while it is filled,
+// and values can point into it.
 #include "base/json.h"
 
 #include <math.h>
@@ -11,14 +17,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+// The state of one json_read.
 typedef struct {
-    Json *json;
-    const unsigned char *bytes;
+    Json *json;                  // filled
+    const unsigned char *bytes;  // (size): the text
     size_t size;
-    size_t at;    // the next byte to be read
-    size_t used;  // bytes of json->text
-    unsigned depth;
-    Error *err;
+    size_t at;       // offset of the next byte to read
+    size_t used;     // bytes of json->text in use
+    unsigned depth;  // arrays and objects that are open
+    Error *err;      // the caller's
 } Reader;
 
 static bool read_value(Reader *r, const char *name, size_t name_size);
@@ -26,19 +33,19 @@ static bool read_value(Reader *r, const char *name, size_t name_size);
 // --------------------------------------------------------------------------------------------
 // Bytes
 
-// Fails at the next byte, saying what is there.
-static bool unexpected(Reader *r, const char *wanted)
+// Fails at the next byte, saying what is there and what was expected.
+static bool unexpected(Reader *r, const char *expected)
 {
     if (r->at >= r->size) {
         return error_set(r->err, ERROR_INPUT, "byte %zu: the text ends, expected %s", r->at,
-                         wanted);
+                         expected);
     }
     const unsigned char c = r->bytes[r->at];
     return c > 0x20 && c < 0x7f
                ? error_set(r->err, ERROR_INPUT, "byte %zu: found '%c', expected %s", r->at, c,
-                           wanted)
+                           expected)
                : error_set(r->err, ERROR_INPUT, "byte %zu: found 0x%02x, expected %s", r->at, c,
-                           wanted);
+                           expected);
 }
 
 static void skip_space(Reader *r)
@@ -59,7 +66,8 @@ static bool at_digit(const Reader *r)
     return r->at < r->size && r->bytes[r->at] >= '0' && r->bytes[r->at] <= '9';
 }
 
-static void put(Reader *r, const void *bytes, size_t size)
+// Appends to json->text, which has room for anything the text can hold.
+static void store(Reader *r, const void *bytes, size_t size)
 {
     memcpy(r->json->text + r->used, bytes, size);
     r->used += size;
@@ -85,44 +93,28 @@ static bool read_hex4(Reader *r, uint32_t *out)
     return true;
 }
 
-static void put_utf8(Reader *r, uint32_t c)
+// Stores a code point as UTF-8: six bits in each byte after the first.
+static void store_utf8(Reader *r, uint32_t c)
 {
+    const unsigned char last = (unsigned char)(0x80 | (c & 63));
+    const unsigned char third = (unsigned char)(0x80 | (c >> 6 & 63));
+    const unsigned char second = (unsigned char)(0x80 | (c >> 12 & 63));
     if (c < 0x80) {
-        put(r, (char[]){(char)c}, 1);
+        store(r, (unsigned char[]){(unsigned char)c}, 1);
     } else if (c < 0x800) {
-        put(r, (unsigned char[]){(unsigned char)(0xc0 | c >> 6), (unsigned char)(0x80 | (c & 63))},
-            2);
+        store(r, (unsigned char[]){(unsigned char)(0xc0 | c >> 6), last}, 2);
     } else if (c < 0x10000) {
-        put(r,
-            (unsigned char[]){(unsigned char)(0xe0 | c >> 12),
-                              (unsigned char)(0x80 | (c >> 6 & 63)),
-                              (unsigned char)(0x80 | (c & 63))},
-            3);
+        store(r, (unsigned char[]){(unsigned char)(0xe0 | c >> 12), third, last}, 3);
     } else {
-        put(r,
-            (unsigned char[]){
-                (unsigned char)(0xf0 | c >> 18), (unsigned char)(0x80 | (c >> 12 & 63)),
-                (unsigned char)(0x80 | (c >> 6 & 63)), (unsigned char)(0x80 | (c & 63))},
-            4);
+        store(r, (unsigned char[]){(unsigned char)(0xf0 | c >> 18), second, third, last}, 4);
     }
 }
 
-// What follows a backslash.
-static bool read_escape(Reader *r)
+// Reads the code point after "\u", from two escapes where the first is the high half of a surrogate
+// pair (RFC 8259, section 7). `start` is the offset of the backslash.
+static bool read_unicode_escape(Reader *r, size_t start)
 {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    const char *found = r->at < r->size && r->bytes[r->at] ? strchr(from, r->bytes[r->at]) : NULL;
-    if (found) {
-        put(r, &to[found - from], 1);
-        r->at++;
-        return true;
-    }
-    if (!at_byte(r, 'u')) {
-        return unexpected(r, "one of \"\\/bfnrtu after a backslash");
-    }
-    const size_t start = r->at - 1;
     uint32_t c, low;
-    r->at++;
     if (!read_hex4(r, &c)) {
         return false;
     }
@@ -141,8 +133,25 @@ static bool read_escape(Reader *r)
                          "byte %zu: \\u%04x is half of a surrogate pair, expected both", start,
                          (unsigned)c);
     }
-    put_utf8(r, c);
+    store_utf8(r, c);
     return true;
+}
+
+// Reads what follows a backslash.
+static bool read_escape(Reader *r)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *found = r->at < r->size && r->bytes[r->at] ? strchr(from, r->bytes[r->at]) : NULL;
+    if (found) {
+        store(r, &to[found - from], 1);
+        r->at++;
+        return true;
+    }
+    if (!at_byte(r, 'u')) {
+        return unexpected(r, "one of \"\\/bfnrtu after a backslash");
+    }
+    r->at++;
+    return read_unicode_escape(r, r->at - 2);
 }
 
 // Reads a string from its opening quote on.
@@ -166,13 +175,13 @@ static bool read_string(Reader *r, const char **text, size_t *size)
         if (length <= 0) {
             return unexpected(r, "UTF-8");
         }
-        put(r, here, (size_t)length);
+        store(r, here, (size_t)length);
         r->at += (size_t)length;
     }
     r->at++;
     *text = r->json->text + begin;
     *size = r->used - begin;
-    put(r, "", 1);
+    store(r, "", 1);
     return true;
 }
 
@@ -183,8 +192,8 @@ static bool add_value(Reader *r, const char *name, size_t name_size, size_t *ind
 {
     Json *json = r->json;
     if (json->n_values == JSON_MAX_VALUES) {
-        return error_set(r->err, ERROR_INPUT, "byte %zu: more than %zu values, the most allowed",
-                         r->at, JSON_MAX_VALUES);
+        return error_set(r->err, ERROR_INPUT, "byte %zu: expected at most %zu values", r->at,
+                         JSON_MAX_VALUES);
     }
     if (json->n_values == json->capacity) {
         const size_t capacity = json->capacity ? 2 * json->capacity : 64;
@@ -201,10 +210,10 @@ static bool add_value(Reader *r, const char *name, size_t name_size, size_t *ind
     return true;
 }
 
-static bool read_digits(Reader *r, const char *wanted)
+static bool read_digits(Reader *r, const char *expected)
 {
     if (!at_digit(r)) {
-        return unexpected(r, wanted);
+        return unexpected(r, expected);
     }
     while (at_digit(r)) {
         r->at++;
@@ -212,8 +221,7 @@ static bool read_digits(Reader *r, const char *wanted)
     return true;
 }
 
-// number = [ "-" ] ( "0" / digit1-9 *digit ) [ "." 1*digit ] [ ( "e" / "E" ) [ "+" / "-" ] 1*digit
-// ]
+// [ "-" ] ( "0" / digit1-9 *digit ) [ "." 1*digit ] [ ( "e" / "E" ) [ "+" / "-" ] 1*digit ]
 static bool read_number(Reader *r, JsonValue *v)
 {
     const size_t start = r->at, begin = r->used;
@@ -239,13 +247,14 @@ static bool read_number(Reader *r, JsonValue *v)
             return false;
         }
     }
-    put(r, r->bytes + start, r->at - start);
+    store(r, r->bytes + start, r->at - start);
     v->kind = JSON_NUMBER;
     v->text = r->json->text + begin;
     v->size = r->used - begin;
-    put(r, "", 1);
+    store(r, "", 1);
     if (!isfinite(json_real(v))) {
-        return error_set(r->err, ERROR_INPUT, "byte %zu: the number is beyond +-1.79e308", start);
+        return error_set(r->err, ERROR_INPUT, "byte %zu: the number is out of range, +-1.79e308",
+                         start);
     }
     return true;
 }
@@ -276,7 +285,7 @@ static int compare_names(const void *a, const void *b)
     return memcmp(x->text, y->text, x->size);
 }
 
-// Sorted, equal names are neighbours: no object makes this slow.
+// Refuses duplicate names. Sorting brings equal ones side by side: n log n, however many there are.
 static bool check_names(Reader *r, size_t object)
 {
     Json *json = r->json;
@@ -299,20 +308,39 @@ static bool check_names(Reader *r, size_t object)
     for (size_t i = 1; i < n; i++) {
         const JsonName *x = &json->names[i - 1], *y = &json->names[i];
         if (compare_names(x, y) == 0) {
-            return error_set(r->err, ERROR_INPUT, "byte %zu: the name %.100s is there twice",
+            return error_set(r->err, ERROR_INPUT, "byte %zu: duplicate name %.100s",
                              x->offset > y->offset ? x->offset : y->offset, y->text);
         }
     }
     return true;
 }
 
-// Reads an array (close is ']') or an object from its opening bracket on.
+// Reads a member's name and the colon after it.
+static bool read_name(Reader *r, const char **name, size_t *size)
+{
+    if (!at_byte(r, '"')) {
+        return unexpected(r, "a name in quotes");
+    }
+    if (!read_string(r, name, size)) {
+        return false;
+    }
+    skip_space(r);
+    if (!at_byte(r, ':')) {
+        return unexpected(r, "a colon");
+    }
+    r->at++;
+    skip_space(r);
+    return true;
+}
+
+// Reads an array or, up to '}', an object, from its opening bracket on. `index` is its own value:
+// an index, since the array of values moves as it grows.
 static bool read_container(Reader *r, size_t index, char close)
 {
     const bool object = close == '}';
     if (++r->depth > JSON_MAX_DEPTH) {
-        return error_set(r->err, ERROR_INPUT, "byte %zu: more than %d arrays and objects deep",
-                         r->at, JSON_MAX_DEPTH);
+        return error_set(r->err, ERROR_INPUT, "byte %zu: nested more than %d deep", r->at,
+                         JSON_MAX_DEPTH);
     }
     r->at++;
     skip_space(r);
@@ -321,21 +349,7 @@ static bool read_container(Reader *r, size_t index, char close)
         const char *name = NULL;
         size_t name_size = 0;
         skip_space(r);
-        if (object) {
-            if (!at_byte(r, '"')) {
-                return unexpected(r, "a name in quotes");
-            }
-            if (!read_string(r, &name, &name_size)) {
-                return false;
-            }
-            skip_space(r);
-            if (!at_byte(r, ':')) {
-                return unexpected(r, "a colon");
-            }
-            r->at++;
-            skip_space(r);
-        }
-        if (!read_value(r, name, name_size)) {
+        if ((object && !read_name(r, &name, &name_size)) || !read_value(r, name, name_size)) {
             return false;
         }
         r->json->values[index].count++;
@@ -354,6 +368,7 @@ static bool read_container(Reader *r, size_t index, char close)
     return !object || check_names(r, index);
 }
 
+// Reads any value; `name` is NULL unless it is a member of an object.
 static bool read_value(Reader *r, const char *name, size_t name_size)
 {
     size_t index = 0;
@@ -373,8 +388,8 @@ static bool read_value(Reader *r, const char *name, size_t name_size)
 
 bool json_read(Json *json, const char *bytes, size_t size, Error *err)
 {
-    // A NUL after each string takes the place of a quote; one after a number that ends the text has
-    // no such place.
+    // The NUL after a string takes the place of its closing quote, and that after a number the place
+    // of the comma or bracket that follows. A number that is the whole text has neither: one more.
     const size_t need = size < SIZE_MAX ? size + 1 : SIZE_MAX;
     if (need > json->text_capacity) {
         free(json->text);
@@ -443,9 +458,13 @@ bool json_whole(const JsonValue *v, uint64_t *out)
 
 double json_real(const JsonValue *number) { return strtod(number->text, NULL); }
 
-// U+0085, U+2028 and U+2029 are allowed in JSON, but programs that know them as ends of lines would
-// cut a line of JSON in two. Returns the number to be escaped, or 0.
-static unsigned line_end(const char *character, int length)
+// --------------------------------------------------------------------------------------------
+// Writing
+
+// JSON allows U+0085, U+2028 and U+2029 in strings, but a reader that splits its input at Unicode's
+// line ends would cut a line of JSON in two there. Returns the code point if the character has to be
+// escaped for that, else 0.
+static unsigned line_separator(const char *character, int length)
 {
     return length == 2 && memcmp(character, "\xc2\x85", 2) == 0       ? 0x85
            : length == 3 && memcmp(character, "\xe2\x80\xa8", 3) == 0 ? 0x2028
@@ -453,38 +472,43 @@ static unsigned line_end(const char *character, int length)
                                                                       : 0;
 }
 
+// Adds the escape of a character below U+0080 that needs one, or of a line separator.
+static void add_escape(Buffer *out, unsigned c)
+{
+    const char *letter = c && c < 0x20 ? strchr("\nn\rr\tt", (int)c) : NULL;
+    if (letter) {
+        buffer_addf(out, "\\%c", letter[1]);
+    } else if (c == '"' || c == '\\') {
+        buffer_addf(out, "\\%c", (int)c);
+    } else {
+        buffer_addf(out, "\\u%04x", c);
+    }
+}
+
 void json_add_string(Buffer *out, const char *bytes, size_t size)
 {
-    size_t plain = 0;  // bytes before i that need no change and are not added yet
     buffer_add_text(out, "\"");
+    size_t added = 0;  // bytes before it are in the buffer; from there to i all are plain
     for (size_t i = 0; i < size;) {
         const unsigned char c = (unsigned char)bytes[i];
-        const int length = c < 0x80 ? 1 : utf8_scan(bytes + i, size - i);
-        const unsigned special = c < 0x20 ? c : line_end(bytes + i, length);
-        if (length > 0 && c >= 0x20 && c != '"' && c != '\\' && !special) {
-            plain += (size_t)length;
+        const int length = utf8_scan(bytes + i, size - i);
+        const unsigned separator = line_separator(bytes + i, length);
+        if (length > 0 && c >= 0x20 && c != '"' && c != '\\' && !separator) {
             i += (size_t)length;
             continue;
         }
-        buffer_add(out, bytes + i - plain, plain);
-        plain = 0;
-        if (length <= 0) {  // not UTF-8, or a character that the end cuts off
+        buffer_add(out, bytes + added, i - added);
+        if (length > 0) {
+            add_escape(out, separator ? separator : c);
+            i += (size_t)length;
+        } else {  // not UTF-8, or a character that the end cuts off
             buffer_add_text(out, UTF8_REPLACEMENT);
             i += length < 0 ? (size_t)-length : size - i;
-            continue;
         }
-        const char *found = c ? strchr("\nn\rr\tt", c) : NULL;
-        if (c < 0x20 && found) {
-            buffer_addf(out, "\\%c", found[1]);
-        } else if (c < 0x20 || special) {
-            buffer_addf(out, "\\u%04x", special);
-        } else {
-            buffer_addf(out, "\\%c", c);
-        }
-        i += (size_t)length;
+        added = i;
     }
-    if (plain) {
-        buffer_add(out, bytes + size - plain, plain);
+    if (added < size) {
+        buffer_add(out, bytes + added, size - added);
     }
     buffer_add_text(out, "\"");
 }
@@ -498,7 +522,7 @@ void json_add_real(Buffer *out, double value, int decimals)
     }
 }
 
-// The comma before a value that follows another, and the value's name.
+// Puts what stands before a value: the comma after its predecessor, and its name.
 static Buffer *begin_value(JsonWriter *w, const char *name)
 {
     if (w->follows) {

@@ -1,7 +1,7 @@
 // json.h - reading and writing JSON.
 //
-// The reader is strict: what it takes is RFC 8259 to the letter, in UTF-8, with no name twice in an
-// object. It is bounded in depth and in values, so that no text makes it slow or large.
+// The reader is strict: it accepts RFC 8259 to the letter, in UTF-8, without duplicate names in an
+// object. It is bounded in depth and in number of values, so no input makes it slow or large.
 #ifndef JSON_H
 #define JSON_H
 
@@ -10,9 +10,12 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
-// Arrays and objects inside each other, at most. Requests need 6.
+// --------------------------------------------------------------------------------------------
+// Reading
+
+// Arrays and objects nested in each other, at most. Requests need 6.
 #define JSON_MAX_DEPTH 64
-// Values in a text, at most: with that, a text of any kind takes 16 MB beside itself.
+// Values in a text, at most: they bound the memory of a text of any kind to 16 MB beside itself.
 #define JSON_MAX_VALUES ((size_t)1 << 18)
 
 typedef enum {
@@ -25,88 +28,96 @@ typedef enum {
     JSON_OBJECT,
 } JsonKind;
 
-// Values lie in the order of the text: what is inside an array or object follows it.
+// Values are stored in the order of the text: the children of an array or object follow it.
 //
 //     {"a": [1, 2], "b": 3}      value   {}  a:[]  1  2  b:3
-//                                extent   5    3  1  1    1
+//                                extent   5    3   1  1   1
+//
+// `name` and `text` end with a NUL that their sizes do not count; a string may contain others.
 typedef struct {
     JsonKind kind;
-    uint32_t count;    // values directly inside
-    uint32_t extent;   // itself and all inside: this + extent is its next sibling
-    size_t offset;     // of its first byte in the text
-    const char *name;  // of a member of an object: name_size bytes; else NULL
+    uint32_t count;    // children of an array or object: values directly inside
+    uint32_t extent;   // this value and all its descendants: this + extent is the next sibling
+    size_t offset;     // of its first byte in the text that was read
+    const char *name;  // (name_size) bytes, of a member of an object; else NULL
     size_t name_size;
-    const char *text;  // of a string its bytes, of a number its characters: size of them
+    const char *text;  // (size) bytes: a string decoded, a number as it was written
     size_t size;
-} JsonValue;  // name and text end with a NUL that their sizes do not count
+} JsonValue;
 
-// The name of a member, and where it stands.
+// The name of a member, and the offset of the member's value in the text.
 typedef struct {
     const char *text;
     size_t size, offset;
 } JsonName;
 
-// A text that was read. Reading another into the same Json reuses its memory.
+// A text that was read. Start from {0}; reading another text into the same Json reuses its memory.
 typedef struct {
-    JsonValue *values;  // (capacity), owned; the first is the whole text
+    JsonValue *values;  // (capacity), owned: n_values in use; values[0] is the text's root
     size_t n_values, capacity;
-    char *text;  // (text_capacity), owned: of all strings and numbers
+    char *text;  // (text_capacity), owned: the bytes of all names, strings and numbers
     size_t text_capacity;
-    JsonName *names;  // (names_capacity), owned: scratch, to find a name that is there twice
+    JsonName *names;  // (names_capacity), owned: sorted here to find duplicates
     size_t names_capacity;
 } Json;
 
-// Reads `size` bytes as one JSON text. Errors: ERROR_INPUT with the byte's offset, what is there
-// and what was wanted; ERROR_RUN without memory. The bytes need not outlive the call.
+// Reads `size` bytes as one JSON text, which need not outlive the call. Errors: ERROR_INPUT with the
+// offset of the byte, what is there and what was expected; ERROR_RUN without memory.
 bool json_read(Json *json, const char *bytes, size_t size, Error *err);
 void json_free(Json *json);
 
-// The member of that name, or NULL.
+// The member of an object with that name, or NULL.
 const JsonValue *json_member(const JsonValue *object, const char *name);
 
-// The first value inside an array or object that has one, and the one after another there.
+// The first child of an array or object that has one, and the sibling after a child. The caller
+// counts: `count` children, with no mark at their end.
 static inline const JsonValue *json_first(const JsonValue *v) { return v + 1; }
 static inline const JsonValue *json_next(const JsonValue *v) { return v + v->extent; }
 
-const char *json_kind(const JsonValue *v);  // "a string", "true", ... for messages
+// "a string", "true", ..: the kind of a value, for messages.
+const char *json_kind(const JsonValue *v);
 
-// *out = a number that is whole and within 0 .. 2^64 - 1, to the digit; false where the value is
-// not. With a point or an exponent (1e3, 2.0) it must be below 2^53.
+// Is the value a whole number from 0 to 2^64 - 1? Then *out is exactly that. Written with a decimal
+// point or an exponent (1e3, 2.0) it must be below 2^53.
 bool json_whole(const JsonValue *v, uint64_t *out);
 
-// A number's value, to the nearest double. Numbers beyond the doubles are refused when read.
+// A number's value, rounded to the nearest double. The reader refuses numbers out of range.
 double json_real(const JsonValue *number);
 
-// Adds a JSON string of the bytes: quotes, backslashes, control characters and Unicode's ends of
-// lines are escaped, and what is not UTF-8 becomes U+FFFD.
+// --------------------------------------------------------------------------------------------
+// Writing
+
+// Adds the bytes as a JSON string. Quotes, backslashes, control characters and Unicode's line
+// separators are escaped; bytes that are not UTF-8 become U+FFFD.
 void json_add_string(Buffer *out, const char *bytes, size_t size);
 
-// Adds a number with so many decimals; null where it is not finite.
+// Adds a number with that many decimals, or null if it is not finite: JSON has no NaN.
 void json_add_real(Buffer *out, double value, int decimals);
 
-// Writes JSON into a buffer, in which an error sticks (buffer_check). It puts the commas, and the
-// names of members: `name` is NULL inside an array.
+// Writes JSON into a buffer, which remembers if memory ran out (buffer_check). The writer puts the
+// commas and the names of members; `name` is NULL for an element of an array and for the root.
 //
-//     JsonWriter w = {out};
+//     JsonWriter w = {.out = out};
 //     json_open(&w, NULL, '{');                        {
 //     json_put_count(&w, "tokens", 3);                 {"tokens": 3
 //     json_open(&w, "best", '[');                      {"tokens": 3, "best": [
 //     json_put_real(&w, NULL, 0.5, 2);                 {"tokens": 3, "best": [0.50
 //     json_close(&w, ']'), json_close(&w, '}');        {"tokens": 3, "best": [0.50]}
 typedef struct {
-    Buffer *out;
-    bool follows;  // a value stands before the next one: it needs a comma
+    Buffer *out;   // not owned
+    bool follows;  // the next value follows another in the same array or object: comma first
 } JsonWriter;
 
 void json_open(JsonWriter *w, const char *name, char bracket);
 void json_close(JsonWriter *w, char bracket);
 void json_put_string(JsonWriter *w, const char *name, const char *bytes, size_t size);
-void json_put_text(JsonWriter *w, const char *name, const char *text);  // NULL: null
+void json_put_text(JsonWriter *w, const char *name, const char *text);  // NULL becomes null
 void json_put_count(JsonWriter *w, const char *name, uint64_t value);
 void json_put_real(JsonWriter *w, const char *name, double value, int decimals);
 void json_put_bool(JsonWriter *w, const char *name, bool value);
 void json_put_null(JsonWriter *w, const char *name);
-void json_put_json(JsonWriter *w, const char *name, const char *json, size_t size);  // as it is
+// A value that is already JSON: copied as it is.
+void json_put_json(JsonWriter *w, const char *name, const char *json, size_t size);
 
 // Going out of use: json_add_string and json_add_real, checked at once.
 bool json_string(Buffer *out, const char *bytes, size_t size, Error *err);

@@ -1,11 +1,13 @@
-// prompt_cache.c - the keys and values of a prompt's beginning, kept in a file.
+// prompt_cache.c - the keys and values of the start of a prompt, in a file. See prompt_cache.h.
 //
-//     header 128 | tokens, i32 (n_pages, PAGE_POSITIONS) | zeros to 4096 | page | page | ...
+//     0        128                                          4096 * k
+//     | header | tokens, i32 (n_pages, PAGE_POSITIONS) | zeros | page | page | ..
 //
-// Pages lie in the file as they do in memory (model.h) and are used where they are mapped. Since
-// arithmetic is the same bits everywhere, so is the file, whichever machine wrote it. All of it is
-// checked before anything is used: the checksum covers every byte after it, and each field of the
-// header has one value that fits this model and this program.
+// Pages lie in the file as they do in memory (cache.h), at an offset that a mapping can be used at,
+// so they are not copied: the cache reads them where the file is mapped. Keys and values are the
+// same bits on every machine, and so is the file. All of it is checked before any of it is used:
+// the checksum covers every byte after it, and each field of the header has just one value that
+// fits this model and this program.
 #include "batch/prompt_cache.h"
 
 #include <errno.h>
@@ -17,80 +19,106 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 
+// Pages begin at a multiple of this: more than the 64 bytes that kernels want, and where pages of
+// the system's memory usually begin.
 #define PAGES_ALIGNMENT 4096
 
 // The header as it lies in the file, little-endian.
 typedef struct {
     uint8_t magic[8];
     uint32_t version;
-    uint32_t crc;  // of all bytes after this field
+    uint32_t crc;  // CRC-32 of all bytes of the file after this field
     uint64_t file_bytes;
-    uint64_t model;  // checkpoint_fingerprint
-    uint32_t f16;    // 1: keys and values are f16, 0: f32
-    uint32_t page_positions;
+    uint64_t model;           // checkpoint_fingerprint
+    uint32_t f16;             // 1: keys and values are f16; 0: f32
+    uint32_t page_positions;  // PAGE_POSITIONS
     uint32_t n_layers, n_kv_heads, head_dim;
     uint32_t n_pages;
-    uint64_t page_bytes;
+    uint64_t page_bytes;  // of the keys and values in a page
     uint8_t zeros[64];
-} Header;
-_Static_assert(sizeof(Header) == 128, "the header has 128 bytes");
+} CacheFileHeader;
+_Static_assert(offsetof(CacheFileHeader, version) == 8 && offsetof(CacheFileHeader, crc) == 12 &&
+                   offsetof(CacheFileHeader, file_bytes) == 16 &&
+                   offsetof(CacheFileHeader, model) == 24 && offsetof(CacheFileHeader, f16) == 32 &&
+                   offsetof(CacheFileHeader, page_positions) == 36 &&
+                   offsetof(CacheFileHeader, n_layers) == 40 &&
+                   offsetof(CacheFileHeader, n_kv_heads) == 44 &&
+                   offsetof(CacheFileHeader, head_dim) == 48 &&
+                   offsetof(CacheFileHeader, n_pages) == 52 &&
+                   offsetof(CacheFileHeader, page_bytes) == 56 &&
+                   offsetof(CacheFileHeader, zeros) == 64 && sizeof(CacheFileHeader) == 128,
+               "the header has 128 bytes, with its fields where the file has them");
 
-#define CRC_FROM (offsetof(Header, crc) + sizeof(uint32_t))
+// The first byte that the checksum covers.
+#define CRC_FROM (offsetof(CacheFileHeader, crc) + sizeof(uint32_t))
 
-static Header make_header(const PromptCache *p, const Cache *cache)
+// The header that a file for this cache must have, but for the fields that depend on its pages.
+static CacheFileHeader make_header(const PromptCache *p, const Cache *cache)
 {
-    return (Header){.magic = {0x89, 'R', 'U', 'N', 'k', 'v', 0x1a, '\n'},
-                    .version = 1,
-                    .model = p->model,
-                    .f16 = cache->f16,
-                    .page_positions = PAGE_POSITIONS,
-                    .n_layers = (uint32_t)cache->n_layers,
-                    .n_kv_heads = (uint32_t)cache->n_kv_heads,
-                    .head_dim = (uint32_t)cache->head_dim,
-                    .page_bytes = cache->page_bytes};
+    return (CacheFileHeader){.magic = {0x89, 'R', 'U', 'N', 'k', 'v', 0x1a, '\n'},
+                             .version = 1,
+                             .model = p->model,
+                             .f16 = cache->f16,
+                             .page_positions = PAGE_POSITIONS,
+                             .n_layers = (uint32_t)cache->n_layers,
+                             .n_kv_heads = (uint32_t)cache->n_kv_heads,
+                             .head_dim = (uint32_t)cache->head_dim,
+                             .page_bytes = cache->page_bytes};
 }
 
-// Where the pages begin, and where the file ends.
+// Offsets at which the pages begin and the file ends. False if the latter is no number.
 static bool file_layout(const Cache *cache, size_t n_pages, size_t *pages, size_t *end)
 {
     size_t bytes;
-    *pages = round_up(sizeof(Header) + n_pages * PAGE_POSITIONS * sizeof(int32_t), PAGES_ALIGNMENT);
+    *pages = round_up(sizeof(CacheFileHeader) + n_pages * PAGE_POSITIONS * sizeof(int32_t),
+                      PAGES_ALIGNMENT);
     return size_mul(n_pages, cache->page_bytes, &bytes) && size_add(*pages, bytes, end);
 }
 
-static bool check_file(const PromptCache *p, const Cache *cache, Header *h, size_t *pages,
-                       Error *err)
+// Checks each field of a header that is not about the number of pages.
+static bool check_header(const PromptCache *p, const Cache *cache, const CacheFileHeader *h,
+                         Error *err)
 {
-    const Header want = make_header(p, cache);
-    size_t end;
-    if (p->file.size < sizeof *h) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: has %zu bytes: not a prompt cache, whose header alone has %zu",
-                         p->path, p->file.size, sizeof *h);
-    }
-    memcpy(h, p->file.data, sizeof *h);
-    if (memcmp(h->magic, want.magic, sizeof h->magic) != 0) {
+    const CacheFileHeader expected = make_header(p, cache);
+    if (memcmp(h->magic, expected.magic, sizeof h->magic) != 0) {
         return error_set(err, ERROR_INPUT, "%s: is not a prompt cache", p->path);
     }
     const struct {
         const char *name;
-        uint64_t found, wanted;
-    } fields[] = {{"version", h->version, want.version},
+        uint64_t found, expected;
+    } fields[] = {{"version", h->version, expected.version},
                   {"file_bytes", h->file_bytes, p->file.size},
-                  {"model", h->model, want.model},
-                  {"f16", h->f16, want.f16},
-                  {"page_positions", h->page_positions, want.page_positions},
-                  {"n_layers", h->n_layers, want.n_layers},
-                  {"n_kv_heads", h->n_kv_heads, want.n_kv_heads},
-                  {"head_dim", h->head_dim, want.head_dim},
-                  {"page_bytes", h->page_bytes, want.page_bytes}};
+                  {"model", h->model, expected.model},
+                  {"f16", h->f16, expected.f16},
+                  {"page_positions", h->page_positions, expected.page_positions},
+                  {"n_layers", h->n_layers, expected.n_layers},
+                  {"n_kv_heads", h->n_kv_heads, expected.n_kv_heads},
+                  {"head_dim", h->head_dim, expected.head_dim},
+                  {"page_bytes", h->page_bytes, expected.page_bytes}};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        if (fields[i].found != fields[i].wanted) {
+        if (fields[i].found != fields[i].expected) {
             return error_set(err, ERROR_INPUT,
                              "%s: %s is %llu, expected %llu: damaged, or of another model or --kv",
                              p->path, fields[i].name, (unsigned long long)fields[i].found,
-                             (unsigned long long)fields[i].wanted);
+                             (unsigned long long)fields[i].expected);
         }
+    }
+    return true;
+}
+
+// Checks a file that is mapped, and copies its header to *h. *pages is the offset of its pages.
+static bool check_file(const PromptCache *p, const Cache *cache, CacheFileHeader *h, size_t *pages,
+                       Error *err)
+{
+    size_t end;
+    if (p->file.size < sizeof *h) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: is not a prompt cache: has %zu bytes, expected at least %zu", p->path,
+                         p->file.size, sizeof *h);
+    }
+    memcpy(h, p->file.data, sizeof *h);
+    if (!check_header(p, cache, h, err)) {
+        return false;
     }
     if (!file_layout(cache, h->n_pages, pages, &end) || end != p->file.size) {
         return error_set(err, ERROR_INPUT, "%s: has %zu bytes, not those of n_pages, %u", p->path,
@@ -112,7 +140,7 @@ bool prompt_cache_open(PromptCache *p, const char *path, uint64_t model, Cache *
     if (!path || (access(path, F_OK) != 0 && errno == ENOENT)) {
         return true;
     }
-    Header h = {0};
+    CacheFileHeader h = {0};
     size_t pages = 0;
     if (!mapping_open(&p->file, path, err)) {
         return false;
@@ -132,61 +160,66 @@ void prompt_cache_close(PromptCache *p)
     *p = (PromptCache){0};
 }
 
+// Writes the parts of a file, and sums them up. Once a write has failed it does nothing more.
 typedef struct {
     int fd;
-    const char *name;
+    const char *name;  // of the file, for messages
     Crc32 tables;
-    uint32_t crc;  // of what was put so far
-} Writer;
+    uint32_t crc;  // of what was written so far
+    bool ok;
+    Error *err;  // the caller's: why it is not
+} CacheFileWriter;
 
-static bool put(Writer *w, const void *data, size_t size, Error *err)
+static void write_part(CacheFileWriter *w, const void *data, size_t size)
 {
     w->crc = crc32_update(&w->tables, w->crc, data, size);
-    return write_all(w->fd, w->name, data, size, err);
+    w->ok = w->ok && write_all(w->fd, w->name, data, size, w->err);
 }
 
-// Writes a whole file of the first h->n_pages of a sequence; the header last, with the checksum.
-static bool write_file(Writer *w, Header *h, const Cache *cache, const CachedSequence *s,
-                       size_t pages, Error *err)
+// Writes a file of the first h->n_pages pages of a sequence. The header is written first without
+// the checksum, to have its place, and again when that is known.
+static bool write_file(CacheFileWriter *w, CacheFileHeader *h, const Cache *cache, size_t sequence)
 {
     static const uint8_t zeros[PAGES_ALIGNMENT];
     const size_t tokens = PAGE_POSITIONS * sizeof(int32_t);
+    const size_t pages = h->file_bytes - h->n_pages * cache->page_bytes;
     crc32_init(&w->tables);
+    w->ok = write_all(w->fd, w->name, h, sizeof *h, w->err);
     w->crc = crc32_update(&w->tables, 0, (const uint8_t *)h + CRC_FROM, sizeof *h - CRC_FROM);
-    bool ok = write_all(w->fd, w->name, h, sizeof *h, err);
-    for (size_t i = 0; ok && i < h->n_pages; i++) {
-        ok = put(w, cache->pages[s->ids[i]].tokens, tokens, err);
+    for (size_t i = 0; i < h->n_pages; i++) {
+        write_part(w, cache_page_tokens(cache, sequence, i * PAGE_POSITIONS), tokens);
     }
-    ok = ok && put(w, zeros, pages - sizeof *h - h->n_pages * tokens, err);
-    for (size_t i = 0; ok && i < h->n_pages; i++) {
-        ok = put(w, s->pages[i], cache->page_bytes, err);
+    write_part(w, zeros, pages - sizeof *h - h->n_pages * tokens);
+    for (size_t i = 0; i < h->n_pages; i++) {
+        write_part(w, cache_page(cache, sequence, i * PAGE_POSITIONS), cache->page_bytes);
     }
     h->crc = w->crc;
-    if (ok && (lseek(w->fd, 0, SEEK_SET) != 0 || !write_all(w->fd, w->name, h, sizeof *h, err) ||
-               fsync(w->fd) != 0)) {
-        ok = error_set(err, ERROR_RUN, "%s: cannot be written: %s", w->name, strerror(errno));
+    if (w->ok && (lseek(w->fd, 0, SEEK_SET) != 0 ||
+                  !write_all(w->fd, w->name, h, sizeof *h, w->err) || fsync(w->fd) != 0)) {
+        w->ok = error_set(w->err, ERROR_RUN, "%s: cannot be written: %s", w->name, strerror(errno));
     }
-    return ok;
+    return w->ok;
 }
 
 bool prompt_cache_save(PromptCache *p, const Cache *cache, size_t sequence, size_t n, size_t shared,
                        Error *err)
 {
-    Header h = make_header(p, cache);
+    CacheFileHeader h = make_header(p, cache);
     size_t pages, end;
+    const bool settled = p->settled;
+    p->settled = true;
     h.n_pages = (uint32_t)(n / PAGE_POSITIONS);
-    if (p->settled || shared || !h.n_pages || !file_layout(cache, h.n_pages, &pages, &end)) {
-        p->settled = true;
+    if (settled || shared || !h.n_pages || !file_layout(cache, h.n_pages, &pages, &end)) {
         return true;
     }
-    p->settled = true;
     h.file_bytes = end;
     char *temporary;
-    Writer w = {.fd = create_beside(p->path, &temporary, err), .name = p->path};
+    CacheFileWriter w = {
+        .fd = create_beside(p->path, &temporary, err), .name = p->path, .err = err};
     if (w.fd < 0) {
         return false;
     }
-    bool ok = write_file(&w, &h, cache, &cache->sequences[sequence], pages, err);
+    bool ok = write_file(&w, &h, cache, sequence);
     close(w.fd);
     if (ok && rename(temporary, p->path) != 0) {
         ok = error_set(err, ERROR_RUN, "%s: cannot be replaced: %s", p->path, strerror(errno));

@@ -1,11 +1,18 @@
 // request.c - one line of a batch. See request.h.
 //
-//     line --request_read--> Request --request_encode--> tokens ... Sequence --request_result-->
-//     line
+//     Line -> request_read -> Request -> request_encode -> Tokens
+//     Sequence -> request_result -> line of JSON
 //
-// One table has the parameters of all forms: what each sets, or that it is harmless, or the only
-// value that changes nothing. Whatever is in no table is refused by its name: a misspelt parameter
-// must not pass unseen through ten thousand requests.
+// A field is one of these; whatever is none of them is refused by its name, since a misspelt
+// parameter must not go unseen through ten thousand requests:
+//
+//     option     of the command line: the table of options has its name here, and its range
+//     read       prompt, messages, seed, stop, ..: by a function of its own
+//     ignored    does not change what is generated
+//     neutral    a feature that we lack, as long as the request leaves it off
+//
+// A result begins with its head, which is known before anything is generated: the ids, made of the
+// number of the line and a hash of everything that decides the text. --resume compares that much.
 #include "batch/request.h"
 
 #include <stdio.h>
@@ -15,28 +22,40 @@
 #include "base/checksum.h"
 
 // --------------------------------------------------------------------------------------------
-// Numbers that are derived
+// Derived numbers
 
-uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model, bool f16)
+uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model)
 {
-    const GenerateOptions *g = &d->generate;
-    const SamplerOptions *o = &g->sampler;
-    const uint64_t whole[] = {model,         d->context,      d->seed,
-                              d->lines,      d->through_chat, d->special,
-                              d->truncate,   g->max_tokens,   g->n_stops,
-                              g->ignore_eos, o->top_k,        o->repeat_last_n,
-                              f16,           !!d->system,     tokenizer_fingerprint(d->tokenizer)};
-    const float real[] = {o->temperature, o->top_p, o->min_p, o->repeat_penalty};
+    const Options *o = d->options;
+    const GenerateOptions *g = &o->generate;
+    const SamplerOptions *s = &g->sampler;
+    const uint64_t whole[] = {model,
+                              d->cache->context,
+                              o->seed,
+                              o->lines,
+                              o->chat,
+                              o->special,
+                              o->truncate_prompt,
+                              g->max_tokens,
+                              g->stops.n,
+                              g->ignore_eos,
+                              s->top_k,
+                              s->repeat_last_n,
+                              d->cache->f16,
+                              !!o->system,
+                              tokenizer_fingerprint(d->tokenizer)};
+    const float real[] = {s->temperature, s->top_p, s->min_p, s->repeat_penalty};
     uint64_t h = hash_bytes(HASH_BEGIN, whole, sizeof whole);
     h = hash_bytes(h, real, sizeof real);
-    for (size_t i = 0; i < g->n_stops; i++) {
-        h = hash_bytes(h, g->stops[i], strlen(g->stops[i]) + 1);
+    for (size_t i = 0; i < g->stops.n; i++) {
+        h = hash_bytes(h, g->stops.texts[i], strlen(g->stops.texts[i]) + 1);
     }
-    return d->system ? hash_bytes(h, d->system, strlen(d->system)) : h;
+    return o->system ? hash_bytes(h, o->system, strlen(o->system)) : h;
 }
 
-// splitmix64 (Steele, Lea, Flood, OOPSLA 2014), cut to 48 bits: short enough to type, and exact in
-// JSON readers that hold numbers as doubles.
+// The seed of a request that sets none: splitmix64 (Steele, Lea, Flood, OOPSLA 2014) of --seed and
+// the number of its line, cut to 48 bits. Those are short enough to type, and exact in readers of
+// JSON that hold numbers as doubles.
 static uint64_t derive_seed(uint64_t seed, uint64_t number)
 {
     uint64_t z = seed + number * 0x9e3779b97f4a7c15u;
@@ -46,68 +65,7 @@ static uint64_t derive_seed(uint64_t seed, uint64_t number)
 }
 
 // --------------------------------------------------------------------------------------------
-// Parameters
-
-typedef enum {
-    SETS_COUNT,   // a whole number from min to max, to a size_t
-    SETS_REAL,    // a number from min to max, to a float
-    SETS_FLAG,    // true or false
-    SETS_OTHER,   // read elsewhere: seed, stop, echo
-    HARMLESS,     // may be anything
-    ONLY_NUMBER,  // must be min, which changes nothing
-    ONLY_FALSE,
-    ONLY_EMPTY,  // an array, object or string with nothing in it
-    ONLY_WORD,   // one of the strings in `word`
-} ParameterKind;
-
-typedef struct {
-    const char *name;
-    ParameterKind kind;
-    size_t offset;  // in GenerateOptions
-    double min, max;
-    const char *words[2];
-} Parameter;
-
-#define AT(field) offsetof(GenerateOptions, field)
-
-static const Parameter parameters[] = {
-    {"max_tokens", SETS_COUNT, AT(max_tokens), 1, 1e9, {0}},
-    {"max_completion_tokens", SETS_COUNT, AT(max_tokens), 1, 1e9, {0}},
-    {"temperature", SETS_REAL, AT(sampler.temperature), 0, 1000, {0}},
-    {"top_p", SETS_REAL, AT(sampler.top_p), 1e-6, 1, {0}},
-    {"top_k", SETS_COUNT, AT(sampler.top_k), -1, 1e9, {0}},
-    {"min_p", SETS_REAL, AT(sampler.min_p), 0, 1, {0}},
-    {"repetition_penalty", SETS_REAL, AT(sampler.repeat_penalty), 0.01, 100, {0}},
-    {"ignore_eos", SETS_FLAG, AT(ignore_eos), 0, 0, {0}},
-    {"seed", SETS_OTHER, 0, 0, 0, {0}},
-    {"stop", SETS_OTHER, 0, 0, 0, {0}},
-    {"echo", SETS_OTHER, 0, 0, 0, {0}},
-    {"model", HARMLESS, 0, 0, 0, {0}},
-    {"user", HARMLESS, 0, 0, 0, {0}},
-    {"metadata", HARMLESS, 0, 0, 0, {0}},
-    {"store", HARMLESS, 0, 0, 0, {0}},
-    {"service_tier", HARMLESS, 0, 0, 0, {0}},
-    {"safety_identifier", HARMLESS, 0, 0, 0, {0}},
-    {"prompt_cache_key", HARMLESS, 0, 0, 0, {0}},
-    {"parallel_tool_calls", HARMLESS, 0, 0, 0, {0}},
-    {"n", ONLY_NUMBER, 0, 1, 0, {0}},
-    {"best_of", ONLY_NUMBER, 0, 1, 0, {0}},
-    {"frequency_penalty", ONLY_NUMBER, 0, 0, 0, {0}},
-    {"presence_penalty", ONLY_NUMBER, 0, 0, 0, {0}},
-    {"min_tokens", ONLY_NUMBER, 0, 0, 0, {0}},
-    {"top_logprobs", ONLY_NUMBER, 0, 0, 0, {0}},
-    {"logprobs", ONLY_FALSE, 0, 0, 0, {0}},
-    {"stream", ONLY_FALSE, 0, 0, 0, {0}},
-    {"use_beam_search", ONLY_FALSE, 0, 0, 0, {0}},
-    {"logit_bias", ONLY_EMPTY, 0, 0, 0, {0}},
-    {"tools", ONLY_EMPTY, 0, 0, 0, {0}},
-    {"functions", ONLY_EMPTY, 0, 0, 0, {0}},
-    {"stop_token_ids", ONLY_EMPTY, 0, 0, 0, {0}},
-    {"suffix", ONLY_EMPTY, 0, 0, 0, {0}},
-    {"tool_choice", ONLY_WORD, 0, 0, 0, {"none", "auto"}},
-    {"response_format", ONLY_WORD, 0, 0, 0, {"text", NULL}},
-};
-#define N_PARAMETERS (sizeof parameters / sizeof *parameters)
+// Fields
 
 static bool is_null(const JsonValue *v) { return !v || v->kind == JSON_NULL; }
 
@@ -119,300 +77,372 @@ static bool is_text(const JsonValue *v, const char *text)
            memcmp(v->text, text, v->size) == 0;
 }
 
-// Is it one of the names, which end with NULL?
-static bool is_among(const char *name, const char *const *names)
+// Is the member's name one of `names`, which end with NULL?
+static bool is_named(const JsonValue *member, const char *const *names)
 {
-    while (*names && strcmp(name, *names) != 0) {
-        names++;
-    }
-    return *names;
-}
-
-// What stands in a message for a value: a number's or string's beginning, or its kind.
-static const char *shown(const JsonValue *v, char buffer[48])
-{
-    if (v->kind == JSON_NUMBER || v->kind == JSON_STRING) {
-        snprintf(buffer, 48, v->kind == JSON_STRING ? "\"%.40s\"" : "%.40s", v->text);
-    } else {
-        snprintf(buffer, 48, "%s", json_kind(v));
-    }
-    return buffer;
-}
-
-static bool wrong(Error *err, const char *name, const JsonValue *v, const char *wanted)
-{
-    char found[48];
-    return error_set(err, ERROR_INPUT, "%s is %s, expected %s", name, shown(v, found), wanted);
-}
-
-// A value that would change what is generated in a way that there is not.
-static bool check_neutral(const Parameter *p, const JsonValue *v, Error *err)
-{
-    char found[48];
-    const JsonValue *type = v->kind == JSON_OBJECT ? json_member(v, "type") : v;
-    const bool ok = p->kind == ONLY_NUMBER  ? v->kind == JSON_NUMBER && json_real(v) == p->min
-                    : p->kind == ONLY_FALSE ? v->kind == JSON_FALSE
-                    : p->kind == ONLY_EMPTY
-                        ? v->kind >= JSON_STRING && v->count == 0 &&
-                              (v->kind != JSON_STRING || v->size == 0)
-                        : is_text(type, p->words[0]) || (p->words[1] && is_text(type, p->words[1]));
-    return ok || error_set(err, ERROR_INPUT, "%s is %s: not supported", p->name, shown(v, found));
-}
-
-static bool set_parameter(GenerateOptions *o, const Parameter *p, const JsonValue *v, Error *err)
-{
-    void *field = (char *)o + p->offset;
-    char wanted[80];
-    uint64_t whole;
-    switch (p->kind) {
-    case SETS_COUNT:
-        if (p->min < 0 && v->kind == JSON_NUMBER && json_real(v) == p->min) {
-            whole = 0;  // -1 switches off
-        } else if (!json_whole(v, &whole) || (double)whole < p->min || (double)whole > p->max) {
-            snprintf(wanted, sizeof wanted, "a whole number from %.0f to %.0f", p->min, p->max);
-            return wrong(err, p->name, v, wanted);
+    for (; *names; names++) {
+        if (member->name_size == strlen(*names) &&
+            memcmp(member->name, *names, member->name_size) == 0) {
+            return true;
         }
-        *(size_t *)field = (size_t)whole;
-        return true;
-    case SETS_REAL:
-        if (v->kind != JSON_NUMBER || !(json_real(v) >= p->min && json_real(v) <= p->max)) {
-            snprintf(wanted, sizeof wanted, "a number from %g to %g", p->min, p->max);
-            return wrong(err, p->name, v, wanted);
-        }
-        *(float *)field = (float)json_real(v);
-        return true;
-    case SETS_FLAG:
-        if (!is_bool(v)) {
-            return wrong(err, p->name, v, "true or false");
-        }
-        *(bool *)field = v->kind == JSON_TRUE;
-        return true;
-    case SETS_OTHER:
-    case HARMLESS:
-        return true;
-    default:
-        return check_neutral(p, v, err);
     }
+    return false;
 }
 
-// One text, or an array of them.
-static bool set_stops(Request *r, const JsonValue *v, Error *err)
+static bool read_seed(Request *r, const JsonValue *v, Error *err)
+{
+    return json_whole(v, &r->seed) ||
+           field_unexpected(err, "seed", v, "a whole number from 0 to 2^64 - 1");
+}
+
+// Stop texts: one string, or an array of them.
+static bool read_stop(Request *r, const JsonValue *v, Error *err)
 {
     const bool one = v->kind == JSON_STRING;
     const JsonValue *text = one ? v : json_first(v);
     const size_t n = one ? 1 : v->count;
-    if ((!one && v->kind != JSON_ARRAY) || n > REQUEST_MAX_STOPS) {
-        return wrong(err, "stop", v, "a string or an array of at most 16");
+    if ((!one && v->kind != JSON_ARRAY) || n > MAX_STOPS) {
+        char expected[48];
+        snprintf(expected, sizeof expected, "a string or an array of at most %d", MAX_STOPS);
+        return field_unexpected(err, "stop", v, expected);
     }
     for (size_t i = 0; i < n; i++, text = json_next(text)) {
         if (text->kind != JSON_STRING || !text->size || memchr(text->text, 0, text->size)) {
-            return wrong(err, "a stop", text, "a string of 1 character or more, none of them NUL");
+            return field_unexpected(err, "a stop", text,
+                                    "a string of 1 character or more, none of them NUL");
         }
-        if (!buffer_append(&r->stop_texts, text->text, text->size + 1, err)) {
-            return false;
-        }
+        buffer_add(&r->stop_texts, text->text, text->size + 1);
     }
+    if (!buffer_check(&r->stop_texts, err)) {
+        return false;
+    }
+    // Only now: adding to the buffer may have moved it.
     const char *stop = r->stop_texts.data;
     for (size_t i = 0; i < n; i++, stop += strlen(stop) + 1) {
-        r->stops[i] = stop;
+        r->options.stops.texts[i] = stop;
     }
-    r->options.n_stops = n;
-    r->options.stops = r->stops;
+    r->options.stops.n = n;
     return true;
 }
 
-// The parameters of an object, and that it has no member but those, and `others`.
-static bool read_parameters(Request *r, const JsonValue *object, const char *const *others,
-                            Error *err)
+static bool read_echo(Request *r, const JsonValue *v, Error *err)
 {
-    for (size_t i = 0; i < N_PARAMETERS; i++) {
-        const JsonValue *v = json_member(object, parameters[i].name);
-        if (!is_null(v) && !set_parameter(&r->options, &parameters[i], v, err)) {
-            return false;
-        }
+    if (!is_bool(v) || r->messages) {
+        return field_unexpected(err, "echo", v, r->messages ? "none in a chat" : "true or false");
     }
-    const JsonValue *stop = json_member(object, "stop"), *seed = json_member(object, "seed"),
-                    *echo = json_member(object, "echo"), *model = json_member(object, "model");
-    if (!is_null(stop) && !set_stops(r, stop, err)) {
-        return false;
-    }
-    if (!is_null(seed) && !json_whole(seed, &r->seed)) {
-        return wrong(err, "seed", seed, "a whole number from 0 to 2^64 - 1");
-    }
-    if (!is_null(echo) && (!is_bool(echo) || r->messages)) {
-        return wrong(err, "echo", echo, r->messages ? "none in a chat" : "true or false");
-    }
-    r->echo = echo && echo->kind == JSON_TRUE;
-    if (!is_null(model) && model->kind == JSON_STRING) {
+    r->echo = v->kind == JSON_TRUE;
+    return true;
+}
+
+static bool read_model(Request *r, const JsonValue *v, Error *err)
+{
+    if (v->kind == JSON_STRING) {
         buffer_clear(&r->model);
-        if (!buffer_append(&r->model, model->text, model->size, err)) {
-            return false;
-        }
+        buffer_add(&r->model, v->text, v->size);
     }
+    return buffer_check(&r->model, err);
+}
+
+// What is done with a field. The ONLY_ kinds are features that we lack: clients often send them
+// with the value that leaves them off, and that much we can honour. Any other value would change
+// what is generated, so it is refused.
+typedef enum {
+    READ,         // by the function beside it
+    IGNORED,      // it does not change what is generated: any value
+    ONLY_NUMBER,  // the number beside it
+    ONLY_FALSE,   // false
+    ONLY_EMPTY,   // a string, array or object with nothing in it
+    ONLY_WORD,    // one of the words beside it, or an object of that type
+} FieldKind;
+
+// The fields that are neither options of the command line nor the prompt, in all forms of requests.
+static const struct Field {
+    const char *name;
+    FieldKind kind;
+    bool (*read)(Request *r, const JsonValue *v, Error *err);
+    double number;         // of ONLY_NUMBER: 0 or 1
+    const char *words[2];  // of ONLY_WORD
+} fields[] = {
+    {.name = "seed", .kind = READ, .read = read_seed},
+    {.name = "stop", .kind = READ, .read = read_stop},
+    {.name = "echo", .kind = READ, .read = read_echo},
+    {.name = "model", .kind = READ, .read = read_model},
+    {.name = "user", .kind = IGNORED},
+    {.name = "metadata", .kind = IGNORED},
+    {.name = "store", .kind = IGNORED},
+    {.name = "service_tier", .kind = IGNORED},
+    {.name = "safety_identifier", .kind = IGNORED},
+    {.name = "prompt_cache_key", .kind = IGNORED},
+    {.name = "parallel_tool_calls", .kind = IGNORED},
+    {.name = "n", .kind = ONLY_NUMBER, .number = 1},
+    {.name = "best_of", .kind = ONLY_NUMBER, .number = 1},
+    {.name = "frequency_penalty", .kind = ONLY_NUMBER, .number = 0},
+    {.name = "presence_penalty", .kind = ONLY_NUMBER, .number = 0},
+    {.name = "min_tokens", .kind = ONLY_NUMBER, .number = 0},
+    {.name = "top_logprobs", .kind = ONLY_NUMBER, .number = 0},
+    {.name = "logprobs", .kind = ONLY_FALSE},
+    {.name = "stream", .kind = ONLY_FALSE},
+    {.name = "use_beam_search", .kind = ONLY_FALSE},
+    {.name = "logit_bias", .kind = ONLY_EMPTY},
+    {.name = "tools", .kind = ONLY_EMPTY},
+    {.name = "functions", .kind = ONLY_EMPTY},
+    {.name = "stop_token_ids", .kind = ONLY_EMPTY},
+    {.name = "suffix", .kind = ONLY_EMPTY},
+    {.name = "tool_choice", .kind = ONLY_WORD, .words = {"none", "auto"}},
+    {.name = "response_format", .kind = ONLY_WORD, .words = {"text", NULL}},
+};
+typedef struct Field Field;
+#define N_FIELDS (sizeof fields / sizeof *fields)
+
+// Accepts the value of a field that leaves its feature off, and no other.
+static bool check_neutral(const Field *f, const JsonValue *v, Error *err)
+{
+    const JsonValue *type = v->kind == JSON_OBJECT ? json_member(v, "type") : v;
+    const char *neutral = "false";
+    bool ok = false;
+    switch (f->kind) {
+    case ONLY_NUMBER:
+        neutral = f->number == 0 ? "0" : "1";
+        ok = v->kind == JSON_NUMBER && json_real(v) == f->number;
+        break;
+    case ONLY_EMPTY:
+        neutral = "nothing in it";
+        ok = v->kind == JSON_STRING ? !v->size : v->kind > JSON_STRING && !v->count;
+        break;
+    case ONLY_WORD:
+        neutral = f->words[0];
+        ok = is_text(type, f->words[0]) || (f->words[1] && is_text(type, f->words[1]));
+        break;
+    default:
+        ok = v->kind == JSON_FALSE;
+    }
+    char expected[64];
+    snprintf(expected, sizeof expected, "%s (we support no other value)", neutral);
+    return ok || field_unexpected(err, f->name, v, expected);
+}
+
+// Reads a field; `others` are the names that the caller has read.
+static bool read_field(Request *r, const JsonValue *v, const char *const *others, Error *err)
+{
+    // A name with a NUL in it is none of ours, though its start may be.
+    const bool comparable = strlen(v->name) == v->name_size;
+    const Option *option = comparable ? option_for_request(v->name) : NULL;
+    const Field *field = NULL;
+    for (size_t i = 0; comparable && i < N_FIELDS && !field; i++) {
+        field = strcmp(fields[i].name, v->name) == 0 ? &fields[i] : NULL;
+    }
+    if (!option && !field && !is_named(v, others)) {
+        return error_set(err, ERROR_INPUT, "%.100s: not a parameter that we support", v->name);
+    }
+    if (v->kind == JSON_NULL || (!option && !field)) {
+        return true;
+    }
+    if (option) {
+        return option_set_json(option, &r->options, v, v->name, err);
+    }
+    return field->kind == IGNORED ||
+           (field->kind == READ ? field->read(r, v, err) : check_neutral(field, v, err));
+}
+
+// Reads all fields of an object but the `others`.
+static bool read_fields(Request *r, const JsonValue *object, const char *const *others, Error *err)
+{
     const JsonValue *member = json_first(object);
     for (size_t i = 0; i < object->count; i++, member = json_next(member)) {
-        bool known = is_among(member->name, others);
-        for (size_t k = 0; k < N_PARAMETERS && !known; k++) {
-            known = strcmp(member->name, parameters[k].name) == 0;
-        }
-        if (!known) {
-            return error_set(err, ERROR_INPUT, "%.100s: unknown, or not supported", member->name);
+        if (!read_field(r, member, others, err)) {
+            return false;
         }
     }
-    return true;
+    // OpenAI renamed max_tokens: where a request has both names, the new one counts.
+    const JsonValue *newer = json_member(object, "max_completion_tokens");
+    return is_null(newer) || read_field(r, newer, others, err);
 }
 
 // --------------------------------------------------------------------------------------------
 // Reading
 
-static bool read_prompt(Request *r, const JsonValue *object, bool chat, bool completion, Error *err)
+// Refuses a field that has to be there: `v` is what it is, or NULL.
+static bool refuse_field(Error *err, const char *field, const JsonValue *v, const char *expected)
 {
-    r->prompt = completion ? json_member(object, "prompt") : NULL;
-    r->messages = chat ? json_member(object, "messages") : NULL;
-    if (r->prompt && r->messages) {
+    return v ? field_unexpected(err, field, v, expected)
+             : error_set(err, ERROR_INPUT, "%s is missing", field);
+}
+
+// Finds the prompt, the messages, or whichever of both there is.
+static bool find_prompt(Request *r, const JsonValue *prompt, const JsonValue *messages, Error *err)
+{
+    if (prompt && messages) {
         return error_set(err, ERROR_INPUT, "prompt and messages: expected one of them");
     }
-    if (!r->prompt && !r->messages) {
-        return error_set(err, ERROR_INPUT, "%s missing",
-                         !chat         ? "prompt is"
-                         : !completion ? "messages is"
-                                       : "prompt (or messages) is");
+    if (prompt && prompt->kind != JSON_STRING) {
+        return field_unexpected(err, "prompt", prompt, "a string");
     }
-    if (r->prompt && r->prompt->kind != JSON_STRING) {
-        return wrong(err, "prompt", r->prompt, "a string");
+    if (messages && (messages->kind != JSON_ARRAY || !messages->count)) {
+        return field_unexpected(err, "messages", messages, "an array of one or more");
     }
-    if (r->messages && (r->messages->kind != JSON_ARRAY || !r->messages->count)) {
-        return wrong(err, "messages", r->messages, "an array of one or more");
-    }
+    r->prompt = prompt ? prompt->text : NULL;
+    r->prompt_size = prompt ? prompt->size : 0;
+    r->messages = messages;
     return true;
 }
 
-// The envelope of OpenAI's batch format.
+// Reads a plain object.
+static bool read_plain(Request *r, const JsonValue *root, Error *err)
+{
+    static const char *const others[] = {"id", "prompt", "messages", NULL};
+    const JsonValue *id = json_member(root, "id"), *prompt = json_member(root, "prompt"),
+                    *messages = json_member(root, "messages");
+    if (!is_null(id) && id->kind != JSON_STRING && id->kind != JSON_NUMBER) {
+        return field_unexpected(err, "id", id, "a string or a number");
+    }
+    if (!prompt && !messages) {
+        return refuse_field(err, "prompt (or messages)", NULL, "");
+    }
+    return find_prompt(r, prompt, messages, err) && read_fields(r, root, others, err);
+}
+
+// Reads the body of OpenAI's batch format, whose API the url names.
+static bool read_body(Request *r, const JsonValue *body, Error *err)
+{
+    const bool chat = r->form == RESULT_CHAT;
+    const char *const others[] = {chat ? "messages" : "prompt", NULL};
+    const JsonValue *v = json_member(body, others[0]);
+    if (!v) {
+        return refuse_field(err, others[0], NULL, "");
+    }
+    return find_prompt(r, chat ? NULL : v, chat ? v : NULL, err) &&
+           read_fields(r, body, others, err);
+}
+
+// Reads OpenAI's batch format, an envelope around the body of a call of its API.
 static bool read_openai(Request *r, const JsonValue *root, Error *err)
 {
     static const char *const names[] = {"custom_id", "method", "url", "body", NULL};
-    static const char *const others[][2] = {{"prompt", NULL}, {"messages", NULL}};
     const JsonValue *id = json_member(root, "custom_id"), *method = json_member(root, "method"),
                     *url = json_member(root, "url"), *body = json_member(root, "body");
     const JsonValue *member = json_first(root);
     for (size_t i = 0; i < root->count; i++, member = json_next(member)) {
-        if (!is_among(member->name, names)) {
+        if (!is_named(member, names)) {
             return error_set(err, ERROR_INPUT, "%.100s: unknown beside custom_id, url and body",
                              member->name);
         }
     }
     if (!id || id->kind != JSON_STRING) {
-        return id ? wrong(err, "custom_id", id, "a string")
-                  : error_set(err, ERROR_INPUT, "custom_id is missing");
+        return refuse_field(err, "custom_id", id, "a string");
     }
     if (!is_null(method) && !is_text(method, "POST")) {
-        return wrong(err, "method", method, "POST");
+        return refuse_field(err, "method", method, "POST");
     }
-    const bool chat = is_text(url, "/v1/chat/completions");
-    if (!chat && !is_text(url, "/v1/completions")) {
-        return url ? wrong(err, "url", url, "/v1/chat/completions or /v1/completions")
-                   : error_set(err, ERROR_INPUT, "url is missing");
+    r->form = is_text(url, "/v1/completions") ? RESULT_COMPLETION : RESULT_CHAT;
+    if (r->form == RESULT_CHAT && !is_text(url, "/v1/chat/completions")) {
+        return refuse_field(err, "url", url, "/v1/chat/completions or /v1/completions");
     }
-    r->form = chat ? RESULT_CHAT : RESULT_COMPLETION;
     if (!body || body->kind != JSON_OBJECT) {
-        return body ? wrong(err, "body", body, "an object")
-                    : error_set(err, ERROR_INPUT, "body is missing");
+        return refuse_field(err, "body", body, "an object");
     }
-    return read_prompt(r, body, chat, !chat, err) && read_parameters(r, body, others[chat], err);
+    return read_body(r, body, err);
 }
 
-// {"id": "batch_req_17_0123456789abcdef", "custom_id": "a1", "response":
-static bool openai_head(Request *r, const JsonValue *id, Error *err)
+// Puts an id: PREFIX_NUMBER_HASH.
+static void put_id(JsonWriter *w, const char *name, const char *prefix, const Request *r)
 {
-    const bool ok = buffer_printf(&r->head, err,
-                                  "{\"id\": \"batch_req_%llu_%016llx\", \"custom_id\": ",
-                                  (unsigned long long)r->number, (unsigned long long)r->hash) &&
-                    (id && id->kind == JSON_STRING ? json_string(&r->head, id->text, id->size, err)
-                                                   : buffer_append(&r->head, "null", 4, err));
-    return ok && buffer_append(&r->head, ", \"response\": ", 14, err);
+    char id[80];
+    snprintf(id, sizeof id, "%s_%llu_%016llx", prefix, (unsigned long long)r->number,
+             (unsigned long long)r->hash);
+    json_put_text(w, name, id);
 }
 
-// {"id": "a1", "index": 17,  -- of a line that is no object, whose form nobody knows, with a
-// custom_id of null, so that a reader of either form finds what it looks for.
-static bool plain_head(Request *r, const JsonValue *id, bool unknown, Error *err)
+// {"id": "batch_req_17_0123456789abcdef", "custom_id": "a1",
+//
+// The comma belongs to the head: without it "index": 1 would begin "index": 17 as well.
+static void write_openai_head(Request *r, const JsonValue *custom_id)
 {
-    bool ok = buffer_append(&r->head, "{\"id\": ", 7, err);
-    if (id && id->kind == JSON_STRING) {
-        ok = ok && json_string(&r->head, id->text, id->size, err);
-    } else if (id && id->kind == JSON_NUMBER) {
-        ok = ok && buffer_append(&r->head, id->text, id->size, err);
+    JsonWriter w = {.out = &r->head};
+    json_open(&w, NULL, '{');
+    put_id(&w, "id", "batch_req", r);
+    if (custom_id && custom_id->kind == JSON_STRING) {
+        json_put_string(&w, "custom_id", custom_id->text, custom_id->size);
     } else {
-        ok = ok && buffer_printf(&r->head, err, "\"line_%llu_%016llx\"",
-                                 (unsigned long long)r->number, (unsigned long long)r->hash);
+        json_put_null(&w, "custom_id");
     }
-    return ok &&
-           buffer_printf(&r->head, err, ", %s\"index\": %llu, ",
-                         unknown ? "\"custom_id\": null, " : "", (unsigned long long)r->number);
+    buffer_add_text(&r->head, ", ");
 }
 
-static bool request_start(Request *r, const RequestDefaults *d, const char *line, size_t size,
-                          uint64_t number, Error *err)
+// {"id": "a1", "index": 17,
+//
+// A line that is no object has no form that one could know: its result has a custom_id too, so that
+// a reader of either form finds the field that it looks for.
+static void write_plain_head(Request *r, const JsonValue *id, bool unknown_form)
+{
+    JsonWriter w = {.out = &r->head};
+    json_open(&w, NULL, '{');
+    if (id && id->kind == JSON_STRING) {
+        json_put_string(&w, "id", id->text, id->size);
+    } else if (id && id->kind == JSON_NUMBER) {
+        json_put_json(&w, "id", id->text, id->size);
+    } else {
+        put_id(&w, "id", "line", r);
+    }
+    if (unknown_form) {
+        json_put_null(&w, "custom_id");
+    }
+    json_put_count(&w, "index", r->number);
+    buffer_add_text(&r->head, ", ");
+}
+
+// Makes *r a request that asks for nothing but the defaults, with the memory that it has.
+static void reset(Request *r, const RequestDefaults *d, const Line *line)
 {
     buffer_clear(&r->head);
     buffer_clear(&r->stop_texts);
     buffer_clear(&r->model);
-    *r = (Request){.number = number,
-                   .hash = hash_bytes(d->fingerprint, line, size),
-                   .seed = derive_seed(d->seed, number),
-                   .options = d->generate,
-                   .stop_texts = r->stop_texts,
-                   .model = r->model,
+    *r = (Request){.number = line->number,
+                   .hash = hash_bytes(d->fingerprint, line->text, line->size),
+                   .form = RESULT_PLAIN,
                    .head = r->head,
-                   .line = line,
-                   .line_size = size};
-    return buffer_append(&r->model, d->model, strlen(d->model), err);
+                   .options = d->options->generate,
+                   .seed = derive_seed(d->options->seed, line->number),
+                   .stop_texts = r->stop_texts,
+                   .model = r->model};
+    buffer_add_text(&r->model, d->model);
 }
 
-bool request_read(Request *r, const RequestDefaults *d, Json *json, const char *line, size_t size,
-                  uint64_t number, Error *err)
+// Reads a line of JSON: its head first, then all that may turn out to be wrong with it.
+static bool read_object(Request *r, Json *json, const Line *line, Error *err)
 {
-    static const char *const others[] = {"id", "prompt", "messages", NULL};
-    Error reading, head;
-    if (!request_start(r, d, line, size, number, err)) {
-        return false;
-    }
-    if (d->lines) {
-        return plain_head(r, NULL, false, err);
-    }
-    const bool read = json_read(json, line, size, &reading);
+    const bool is_json = json_read(json, line->text, line->size, err);
     const JsonValue *root = json->values;
-    if (!read || root->kind != JSON_OBJECT) {
-        if (!plain_head(r, NULL, true, err)) {
-            return false;
-        }
-        return read ? wrong(err, "the line", root, "an object")
-                    : error_set(err, reading.kind, "%s", reading.message);
+    if (!is_json || root->kind != JSON_OBJECT) {
+        write_plain_head(r, NULL, true);
+        return is_json && field_unexpected(err, "the line", root, "an object");
     }
-    if (json_member(root, "custom_id") || json_member(root, "url") || json_member(root, "body")) {
-        const bool ok = read_openai(r, root, err);
-        if (!openai_head(r, json_member(root, "custom_id"), &head)) {
-            *err = head;
-            return false;
-        }
-        // Errors are told in the form of the envelope, even where it does not say which API.
-        r->form = r->form == RESULT_PLAIN ? RESULT_CHAT : r->form;
-        return ok;
+    const JsonValue *custom_id = json_member(root, "custom_id");
+    if (custom_id || json_member(root, "url") || json_member(root, "body")) {
+        r->form = RESULT_CHAT;  // until the url says otherwise: errors have one form for both APIs
+        write_openai_head(r, custom_id);
+        return read_openai(r, root, err);
     }
-    const JsonValue *id = json_member(root, "id");
-    if (!plain_head(r, id, false, err)) {
-        return false;
-    }
-    if (!is_null(id) && id->kind != JSON_STRING && id->kind != JSON_NUMBER) {
-        return wrong(err, "id", id, "a string or a number");
-    }
-    return read_prompt(r, root, true, true, err) && read_parameters(r, root, others, err);
+    write_plain_head(r, json_member(root, "id"), false);
+    return read_plain(r, root, err);
 }
 
-bool request_too_long(Request *r, const RequestDefaults *d, uint64_t number, size_t limit,
-                      Error *err)
+bool request_read(Request *r, const RequestDefaults *d, Json *json, const Line *line, Error *err)
 {
-    return request_start(r, d, "", 0, number, err) && plain_head(r, NULL, !d->lines, err) &&
-           error_set(err, ERROR_INPUT, "the line has more than %zu bytes, the most allowed", limit);
+    const bool lines = d->options->lines;
+    reset(r, d, line);
+    if (line->too_long) {
+        write_plain_head(r, NULL, !lines);
+        error_set(&r->failure, ERROR_INPUT, "the line has more than %zu bytes, the most allowed",
+                  REQUEST_MAX_BYTES);
+    } else if (lines) {
+        write_plain_head(r, NULL, false);
+        r->prompt = line->text;
+        r->prompt_size = line->size;
+    } else if (!read_object(r, json, line, &r->failure) && r->failure.kind == ERROR_RUN) {
+        *err = r->failure;
+        return false;
+    }
+    return buffer_check(&r->head, err) && buffer_check(&r->model, err);
 }
 
 void request_free(Request *r)
@@ -425,7 +455,19 @@ void request_free(Request *r)
 // --------------------------------------------------------------------------------------------
 // Encoding
 
-// A message's content: a string, or what is often made of it, [{"type": "text", "text": ..}].
+// field_unexpected for a part of a message (".content"), or for a message itself (""). A value of
+// NULL is missing.
+static bool message_unexpected(Error *err, size_t i, const char *part, const JsonValue *v,
+                               const char *expected)
+{
+    char field[48];
+    snprintf(field, sizeof field, "messages[%zu]%s", i, part);
+    return v ? field_unexpected(err, field, v, expected)
+             : error_set(err, ERROR_INPUT, "%s is missing, expected %s", field, expected);
+}
+
+// Reads the content of message i: a string, or the array of one part of type text that clients make
+// of it, [{"type": "text", "text": ..}].
 static bool read_content(const JsonValue *message, size_t i, Message *out, Error *err)
 {
     const JsonValue *v = json_member(message, "content");
@@ -434,16 +476,14 @@ static bool read_content(const JsonValue *message, size_t i, Message *out, Error
         v = json_member(json_first(v), "text");
     }
     if (!v || v->kind != JSON_STRING) {
-        char found[48];
-        return error_set(err, ERROR_INPUT, "messages[%zu].content is %s, expected a text", i,
-                         v ? shown(v, found) : "missing");
+        return message_unexpected(err, i, ".content", v, "a text");
     }
     out->text = v->text;
     out->size = v->size;
     return true;
 }
 
-static bool read_message(const JsonValue *v, size_t i, Message *out, Error *err)
+static bool read_role(const JsonValue *message, size_t i, Message *out, Error *err)
 {
     static const struct {
         const char *name;
@@ -452,71 +492,90 @@ static bool read_message(const JsonValue *v, size_t i, Message *out, Error *err)
                  {"developer", ROLE_SYSTEM},
                  {"user", ROLE_USER},
                  {"assistant", ROLE_ASSISTANT}};
-    char found[48];
+    const JsonValue *v = json_member(message, "role");
+    for (size_t k = 0; k < sizeof roles / sizeof *roles; k++) {
+        if (is_text(v, roles[k].name)) {
+            out->role = roles[k].role;
+            return true;
+        }
+    }
+    return message_unexpected(err, i, ".role", v, "system, developer, user or assistant");
+}
+
+// Reads message i, which lies in the Json.
+static bool read_message(const JsonValue *v, size_t i, Message *out, Error *err)
+{
+    static const char *const names[] = {"role", "content", "name", NULL};
     if (v->kind != JSON_OBJECT) {
-        return error_set(err, ERROR_INPUT, "messages[%zu] is %s, expected an object", i,
-                         shown(v, found));
+        return message_unexpected(err, i, "", v, "an object");
     }
     const JsonValue *member = json_first(v);
     for (size_t k = 0; k < v->count; k++, member = json_next(member)) {
-        if (member->kind != JSON_NULL && strcmp(member->name, "role") != 0 &&
-            strcmp(member->name, "content") != 0 && strcmp(member->name, "name") != 0) {
+        if (member->kind != JSON_NULL && !is_named(member, names)) {
             return error_set(err, ERROR_INPUT, "messages[%zu].%.100s: not supported", i,
                              member->name);
         }
     }
-    const JsonValue *role = json_member(v, "role");
-    for (size_t k = 0; k < sizeof roles / sizeof *roles; k++) {
-        if (is_text(role, roles[k].name)) {
-            out->role = roles[k].role;
-            return read_content(v, i, out, err);
-        }
-    }
-    return error_set(err, ERROR_INPUT,
-                     "messages[%zu].role is %s, expected system, developer, user or assistant", i,
-                     role ? shown(role, found) : "missing");
+    return read_role(v, i, out, err) && read_content(v, i, out, err);
 }
 
-static bool encode_messages(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
+// Reads the request's messages, or makes one of its prompt.
+static bool read_messages(const Request *r, Message *out, Error *err)
 {
+    if (!r->messages) {
+        out[0] = (Message){ROLE_USER, r->prompt, r->prompt_size};
+        return true;
+    }
+    const JsonValue *v = json_first(r->messages);
+    for (size_t i = 0; i < r->messages->count; i++, v = json_next(v)) {
+        if (!read_message(v, i, &out[i], err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Encodes a chat by the model's template.
+static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
+{
+    const char *system = d->options->system;
     const size_t n = r->messages ? r->messages->count : 1;
     Message *messages = calloc(n + 1, sizeof *messages);
     if (!messages) {
         return error_memory(err, "messages", (n + 1) * sizeof *messages);
     }
-    // messages[0] is the command line's system message, used where there is no other.
-    bool ok = true;
-    messages[0] = (Message){ROLE_SYSTEM, d->system, d->system ? strlen(d->system) : 0};
-    if (r->messages) {
-        const JsonValue *v = json_first(r->messages);
-        for (size_t i = 0; ok && i < n; i++, v = json_next(v)) {
-            ok = read_message(v, i, &messages[i + 1], err);
-        }
-    } else {
-        messages[1] = (Message){ROLE_USER, r->prompt ? r->prompt->text : r->line,
-                                r->prompt ? r->prompt->size : r->line_size};
+    // messages[0] is the command line's system message, for a chat that has none.
+    messages[0] = (Message){ROLE_SYSTEM, system, system ? strlen(system) : 0};
+    bool ok = read_messages(r, messages + 1, err);
+    if (ok) {
+        const size_t first = system && messages[1].role != ROLE_SYSTEM ? 0 : 1;
+        const Conversation chat = {
+            .messages = messages + first, .n = n + 1 - first, .special = d->options->special};
+        ok = prompt_encode_chat(d->tokenizer, d->chat, &chat, out, err);
     }
-    const size_t first = d->system && (n == 0 || messages[1].role != ROLE_SYSTEM) ? 0 : 1;
-    ok = ok && prompt_encode_chat(d->tokenizer, d->chat, messages + first, n + 1 - first, false,
-                                  d->special, out, err);
     free(messages);
     return ok;
 }
 
+static bool encode_prompt(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
+{
+    const TextSpan span = {r->prompt, r->prompt_size, d->options->special};
+    return tokenizer_encode(d->tokenizer, &span, 1, true, out, err);
+}
+
 bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
 {
-    const bool chat = r->messages || (d->through_chat && r->form == RESULT_PLAIN);
-    const TextSpan span = {r->prompt ? r->prompt->text : r->line,
-                           r->prompt ? r->prompt->size : r->line_size, d->special};
+    // --chat puts prompts through the template that say nothing of it: those of OpenAI's
+    // completions are for the model as they are.
+    const bool chat = r->messages || (d->options->chat && r->form == RESULT_PLAIN);
     if (chat && !d->chat) {
-        return error_set(err, ERROR_INPUT, "the model has no chat template, expected for messages");
+        return error_set(err, ERROR_INPUT, "messages need a chat template, and the model has none");
     }
-    if (chat ? !encode_messages(r, d, out, err)
-             : !tokenizer_encode(d->tokenizer, &span, 1, true, out, err)) {
+    if (chat ? !encode_chat(r, d, out, err) : !encode_prompt(r, d, out, err)) {
         return false;
     }
-    if (d->truncate) {
-        prompt_truncate(out, tokenizer_bos(d->tokenizer), d->context, r->options.max_tokens);
+    if (d->options->truncate_prompt) {
+        prompt_truncate(out, tokenizer_bos(d->tokenizer), d->cache->context, r->options.max_tokens);
     }
     return true;
 }
@@ -524,65 +583,90 @@ bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Err
 // --------------------------------------------------------------------------------------------
 // Results
 
-static bool put_usage(const Sequence *s, Buffer *out, Error *err)
+static void put_usage(JsonWriter *w, const Sequence *s)
 {
-    return buffer_printf(out, err,
-                         "\"usage\": {\"prompt_tokens\": %zu, \"completion_tokens\": %zu, "
-                         "\"total_tokens\": %zu}",
-                         s->n_prompt, s->tokens.size - s->n_prompt, s->tokens.size);
+    json_open(w, "usage", '{');
+    json_put_count(w, "prompt_tokens", s->n_prompt);
+    json_put_count(w, "completion_tokens", s->tokens.size - s->n_prompt);
+    json_put_count(w, "total_tokens", s->tokens.size);
+    json_close(w, '}');
 }
 
-static bool put_openai(const Request *r, const Sequence *s, Buffer *out, Error *err)
+// The one choice of OpenAI's APIs: they differ in where its text is.
+static void put_choice(JsonWriter *w, const Request *r, const Sequence *s)
 {
-    const unsigned long long number = r->number, hash = r->hash;
+    json_open(w, NULL, '{');
+    json_put_count(w, "index", 0);
+    if (r->form == RESULT_CHAT) {
+        json_open(w, "message", '{');
+        json_put_text(w, "role", "assistant");
+        json_put_string(w, "content", s->text.data, s->text.size);
+        json_close(w, '}');
+    } else {
+        json_put_string(w, "text", s->text.data, s->text.size);
+    }
+    json_put_null(w, "logprobs");
+    json_put_text(w, "finish_reason", finish_name(s->finish));
+    json_close(w, '}');
+}
+
+// The rest of a result of OpenAI's batch format. A clock would make two runs differ: created is 0.
+static void put_openai(JsonWriter *w, const Request *r, const Sequence *s)
+{
     const bool chat = r->form == RESULT_CHAT;
-    // A clock would make the results of two runs differ: created is 0.
-    return buffer_printf(out, err,
-                         "{\"status_code\": 200, \"request_id\": \"req_%llu_%016llx\", \"body\": "
-                         "{\"id\": \"%s_%llu_%016llx\", \"object\": \"%s\", \"created\": 0, "
-                         "\"model\": ",
-                         number, hash, chat ? "chatcmpl" : "cmpl", number, hash,
-                         chat ? "chat.completion" : "text_completion") &&
-           json_string(out, r->model.data, r->model.size, err) &&
-           buffer_printf(out, err, ", \"choices\": [{\"index\": 0, %s",
-                         chat ? "\"message\": {\"role\": \"assistant\", \"content\": "
-                              : "\"text\": ") &&
-           json_string(out, s->text.data, s->text.size, err) &&
-           buffer_printf(out, err, "%s, \"logprobs\": null, \"finish_reason\": \"%s\"}], ",
-                         chat ? "}" : "", finish_name(s->finish)) &&
-           put_usage(s, out, err) && buffer_append(out, "}}, \"error\": null}\n", 19, err);
+    json_open(w, "response", '{');
+    json_put_count(w, "status_code", 200);
+    put_id(w, "request_id", "req", r);
+    json_open(w, "body", '{');
+    put_id(w, "id", chat ? "chatcmpl" : "cmpl", r);
+    json_put_text(w, "object", chat ? "chat.completion" : "text_completion");
+    json_put_count(w, "created", 0);
+    json_put_string(w, "model", r->model.data, r->model.size);
+    json_open(w, "choices", '[');
+    put_choice(w, r, s);
+    json_close(w, ']');
+    put_usage(w, s);
+    json_close(w, '}');
+    json_close(w, '}');
+    json_put_null(w, "error");
 }
 
-bool request_result(const Request *r, const Sequence *s, Buffer *out, Error *err)
+void request_result(const Request *r, const Sequence *s, Buffer *out)
 {
-    if (!buffer_append(out, r->head.data, r->head.size, err)) {
-        return false;
+    buffer_add(out, r->head.data, r->head.size);
+    JsonWriter w = {.out = out};
+    if (r->form == RESULT_PLAIN) {
+        json_put_string(&w, "text", s->text.data, s->text.size);
+        json_put_text(&w, "finish_reason", finish_name(s->finish));
+        put_usage(&w, s);
+        json_put_count(&w, "seed", r->seed);
+    } else {
+        put_openai(&w, r, s);
     }
+    json_close(&w, '}');
+    buffer_add_text(out, "\n");
+}
+
+void request_failure(const Request *r, Buffer *out)
+{
+    char message[sizeof r->failure.message + 32];
+    snprintf(message, sizeof message, "line %llu: %s", (unsigned long long)r->number,
+             r->failure.message);
+    buffer_add(out, r->head.data, r->head.size);
+    JsonWriter w = {.out = out};
     if (r->form != RESULT_PLAIN) {
-        return put_openai(r, s, out, err);
+        json_put_null(&w, "response");
     }
-    return buffer_append(out, "\"text\": ", 8, err) &&
-           json_string(out, s->text.data, s->text.size, err) &&
-           buffer_printf(out, err, ", \"finish_reason\": \"%s\", ", finish_name(s->finish)) &&
-           put_usage(s, out, err) &&
-           buffer_printf(out, err, ", \"seed\": %llu}\n", (unsigned long long)r->seed);
-}
-
-static const char failed_plain[] = "\"error\": ", failed_openai[] = "null, \"error\": ";
-
-bool request_failure(const Request *r, const Error *failure, Buffer *out, Error *err)
-{
-    char message[sizeof failure->message + 32];
-    const int size = snprintf(message, sizeof message, "line %llu: %s",
-                              (unsigned long long)r->number, failure->message);
-    return buffer_append(out, r->head.data, r->head.size, err) &&
-           buffer_printf(out, err, "%s{\"code\": \"invalid_request\", \"message\": ",
-                         r->form == RESULT_PLAIN ? failed_plain : failed_openai) &&
-           json_string(out, message, (size_t)size, err) && buffer_append(out, "}}\n", 3, err);
+    json_open(&w, "error", '{');
+    json_put_text(&w, "code", "invalid_request");
+    json_put_text(&w, "message", message);
+    json_close(&w, '}');
+    json_close(&w, '}');
+    buffer_add_text(out, "\n");
 }
 
 bool request_failed(const Request *r, const char *rest, size_t size)
 {
-    const char *failed = r->form == RESULT_PLAIN ? failed_plain : failed_openai;
+    const char *failed = r->form == RESULT_PLAIN ? "\"error\": " : "\"response\": null, ";
     return size >= strlen(failed) && memcmp(rest, failed, strlen(failed)) == 0;
 }

@@ -1,38 +1,53 @@
-// bench.c - times the forward pass on six standard loads, and the machine's limits around them in
-// the same process, so that a share of the limit holds on a noisy machine too.
+// bench.c - how fast a model runs here, beside what the machine allows: --bench. See modes.h.
+//
+// It times the forward pass on six standard loads, and the machine's limits before and after them
+// in the same process, so that a share of the limit means something on a noisy machine too.
 //
 // The limit of a load is the longer of two times: reading the weights (and the keys and values)
-// once a pass at the speed of memory, and multiplying each weight with each row at the peak of the
-// arithmetic that its type uses.
-#include "cli/bench.h"
-
+// once per pass at the speed of memory, and multiplying each weight with each row at the peak of
+// the arithmetic that its type uses.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/threads.h"
+#include "cli/modes.h"
 
-#define READ_BYTES     ((size_t)512 << 20)  // beyond any cache
-#define PEAK_STEPS     ((size_t)1 << 20)
-#define PEAK_OPERANDS  256  // bytes that peak_int8 reads
-#define LIMIT_ROUNDS   5
-#define DECODE_TOKENS  32
-#define MAX_SEQUENCES  16
-#define REPEAT_SECONDS 2.0  // a test is repeated until it took this long, 3 to 9 times
+#define READ_BYTES    ((size_t)512 << 20)  // larger than any processor's caches
+#define PEAK_STEPS    ((size_t)1 << 20)    // long enough that starting the threads does not show
+#define PEAK_OPERANDS 256                  // bytes that peak_int8 reads
+#define LIMIT_ROUNDS  5                    // of which the best counts: noise only slows down
+
+#define BENCH_TESTS   6
+#define MIN_CONTEXT   64  // a context must be longer than this for the tests to mean something
+#define DECODE_TOKENS 32  // single tokens per repetition
+#define MAX_SEQUENCES 16
+
+// A test is repeated until it took this long, within bounds, and its median time counts.
+#define REPEAT_SECONDS 2.0
 #define MIN_REPEATS    3
 #define MAX_REPEATS    9
 
 // --------------------------------------------------------------------------------------------
 // Limits
 
+// What all threads together reach: reading memory in order, and multiplying what is in registers
+// with the instructions that the kernels use.
+typedef struct {
+    double read_gbs;    // 1e9 bytes/s
+    double int8_gmacs;  // 1e9 multiply-adds/s
+    double f32_gmacs;   // 1e9 multiply-adds/s
+} Limits;
+
 typedef enum { PEAK_READ, PEAK_INT8, PEAK_F32 } PeakKind;
 
 typedef struct {
     PeakKind what;
-    float *memory;
-    float sink[LANES];
+    float *memory;      // (READ_BYTES)
+    float sink[LANES];  // results, so that no compiler leaves the work out
 } Peak;
 
 static void peak_thread(Team team, void *arg)
@@ -50,7 +65,7 @@ static void peak_thread(Team team, void *arg)
     } else {
         result = ops_kernels->peak_f32(PEAK_STEPS, p->memory);
     }
-    p->sink[team.id % LANES] = result;  // so that no compiler leaves the work out
+    p->sink[team.id % LANES] = result;
 }
 
 static void fill_thread(Team team, void *arg)
@@ -75,8 +90,8 @@ static double best_time(Peak *p, size_t threads)
     return best;
 }
 
-// Raises each limit to what is measured now.
-static bool measure_limits(BenchLimits *limits, size_t threads, Error *err)
+// Raises each limit to what is measured now, if that is more.
+static bool measure_limits(Limits *limits, size_t threads, Error *err)
 {
     Peak p = {.memory = memory_map(READ_BYTES)};
     if (!p.memory) {
@@ -103,34 +118,52 @@ static bool measure_limits(BenchLimits *limits, size_t threads, Error *err)
 // --------------------------------------------------------------------------------------------
 // Tests
 
-typedef struct {
-    const Model *m;
-    const BenchOptions *options;
-    Cache cache;
-    Scratch scratch;
-    Row *rows;  // (max_rows)
-    size_t max_rows;
-} Bench;
-
-// A test: `steps` passes of one token of each of n_sequences that hold `depth` tokens already, or a
-// prompt of `steps` tokens.
+// A test: `steps` passes of one token for each of n_sequences, the first of which holds `depth`
+// tokens already; or a prompt of `steps` tokens.
 typedef struct {
     const char *name;
     bool prompt;
     size_t depth, steps, n_sequences;
 } Test;
 
-// Runs n tokens of a sequence, chunk by chunk.
-static bool run_prompt(Bench *b, size_t sequence, size_t n, Error *err)
+typedef struct {
+    char test[32];
+    double tokens_per_second;  // median of the repetitions
+    double share;              // of the speed that the slower of memory and arithmetic allows
+} Result;
+
+typedef struct {
+    Engine *engine;
+    Output *out;
+    size_t chunk;  // prompt tokens that are run together
+    Limits limits;
+    Result results[BENCH_TESTS];
+    size_t n_results;  // fewer than BENCH_TESTS after an interruption
+} Bench;
+
+// Runs the engine's first n rows. False also after an interruption, without an error.
+static bool run_rows(Bench *b, size_t n, Error *err)
+{
+    Engine *e = b->engine;
+    return forward(&e->model, &e->cache, &e->scratch, e->rows, n, err) && !*output_interrupted();
+}
+
+// Tokens that differ, so that rows of the embedding are read as in real text.
+static int some_token(const Bench *b, size_t number)
+{
+    return (int)(number * 7919 % b->engine->model.config.vocab_size);
+}
+
+// Runs n tokens of the first sequence, chunk by chunk.
+static bool run_prompt(Bench *b, size_t n, Error *err)
 {
     for (size_t done = 0, rows; done < n; done += rows) {
-        rows = n - done < b->options->chunk ? n - done : b->options->chunk;
+        rows = n - done < b->chunk ? n - done : b->chunk;
         for (size_t i = 0; i < rows; i++) {
-            b->rows[i] = (Row){.token = (int)((done + i) * 7919 % b->m->config.vocab_size),
-                               .sequence = sequence,
-                               .wants_logits = done + i + 1 == n};
+            b->engine->rows[i] = (Row){.token = some_token(b, done + i),
+                                       .wants_logits = done + i + 1 == n};
         }
-        if (!forward(b->m, &b->cache, &b->scratch, b->rows, rows, err) || b->options->stop()) {
+        if (!run_rows(b, rows, err)) {
             return false;
         }
     }
@@ -141,12 +174,10 @@ static bool run_tokens(Bench *b, const Test *t, Error *err)
 {
     for (size_t step = 0; step < t->steps; step++) {
         for (size_t i = 0; i < t->n_sequences; i++) {
-            b->rows[i] = (Row){.token = (int)((step + i) * 104729 % b->m->config.vocab_size),
-                               .sequence = i,
-                               .wants_logits = true};
+            b->engine->rows[i] = (Row){
+                .token = some_token(b, step + i), .sequence = i, .wants_logits = true};
         }
-        if (!forward(b->m, &b->cache, &b->scratch, b->rows, t->n_sequences, err) ||
-            b->options->stop()) {
+        if (!run_rows(b, t->n_sequences, err)) {
             return false;
         }
     }
@@ -162,20 +193,21 @@ static int compare_times(const void *a, const void *b)
 // Median time of a repetition; each starts with t->depth tokens in the first sequence.
 static bool time_test(Bench *b, const Test *t, double *seconds, Error *err)
 {
+    Cache *cache = &b->engine->cache;
     double times[MAX_REPEATS], total = 0;
     int n = 0;
     while (n < MIN_REPEATS || (n < MAX_REPEATS && total < REPEAT_SECONDS)) {
-        if (b->cache.sequences[0].length < t->depth) {
-            cache_truncate(&b->cache, 0, 0);
-            if (!run_prompt(b, 0, t->depth, err)) {
+        if (cache_length(cache, 0) < t->depth) {
+            cache_truncate(cache, 0, 0);
+            if (!run_prompt(b, t->depth, err)) {
                 return false;
             }
         }
         for (size_t i = 0; i < MAX_SEQUENCES; i++) {
-            cache_truncate(&b->cache, i, i == 0 ? t->depth : 0);
+            cache_truncate(cache, i, i == 0 ? t->depth : 0);
         }
         const double start = now_seconds();
-        if (!(t->prompt ? run_prompt(b, 0, t->steps, err) : run_tokens(b, t, err))) {
+        if (!(t->prompt ? run_prompt(b, t->steps, err) : run_tokens(b, t, err))) {
             return false;
         }
         times[n] = now_seconds() - start;
@@ -186,50 +218,57 @@ static bool time_test(Bench *b, const Test *t, double *seconds, Error *err)
     return true;
 }
 
-// Seconds that a matrix takes for `rows` rows at the limits, added up in memory and arithmetic.
-static void add_matrix(const Matrix *m, double rows, const BenchLimits *l, double *read,
-                       double *multiply)
+// Seconds at the limits.
+typedef struct {
+    double read, multiply;
+} Load;
+
+// Adds what a matrix takes for `rows` rows.
+static void add_matrix(Load *load, const Limits *l, const Matrix *m, double rows)
 {
     size_t bytes;
     if (matrix_bytes(m->type, m->rows, m->cols, &bytes)) {
-        *read += (double)bytes / (l->read_gbs * 1e9);
+        load->read += (double)bytes / (l->read_gbs * 1e9);
     }
     const double peak = weight_types[m->type].quantized ? l->int8_gmacs : l->f32_gmacs;
-    *multiply += (double)m->rows * (double)m->cols * rows / (peak * 1e9);
+    load->multiply += (double)m->rows * (double)m->cols * rows / (peak * 1e9);
 }
 
-// Seconds of all of a test at the limits. Attention's own products are left out, and so are the
-// activations, which stay in the caches.
-static double limit_seconds(const Bench *b, const Test *t, const BenchLimits *l)
+// Seconds of a whole test at the limits. Attention's own products are left out, and so are the
+// activations, which stay in the processor's caches.
+static double limit_seconds(const Bench *b, const Test *t)
 {
-    const Model *m = b->m;
-    const double chunk = (double)(b->options->chunk < t->steps ? b->options->chunk : t->steps);
+    const Model *m = &b->engine->model;
+    const Limits *l = &b->limits;
+    const double chunk = (double)(b->chunk < t->steps ? b->chunk : t->steps);
     const double passes = t->prompt ? (double)t->steps / chunk : (double)t->steps;
     const double rows = t->prompt ? chunk : (double)t->n_sequences;
-    double read = 0, multiply = 0, head_read = 0, head_multiply = 0;
+    Load blocks = {0, 0}, head = {0, 0};
     for (size_t i = 0; i < m->config.n_layers; i++) {
         const Block *k = &m->blocks[i];
         const Matrix *matrices[] = {&k->q_proj,    &k->k_proj,  &k->v_proj,   &k->o_proj,
                                     &k->gate_proj, &k->up_proj, &k->down_proj};
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++) {
-            add_matrix(matrices[j], rows, l, &read, &multiply);
+            add_matrix(&blocks, l, matrices[j], rows);
         }
     }
-    add_matrix(&m->lm_head, t->prompt ? 1 : rows, l, &head_read, &head_multiply);
-    const double heads = t->prompt ? 1 : passes;  // of a prompt only the last token asks for logits
-    const double position = (double)b->cache.page_bytes / PAGE_POSITIONS;
+    add_matrix(&head, l, &m->lm_head, t->prompt ? 1 : rows);
+    const double head_passes = t->prompt ? 1 : passes;  // only a prompt's last token wants logits
     if (!t->prompt) {
-        read += position * ((double)t->depth + (double)t->steps / 2) * rows / (l->read_gbs * 1e9);
+        const double position_bytes = (double)b->engine->cache.page_bytes / PAGE_POSITIONS;
+        const double past = (double)t->depth + (double)t->steps / 2;
+        blocks.read += position_bytes * past * rows / (l->read_gbs * 1e9);
     }
-    const double all_read = read * passes + head_read * heads;
-    const double all_multiply = multiply * passes + head_multiply * heads;
-    return all_read > all_multiply ? all_read : all_multiply;
+    const double read = blocks.read * passes + head.read * head_passes;
+    const double multiply = blocks.multiply * passes + head.multiply * head_passes;
+    return read > multiply ? read : multiply;
 }
 
-bool bench_run(const Model *m, const BenchOptions *options, BenchLimits *limits,
-               BenchResult results[BENCH_TESTS], size_t *n_results, Error *err)
+// Measures the limits before and after the tests, and keeps the better. Lengths are cut to the
+// context. True also after an interruption, with the results up to there.
+static bool run_tests(Bench *b, Error *err)
 {
-    const size_t most = options->context - DECODE_TOKENS;  // so deep that tokens can follow
+    const size_t most = b->engine->cache.context - DECODE_TOKENS;  // so deep that tokens can follow
     const size_t small = most < 256 ? most : 256, large = most < 2048 ? most : 2048;
     const Test tests[BENCH_TESTS] = {
         {"prompt", true, 0, small, 1},
@@ -239,36 +278,88 @@ bool bench_run(const Model *m, const BenchOptions *options, BenchLimits *limits,
         {"batch", false, 0, DECODE_TOKENS, 8},
         {"batch", false, 0, DECODE_TOKENS, MAX_SEQUENCES},
     };
-    Bench b = {.m = m, .options = options};
     double seconds[BENCH_TESTS] = {0};
-    *n_results = 0;
-    *limits = (BenchLimits){0};
-    b.max_rows = options->chunk < MAX_SEQUENCES ? MAX_SEQUENCES : options->chunk;
-    b.rows = calloc(b.max_rows, sizeof *b.rows);
-    bool ok = (b.rows || error_memory(err, "rows", b.max_rows * sizeof *b.rows)) &&
-              cache_create(&b.cache, &m->config, options->context, MAX_SEQUENCES, options->kv_f16,
-                           err) &&
-              scratch_create(&b.scratch, &m->config, &b.cache,
-                             (ScratchSizes){b.max_rows, MAX_SEQUENCES, options->threads}, err) &&
-              measure_limits(limits, options->threads, err);
+    bool ok = measure_limits(&b->limits, b->engine->threads, err);
     for (size_t i = 0; ok && i < BENCH_TESTS; i++) {
         const Test *t = &tests[i];
         const size_t number = t->prompt ? t->steps : t->n_sequences > 1 ? t->n_sequences : t->depth;
-        snprintf(results[i].test, sizeof results[i].test, "%s %zu", t->name, number);
-        if (options->progress) {
-            options->progress(results[i].test);
-        }
-        ok = time_test(&b, t, &seconds[i], err);
-        *n_results += ok;
+        snprintf(b->results[i].test, sizeof b->results[i].test, "%s %zu", t->name, number);
+        output_progress(b->out, "%s", b->results[i].test);
+        ok = time_test(b, t, &seconds[i], err);
+        b->n_results += ok;
     }
-    ok = ok && measure_limits(limits, options->threads, err);
-    for (size_t i = 0; i < *n_results; i++) {
+    ok = ok && measure_limits(&b->limits, b->engine->threads, err);
+    for (size_t i = 0; i < b->n_results; i++) {
         const Test *t = &tests[i];
-        results[i].tokens_per_second = (double)(t->steps * t->n_sequences) / seconds[i];
-        results[i].share = limit_seconds(&b, t, limits) / seconds[i];
+        b->results[i].tokens_per_second = (double)(t->steps * t->n_sequences) / seconds[i];
+        b->results[i].share = limit_seconds(b, t) / seconds[i];
     }
-    cache_free(&b.cache);
-    scratch_free(&b.scratch);
-    free(b.rows);
+    output_wipe(b->out);
     return ok || err->kind == ERROR_NONE;
+}
+
+// --------------------------------------------------------------------------------------------
+// The mode
+
+static void put_json(Buffer *text, const Bench *b)
+{
+    JsonWriter w = {text, false};
+    json_open(&w, NULL, '{');
+    json_put_count(&w, "threads", b->engine->threads);
+    json_put_text(&w, "simd", ops_name());
+    json_open(&w, "limits", '{');
+    json_put_real(&w, "read_gbs", b->limits.read_gbs, 2);
+    json_put_real(&w, "int8_gmacs", b->limits.int8_gmacs, 2);
+    json_put_real(&w, "f32_gmacs", b->limits.f32_gmacs, 2);
+    json_close(&w, '}');
+    json_open(&w, "results", '[');
+    for (size_t i = 0; i < b->n_results; i++) {
+        json_open(&w, NULL, '{');
+        json_put_text(&w, "test", b->results[i].test);
+        json_put_real(&w, "tokens_per_second", b->results[i].tokens_per_second, 3);
+        json_put_real(&w, "share", b->results[i].share, 4);
+        json_close(&w, '}');
+    }
+    json_close(&w, ']');
+    json_close(&w, '}');
+    buffer_add_text(text, "\n");
+}
+
+static void put_table(Buffer *text, const Bench *b)
+{
+    buffer_addf(text, "%zu thread(s), %s\n", b->engine->threads, ops_name());
+    buffer_addf(text, "memory read %.1f GB/s, int8 %.0f and f32 %.0f billion multiply-adds/s\n\n",
+                b->limits.read_gbs, b->limits.int8_gmacs, b->limits.f32_gmacs);
+    buffer_addf(text, "%-22s %12s %15s\n", "test", "tokens/s", "share of limit");
+    for (size_t i = 0; i < b->n_results; i++) {
+        const Result *r = &b->results[i];
+        buffer_addf(text, "%-22s %12.1f %13.0f %%\n", r->test, r->tokens_per_second,
+                    r->share * 100);
+    }
+}
+
+bool mode_bench(Engine *e, const Options *o, Output *out, Error *err)
+{
+    const size_t chunk = o->engine.chunk, rows = chunk < MAX_SEQUENCES ? MAX_SEQUENCES : chunk;
+    Bench bench = {.engine = e, .out = out, .chunk = chunk};
+    Buffer text = {0};
+    if (e->context <= MIN_CONTEXT) {
+        return error_set(err, ERROR_INPUT, "--bench: the context is %zu, expected more than %d",
+                         e->context, MIN_CONTEXT);
+    }
+    if (!engine_open_cache(e, MAX_SEQUENCES, rows, MAX_SEQUENCES, err)) {
+        return false;
+    }
+    output_catch_signals();
+    if (!run_tests(&bench, err)) {
+        return false;
+    }
+    if (o->json) {
+        put_json(&text, &bench);
+    } else {
+        put_table(&text, &bench);
+    }
+    const bool ok = output_write(out, &text, err);
+    buffer_free(&text);
+    return ok;
 }

@@ -227,7 +227,8 @@ def test_a_result_is_what_the_command_line_gives_with_its_seed(tiny, tmp_path):
 
 def test_parameters_do_what_the_options_do(tiny, tmp_path):
     cases = [({"max_tokens": 4}, ("-n", 4)), ({"max_completion_tokens": 4}, ("-n", 4)), ({"temperature": 3}, ("-t", 3)),
-             ({"top_p": 0.3}, ("-p", 0.3)), ({"top_k": 3}, ("-k", 3)), ({"top_k": -1}, ("-k", 0)),
+             ({"max_tokens": 0}, ("-n", 0)), ({"top_p": 0.3}, ("-p", 0.3)), ({"top_p": 0}, ("-p", 0)),
+             ({"top_k": 3}, ("-k", 3)), ({"top_k": 0}, ("-k", 0)), ({"top_k": -1}, ("-k", 0)),
              ({"min_p": 0.5}, ("--min-p", 0.5)), ({"repetition_penalty": 3}, ("--repeat-penalty", 3)),
              ({"stop": "e"}, ("--stop", "e")), ({"stop": ["a", "e"]}, ("--stop", "a", "--stop", "e")),
              ({"stop": None}, ()), ({"ignore_eos": True}, ("--ignore-eos",)), ({"seed": 12}, ())]  # fmt: skip
@@ -242,6 +243,12 @@ def test_parameters_do_what_the_options_do(tiny, tmp_path):
     assert len(texts) > 6, f"the parameters make no difference: {texts}"
 
 
+def test_of_the_two_names_for_max_tokens_the_newer_one_counts(tiny, tmp_path):
+    both = {"prompt": "the cat", "ignore_eos": True, "max_completion_tokens": 4, "max_tokens": 2}
+    path = write_lines(tmp_path / "q", [json.dumps(both), json.dumps(dict(reversed(both.items())))])
+    assert [r["usage"]["completion_tokens"] for r in batch(tiny, path)] == [4, 4]
+
+
 def test_echo_puts_the_prompt_first(tiny, tmp_path):
     path = write_lines(tmp_path / "q", ['{"prompt": "the cat", "echo": true}'])
     [result] = batch(tiny, path, "-n", 5, "-t", 0)
@@ -251,8 +258,8 @@ def test_echo_puts_the_prompt_first(tiny, tmp_path):
 @pytest.mark.parametrize("field, value", [
     ("n", 2), ("best_of", 3), ("tools", [{"type": "function"}]), ("logprobs", True), ("logprobs", 1), ("stream", True),
     ("frequency_penalty", 0.5), ("presence_penalty", -1), ("logit_bias", {"1": 2}), ("suffix", "x"),
-    ("response_format", {"type": "json_object"}), ("temprature", 1), ("max_tokens", 0), ("max_tokens", 1.5),
-    ("max_tokens", "9"), ("temperature", -1), ("temperature", "hot"), ("top_p", 1.5), ("top_p", 0), ("top_k", -2),
+    ("response_format", {"type": "json_object"}), ("temprature", 1), ("max_tokens", 1.5),
+    ("max_tokens", "9"), ("temperature", -1), ("temperature", "hot"), ("top_p", 1.5), ("top_p", -0.5), ("top_k", -2),
     ("min_p", 2), ("seed", -1), ("seed", 2**64), ("stop", 7), ("stop", [""]), ("stop", ["a"] * 17), ("stop", "\0"),
     ("repetition_penalty", 0), ("ignore_eos", 1), ("echo", "yes")])  # fmt: skip
 def test_what_is_not_supported_is_refused_by_name(tiny, tmp_path, field, value):
@@ -275,7 +282,7 @@ def test_harmless_values_are_taken(tiny, tmp_path):
 BAD_LINES = {
     "not JSON": ('{"prompt": ', "byte"),
     "not an object": ('["the"]', "object"),
-    "twice": ('{"prompt": "a", "prompt": "b"}', "prompt"),
+    "duplicate name": ('{"prompt": "a", "prompt": "b"}', "duplicate name prompt"),
     "no prompt": ('{"id": "a"}', "prompt"),
     "prompt of another kind": ('{"prompt": 7}', "prompt"),
     "half a surrogate": ('{"prompt": "\\ud800"}', "surrogate"),
@@ -488,7 +495,7 @@ def test_a_half_written_line_is_cut_off_wherever_it_was_cut(tiny, tmp_path):
 def test_results_that_are_there_are_an_error_without_resume(tiny, tmp_path):
     path, out = write_lines(tmp_path / "q", requests_of(2)), tmp_path / "results.jsonl"
     out.write_bytes(b"precious\n")
-    assert_refused(run(*tiny, "-b", path, "-o", out), 2, "results.jsonl", "--resume")
+    assert_refused(run(*tiny, "-b", path, "-o", out), 2, "results.jsonl", "already exists; use --resume to continue it")
     assert out.read_bytes() == b"precious\n"
 
 

@@ -89,7 +89,7 @@ def test_manual_and_completions_are_those_of_help(tmp_path):
 
 
 def test_help_lists_the_options_that_the_sources_have():
-    table = re.findall(r"^    \{(?:0|'\w'), \"([\w-]+)\"", (ROOT / "run.c").read_text(), re.MULTILINE)
+    table = re.findall(r"^    \{(?:0|'\w'), \"([\w-]+)\"", (ROOT / "options.c").read_text(), re.MULTILINE)
     assert len(table) > 30 and table == re.findall(r"^  .{4}--([\w-]+)", run("--help").ok().out, re.MULTILINE)
 
 

@@ -1,7 +1,9 @@
-// The JSON reader: what RFC 8259 allows is read, all else refused, with the byte where it goes
-// wrong. The cases are of the kinds of the well-known conformance suite (seriot.ch/parsing_json):
-// y must be read, n must be refused, i is left to the implementation by the RFC, and is refused
-// here (r) or read (a) as stated.
+// test_json.c - the JSON reader and writer.
+//
+// The reader accepts what RFC 8259 allows and refuses everything else, naming the byte. The cases
+// are of the kinds of the well-known conformance suite (seriot.ch/parsing_json): y must be read, n
+// must be refused; where the RFC leaves the choice to the implementation, ours reads (a) or refuses
+// (r). The writer is compared with the text it should make, and with the reader.
 #include <math.h>
 
 #include "base/buffer.h"
@@ -10,7 +12,7 @@
 #include "unit.h"
 
 typedef struct {
-    char verdict;  // y, n; of what is left to us: a (read), r (refused)
+    char verdict;  // y, n, a, r: as above
     const char *text;
     size_t size;
 } Case;
@@ -345,7 +347,7 @@ TEST(test_no_changed_byte_upsets_the_reader)
     json_free(&json);
 }
 
-TEST(test_errors_name_the_byte_what_is_there_and_what_was_wanted)
+TEST(test_errors_name_the_byte_what_is_there_and_what_was_expected)
 {
     static const struct {
         const char *text, *message;
@@ -355,7 +357,7 @@ TEST(test_errors_name_the_byte_what_is_there_and_what_was_wanted)
         {"[1\x01]", "byte 2: found 0x01, expected a comma or ]"},
         {"[\"\\x\"]", "byte 3: found 'x', expected one of \"\\/bfnrtu after a backslash"},
         {"{\"a\":", "byte 5: the text ends, expected a value"},
-        {"{\"a\":1,\"b\":2,\"a\":3}", "byte 17: the name a is there twice"},
+        {"{\"a\":1,\"b\":2,\"a\":3}", "byte 17: duplicate name a"},
         {"[\"\\udc00\"]", "byte 2: \\udc00 is half of a surrogate pair, expected both"},
         {"[01]", "byte 2: found '1', expected no digit after a leading zero"},
     };
@@ -448,21 +450,22 @@ TEST(test_depth_and_number_of_values_are_bounded)
     json_free(&json);
 }
 
-TEST(test_an_object_of_many_names_is_read_in_no_time_and_a_double_is_found)
+TEST(test_an_object_of_many_names_is_read_fast_and_a_duplicate_is_found)
 {
     Json json = {0};
     Buffer text = {0};
     Error err = {0};
-    bool ok = buffer_append(&text, "{", 1, &err);
-    for (int i = 0; ok && i < 100000; i++) {
-        ok = buffer_printf(&text, &err, "\"name%06d\":0,", i * 7919 % 100000);
+    buffer_add_text(&text, "{");
+    for (int i = 0; i < 100000; i++) {
+        buffer_addf(&text, "\"name%06d\":0,", i * 7919 % 100000);
     }
     const size_t size = text.size;
-    ok = ok && buffer_append(&text, "\"name\":0}", 9, &err);
-    CHECK(ok && reads(&json, text.data, text.size, &err), "%s", err.message);
+    buffer_add_text(&text, "\"name\":0}");
+    CHECK(buffer_check(&text, &err) && reads(&json, text.data, text.size, &err), "%s", err.message);
     text.size = size;
-    ok = ok && buffer_append(&text, "\"name000007\":0}", 15, &err);
-    CHECK(ok && !reads(&json, text.data, text.size, &err) && strstr(err.message, "name000007"),
+    buffer_add_text(&text, "\"name000007\":0}");
+    CHECK(buffer_check(&text, &err) && !reads(&json, text.data, text.size, &err) &&
+              strstr(err.message, "duplicate name name000007"),
           "%s", err.message);
     buffer_free(&text);
     json_free(&json);
@@ -537,40 +540,148 @@ TEST(test_strings_that_are_written_are_read_back)
     }
     memcpy(bytes + size, "\xc3\xa5\xf0\x9f\x98\x80\xe2\x80\xa8", 9);
     size += 9;
-    CHECK(json_string(&out, bytes, size, &err) && reads(&json, out.data, out.size, &err), "%s",
-          err.message);
+    json_add_string(&out, bytes, size);
+    CHECK(buffer_check(&out, &err) && reads(&json, out.data, out.size, &err), "%s", err.message);
     CHECK(json.values[0].size == size && memcmp(json.values[0].text, bytes, size) == 0,
           "%zu bytes, expected %zu", json.values[0].size, size);
-    buffer_clear(&out);
-    CHECK(json_string(&out, "\xc2\x85\xe2\x80\xa8\xe2\x80\xa9\n\x01", 10, &err) &&
-              strcmp(out.data, "\"\\u0085\\u2028\\u2029\\n\\u0001\"") == 0,
-          "%s", out.data);
-    buffer_clear(&out);
-    CHECK(json_string(&out, "a\xff\xc3", 3, &err) &&
-              strcmp(out.data, "\"a" UTF8_REPLACEMENT UTF8_REPLACEMENT "\"") == 0,
-          "%s", out.data);
-    buffer_clear(&out);
-    CHECK(json_string(&out, NULL, 0, &err) && strcmp(out.data, "\"\"") == 0, "%s", out.data);
     buffer_free(&out);
     json_free(&json);
 }
 
+TEST(test_strings_are_escaped_and_mended_as_they_are_written)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *expected;
+    } strings[] = {
+        {NULL, 0, "\"\""},
+        {"plain", 5, "\"plain\""},
+        {"a\"b\\c/", 6, "\"a\\\"b\\\\c/\""},
+        {"\n\r\t\b\x01\x7f", 6, "\"\\n\\r\\t\\u0008\\u0001\x7f\""},
+        {"a\0b", 3, "\"a\\u0000b\""},
+        // Unicode's line ends would split a line of JSON.
+        {"\xc2\x85\xe2\x80\xa8\xe2\x80\xa9\n", 9, "\"\\u0085\\u2028\\u2029\\n\""},
+        {"\xc3\xa5\xe2\x80\xaa", 5, "\"\xc3\xa5\xe2\x80\xaa\""},
+        // Bytes that are not UTF-8, and a character that the end cuts off.
+        {"a\xff\xc3", 3, "\"a" UTF8_REPLACEMENT UTF8_REPLACEMENT "\""},
+        {"\xf0\x9f\x98", 3, "\"" UTF8_REPLACEMENT "\""},
+        {"\xffz", 2, "\"" UTF8_REPLACEMENT "z\""},
+    };
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
+        Buffer out = {0};
+        json_add_string(&out, strings[i].bytes, strings[i].size);
+        CHECK(strcmp(out.data, strings[i].expected) == 0, "case %zu: %s, expected %s", i, out.data,
+              strings[i].expected);
+        buffer_free(&out);
+    }
+}
+
+// What the writer made is the expected text, and the reader reads it.
+static void check_written(const Buffer *out, const char *expected)
+{
+    Error err = {0};
+    Json json = {0};
+    CHECK(buffer_check(out, &err), "%s", err.message);
+    CHECK(strcmp(out->data, expected) == 0, "%s, expected %s", out->data, expected);
+    CHECK(reads(&json, out->data, out->size, &err), "%s: %s", out->data, err.message);
+    json_free(&json);
+}
+
+TEST(test_the_writer_puts_commas_and_names_at_every_depth)
+{
+    Buffer out = {0};
+    JsonWriter w = {.out = &out};
+    json_open(&w, NULL, '{');
+    json_put_count(&w, "count", UINT64_MAX);
+    json_open(&w, "list", '[');
+    json_open(&w, NULL, '[');
+    json_close(&w, ']');
+    json_open(&w, NULL, '{');
+    json_put_bool(&w, "yes", true);
+    json_put_bool(&w, "no", false);
+    json_close(&w, '}');
+    json_put_null(&w, NULL);
+    json_put_text(&w, NULL, "text");
+    json_close(&w, ']');
+    json_put_string(&w, "string", "a\"b", 3);
+    json_open(&w, "last", '{');
+    json_close(&w, '}');
+    json_close(&w, '}');
+    check_written(&out, "{\"count\": 18446744073709551615, \"list\": [[], {\"yes\": true, "
+                        "\"no\": false}, null, \"text\"], \"string\": \"a\\\"b\", \"last\": {}}");
+    buffer_free(&out);
+}
+
+TEST(test_the_writer_escapes_names_and_copies_json_as_it_is)
+{
+    Buffer out = {0};
+    JsonWriter w = {.out = &out};
+    json_open(&w, NULL, '{');
+    json_put_json(&w, "a \"name\"\n", "[1,2]", 5);
+    json_put_json(&w, "", "1e3", 3);
+    json_close(&w, '}');
+    check_written(&out, "{\"a \\\"name\\\"\\n\": [1,2], \"\": 1e3}");
+    buffer_free(&out);
+}
+
+TEST(test_the_writer_makes_null_of_what_json_has_no_value_for)
+{
+    Buffer out = {0};
+    JsonWriter w = {.out = &out};
+    json_open(&w, NULL, '[');
+    json_put_real(&w, NULL, 0.125, 2);
+    json_put_real(&w, NULL, -1, 0);
+    json_put_real(&w, NULL, (double)NAN, 3);
+    json_put_real(&w, NULL, (double)INFINITY, 3);
+    json_put_real(&w, NULL, -(double)INFINITY, 3);
+    json_put_text(&w, NULL, NULL);
+    json_close(&w, ']');
+    check_written(&out, "[0.12, -1, null, null, null, null]");
+    buffer_free(&out);
+}
+
+TEST(test_a_buffer_without_memory_takes_nothing_more_until_it_is_cleared)
+{
+    Buffer out = {0};
+    Error err = {0};
+    JsonWriter w = {.out = &out};
+    json_open(&w, NULL, '[');
+    json_put_count(&w, NULL, 1);
+    CHECK(buffer_check(&out, &err), "%s", err.message);
+    buffer_add(&out, "", SIZE_MAX);  // more than there is: refused before a byte is read
+    json_put_count(&w, NULL, 2);
+    json_put_text(&w, NULL, "text");
+    json_close(&w, ']');
+    CHECK(!buffer_check(&out, &err) && err.kind == ERROR_RUN, "kind %d", (int)err.kind);
+    CHECK(strcmp(out.data, "[1") == 0, "%s, expected what was added before the failure", out.data);
+    buffer_clear(&out);
+    w = (JsonWriter){.out = &out};
+    json_put_count(&w, NULL, 3);
+    check_written(&out, "3");
+    buffer_free(&out);
+}
+
 int main(int argc, char **argv)
 {
-    return unit_main(
-        argc, argv,
-        (UnitTest[]){
-            UNIT(test_the_reader_takes_what_rfc_8259_allows_and_nothing_else),
-            UNIT(test_no_beginning_of_a_text_is_a_text),
-            UNIT(test_no_changed_byte_upsets_the_reader),
-            UNIT(test_errors_name_the_byte_what_is_there_and_what_was_wanted),
-            UNIT(test_strings_are_decoded),
-            UNIT(test_values_are_found_where_they_stand),
-            UNIT(test_depth_and_number_of_values_are_bounded),
-            UNIT(test_an_object_of_many_names_is_read_in_no_time_and_a_double_is_found),
-            UNIT(test_whole_numbers_are_exact_and_others_are_not_whole),
-            UNIT(test_doubles_come_back_as_they_were_written),
-            UNIT(test_strings_that_are_written_are_read_back),
-            {0},
-        });
+    return unit_main(argc, argv,
+                     (UnitTest[]){
+                         UNIT(test_the_reader_takes_what_rfc_8259_allows_and_nothing_else),
+                         UNIT(test_no_beginning_of_a_text_is_a_text),
+                         UNIT(test_no_changed_byte_upsets_the_reader),
+                         UNIT(test_errors_name_the_byte_what_is_there_and_what_was_expected),
+                         UNIT(test_strings_are_decoded),
+                         UNIT(test_values_are_found_where_they_stand),
+                         UNIT(test_depth_and_number_of_values_are_bounded),
+                         UNIT(test_an_object_of_many_names_is_read_fast_and_a_duplicate_is_found),
+                         UNIT(test_whole_numbers_are_exact_and_others_are_not_whole),
+                         UNIT(test_doubles_come_back_as_they_were_written),
+                         UNIT(test_strings_that_are_written_are_read_back),
+                         UNIT(test_strings_are_escaped_and_mended_as_they_are_written),
+                         UNIT(test_the_writer_puts_commas_and_names_at_every_depth),
+                         UNIT(test_the_writer_escapes_names_and_copies_json_as_it_is),
+                         UNIT(test_the_writer_makes_null_of_what_json_has_no_value_for),
+                         UNIT(test_a_buffer_without_memory_takes_nothing_more_until_it_is_cleared),
+                         {0},
+                     });
 }

@@ -78,13 +78,13 @@ static TextSpan message_span(const ChatTemplate *t, const Message *m, bool speci
 }
 
 // The template's text between message i and what precedes it; NULL if the message is out of order.
-static const TextSpan *text_before(const ChatTemplate *t, const Messages *m, size_t i)
+static const TextSpan *text_before(const ChatTemplate *t, const Conversation *c, size_t i)
 {
-    const bool first = i == 0 && !m->after_answer;
-    const bool after_answer = i ? m->list[i - 1].role == ROLE_ASSISTANT : m->after_answer;
-    const bool after_user = i && m->list[i - 1].role == ROLE_USER;
-    const bool after_system = i && m->list[i - 1].role == ROLE_SYSTEM;
-    switch (m->list[i].role) {
+    const bool first = i == 0 && !c->started;
+    const bool after_answer = i ? c->messages[i - 1].role == ROLE_ASSISTANT : c->started;
+    const bool after_user = i && c->messages[i - 1].role == ROLE_USER;
+    const bool after_system = i && c->messages[i - 1].role == ROLE_SYSTEM;
+    switch (c->messages[i].role) {
     case ROLE_SYSTEM:
         return first ? &t->start_system : NULL;
     case ROLE_USER:
@@ -99,46 +99,46 @@ static const TextSpan *text_before(const ChatTemplate *t, const Messages *m, siz
 }
 
 // Checks that a template can render these messages.
-static bool check_messages(const ChatTemplate *t, const Messages *m, Error *err)
+static bool check_messages(const ChatTemplate *t, const Conversation *c, Error *err)
 {
-    for (size_t i = 0; i < m->n; i++) {
-        if (!text_before(t, m, i)) {
+    for (size_t i = 0; i < c->n; i++) {
+        if (!text_before(t, c, i)) {
             return error_set(err, ERROR_INPUT,
                              "message %zu is out of order: expected at most one system message, "
                              "first, then messages of user and assistant in turn",
                              i);
         }
-        if (m->list[i].role == ROLE_SYSTEM && !t->has_system) {
+        if (c->messages[i].role == ROLE_SYSTEM && !t->has_system) {
             return error_set(err, ERROR_INPUT,
                              "the model's chat template has no place for a system message");
         }
     }
-    if (m->n == 0 || m->list[m->n - 1].role != ROLE_USER) {
+    if (c->n == 0 || c->messages[c->n - 1].role != ROLE_USER) {
         return error_set(err, ERROR_INPUT,
                          "the last message is not the user's: there is nothing to answer");
     }
     return true;
 }
 
-bool chat_render(const ChatTemplate *t, const Messages *m, TextSpan **out, size_t *n_out,
+bool chat_render(const ChatTemplate *t, const Conversation *c, TextSpan **out, size_t *n_out,
                  Error *err)
 {
-    if (!check_messages(t, m, err)) {
+    if (!check_messages(t, c, err)) {
         return false;
     }
     // A message has the template's text before it, perhaps a space, and its own text.
-    const size_t most = 3 * m->n + 1;
+    const size_t most = 3 * c->n + 1;
     TextSpan *spans = calloc(most, sizeof *spans);
     if (!spans) {
         return error_memory(err, "messages", most * sizeof *spans);
     }
     size_t n = 0;
-    for (size_t i = 0; i < m->n; i++) {
-        spans[n++] = *text_before(t, m, i);
-        if (m->list[i].role == ROLE_ASSISTANT && t->answer_space) {
+    for (size_t i = 0; i < c->n; i++) {
+        spans[n++] = *text_before(t, c, i);
+        if (c->messages[i].role == ROLE_ASSISTANT && t->answer_space) {
             spans[n++] = (TextSpan){" ", 1, false};
         }
-        spans[n++] = message_span(t, &m->list[i], m->special);
+        spans[n++] = message_span(t, &c->messages[i], c->special);
     }
     spans[n++] = t->user_assistant;
     *out = spans;

@@ -21,14 +21,14 @@ typedef struct {
     size_t size;
 } Message;
 
-// Messages to render: at most one system message, first, then users and assistants in turn, the
-// last one a user's.
+// A conversation up to where the next answer begins: at most one system message, first, then users
+// and assistants in turn, the last one a user's.
 typedef struct {
-    const Message *list;  // (n), the caller's
+    const Message *messages;  // (n), the caller's
     size_t n;
-    bool after_answer;  // they continue a conversation that is encoded up to the end of an answer
-    bool special;       // names of special tokens in them become those tokens; else they are text
-} Messages;
+    bool started;  // they continue a conversation that is encoded up to the end of an answer
+    bool special;  // names of special tokens in them become those tokens; else they are text
+} Conversation;
 
 typedef struct {
     bool trim;          // white space around messages is removed
@@ -44,7 +44,7 @@ bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t si
 // Renders messages up to where the next answer begins. *spans: *n_spans spans, which point into
 // template and messages; the caller frees the array. Errors: ERROR_INPUT if the messages are in
 // another order; ERROR_RUN when out of memory.
-bool chat_render(const ChatTemplate *t, const Messages *m, TextSpan **spans, size_t *n_spans,
+bool chat_render(const ChatTemplate *t, const Conversation *m, TextSpan **spans, size_t *n_spans,
                  Error *err);
 
 #endif

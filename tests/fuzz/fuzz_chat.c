@@ -43,7 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         FUZZ_CHECK(bytes == in.size, "%zu of %zu bytes", bytes, in.size);
         fuzz_count("inputs that were opened");
-        if (!prompt_encode_chat(tokenizer, &chat, messages, n, mode & 1, mode & 2, &tokens, &err)) {
+        if (!prompt_encode_chat(tokenizer, &chat, &(Conversation){messages, n, mode & 1, mode & 2},
+                                &tokens, &err)) {
             check_error(&err);
         }
     }

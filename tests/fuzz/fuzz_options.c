@@ -2,18 +2,32 @@
 
 #include "base/error.h"
 #include "fuzz.h"
-
-// The options are private to run.c, which has the other main.
-#define main run_main
-#include "run.c"
-#undef main
+#include "options.h"
 
 enum { MAX_ARGUMENTS = 64 };
+
+static void check_options(const Options *o)
+{
+    const SamplerOptions *s = &o->generate.sampler;
+    FUZZ_CHECK(s->temperature >= 0 && s->temperature <= 1000, "%g", (double)s->temperature);
+    FUZZ_CHECK(s->top_p >= 0 && s->top_p <= 1 && s->min_p >= 0 && s->min_p <= 1, "%g, %g",
+               (double)s->top_p, (double)s->min_p);
+    FUZZ_CHECK(s->repeat_penalty >= 0.01f && s->repeat_penalty <= 100, "%g",
+               (double)s->repeat_penalty);
+    FUZZ_CHECK(o->parallel >= 1 && o->first_line >= 1 && o->engine.chunk >= 1, "%zu", o->parallel);
+    FUZZ_CHECK(o->logprobs <= MAX_LOGPROBS, "%zu", o->logprobs);
+    FUZZ_CHECK(o->generate.stops.n <= MAX_STOPS, "%zu stops", o->generate.stops.n);
+    if (o->mode != MODE_HELP && o->mode != MODE_VERSION) {
+        FUZZ_CHECK(o->engine.model, "no model");
+        FUZZ_CHECK(!o->batch == (o->mode != MODE_BATCH), "mode %d", (int)o->mode);
+        FUZZ_CHECK(o->batch || (!o->resume && !o->lines), "options of a batch without one");
+    }
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Error err = {0};
-    Options o = default_options;
+    Options o;
     char *text = (char *)exact_block(size + 1), *argv[MAX_ARGUMENTS + 1] = {NULL};
     int argc = 1;
     if (size) {
@@ -23,16 +37,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t at = 0; at < size && argc < MAX_ARGUMENTS; at += strlen(text + at) + 1) {
         argv[argc++] = text + at;
     }
-    if (parse_options(argc, argv, &o, &err) && check_options(&o, &err)) {
+    if (options_parse(&o, argc, argv, &err)) {
         fuzz_count("command lines that were accepted");
-        FUZZ_CHECK(o.model, "no model");
-        FUZZ_CHECK(o.temperature >= 0 && o.temperature <= 1000, "%g", o.temperature);
-        FUZZ_CHECK(o.top_p >= 0 && o.top_p <= 1 && o.min_p >= 0 && o.min_p <= 1, "%g, %g", o.top_p,
-                   o.min_p);
-        FUZZ_CHECK(o.repeat_penalty >= 0.01 && o.repeat_penalty <= 100, "%g", o.repeat_penalty);
-        FUZZ_CHECK(o.parallel >= 1 && o.first_line >= 1 && o.chunk >= 1, "%zu", o.parallel);
-        FUZZ_CHECK(o.n_stops <= MAX_STOPS, "%zu stops", o.n_stops);
-        FUZZ_CHECK(o.batch || (!o.resume && !o.lines), "options of a batch without one");
+        check_options(&o);
     } else {
         FUZZ_CHECK(err.kind == ERROR_USAGE, "%d", (int)err.kind);
         FUZZ_CHECK(*err.message && !strchr(err.message, '\n'), "%s", err.message);

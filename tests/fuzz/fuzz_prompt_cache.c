@@ -1,12 +1,12 @@
-// fuzz_prompt_cache.c - a prompt cache's file, opened and then read as a forward pass reads it.
+// fuzz_prompt_cache.c - the file of a prompt cache, opened and then read as a forward pass reads it.
 //
 //     mode 1 | pages 1 | cut 2 | patches (offset 2, byte 1) x n | bytes of tokens and pages,
 //     repeated
 //
-// The file is made right, then patched. The bits of `mode`: 1 the checksum stays as it was before
-// that, 2 the last `cut` bytes are missing, 4 keys and values are f16, 8 what was read is written
-// again, which has to give the same file; the upper half is n. A file without a name holds it, as
-// the program maps what it is given.
+// A valid file is made, then patched. The bits of `mode`: 1 the checksum stays that of the valid
+// file, 2 the last `cut` bytes are missing, 4 keys and values are f16, 8 what was read is written
+// again and has to give the same file; the upper half is n. The program maps files, so the bytes go
+// to one, which has no name.
 #include <unistd.h>
 
 #include "base/buffer.h"
@@ -43,7 +43,7 @@ static void put_crc(uint8_t *data, size_t size)
     put_u32(data + CRC_AT, crc32_update(&tables, 0, data + CRC_AT + 4, size - CRC_AT - 4));
 }
 
-// The file of so many pages, its contents from the input.
+// A valid file with n_pages pages, whose contents come from the input.
 static uint8_t *make_file(const Cache *cache, size_t n_pages, Input in, size_t *size)
 {
     static const uint8_t magic[8] = {0x89, 'R', 'U', 'N', 'k', 'v', 0x1a, '\n'};
@@ -72,7 +72,7 @@ static uint8_t *make_file(const Cache *cache, size_t n_pages, Input in, size_t *
     return data;
 }
 
-// Writes the pages that sequence 0 shares to a file of its own: as many bytes, and the same ones.
+// Writes the pages that sequence 0 has to another file, which has to be the same, byte for byte.
 static void write_again(const Cache *cache, size_t n_pages, const uint8_t *right, size_t size)
 {
     char name[] = "/tmp/fuzz_prompt_cache.XXXXXX";
@@ -133,8 +133,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(length == most, "%zu of %zu positions", length, most);
         for (size_t i = 0; i * PAGE_POSITIONS < length; i++) {
             const uint8_t *page = bytes + PAGES_AT + i * cache.page_bytes;
-            FUZZ_CHECK(memcmp(cache.sequences[0].pages[i], page, cache.page_bytes) == 0, "page %zu",
-                       i);
+            const char *found = cache_page(&cache, 0, i * PAGE_POSITIONS);
+            FUZZ_CHECK(memcmp(found, page, cache.page_bytes) == 0, "page %zu", i);
         }
         if (mode & 8 && same && n_pages && length == n_pages * PAGE_POSITIONS) {
             write_again(&cache, n_pages, right, size);

@@ -1,11 +1,11 @@
-// fuzz_request.c - a line of a batch, up to the tokens of its prompt; and its result, which has to
-// be a line of JSON, be it a text or the error of a line that cannot be used.
+// fuzz_request.c - a line of a batch, up to the tokens of its prompt; and its result, which has to be a
+// line of JSON, whether it is a text or the error of a line that cannot be used.
 //
 //     mode 2 | line
 //
-// The bits of `mode`: 1 the line is itself a prompt, 2 prompts go through the chat template, 4
-// names of special tokens count, 8 a prompt that does not fit is cut, 16 there is no chat template,
-// 32 there is a system message, 64 the line is too long; the next three are the template's flags.
+// The bits of `mode`: 1 the line is itself a prompt, 2 prompts go through the chat template, 4 names
+// of special tokens count, 8 a prompt that does not fit is cut, 16 there is no chat template, 32
+// there is a system message, 64 the line is too long; the next three are the template's flags.
 
 #include "base/buffer.h"
 #include "base/error.h"
@@ -14,14 +14,18 @@
 
 enum { CONTEXT = 64 };
 
-// The result's line of a sequence, or of an error. What a stopped batch finds of it tells which.
-static void check_result(const Request *r, const Sequence *s, const Error *failure)
+// Makes the result of a sequence, or if that is NULL of a failure. --resume has to tell which.
+static void check_result(const Request *r, const Sequence *s)
 {
     Error err = {0};
     Buffer out = {0};
     Json json = {0};
-    const bool ok = s ? request_result(r, s, &out, &err) : request_failure(r, failure, &out, &err);
-    FUZZ_CHECK(ok, "%s", err.message);
+    if (s) {
+        request_result(r, s, &out);
+    } else {
+        request_failure(r, &out);
+    }
+    FUZZ_CHECK(buffer_check(&out, &err), "%s", err.message);
     FUZZ_CHECK(out.size > 2 && memchr(out.data, '\n', out.size) == out.data + out.size - 1, "%s",
                out.data);
     FUZZ_CHECK(json_read(&json, out.data, out.size, &err), "%s: %s", err.message, out.data);
@@ -33,30 +37,60 @@ static void check_result(const Request *r, const Sequence *s, const Error *failu
     buffer_free(&out);
 }
 
-// Generates from the request with made-up logits, which the bytes of the line decide.
-static void check_generation(const Request *r, const Tokenizer *tokenizer, Tokens *tokens, Input in)
+// A cache of the least model, for one sequence: the logits here are made up, so nothing is in it but
+// how long the sequence is.
+static Cache *small_cache(void)
+{
+    static Cache cache;
+    const Config config = {.dim = 2,
+                           .hidden_dim = 2,
+                           .n_layers = 1,
+                           .n_heads = 1,
+                           .n_kv_heads = 1,
+                           .head_dim = 2,
+                           .vocab_size = BYTE_PIECES,
+                           .context_length = CONTEXT,
+                           .rope_theta = 10000};
+    Error err = {0};
+    FUZZ_CHECK(cache.n_sequences || cache_create(&cache, &config, CONTEXT, 1, false, &err), "%s",
+               err.message);
+    cache_truncate(&cache, 0, 0);
+    return &cache;
+}
+
+// Generates from the request with logits that the bytes of the line decide.
+static void check_generation(Request *r, const Tokenizer *tokenizer, Tokens *tokens, Input in)
 {
     Error err = {0};
     Sequence sequence = {0};
     Row rows[CONTEXT] = {0};
     float logits[BYTE_PIECES];
+    Cache *cache = small_cache();
+    size_t position;
     for (size_t i = 0; i < BYTE_PIECES; i++) {
         logits[i] = in.size ? (float)in.data[i % in.size] / 8 : 0;
     }
-    if (sequence_start(&sequence, tokenizer, &r->options, r->seed, 0, CONTEXT, tokens, r->echo,
-                       &err)) {
-        fuzz_count("inputs of which a text was generated");
-        while (!sequence.finish) {
-            const size_t n = sequence_rows(&sequence, rows, CONTEXT);
-            FUZZ_CHECK(n > 0 && rows[n - 1].wants_logits, "%zu rows", n);
-            FUZZ_CHECK(sequence_accept(&sequence, logits, &err), "%s", err.message);
-        }
-        FUZZ_CHECK(sequence.tokens.size <= CONTEXT, "%zu tokens", sequence.tokens.size);
-        check_result(r, &sequence, NULL);
-    } else {
-        FUZZ_CHECK(err.kind == ERROR_INPUT, "%s", err.message);
-        check_result(r, NULL, &err);
+    const SequenceSetup setup = {.tokenizer = tokenizer,
+                                 .options = &r->options,
+                                 .cache = cache,
+                                 .seed = r->seed,
+                                 .echo = r->echo};
+    if (!sequence_start(&sequence, &setup, tokens, &r->failure)) {
+        FUZZ_CHECK(r->failure.kind == ERROR_INPUT, "%s", r->failure.message);
+        check_result(r, NULL);
+        return;
     }
+    fuzz_count("inputs of which a text was generated");
+    while (!sequence.finish) {
+        const size_t n = sequence_rows(&sequence, rows, CONTEXT);
+        FUZZ_CHECK(n > 0 && rows[n - 1].wants_logits, "%zu rows", n);
+        for (size_t i = 0; i < n; i++) {
+            FUZZ_CHECK(cache_append(cache, 0, rows[i].token, &position, &err), "%s", err.message);
+        }
+        FUZZ_CHECK(sequence_accept(&sequence, logits, &err), "%s", err.message);
+    }
+    FUZZ_CHECK(sequence.tokens.size <= CONTEXT, "%zu tokens", sequence.tokens.size);
+    check_result(r, &sequence);
     sequence_free(&sequence);
 }
 
@@ -72,34 +106,36 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ChatTemplate chat;
     template[0] = mode >> 7 & 7;
     FUZZ_CHECK(chat_open(&chat, "fuzz", template, sizeof template, &err), "%s", err.message);
-    RequestDefaults defaults = {.tokenizer = tokenizer,
+    const Options options = {.lines = mode & 1,
+                             .chat = mode & 2 && !(mode & 16),
+                             .special = mode & 4,
+                             .truncate_prompt = mode & 8,
+                             .system = mode & 32 ? "system" : NULL,
+                             .generate = {.max_tokens = 16}};
+    RequestDefaults defaults = {.options = &options,
+                                .tokenizer = tokenizer,
                                 .chat = mode & 16 ? NULL : &chat,
-                                .model = "fuzz",
-                                .context = CONTEXT,
-                                .lines = mode & 1,
-                                .through_chat = mode & 2 && !(mode & 16),
-                                .special = mode & 4,
-                                .truncate = mode & 8,
-                                .system = mode & 32 ? "system" : NULL,
-                                .generate = {.max_tokens = 16}};
-    defaults.fingerprint = request_fingerprint(&defaults, 1, mode & 1);
+                                .cache = small_cache(),
+                                .model = "fuzz"};
+    defaults.fingerprint = request_fingerprint(&defaults, 1);
+    const Line line = {.text = mode & 64 ? "" : (const char *)in.data,
+                       .size = mode & 64 ? 0 : in.size,
+                       .number = 1,
+                       .too_long = mode & 64};
     Request request = {0};
     Json json = {0};
     Tokens tokens = {0};
-    const char *line = (const char *)in.data;
-    if (mode & 64) {
-        FUZZ_CHECK(!request_too_long(&request, &defaults, 1, CONTEXT, &err), "line accepted");
-        check_result(&request, NULL, &err);
-    } else if (request_read(&request, &defaults, &json, line, in.size, 1, &err) &&
-               request_encode(&request, &defaults, &tokens, &err)) {
+    FUZZ_CHECK(request_read(&request, &defaults, &json, &line, &err), "%s", err.message);
+    FUZZ_CHECK(!line.too_long || request.failure.kind, "a line that is too long was accepted");
+    if (!request.failure.kind && request_encode(&request, &defaults, &tokens, &request.failure)) {
         for (size_t i = 0; i < tokens.size; i++) {
             FUZZ_CHECK(tokens.ids[i] >= 0 && tokens.ids[i] < BYTE_PIECES, "token %d",
                        tokens.ids[i]);
         }
         check_generation(&request, tokenizer, &tokens, in);
     } else {
-        FUZZ_CHECK(err.kind == ERROR_INPUT || err.kind == ERROR_RUN, "%d", (int)err.kind);
-        check_result(&request, NULL, &err);
+        FUZZ_CHECK(request.failure.kind == ERROR_INPUT, "%s", request.failure.message);
+        check_result(&request, NULL);
     }
     tokens_free(&tokens);
     request_free(&request);

@@ -1,0 +1,144 @@
+// lines.c - the lines of a file or a pipe. See lines.h.
+//
+// Bytes are read into one buffer, which holds what was read and not yet returned:
+//
+//     | returned already | {"prompt": ..}\n{"prom | free |
+//                        begin                     end    capacity
+//
+// A line is returned where it lies. A line over the limit is dropped piece by piece as it arrives,
+// so memory stays bounded by the limit whatever the input is.
+#include "batch/lines.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// Read at a time: large enough that a system call costs little beside the bytes it brings.
+#define READ_BYTES ((size_t)64 << 10)
+
+static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+
+// Makes room for READ_BYTES at the end of the buffer.
+static bool reserve_read(Lines *l, Error *err)
+{
+    if (l->begin) {
+        memmove(l->buffer, l->buffer + l->begin, l->end - l->begin);
+        l->end -= l->begin;
+        l->begin = 0;
+    }
+    if (l->capacity - l->end >= READ_BYTES) {
+        return true;
+    }
+    const size_t capacity = 2 * l->capacity + READ_BYTES;
+    char *buffer = realloc(l->buffer, capacity);
+    if (!buffer) {
+        return error_memory(err, "a line", capacity);
+    }
+    l->buffer = buffer;
+    l->capacity = capacity;
+    return true;
+}
+
+// Reads some bytes into the buffer.
+static LineStatus read_more(Lines *l, bool wait, Error *err)
+{
+    struct pollfd ready = {.fd = l->fd, .events = POLLIN};
+    if (!wait && poll(&ready, 1, 0) <= 0) {
+        return LINE_PENDING;
+    }
+    if (!reserve_read(l, err)) {
+        return LINE_FAILED;
+    }
+    const ssize_t n = read(l->fd, l->buffer + l->end, READ_BYTES);
+    if (n < 0 && errno == EINTR) {
+        return LINE_PENDING;
+    }
+    if (n < 0) {
+        error_set(err, ERROR_INPUT, "%s: cannot be read: %s", l->name, strerror(errno));
+        return LINE_FAILED;
+    }
+    l->ended = n == 0;
+    l->end += (size_t)n;
+    return LINE_READ;
+}
+
+// Returns the line of `size` bytes at begin.
+static LineStatus return_line(Lines *l, size_t size, bool ended, Line *line)
+{
+    const bool too_long = l->skipping || size > l->limit;
+    *line = (Line){.text = too_long || !size ? "" : l->buffer + l->begin,
+                   .size = too_long ? 0 : size,
+                   .number = l->number++,
+                   .too_long = too_long,
+                   .ended = ended};
+    l->begin += size + ended;
+    l->scanned = 0;
+    l->skipping = false;
+    return LINE_READ;
+}
+
+LineStatus lines_next(Lines *l, bool wait, Line *line, Error *err)
+{
+    for (;;) {
+        const size_t size = l->end - l->begin;
+        const char *newline = NULL;
+        if (size > l->scanned) {
+            newline = memchr(l->buffer + l->begin + l->scanned, '\n', size - l->scanned);
+        }
+        if (newline) {
+            return return_line(l, (size_t)(newline - (l->buffer + l->begin)), true, line);
+        }
+        if (l->ended) {
+            return size || l->skipping ? return_line(l, size, false, line) : LINE_END;
+        }
+        l->scanned = size;
+        if (l->skipping || size > l->limit) {
+            l->skipping = true;
+            l->begin = l->end = l->scanned = 0;
+        }
+        const LineStatus status = read_more(l, wait, err);
+        if (status != LINE_READ) {
+            return status;
+        }
+    }
+}
+
+void lines_free(Lines *l)
+{
+    free(l->buffer);
+    *l = (Lines){.fd = -1};
+}
+
+bool line_is_blank(const Line *line)
+{
+    size_t i = 0;
+    while (i < line->size && is_space(line->text[i])) {
+        i++;
+    }
+    return i == line->size;
+}
+
+size_t lines_count(int fd, bool skip_blank)
+{
+    char bytes[4096];
+    struct stat st;
+    size_t n = 0;
+    bool begun = false;   // the current line has bytes
+    bool filled = false;  // some of them are no spaces
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    if (at < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return 0;
+    }
+    for (ssize_t got; (got = pread(fd, bytes, sizeof bytes, at)) > 0; at += got) {
+        for (ssize_t i = 0; i < got; i++) {
+            const bool end = bytes[i] == '\n';
+            n += end && (filled || !skip_blank);
+            filled = !end && (filled || !is_space(bytes[i]));
+            begun = !end;
+        }
+    }
+    return n + (skip_blank ? filled : begun);
+}

@@ -1,0 +1,251 @@
+// answer.c - one sequence at the command line. See answer.h.
+#include "cli/answer.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/prompt.h"
+
+// A prompt that is read sooner than this is not worth a line of progress.
+#define PROGRESS_AFTER_SECONDS 0.5
+
+double tokens_per_second(size_t tokens, double seconds)
+{
+    return seconds > 0 ? (double)tokens / seconds : 0;
+}
+
+void note_repacked(const Engine *e)
+{
+    if (e->checkpoint.repacked) {
+        output_note("run: %s: a llama2.c checkpoint, repacked in memory at each start",
+                    e->options->model);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// What is printed
+
+void put_token_bytes(JsonWriter *w, const Tokenizer *t, int id)
+{
+    size_t size;
+    const char *piece = tokenizer_piece(t, id, &size);
+    json_open(w, "bytes", '[');
+    for (size_t i = 0; i < size; i++) {
+        json_put_count(w, NULL, (unsigned char)piece[i]);
+    }
+    json_close(w, ']');
+}
+
+// The members of a token that all lists have; the caller opens and closes the object.
+static void put_token(JsonWriter *w, const Tokenizer *t, int id, double logprob)
+{
+    size_t size;
+    const char *piece = tokenizer_piece(t, id, &size);
+    json_put_count(w, "id", (uint64_t)id);
+    json_put_string(w, "token", piece, size);
+    put_token_bytes(w, t, id);
+    json_put_real(w, "logprob", logprob, 6);
+}
+
+// Lists a token with its log-probability, and the best that there were in its place.
+static void list_logprobs(Answer *a, const float *logits, int id)
+{
+    const Tokenizer *t = a->engine->tokenizer;
+    const size_t n = a->engine->model.config.vocab_size, asked = a->options->logprobs;
+    const size_t k = asked < n ? asked : n;
+    const double log_sum = logits_log_sum(logits, n);
+    JsonWriter *w = &a->logprobs_writer;
+    int best[MAX_LOGPROBS];
+    logits_best(logits, n, k, best);
+    json_open(w, NULL, '{');
+    put_token(w, t, id, logits[id] - log_sum);
+    json_open(w, "top", '[');
+    for (size_t i = 0; i < k; i++) {
+        json_open(w, NULL, '{');
+        put_token(w, t, best[i], logits[best[i]] - log_sum);
+        json_close(w, '}');
+    }
+    json_close(w, ']');
+    json_close(w, '}');
+}
+
+// The figures that JSON and statistics both have.
+typedef struct {
+    size_t n_new;
+    double prompt_speed,
+        decode_speed;  // tokens/s; the first new token belongs to the prompt's time
+    double first_token_ms;
+} Figures;
+
+static Figures figures(const Answer *a)
+{
+    const Sequence *s = &a->sequence;
+    const size_t n_new = s->tokens.size - s->n_prompt;
+    const double first = a->first_token - a->start;
+    return (Figures){n_new, tokens_per_second(s->n_prompt - a->cached, first),
+                     tokens_per_second(n_new ? n_new - 1 : 0, a->end - a->first_token),
+                     first * 1e3};
+}
+
+static bool print_json(Answer *a, Error *err)
+{
+    const Sequence *s = &a->sequence;
+    const Figures f = figures(a);
+    Buffer text = {0};
+    JsonWriter w = {&text, false};
+    json_open(&w, NULL, '{');
+    json_put_string(&w, "text", s->text.data, s->text.size);
+    json_put_text(&w, "finish_reason", finish_name(s->finish));
+    json_put_count(&w, "prompt_tokens", s->n_prompt);
+    json_put_count(&w, "completion_tokens", f.n_new);
+    json_put_count(&w, "seed", a->seed);
+    json_put_real(&w, "prompt_per_second", f.prompt_speed, 2);
+    json_put_real(&w, "decode_per_second", f.decode_speed, 2);
+    json_put_real(&w, "first_token_ms", f.first_token_ms, 3);
+    if (option_given(a->options, "logprobs")) {
+        json_open(&w, "logprobs", '[');
+        buffer_add(&text, a->logprobs.data, a->logprobs.size);
+        json_close(&w, ']');
+    }
+    json_close(&w, '}');
+    buffer_add_text(&text, "\n");
+    const bool ok = buffer_check(&a->logprobs, err) && output_write(a->out, &text, err);
+    buffer_free(&text);
+    return ok;
+}
+
+static void print_stats(const Answer *a)
+{
+    const Figures f = figures(a);
+    const size_t threads = a->engine->threads;
+    Buffer cached = {0};
+    if (a->cached) {
+        buffer_addf(&cached, ", %zu of them cached", a->cached);
+    }
+    note_repacked(a->engine);
+    output_note("prompt %zu tokens%s, %.1f tok/s; new %zu tokens, %.1f tok/s; first token %.1f ms; "
+                "seed %llu; %zu thread%s, %s",
+                a->sequence.n_prompt, cached.size ? cached.data : "", f.prompt_speed, f.n_new,
+                f.decode_speed, f.first_token_ms, (unsigned long long)a->seed, threads,
+                threads == 1 ? "" : "s", ops_name());
+    buffer_free(&cached);
+}
+
+// --------------------------------------------------------------------------------------------
+// Generation
+
+// Short enough to type again; where the system has no random numbers, from the clock.
+static uint64_t system_seed(void)
+{
+    uint64_t seed = 0;
+    const int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, &seed, sizeof seed) != (ssize_t)sizeof seed) {
+        seed = (uint64_t)time(NULL) << 20 ^ (uint64_t)getpid();
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return seed >> 16;
+}
+
+bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err)
+{
+    *a = (Answer){.engine = e,
+                  .options = o,
+                  .out = out,
+                  .seed = option_given(o, "seed") ? o->seed : system_seed()};
+    a->logprobs_writer.out = &a->logprobs;
+    if (o->chat && !e->has_chat) {
+        return error_set(err, ERROR_INPUT, "%s: has no chat template, expected one for --chat",
+                         o->engine.model);
+    }
+    if (!engine_open_cache(e, 1, o->engine.chunk, 1, err)) {
+        return false;
+    }
+    if (!prompt_cache_attach(&a->prompt_cache, e, o, out, err)) {
+        answer_close(a);
+        return false;
+    }
+    return true;
+}
+
+void answer_close(Answer *a)
+{
+    sequence_free(&a->sequence);
+    buffer_free(&a->logprobs);
+    prompt_cache_detach(&a->prompt_cache, a->engine);
+}
+
+// See RunHooks.
+static bool on_pass(void *arg, Sequence *s, const float *logits, Error *err)
+{
+    Answer *a = arg;
+    const Options *o = a->options;
+    if (!logits) {
+        if (now_seconds() - a->start > PROGRESS_AFTER_SECONDS) {
+            output_progress(a->out, "reading the prompt: %zu of %zu tokens", sequence_n_past(s),
+                            s->n_prompt);
+        }
+        return true;
+    }
+    output_wipe(a->out);
+    a->first_token = a->first_token > 0 ? a->first_token : now_seconds();
+    if (o->digest) {
+        output_digest(a->out, logits, a->engine->model.config.vocab_size);
+    }
+    const size_t n_new = s->tokens.size - s->n_prompt;
+    if (n_new > a->listed && option_given(o, "logprobs")) {
+        list_logprobs(a, logits, s->tokens.ids[s->tokens.size - 1]);
+        a->listed = n_new;
+    }
+    return o->json || !s->text.size || output_write(a->out, &s->text, err);
+}
+
+static bool start_sequence(Answer *a, Tokens *prompt, bool echo, Error *err)
+{
+    const SequenceSetup setup = {.tokenizer = a->engine->tokenizer,
+                                 .options = &a->options->generate,
+                                 .cache = &a->engine->cache,
+                                 .seed = a->seed,
+                                 .echo = echo};
+    const bool ok = a->started ? sequence_continue(&a->sequence, prompt, err)
+                               : sequence_start(&a->sequence, &setup, prompt, err);
+    a->started = true;
+    return ok;
+}
+
+bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
+{
+    Engine *e = a->engine;
+    Sequence *s = &a->sequence;
+    const RunHooks hooks = {output_interrupted(), on_pass, a};
+    a->start = now_seconds();
+    a->first_token = 0;
+    a->listed = 0;
+    buffer_clear(&a->logprobs);
+    a->logprobs_writer.follows = false;
+    if (!start_sequence(a, prompt, echo, err)) {
+        return false;
+    }
+    // The last token is run in any case: its logits are wanted.
+    a->cached = cache_reuse_prefix(&e->cache, s->slot, s->tokens.ids, s->n_prompt - 1);
+    if (!sequence_run(s, e, &hooks, err)) {
+        return false;
+    }
+    output_wipe(a->out);
+    a->end = now_seconds();
+    a->first_token = a->first_token > 0 ? a->first_token : a->end;
+    buffer_add_text(&s->text, a->options->json ? "" : "\n");
+    if (a->options->json ? !print_json(a, err) : !output_write(a->out, &s->text, err)) {
+        return false;
+    }
+    buffer_clear(&s->text);
+    if (a->out->stats) {
+        print_stats(a);
+    }
+    return sequence_n_past(s) < s->n_prompt ||
+           prompt_cache_save(&a->prompt_cache, &e->cache, s->slot, s->n_prompt, a->cached, err);
+}

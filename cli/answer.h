@@ -1,0 +1,44 @@
+// answer.h - one sequence at the command line: its text as it is made, then JSON or statistics.
+#ifndef ANSWER_H
+#define ANSWER_H
+
+#include "base/json.h"
+#include "batch/prompt_cache.h"
+#include "cli/output.h"
+#include "engine.h"
+#include "options.h"
+
+typedef struct {
+    Engine *engine;
+    const Options *options;
+    Output *out;
+    uint64_t seed;
+    PromptCache prompt_cache;
+    Sequence sequence;
+    bool started;  // the sequence has been
+    // Of the answer that is being made:
+    double start, first_token, end;  // seconds of now_seconds(); 0: not yet
+    size_t cached;                   // tokens of the prompt that the cache held already
+    size_t listed;                   // tokens whose log-probabilities are in:
+    Buffer logprobs;                 // the elements of a JSON array, owned
+    JsonWriter logprobs_writer;
+} Answer;
+
+// Makes the engine's cache for one sequence. On failure nothing is left to close. Errors:
+// ERROR_INPUT where there is no chat template for --chat, or the prompt cache cannot be used;
+// ERROR_RUN without memory.
+bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err);
+void answer_close(Answer *a);
+
+// Generates an answer to the prompt, which it takes over, and prints it; the sequence goes on from
+// earlier answers. `echo` prints the prompt first. After an interruption it prints what there is.
+bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err);
+
+// The member "bytes" of a token's object: [226, 150, 129].
+void put_token_bytes(JsonWriter *w, const Tokenizer *t, int id);
+
+// What the statistics of all modes have in common.
+double tokens_per_second(size_t tokens, double seconds);
+void note_repacked(const Engine *e);
+
+#endif

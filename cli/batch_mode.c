@@ -1,0 +1,84 @@
+// batch_mode.c - a file of requests: what the command line contributes to batch.h, and what is said
+// about the run. See modes.h.
+#include <math.h>
+
+#include "batch/batch.h"
+#include "cli/answer.h"
+#include "cli/modes.h"
+#include "cli/prompt.h"
+
+// See BatchSetup.
+static void draw_progress(void *arg, const BatchStats *s)
+{
+    Buffer line = {0};
+    const size_t done = s->done - s->kept;
+    buffer_addf(&line, "%zu", s->done);
+    if (s->total) {
+        buffer_addf(&line, " of %zu", s->total);
+    }
+    buffer_addf(&line, " requests done, %.1f tok/s", tokens_per_second(s->new_tokens, s->seconds));
+    if (s->total > s->done && done) {
+        const double left = s->seconds / (double)done * (double)(s->total - s->done);
+        buffer_addf(&line, ", %.0f:%02.0f left", floor(left / 60), floor(fmod(left, 60)));
+    }
+    output_progress(arg, "%s", line.size ? line.data : "");
+    buffer_free(&line);
+}
+
+static void print_stats(const Engine *e, const Options *o, const BatchStats *s)
+{
+    Buffer kept = {0};
+    if (o->resume) {
+        buffer_addf(&kept, ", %zu of them kept", s->kept);
+    }
+    note_repacked(e);
+    output_note(
+        "requests %zu%s, failed %zu; prompt %zu tokens, %zu of them cached; new %zu tokens, "
+        "%.1f tok/s; %.1f s; seed %llu; %zu in parallel, %zu thread%s, %s",
+        s->done, kept.size ? kept.data : "", s->failed, s->prompt_tokens, s->shared_tokens,
+        s->new_tokens, tokens_per_second(s->new_tokens, s->seconds), s->seconds,
+        (unsigned long long)o->seed, o->parallel, e->threads, e->threads == 1 ? "" : "s",
+        ops_name());
+    buffer_free(&kept);
+}
+
+// Where a batch was interrupted, or requests failed, the user is told what to do about it.
+static bool conclude(const Options *o, const BatchStats *s, Error *err)
+{
+    if (*output_interrupted()) {
+        if (o->output) {
+            output_note("run: %s: interrupted after %zu requests; --resume continues it", o->output,
+                        s->done);
+        }
+        return true;
+    }
+    return !s->failed ||
+           error_set(err, ERROR_RUN, "%s: %zu of %zu requests failed, the first in line %llu",
+                     o->batch, s->failed, s->done, (unsigned long long)s->first_failed);
+}
+
+bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
+{
+    PromptCache prompt_cache;
+    BatchStats stats;
+    if (!engine_open_cache(e, o->parallel, o->engine.chunk + o->parallel, o->parallel, err)) {
+        return false;
+    }
+    bool ok = prompt_cache_attach(&prompt_cache, e, o, out, err);
+    if (ok) {
+        const BatchSetup setup = {.options = o,
+                                  .fingerprint = checkpoint_fingerprint(&e->checkpoint),
+                                  .prompt_cache = &prompt_cache,
+                                  .interrupted = output_interrupted(),
+                                  .progress = out->progress ? draw_progress : NULL,
+                                  .arg = out};
+        output_catch_signals();
+        ok = batch_run(e, &setup, &stats, err);
+    }
+    output_wipe(out);
+    if (ok && out->stats) {
+        print_stats(e, o, &stats);
+    }
+    prompt_cache_detach(&prompt_cache, e);
+    return ok && conclude(o, &stats, err);
+}

@@ -1,0 +1,25 @@
+// complete.c - one prompt: its continuation, or with --chat the answer to it. See modes.h.
+#include "cli/answer.h"
+#include "cli/modes.h"
+#include "cli/prompt.h"
+
+bool mode_complete(Engine *e, const Options *o, Output *out, Error *err)
+{
+    Answer answer;
+    Tokens prompt = {0};
+    if (!answer_open(&answer, e, o, out, err)) {
+        return false;
+    }
+    bool ok = prompt_tokens(e, o, &prompt, err);
+    if (ok) {
+        if (o->truncate_prompt) {
+            prompt_truncate(&prompt, tokenizer_bos(e->tokenizer), e->cache.context,
+                            o->generate.max_tokens);
+        }
+        output_catch_signals();
+        ok = answer_prompt(&answer, &prompt, !o->no_echo && !o->chat, err);
+    }
+    tokens_free(&prompt);
+    answer_close(&answer);
+    return ok;
+}

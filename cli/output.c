@@ -1,0 +1,249 @@
+// output.c - everything that the program shows. See output.h.
+//
+// An output file is written under a temporary name beside its own, and renamed when it is complete:
+// it is there as a whole or not at all, whatever ends the program.
+#include "cli/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/checksum.h"
+#include "base/memory.h"
+
+// The mapped files that a run reads: the checkpoint and the prompt cache.
+#define MAX_WATCHED 2
+
+// A handler of SIGBUS may not format a message: it is made beforehand.
+typedef struct {
+    const Mapping *file;  // NULL: an unused element
+    char message[sizeof(Error) + 16];
+} WatchedFile;
+
+// What handlers of signals need to reach.
+static volatile sig_atomic_t interrupted;
+static struct {
+    WatchedFile files[MAX_WATCHED];
+    const Output *out;  // its temporary file goes when the program ends
+    void (*end)(int status);
+} watched;
+
+// --------------------------------------------------------------------------------------------
+// Standard output and files
+
+bool output_prepare(void (*end)(int status))
+{
+    watched.end = end;
+    signal(SIGPIPE, SIG_DFL);  // the parent may have had it ignored
+    for (int fd = 0; fd <= 2; fd++) {
+        // The wrong direction: what was closed still fails when it is used.
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+// Opens a device or a pipe, which cannot be replaced, or a temporary file beside a regular one.
+static bool open_file(Output *out, const char *path, Error *err)
+{
+    struct stat st;
+    const bool exists = stat(path, &st) == 0;
+    out->name = path;
+    if (exists && !S_ISREG(st.st_mode)) {
+        out->fd = open(path, O_WRONLY | O_CLOEXEC);
+        return out->fd >= 0 ||
+               error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
+    }
+    out->fd = create_beside(path, &out->temporary, err);
+    if (out->fd >= 0 && exists) {
+        fchmod(out->fd, st.st_mode & 07777);
+    }
+    return out->fd >= 0;
+}
+
+bool output_open(Output *out, const Options *o, Error *err)
+{
+    const bool terminal = !o->quiet && isatty(STDERR_FILENO);
+    *out = (Output){.fd = STDOUT_FILENO,
+                    .name = "standard output",
+                    .stats = o->stats || terminal,
+                    .progress = terminal,
+                    .digest = HASH_BEGIN};
+    if (!o->output || o->mode == MODE_BATCH) {
+        return true;
+    }
+    const char *read[] = {o->engine.model, o->engine.tokenizer};
+    for (size_t i = 0; i < sizeof read / sizeof *read; i++) {
+        if (same_file(o->output, read[i])) {
+            return error_set(err, ERROR_USAGE, "--output %s: is the %s, expected another file",
+                             o->output, i ? "tokenizer" : "model");
+        }
+    }
+    return open_file(out, o->output, err);
+}
+
+bool output_close(Output *out, bool keep, Error *err)
+{
+    bool ok = true;
+    if (out->temporary && keep) {
+        ok = fsync(out->fd) == 0 && rename(out->temporary, out->name) == 0;
+    }
+    if (out->temporary && (!keep || !ok)) {
+        const int why = errno;
+        unlink(out->temporary);
+        errno = why;
+    }
+    if (out->fd > STDERR_FILENO && close(out->fd) != 0 && keep) {
+        ok = false;
+    }
+    if (!ok) {
+        error_set(err, ERROR_RUN, "%s: cannot be written: %s", out->name, strerror(errno));
+    }
+    free(out->temporary);
+    *out = (Output){.fd = -1};
+    return ok;
+}
+
+bool output_write(Output *out, Buffer *text, Error *err)
+{
+    const bool ok = buffer_check(text, err) &&
+                    write_all(out->fd, out->name, text->data, text->size, err);
+    buffer_clear(text);
+    return ok;
+}
+
+void output_digest(Output *out, const float *logits, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &logits[i], sizeof bits);
+        out->digest = hash_step(out->digest, bits);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Standard error
+
+void output_note(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void output_error(const Error *err) { output_note("run: %s", err->message); }
+
+void output_prompt(void) { fputs("> ", stderr); }
+
+void output_prompt_end(void) { fputc('\n', stderr); }
+
+#define WIPE_LINE "\r\033[K"
+
+void output_progress(Output *out, const char *format, ...)
+{
+    if (!out->progress) {
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    fputs(WIPE_LINE, stderr);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    out->drawn = true;
+}
+
+void output_wipe(Output *out)
+{
+    if (out->drawn) {
+        fputs(WIPE_LINE, stderr);
+    }
+    out->drawn = false;
+}
+
+// --------------------------------------------------------------------------------------------
+// Signals
+
+static void on_signal(int number) { interrupted = number; }
+
+void output_catch_signals(void)
+{
+    // SA_RESETHAND: the second signal finds the default action.
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+const volatile sig_atomic_t *output_interrupted(void) { return &interrupted; }
+
+// --------------------------------------------------------------------------------------------
+// Mapped files that are cut short
+
+static void on_bus_error(int number, siginfo_t *info, void *context)
+{
+    static atomic_flag first = ATOMIC_FLAG_INIT;
+    const uintptr_t at = (uintptr_t)info->si_addr;
+    const char *message = NULL;
+    (void)context;
+    for (size_t i = 0; i < MAX_WATCHED; i++) {
+        const Mapping *file = watched.files[i].file;
+        if (file && at >= (uintptr_t)file->data &&
+            at - (uintptr_t)file->data < round_up(file->size, 4096)) {
+            message = watched.files[i].message;
+        }
+    }
+    if (!message) {
+        signal(number, SIG_DFL);  // not ours to explain: it happens again when this returns
+        return;
+    }
+    while (atomic_flag_test_and_set(&first)) {
+        pause();  // another thread came first, and is about to end the program
+    }
+    if (watched.out->temporary) {
+        unlink(watched.out->temporary);
+    }
+    const ssize_t written = write(STDERR_FILENO, message, strlen(message));
+    (void)written;  // nobody is left to be told
+    watched.end(ERROR_INPUT);
+}
+
+void output_watch(const Output *out, const Mapping *file, const char *path)
+{
+    WatchedFile *w = watched.files;
+    while (w->file && w < watched.files + MAX_WATCHED - 1) {
+        w++;
+    }
+    Error err = {0};
+    error_set(&err, ERROR_INPUT, "%s: was cut short by another program while it was used", path);
+    snprintf(w->message, sizeof w->message, "run: %s\n", err.message);
+    w->file = file;
+    watched.out = out;
+    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
+}
+
+void output_unwatch(const Mapping *file)
+{
+    for (size_t i = 0; i < MAX_WATCHED; i++) {
+        if (watched.files[i].file == file) {
+            watched.files[i].file = NULL;
+        }
+    }
+}

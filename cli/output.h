@@ -1,0 +1,71 @@
+// output.h - everything that the program shows: the text on standard output or in a file, all else
+// on standard error. No other file writes to either.
+#ifndef OUTPUT_H
+#define OUTPUT_H
+
+#include <signal.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "options.h"
+
+// Standard output, or a file that appears under its name only when it is complete.
+typedef struct {
+    int fd;            // -1: closed
+    const char *name;  // for messages
+    char *temporary;   // the file's name until it is complete, owned; NULL: written in place
+    bool stats;        // statistics are wanted
+    bool progress;     // progress is drawn: stderr is a terminal, and there is no --quiet
+    bool drawn;        // a line of progress stands on the terminal
+    uint64_t digest;   // of the logits so far
+} Output;
+
+// Before anything else: makes descriptors 0 to 2 exist, so that no file of ours is taken for one of
+// them, and lets a reader that has gone away end the program as it does any filter. `end` is _exit,
+// for the one error that no function can return (output_watch).
+bool output_prepare(void (*end)(int status));
+
+// Opens what --output names, or standard output; a batch opens its results itself. Errors:
+// ERROR_USAGE where the file is one that the run reads; ERROR_RUN where it cannot be created.
+bool output_open(Output *out, const Options *o, Error *err);
+
+// Completes the output (keep), or leaves no trace of an output file. Error: ERROR_RUN.
+bool output_close(Output *out, bool keep, Error *err);
+
+// Writes the text and clears it. Errors: ERROR_RUN where it cannot be written, or memory was
+// lacking for it.
+bool output_write(Output *out, Buffer *text, Error *err);
+
+// A line on standard error, without its newline.
+void output_note(const char *format, ...) PRINTF_LIKE(1, 2);
+
+// "run: MESSAGE": why the program ends.
+void output_error(const Error *err);
+
+// "> ", and a newline: the ends of a line that the user types.
+void output_prompt(void);
+void output_prompt_end(void);
+
+// Draws a line of progress over the one before, and wipes it; both do nothing unless out->progress.
+void output_progress(Output *out, const char *format, ...) PRINTF_LIKE(2, 3);
+void output_wipe(Output *out);
+
+// Adds the bits of n logits to the digest.
+void output_digest(Output *out, const float *logits, size_t n);
+
+// The first SIGINT or SIGTERM only sets the flag, the second ends the program at once. To be called
+// when there is something to flush: before that, a signal ends the program by itself.
+void output_catch_signals(void);
+
+// The flag: the signal that asked for an end, or 0.
+const volatile sig_atomic_t *output_interrupted(void);
+
+// Files are read where they are mapped. When another program cuts such a file short, the pages past
+// its new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any more.
+// From output_watch on, a message then names the file, and the program ends with ERROR_INPUT.
+// `file` must exist until output_unwatch, though the mapping may be opened and closed between.
+void output_watch(const Output *out, const Mapping *file, const char *path);
+void output_unwatch(const Mapping *file);
+
+#endif

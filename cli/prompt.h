@@ -1,0 +1,30 @@
+// prompt.h - the prompt of a single run: where it comes from, its tokens, and the file that keeps
+// its keys and values.
+#ifndef PROMPT_H
+#define PROMPT_H
+
+#include "base/error.h"
+#include "batch/prompt_cache.h"
+#include "cli/output.h"
+#include "engine.h"
+#include "options.h"
+
+// Does a user type the messages at a terminal?
+bool prompt_is_typed(const Options *o);
+
+// Reads the prompt - from options, files or standard input - and appends its tokens to *out.
+// Errors: ERROR_INPUT where it cannot be read or encoded; ERROR_RUN without memory.
+bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err);
+
+// Appends the tokens of a user's message to *out; `started` says that it follows an answer. The
+// first message comes after the system message, if there is one.
+bool prompt_encode_message(const Engine *e, const Options *o, TextSpan message, bool started,
+                           Tokens *out, Error *err);
+
+// Opens the file of --prompt-cache for the engine's cache, which exists by then. Closing it closes
+// the engine's cache first, as that reads the file's pages.
+bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, const Output *out,
+                         Error *err);
+void prompt_cache_detach(PromptCache *p, Engine *e);
+
+#endif

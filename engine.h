@@ -1,0 +1,70 @@
+// engine.h - a model that is ready to run: its files, weights, cache and buffers.
+//
+// Everything that a checkpoint and the machine decide together is decided here, once: how many
+// positions a sequence has, how many threads run, the type of cached keys and values, and what it
+// means that a file had to be repacked.
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include "base/error.h"
+#include "formats/checkpoint.h"
+#include "model.h"
+#include "text/chat.h"
+#include "tokenizer.h"
+
+// The type of cached keys and values. KV_AUTO is f16, but f32 for llama2.c's files, so that they
+// tell the stories that llama2.c tells.
+typedef enum { KV_AUTO, KV_F32, KV_F16 } KvType;
+
+// What a user may choose. Zero or NULL leaves the choice to the engine.
+typedef struct {
+    const char *model;      // path of the checkpoint
+    const char *tokenizer;  // path of a llama2.c checkpoint's tokenizer
+    const char *simd;       // name of the kernel set
+    KvType kv;
+    size_t context;  // positions per sequence
+    size_t threads;
+    size_t chunk;  // prompt tokens that are run together; at least 1
+} EngineOptions;
+
+// What a mode needs besides the checkpoint itself.
+enum {
+    ENGINE_TOKENIZER = 1,
+    ENGINE_CHAT = 2,     // the chat template, where the checkpoint has one
+    ENGINE_CONTEXT = 4,  // the length of the context, where the checkpoint has weights
+    ENGINE_MODEL = 8,    // the weights and the threads that run them; includes ENGINE_CONTEXT
+};
+
+typedef struct {
+    const EngineOptions *options;  // the caller's
+    Checkpoint checkpoint;
+    Tokenizer *tokenizer;  // owned; NULL unless opened
+    ChatTemplate chat;     // its texts lie in the checkpoint
+    bool has_chat;         // there is a template, and it was opened
+    Model model;           // its weights lie in the checkpoint
+    size_t context;   // positions per sequence that a cache will have (afterwards, the cache knows)
+    bool f16;         // type of cached keys and values: f16 or f32
+    size_t threads;   // that run the model
+    Cache cache;      // engine_open_cache
+    Scratch scratch;  // engine_open_cache
+    Row *rows;        // (scratch.max_rows), owned: the rows of one forward pass
+} Engine;
+
+// Opens the checkpoint and the parts (ENGINE_..) that a mode needs. `options` must outlive the
+// engine. On failure the engine is closed. Errors: ERROR_USAGE where an option does not suit the
+// checkpoint or the machine; ERROR_INPUT where a file cannot be used; ERROR_RUN without memory.
+bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error *err);
+void engine_close(Engine *e);
+
+// Makes the cache for n_sequences and the buffers for passes of max_rows rows, of which max_logits
+// want logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory.
+// Error: ERROR_RUN without memory; the engine stays open. Closing twice does no harm.
+bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t max_logits,
+                       Error *err);
+void engine_close_cache(Engine *e);
+
+// Bytes of the keys and values of one sequence that fills the context. Error: ERROR_RUN where that
+// is no number.
+bool engine_sequence_bytes(const Engine *e, size_t *bytes, Error *err);
+
+#endif

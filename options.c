@@ -1,0 +1,509 @@
+// options.c - the command line. See options.h.
+//
+// A row of the table says everything about an option: how it is spelled, what kind of value it
+// takes, where in Options the value goes, its range, its default, its help, and which fields of a
+// request set the same thing. The parser, --help (and from it the manual and the completions) and
+// the reader of requests all work from these rows, so a range or a default stands nowhere else.
+//
+//     run model.bin -n 20                  letter |
+//     run model.bin --max-tokens=20        name   | row --> Options.generate.max_tokens
+//     {"prompt": "..", "max_tokens": 20}   field  |         Request.options.max_tokens
+#include "options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum {
+    FLAG,   // no value; sets a bool
+    MODE,   // no value; chooses what the program does (Option.mode)
+    COUNT,  // a whole number from min to max: a size_t
+    SEED,   // any whole number of 64 bits: a uint64_t
+    REAL,   // a number from min to max: a float
+    TEXT,   // a const char *
+    TEXTS,  // one more text that is not empty: StopTexts
+    KV,     // "f32" or "f16": a KvType
+    CHAT,   // "generate" or "chat": a bool
+} OptionKind;
+
+#define MAX_FIELDS 2  // names that one option has in requests
+
+struct Option {
+    char letter;        // 0: none
+    const char *name;   // without the dashes
+    const char *value;  // what --help calls the value; NULL: it takes none
+    OptionKind kind;
+    size_t offset;                   // in Options
+    Mode mode;                       // that the option chooses; MODE_GENERATE: none
+    double min, max, initial;        // of COUNT and REAL: range, default
+    const char *help;                // {default} and {max} stand for the row's own
+    const char *fields[MAX_FIELDS];  // of a request
+    bool minus_one_is_off;           // in a request: -1 means 0
+};
+
+#define AT(field) offsetof(Options, field)
+
+// A thousand million tokens: more than any context, and exact in a double.
+#define MANY 1e9
+
+static const Option option_table[] = {
+    {0, "chat", NULL, FLAG, AT(chat),
+     .help = "answer through the model's chat template; without a prompt: converse"},
+    {'m', "mode", "MODE", CHAT, AT(chat), .help = "generate or chat, as in llama2.c"},
+    {'b', "batch", "FILE", TEXT, AT(batch), .mode = MODE_BATCH,
+     .help = "answer the requests in FILE (docs/batch.md); - is standard input"},
+    {0, "tokenize", NULL, MODE, .mode = MODE_TOKENIZE,
+     .help = "print the prompt's token ids instead of generating"},
+    {0, "score", NULL, MODE, .mode = MODE_SCORE,
+     .help = "print the prompt's log-likelihood and perplexity"},
+    {0, "bench", NULL, MODE, .mode = MODE_BENCH,
+     .help = "measure the model's speed beside this machine's limits"},
+    {0, "info", NULL, MODE, .mode = MODE_INFO,
+     .help = "print what the checkpoint holds and the memory it needs"},
+    {0, "verify", NULL, MODE, .mode = MODE_VERIFY, .help = "check all checksums of the checkpoint"},
+    {0, "help", NULL, MODE, .mode = MODE_HELP, .help = "print this text"},
+    {0, "version", NULL, MODE, .mode = MODE_VERSION, .help = "print the version"},
+    {'i', "prompt", "TEXT", TEXT, AT(prompt),
+     .help = "the prompt; without it and -f: standard input"},
+    {'f', "prompt-file", "FILE", TEXT, AT(prompt_file),
+     .help = "the prompt, or what follows TEXT in it; - is standard input"},
+    {0, "truncate-prompt", NULL, FLAG, AT(truncate_prompt),
+     .help = "keep the end of a prompt that does not fit"},
+    {'n', "max-tokens", "N", COUNT, AT(generate.max_tokens), .max = MANY, .initial = 256,
+     .help = "new tokens at most ({default}); 0: until the context is full",
+     .fields = {"max_tokens", "max_completion_tokens"}},
+    {'t', "temperature", "T", REAL, AT(generate.sampler.temperature), .max = 1000, .initial = 1,
+     .help = "{default}; 0 always takes the most probable token", .fields = {"temperature"}},
+    {'p', "top-p", "P", REAL, AT(generate.sampler.top_p), .max = 1, .initial = 0.9,
+     .help = "sample from the best tokens that together exceed P ({default}); 0, 1: off",
+     .fields = {"top_p"}},
+    {'k', "top-k", "K", COUNT, AT(generate.sampler.top_k), .max = MANY,
+     .help = "sample from the K best tokens; 0: off", .fields = {"top_k"},
+     .minus_one_is_off = true},
+    {0, "min-p", "P", REAL, AT(generate.sampler.min_p), .max = 1,
+     .help = "drop tokens less than P times as probable as the best; 0: off", .fields = {"min_p"}},
+    {0, "repeat-penalty", "R", REAL, AT(generate.sampler.repeat_penalty), .min = 0.01, .max = 100,
+     .initial = 1, .help = "divide the logits of recent tokens by R ({default}: off)",
+     .fields = {"repetition_penalty"}},
+    {0, "repeat-last-n", "N", COUNT, AT(generate.sampler.repeat_last_n), .max = MANY, .initial = 64,
+     .help = "how many tokens count as recent ({default})"},
+    {'s', "seed", "N", SEED, AT(seed),
+     .help = "seed of the random numbers; default: from the system"},
+    {0, "stop", "TEXT", TEXTS, AT(generate.stops), .max = MAX_STOPS,
+     .help = "stop before TEXT; may be given up to {max} times"},
+    {0, "ignore-eos", NULL, FLAG, AT(generate.ignore_eos), .help = "go on after an end token",
+     .fields = {"ignore_eos"}},
+    {0, "special", NULL, FLAG, AT(special),
+     .help = "names of special tokens in the prompt become those tokens"},
+    {0, "no-echo", NULL, FLAG, AT(no_echo), .help = "print the continuation without the prompt"},
+    {'y', "system", "TEXT", TEXT, AT(system),
+     .help = "system message of a chat; default: the template's own"},
+    {'z', "tokenizer", "FILE", TEXT, AT(engine.tokenizer),
+     .help = "of a llama2.c checkpoint; default: tokenizer.bin beside it, or here"},
+    {'c', "context", "N", COUNT, AT(engine.context), .min = 1, .max = MANY,
+     .help = "positions; default: the model's"},
+    {0, "kv", "TYPE", KV, AT(engine.kv), .help = "type of cached keys and values: f32 or f16"},
+    {0, "chunk", "N", COUNT, AT(engine.chunk), .min = 1, .max = 4096, .initial = 256,
+     .help = "prompt tokens that are run together ({default}); never changes the text"},
+    {'j', "threads", "N", COUNT, AT(engine.threads), .min = 1, .max = 1024,
+     .help = "default: what is fastest; also OMP_NUM_THREADS"},
+    {0, "simd", "SET", TEXT, AT(engine.simd),
+     .help = "kernels: auto, avx512, avx2, neon or scalar; never changes the text"},
+    {0, "parallel", "N", COUNT, AT(parallel), .min = 1, .max = 1024, .initial = 64,
+     .help = "requests of a batch that are run together ({default}); never changes the text"},
+    {0, "lines", NULL, FLAG, AT(lines), .help = "each line of the batch is itself a prompt"},
+    {0, "resume", NULL, FLAG, AT(resume),
+     .help = "keep the results in the output file, and continue after them"},
+    {0, "first-line", "N", COUNT, AT(first_line), .min = 1, .max = 1e15, .initial = 1,
+     .help = "number of the batch's first line ({default}): for a piece of a longer file"},
+    {0, "prompt-cache", "FILE", TEXT, AT(prompt_cache),
+     .help = "keep the prompt's keys and values in FILE, for later runs"},
+    {'o', "output", "FILE", TEXT, AT(output),
+     .help = "written whole or not at all; of a batch, line by line"},
+    {0, "json", NULL, FLAG, AT(json), .help = "print one JSON object instead of text"},
+    {0, "logprobs", "K", COUNT, AT(logprobs), .max = MAX_LOGPROBS,
+     .help = "with --json: log-probabilities of each token and the K best"},
+    {0, "stats", NULL, FLAG, AT(stats),
+     .help = "print a line of statistics on stderr, even if that is no terminal"},
+    {'q', "quiet", NULL, FLAG, AT(quiet), .help = "print nothing on stderr but errors"},
+    {0, "digest", NULL, FLAG, AT(digest),
+     .help = "print a digest of the bits of all logits on stderr"},
+};
+#define N_OPTIONS (sizeof option_table / sizeof *option_table)
+_Static_assert(N_OPTIONS <= MAX_OPTIONS, "Options.given has an element for each row");
+
+// --------------------------------------------------------------------------------------------
+// Help
+
+// Adds an option's help, with numbers of its row in place of {default} and {max}.
+static void add_help(Buffer *out, const Option *o)
+{
+    const char *text = o->help;
+    for (const char *brace; (brace = strchr(text, '{')); text = strchr(brace, '}') + 1) {
+        buffer_add(out, text, (size_t)(brace - text));
+        buffer_addf(out, o->kind == REAL ? "%.1f" : "%.0f", brace[1] == 'm' ? o->max : o->initial);
+    }
+    buffer_add_text(out, text);
+}
+
+void options_help(Buffer *out)
+{
+    buffer_add_text(out, "Usage: run MODEL [options]\n\n"
+                         "Generates text with a model of the Llama family.\n\n");
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const Option *o = &option_table[i];
+        char left[64];
+        snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ',
+                 o->letter ? o->letter : ' ', o->letter ? "," : " ", o->name, o->value ? " " : "",
+                 o->value ? o->value : "");
+        buffer_addf(out, "  %-26s ", left);
+        add_help(out, o);
+        buffer_add_text(out, "\n");
+    }
+    buffer_add_text(out, "\n  ./run stories.bin -i \"Once upon a time\"\n"
+                         "  git log -5 | ./run model.bin -n 100 > out.txt\n");
+}
+
+// --------------------------------------------------------------------------------------------
+// Values
+
+// Parses a whole number to its end. strtoull alone would take a sign or spaces before it.
+static bool parse_whole(const char *text, uint64_t *value)
+{
+    char *end;
+    if (*text < '0' || *text > '9') {
+        return false;
+    }
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return !*end && !errno;
+}
+
+// Parses a decimal number to its end. strtod alone would take a sign, spaces, hexadecimal digits,
+// "inf" and "nan".
+static bool parse_real(const char *text, double *value)
+{
+    char *end;
+    if ((*text != '.' && (*text < '0' || *text > '9')) || strpbrk(text, "xXnN")) {
+        return false;
+    }
+    *value = strtod(text, &end);
+    return end != text && !*end;
+}
+
+static bool in_range(const Option *o, double value) { return value >= o->min && value <= o->max; }
+
+// The values that an option takes, for messages.
+static const char *expected_value(const Option *o, char buffer[80])
+{
+    switch (o->kind) {
+    case REAL:
+        snprintf(buffer, 80, "a number from %g to %g", o->min, o->max);
+        return buffer;
+    case COUNT:
+        snprintf(buffer, 80, "a whole number from %.0f to %.0f", o->min, o->max);
+        return buffer;
+    case SEED:
+        return "a whole number from 0 to 2^64 - 1";
+    case KV:
+        return "f32 or f16";
+    case CHAT:
+        return "generate or chat";
+    default:
+        return "a text that is not empty";
+    }
+}
+
+// Stores a value in its field, unless it is none that the option takes.
+static bool store_value(const Option *o, void *field, const char *text)
+{
+    uint64_t whole = 0;
+    double real = 0;
+    switch (o->kind) {
+    case COUNT:
+        if (!parse_whole(text, &whole) || !in_range(o, (double)whole)) {
+            return false;
+        }
+        *(size_t *)field = (size_t)whole;
+        return true;
+    case SEED:
+        return parse_whole(text, field);
+    case REAL:
+        if (!parse_real(text, &real) || !in_range(o, real)) {
+            return false;
+        }
+        *(float *)field = (float)real;
+        return true;
+    case TEXTS:
+        ((StopTexts *)field)->texts[((StopTexts *)field)->n++] = text;
+        return *text;
+    case KV:
+        *(KvType *)field = strcmp(text, "f16") == 0 ? KV_F16 : KV_F32;
+        return strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0;
+    case CHAT:
+        *(bool *)field = strcmp(text, "chat") == 0;
+        return strcmp(text, "chat") == 0 || strcmp(text, "generate") == 0;
+    default:
+        *(const char **)field = text;
+        return true;
+    }
+}
+
+// Takes a value for an option; `shown` is the option as it was spelled.
+static bool take_value(Options *options, const Option *o, const char *shown, const char *text,
+                       Error *err)
+{
+    void *field = (char *)options + o->offset;
+    char buffer[80];
+    if (o->kind == TEXTS && ((StopTexts *)field)->n == MAX_STOPS) {
+        return error_set(err, ERROR_USAGE, "%s: given more than %d times", shown, MAX_STOPS);
+    }
+    return store_value(o, field, text) ||
+           error_set(err, ERROR_USAGE, "%s%s%s: expected %s", shown, *text ? " " : "", text,
+                     expected_value(o, buffer));
+}
+
+// --------------------------------------------------------------------------------------------
+// The command line
+
+static void set_defaults(Options *options)
+{
+    *options = (Options){0};
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const Option *o = &option_table[i];
+        void *field = (char *)options + o->offset;
+        if (o->kind == COUNT) {
+            *(size_t *)field = (size_t)o->initial;
+        } else if (o->kind == REAL) {
+            *(float *)field = (float)o->initial;
+        }
+    }
+}
+
+// The row of an argument -X.. or --name, whose spelling without dashes has `length` bytes.
+static const Option *find_option(const char *arg, bool is_long, size_t length)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const Option *o = &option_table[i];
+        if (is_long ? strlen(o->name) == length && memcmp(o->name, arg + 2, length) == 0
+                    : o->letter == arg[1]) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+// Takes the option in argv[*i], and its value, which may be the argument after it.
+static bool take_option(Options *options, char **argv, int argc, int *i, Error *err)
+{
+    const char *arg = argv[*i];
+    const bool is_long = arg[1] == '-';
+    const char *equals = is_long ? strchr(arg, '=') : NULL;
+    const char *value = equals ? equals + 1 : !is_long && arg[2] ? arg + 2 : NULL;
+    const size_t length = equals ? (size_t)(equals - arg) - 2 : strlen(arg + 1 + is_long);
+    const Option *o = find_option(arg, is_long, length);
+    if (!o) {
+        return error_set(err, ERROR_USAGE, "%s: unknown option (--help lists them)", arg);
+    }
+    char shown[48];
+    snprintf(shown, sizeof shown, "%s%s", is_long ? "--" : "-",
+             is_long ? o->name : (char[2]){o->letter, 0});
+    options->given[o - option_table] = true;
+    if (!o->value) {
+        if (value) {
+            return error_set(err, ERROR_USAGE, "%s: takes no value, found %s", shown, value);
+        }
+        if (o->kind == FLAG) {
+            *(bool *)((char *)options + o->offset) = true;
+        }
+        return true;
+    }
+    if (!value && *i + 1 == argc) {
+        return error_set(err, ERROR_USAGE, "%s: expected a value, %s", shown, o->value);
+    }
+    return take_value(options, o, shown, value ? value : argv[++*i], err);
+}
+
+static bool read_arguments(Options *options, int argc, char **argv, Error *err)
+{
+    bool only_operands = false;
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        if (!only_operands && strcmp(arg, "--") == 0) {
+            only_operands = true;
+        } else if (!only_operands && arg[0] == '-' && arg[1]) {
+            if (!take_option(options, argv, argc, &i, err)) {
+                return false;
+            }
+        } else if (options->engine.model) {
+            return error_set(err, ERROR_USAGE,
+                             "%s: a second model; expected one (the prompt goes after -i)", arg);
+        } else {
+            options->engine.model = arg;
+        }
+    }
+    return true;
+}
+
+bool option_given(const Options *options, const char *name)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        if (strcmp(option_table[i].name, name) == 0) {
+            return options->given[i];
+        }
+    }
+    return false;
+}
+
+// --------------------------------------------------------------------------------------------
+// What goes together
+
+// At most one option chooses a mode. --chat is a way to put prompts, and goes with --batch only.
+// Returns the name of the option that chose, or NULL.
+static bool choose_mode(Options *o, const char **chosen, Error *err)
+{
+    *chosen = NULL;
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const Option *row = &option_table[i];
+        if (!row->mode || !o->given[i]) {
+            continue;
+        }
+        if (*chosen) {
+            return error_set(err, ERROR_USAGE, "--%s: not with --%s", row->name, *chosen);
+        }
+        *chosen = row->name;
+        o->mode = row->mode;
+    }
+    if (o->chat && *chosen && o->mode != MODE_BATCH) {
+        return error_set(err, ERROR_USAGE, "--%s: not with --chat", *chosen);
+    }
+    return true;
+}
+
+// Refuses the first of `names` (up to NULL) that was given.
+static bool refuse(const Options *o, const char *const *names, const char *why, Error *err)
+{
+    for (; *names; names++) {
+        if (option_given(o, *names)) {
+            return error_set(err, ERROR_USAGE, "--%s: %s", *names, why);
+        }
+    }
+    return true;
+}
+
+static bool check_batch(const Options *o, Error *err)
+{
+    static const char *const only_with[] = {"parallel", "lines", "resume", "first-line", NULL};
+    static const char *const never_with[] = {"prompt",  "prompt-file", "json",
+                                             "no-echo", "digest",      NULL};
+    if (o->mode != MODE_BATCH) {
+        return refuse(o, only_with, "expected --batch with it", err);
+    }
+    if (!refuse(o, never_with, "not with --batch", err)) {
+        return false;
+    }
+    return !o->resume || (o->output && strcmp(o->output, "-") != 0) ||
+           error_set(err, ERROR_USAGE, "--resume: expected --output FILE with it");
+}
+
+static bool check_combinations(Options *o, Error *err)
+{
+    const char *mode;
+    if (!choose_mode(o, &mode, err)) {
+        return false;
+    }
+    if (option_given(o, "logprobs") && (!o->json || mode)) {
+        return error_set(err, ERROR_USAGE, "--logprobs: expected --json with it, and no %s%s",
+                         mode ? "--" : "other mode", mode ? mode : "");
+    }
+    if (o->system && !o->chat && o->mode != MODE_BATCH) {
+        return error_set(err, ERROR_USAGE, "--system: expected --chat or --batch with it");
+    }
+    if (o->prompt_cache && o->mode != MODE_GENERATE && o->mode != MODE_BATCH) {
+        return error_set(err, ERROR_USAGE, "--prompt-cache: not with --%s", mode);
+    }
+    if (!check_batch(o, err)) {
+        return false;
+    }
+    if (o->quiet && o->stats) {
+        return error_set(err, ERROR_USAGE, "--quiet: not with --stats");
+    }
+    return o->engine.model ||
+           error_set(err, ERROR_USAGE,
+                     "MODEL: missing; the one that comes along is models/stories.bin: ./run "
+                     "models/stories.bin, or make demo (--help lists all)");
+}
+
+bool options_parse(Options *o, int argc, char **argv, Error *err)
+{
+    set_defaults(o);
+    if (!read_arguments(o, argc, argv, err)) {
+        return false;
+    }
+    if (option_given(o, "help") || option_given(o, "version")) {
+        o->mode = option_given(o, "help") ? MODE_HELP : MODE_VERSION;
+        return true;
+    }
+    return check_combinations(o, err);
+}
+
+// --------------------------------------------------------------------------------------------
+// Fields of a request
+
+const Option *option_for_request(const char *field)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        for (size_t k = 0; k < MAX_FIELDS && option_table[i].fields[k]; k++) {
+            if (strcmp(option_table[i].fields[k], field) == 0) {
+                return &option_table[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+bool field_unexpected(Error *err, const char *field, const JsonValue *value, const char *expected)
+{
+    char found[48];
+    if (value->kind == JSON_NUMBER || value->kind == JSON_STRING) {
+        snprintf(found, sizeof found, value->kind == JSON_STRING ? "\"%.40s\"" : "%.40s",
+                 value->text);
+    } else {
+        snprintf(found, sizeof found, "%s", json_kind(value));
+    }
+    return error_set(err, ERROR_INPUT, "%s is %s, expected %s", field, found, expected);
+}
+
+// Stores a JSON value in its field, unless it is none that the option takes.
+static bool store_json(const Option *o, void *field, const JsonValue *value)
+{
+    const bool number = value->kind == JSON_NUMBER;
+    uint64_t whole = 0;
+    if (o->kind == FLAG) {
+        *(bool *)field = value->kind == JSON_TRUE;
+        return value->kind == JSON_TRUE || value->kind == JSON_FALSE;
+    }
+    if (o->kind == REAL) {
+        if (!number || !in_range(o, json_real(value))) {
+            return false;
+        }
+        *(float *)field = (float)json_real(value);
+        return true;
+    }
+    const bool off = o->minus_one_is_off && number && json_real(value) == -1;
+    if (!off && (!json_whole(value, &whole) || !in_range(o, (double)whole))) {
+        return false;
+    }
+    *(size_t *)field = (size_t)whole;
+    return true;
+}
+
+bool option_set_json(const Option *o, GenerateOptions *g, const JsonValue *value, const char *field,
+                     Error *err)
+{
+    char buffer[80];
+    return store_json(o, (char *)g + (o->offset - AT(generate)), value) ||
+           field_unexpected(err, field, value,
+                            o->kind == FLAG ? "true or false" : expected_value(o, buffer));
+}

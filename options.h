@@ -1,0 +1,90 @@
+// options.h - the one table of options: letters, ranges, defaults and help, and which fields of a
+// request of a batch set the same things.
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "engine.h"
+#include "generate.h"
+
+// What the program does in a run. Without an option that names another mode it generates.
+typedef enum {
+    MODE_GENERATE,  // also --chat
+    MODE_BATCH,
+    MODE_TOKENIZE,
+    MODE_SCORE,
+    MODE_BENCH,
+    MODE_INFO,
+    MODE_VERIFY,
+    MODE_HELP,
+    MODE_VERSION,
+} Mode;
+
+// Alternatives to a token that --logprobs lists at most, as in OpenAI's API.
+#define MAX_LOGPROBS 20
+
+// At least as many as the table has rows.
+#define MAX_OPTIONS 64
+
+// A command line. All texts are the caller's (argv).
+typedef struct {
+    Mode mode;
+    bool chat;  // prompts go through the chat template
+    EngineOptions engine;
+    GenerateOptions generate;
+    uint64_t seed;  // 0 unless given
+    // The prompt.
+    const char *prompt;       // NULL: none
+    const char *prompt_file;  // NULL: none; "-": standard input
+    const char *system;       // NULL: the template's own system message
+    bool special;             // names of special tokens in the prompt become those tokens
+    bool truncate_prompt;     // keep the end of a prompt that does not fit
+    bool no_echo;             // print the continuation without the prompt
+    // A batch.
+    const char *batch;  // file of requests; "-": standard input
+    size_t parallel;    // requests that are run together
+    bool lines;         // each line is itself a prompt
+    bool resume;        // keep the results that the output has
+    size_t first_line;  // number of the first line
+    // Output.
+    const char *output;        // NULL: standard output
+    const char *prompt_cache;  // file that keeps a prompt's keys and values; NULL: none
+    bool json, stats, quiet, digest;
+    size_t logprobs;          // how many of the best tokens to list
+    bool given[MAX_OPTIONS];  // which rows of the table the command line has; see option_given
+} Options;
+
+// Reads a command line over the defaults, and checks that its options go together. After --help or
+// --version, which set the mode, nothing else need be right. Error: ERROR_USAGE naming the option.
+bool options_parse(Options *o, int argc, char **argv, Error *err);
+
+// Was the option of this name (without dashes) given?
+bool option_given(const Options *o, const char *name);
+
+// Adds the text of --help.
+void options_help(Buffer *out);
+
+// A row of the table.
+typedef struct Option Option;
+
+// The option that a field of a request stands for, or NULL. There is one for each field that sets a
+// value of GenerateOptions; `seed`, `stop` and `echo` have rules of their own, and are not among
+// them.
+const Option *option_for_request(const char *field);
+
+// Sets an option's value in a request's GenerateOptions, by the option's own range; `field` is the
+// name that the request used. An optional filter that is off at 0 may also be switched off by -1,
+// as OpenAI's clients do with top_k. Error: ERROR_INPUT naming the field, what it is and what was
+// expected.
+bool option_set_json(const Option *option, GenerateOptions *g, const JsonValue *value,
+                     const char *field, Error *err);
+
+// Fills *err (ERROR_INPUT) with "FIELD is VALUE, expected EXPECTED" and returns false: for all
+// readers of fields of a request.
+bool field_unexpected(Error *err, const char *field, const JsonValue *value, const char *expected);
+
+#endif
