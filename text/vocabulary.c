@@ -405,7 +405,7 @@ bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *dat
                       .end = end,
                       .n_end = sizeof end / sizeof *end,
                       .size = vocab_size};
-    Pieces pieces;
+    Pieces pieces = {0};
     const bool ok = alloc_pieces(v, &pieces, vocab_size, size, err) &&
                     read_llama2c(&pieces, vocab_size, name, (Rest){data, size}, err) &&
                     fill_tables(v, name, err);
