@@ -248,8 +248,8 @@ INLINE void tile(const TileSpec k, const Product *p)
     }
 }
 
-// A tile of a product's groups from g on. (The copy costs nothing: it is never in memory, as
-// everything here is inlined.)
+// A tile of k.groups of a product's groups, from group g on. (The copy costs nothing: it is never
+// in memory, as everything here is inlined.)
 INLINE void tile_at(const TileSpec k, const Product *p, size_t g)
 {
     Product part = *p;
@@ -637,6 +637,8 @@ INLINE void matmul_once(const Element type, ProductFunction *once, const Matmul 
     once(m->n_rows, &p);
 }
 
+// Few rows need each weight once, in the order of memory; many rows need it once per tile, and
+// should find it in the first-level cache.
 INLINE void matmul_float(const Element type, ProductFunction *once, ProductFunction *by_panel,
                          const Matmul *m)
 {
@@ -699,6 +701,7 @@ static void row_bf16(float *out, const void *w, size_t n_cols, size_t row)
     }
 }
 
+// The weights of the formulas above: s_w (u - 128), s_w (u - 8), s_w u + m.
 INLINE void row_quantized(const Element type, float *out, const void *w, size_t n_cols, size_t row)
 {
     const size_t n_blocks = (n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK, lane = row % LANES;
@@ -900,7 +903,10 @@ static void attend_scores(const Attend *a, size_t begin, size_t end)
 }
 
 // Turns the scores of query t into weights, exp(score + mask - max), in place. Clears the query's
-// result and stores the maximum and the sum of the weights behind it.
+// result and stores the maximum and the sum of the weights behind it. The first and last vector may
+// reach beyond what the query sees: there the mask makes the score -infinity and the weight 0,
+// which changes neither maximum nor sum. (The sum has 16 partial sums, by position modulo 16, and
+// the tree of v_sum.)
 static void attend_weights(const Attend *a, size_t t, size_t begin, size_t end)
 {
     const size_t dims = whole_lanes(a->head_dim);
@@ -1011,8 +1017,12 @@ static void kernel_attend_finish(float *out, const float *total, size_t head_dim
     }
 }
 
-// Keys are interleaved by position and values by dimension (simd.h): of each 16 dimensions, a key
-// goes into 16 steps of its group, always in the lane of its position; a value is one run of 16.
+// Keys are interleaved by position and values by dimension (simd.h):
+//
+//     keys    a step is one dimension of 16 positions      one lane of it belongs to this position
+//     values  a step is 16 dimensions of one position      all of it belongs to this position
+//
+// So 16 dimensions of a key go into 16 steps, always in the same lane; of a value they are one run.
 static void kernel_store_kv(void *page_k, void *page_v, size_t offset, const float *k,
                             const float *v, size_t head_dim, bool f16)
 {
