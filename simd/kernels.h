@@ -152,7 +152,7 @@ typedef struct {
     const char *w;      // the first group's first step
     size_t n_cols;      // inputs
     // Of floats:
-    size_t group_stride;  // bytes from group to group
+    size_t group_stride;  // weights from group to group
     size_t n_groups;      // groups of 16 outputs
     const float *x;       // (rows, n_cols)
     size_t x_stride;      // values from row to row
@@ -171,11 +171,12 @@ typedef struct {
 
 #define MAX_GROUPS 4
 
-// Bytes of the 16 weights of one input.
-INLINE size_t step_bytes(const Element type)
+// Bytes of a weight, and of the 16 weights of one input.
+INLINE size_t element_bytes(const Element type)
 {
-    return LANES * (type == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t));
+    return type == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t);
 }
+INLINE size_t step_bytes(const Element type) { return LANES * element_bytes(type); }
 
 // Both conversions to f32 are exact, so the types share all arithmetic.
 INLINE V load_lanes(const Element type, const void *p)
@@ -189,7 +190,8 @@ INLINE void tile_column(const TileSpec k, V (*sum)[MAX_GROUPS], const Product *p
     V weight[MAX_GROUPS];
     UNROLL
     for (size_t g = 0; g < k.groups; g++) {
-        const char *step = p->w + g * p->group_stride + i * step_bytes(k.type);
+        const char *step = p->w + g * p->group_stride * element_bytes(k.type) +
+                           i * step_bytes(k.type);
         weight[g] = load_lanes(k.type, step);
         if (k.fetch == FETCH_OWN && i * step_bytes(k.type) % 64 == 0) {  // once per cache line
             prefetch(step, 64);
@@ -254,7 +256,7 @@ INLINE void tile_at(const TileSpec k, const Product *p, size_t g)
 {
     Product part = *p;
     part.out += g * LANES;
-    part.w += g * p->group_stride;
+    part.w += g * p->group_stride * element_bytes(k.type);
     tile(k, &part);
 }
 
@@ -594,9 +596,9 @@ INLINE void matmul_panels(const Element type, ProductFunction *by_panel, const M
     const size_t G = tile_groups(TILE_ROWS), step = step_bytes(type);
     const size_t n_tiles = (m->n_rows + TILE_ROWS - 1) / TILE_ROWS;
     const size_t tile_rows = (m->n_rows + n_tiles - 1) / n_tiles;
-    const size_t fetch_bytes = FETCH_COLS * step / n_tiles;
+    const size_t fetch_bytes = FETCH_COLS * step / n_tiles, group_bytes = m->n_cols * step;
     Product p = {
-        .out_stride = m->out_stride, .group_stride = m->n_cols * step, .x_stride = m->in->stride};
+        .out_stride = m->out_stride, .group_stride = m->n_cols * LANES, .x_stride = m->in->stride};
     for (size_t col = 0; col < m->n_cols; col += PANEL_COLS) {
         p.n_cols = min_size(m->n_cols - col, PANEL_COLS);
         p.add = m->add || col > 0;
@@ -605,10 +607,9 @@ INLINE void matmul_panels(const Element type, ProductFunction *by_panel, const M
             const size_t next_group = last ? m->group_begin : g + G;
             const size_t next_col = last ? col + PANEL_COLS : col;
             p.n_groups = min_size(m->group_end - g, G);
-            p.w = (const char *)m->w + g * p.group_stride + col * step;
-            p.fetch = (Fetch){.next = (uintptr_t)m->w + next_group * p.group_stride +
-                                      next_col * step,
-                              .stride = p.group_stride,
+            p.w = (const char *)m->w + g * group_bytes + col * step;
+            p.fetch = (Fetch){.next = (uintptr_t)m->w + next_group * group_bytes + next_col * step,
+                              .stride = group_bytes,
                               .bytes = fetch_bytes};
             for (size_t r = 0, n; r < m->n_rows; r += n) {
                 n = min_size(m->n_rows - r, tile_rows);
@@ -624,13 +625,12 @@ INLINE void matmul_panels(const Element type, ProductFunction *by_panel, const M
 // All rows in one tile, which goes over the weights from beginning to end and needs each just once.
 INLINE void matmul_once(const Element type, ProductFunction *once, const Matmul *m)
 {
-    const size_t group_stride = m->n_cols * step_bytes(type);
     const Product p = {.out = m->out + m->group_begin * LANES,
                        .out_stride = m->out_stride,
                        .add = m->add,
-                       .w = (const char *)m->w + m->group_begin * group_stride,
+                       .w = (const char *)m->w + m->group_begin * m->n_cols * step_bytes(type),
                        .n_cols = m->n_cols,
-                       .group_stride = group_stride,
+                       .group_stride = m->n_cols * LANES,
                        .n_groups = m->group_end - m->group_begin,
                        .x = m->in->x,
                        .x_stride = m->in->stride};
@@ -889,7 +889,7 @@ static void attend_scores(const Attend *a, size_t begin, size_t end)
     const size_t split_begin = a->split * SPLIT_POSITIONS;
     Product p = {.out_stride = SPLIT_POSITIONS,
                  .n_cols = a->head_dim,
-                 .group_stride = a->head_dim * LANES * kv_bytes(a),
+                 .group_stride = a->head_dim * LANES,
                  .x = a->q,
                  .x_stride = a->head_dim};
     for (size_t j = begin / LANES * LANES; j < end; j += p.n_groups * LANES) {
@@ -943,7 +943,7 @@ static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t be
     Product p = {.out = a->out + t * a->out_stride,
                  .out_stride = a->out_stride,
                  .add = true,
-                 .group_stride = PAGE_POSITIONS * LANES * kv_bytes(a),
+                 .group_stride = PAGE_POSITIONS * LANES,
                  .n_groups = groups,
                  .x_stride = SPLIT_POSITIONS};
     for (size_t j = begin; j < end; j += p.n_cols) {
