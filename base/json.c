@@ -276,7 +276,7 @@ static bool read_word(Reader *r, JsonValue *v)
     return unexpected(r, "a value");
 }
 
-static int compare_names(const void *a, const void *b)
+static int compare_json_names(const void *a, const void *b)
 {
     const JsonName *x = a, *y = b;
     if (x->size != y->size) {
@@ -303,11 +303,11 @@ static bool check_names(Reader *r, size_t object)
         json->names[i] = (JsonName){member->name, member->name_size, member->offset};
     }
     if (n > 1) {
-        qsort(json->names, n, sizeof *json->names, compare_names);
+        qsort(json->names, n, sizeof *json->names, compare_json_names);
     }
     for (size_t i = 1; i < n; i++) {
         const JsonName *x = &json->names[i - 1], *y = &json->names[i];
-        if (compare_names(x, y) == 0) {
+        if (compare_json_names(x, y) == 0) {
             return error_set(r->err, ERROR_INPUT, "byte %zu: duplicate name %.100s",
                              x->offset > y->offset ? x->offset : y->offset, y->text);
         }
@@ -388,8 +388,9 @@ static bool read_value(Reader *r, const char *name, size_t name_size)
 
 bool json_read(Json *json, const char *bytes, size_t size, Error *err)
 {
-    // The NUL after a string takes the place of its closing quote, and that after a number the place
-    // of the comma or bracket that follows. A number that is the whole text has neither: one more.
+    // The NUL after a string takes the place of its closing quote, and that after a number the
+    // place of the comma or bracket that follows. A number that is the whole text has neither: one
+    // more.
     const size_t need = size < SIZE_MAX ? size + 1 : SIZE_MAX;
     if (need > json->text_capacity) {
         free(json->text);
@@ -462,8 +463,8 @@ double json_real(const JsonValue *number) { return strtod(number->text, NULL); }
 // Writing
 
 // JSON allows U+0085, U+2028 and U+2029 in strings, but a reader that splits its input at Unicode's
-// line ends would cut a line of JSON in two there. Returns the code point if the character has to be
-// escaped for that, else 0.
+// line ends would cut a line of JSON in two there. Returns the code point if the character has to
+// be escaped for that, else 0.
 static unsigned line_separator(const char *character, int length)
 {
     return length == 2 && memcmp(character, "\xc2\x85", 2) == 0       ? 0x85

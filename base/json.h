@@ -61,8 +61,8 @@ typedef struct {
     size_t names_capacity;
 } Json;
 
-// Reads `size` bytes as one JSON text, which need not outlive the call. Errors: ERROR_INPUT with the
-// offset of the byte, what is there and what was expected; ERROR_RUN without memory.
+// Reads `size` bytes as one JSON text, which need not outlive the call. Errors: ERROR_INPUT with
+// the offset of the byte, what is there and what was expected; ERROR_RUN without memory.
 bool json_read(Json *json, const char *bytes, size_t size, Error *err);
 void json_free(Json *json);
 

@@ -11,8 +11,8 @@
 //
 // A request's result depends on the request, the model and the options alone. What runs beside it
 // cannot reach it:
-//   - a row's logits are the same bits whichever rows are in the pass: no sum crosses rows, and each
-//     has one fixed order (model.h);
+//   - a row's logits are the same bits whichever rows are in the pass: no sum crosses rows, and
+//     each has one fixed order (model.h);
 //   - pages that it shares with others hold what it would have computed itself, to the bit;
 //   - it has its own sampler, whose seed comes from its line and --seed;
 //   - no clock and no count of what was done before is in a result.
@@ -59,7 +59,7 @@ typedef struct {
     Results results;
     // Times, by now_seconds.
     double start;  // of this run
-    double drawn;  // when progress was last told
+    double told;   // when progress was last told
 } Batch;
 
 // --------------------------------------------------------------------------------------------
@@ -268,11 +268,11 @@ static bool run_pass(Batch *b, Error *err)
     return true;
 }
 
-static void draw_progress(Batch *b)
+static void tell_progress(Batch *b)
 {
     const double now = now_seconds();
-    if (b->setup->progress && now - b->drawn >= PROGRESS_SECONDS) {
-        b->drawn = now;
+    if (b->setup->progress && now - b->told >= PROGRESS_SECONDS) {
+        b->told = now;
         b->stats->seconds = now - b->start;
         b->setup->progress(b->setup->arg, b->stats);
     }
@@ -291,7 +291,7 @@ static bool run_all(Batch *b, Error *err)
         if (b->slots.n_active && (!run_pass(b, err) || !results_write(&b->results, err))) {
             return false;
         }
-        draw_progress(b);
+        tell_progress(b);
     }
     return true;
 }
@@ -358,7 +358,7 @@ bool batch_run(Engine *e, const BatchSetup *setup, BatchStats *stats, Error *err
     b->stats = stats;
     b->defaults = request_defaults(e, setup);
     b->first_started = SIZE_MAX;
-    b->start = b->drawn = now_seconds();
+    b->start = b->told = now_seconds();
     const bool opened = batch_open(b, err);
     bool ok = opened && run_all(b, err);
     // Whatever has happened, the results that are done are kept. The first error is the one to

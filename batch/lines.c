@@ -17,11 +17,11 @@
 #include <unistd.h>
 
 // Read at a time: large enough that a system call costs little beside the bytes it brings.
-#define READ_BYTES ((size_t)64 << 10)
+#define LINES_READ_BYTES ((size_t)64 << 10)
 
-static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
-// Makes room for READ_BYTES at the end of the buffer.
+// Makes room for LINES_READ_BYTES at the end of the buffer.
 static bool reserve_read(Lines *l, Error *err)
 {
     if (l->begin) {
@@ -29,10 +29,10 @@ static bool reserve_read(Lines *l, Error *err)
         l->end -= l->begin;
         l->begin = 0;
     }
-    if (l->capacity - l->end >= READ_BYTES) {
+    if (l->capacity - l->end >= LINES_READ_BYTES) {
         return true;
     }
-    const size_t capacity = 2 * l->capacity + READ_BYTES;
+    const size_t capacity = 2 * l->capacity + LINES_READ_BYTES;
     char *buffer = realloc(l->buffer, capacity);
     if (!buffer) {
         return error_memory(err, "a line", capacity);
@@ -52,7 +52,7 @@ static LineStatus read_more(Lines *l, bool wait, Error *err)
     if (!reserve_read(l, err)) {
         return LINE_FAILED;
     }
-    const ssize_t n = read(l->fd, l->buffer + l->end, READ_BYTES);
+    const ssize_t n = read(l->fd, l->buffer + l->end, LINES_READ_BYTES);
     if (n < 0 && errno == EINTR) {
         return LINE_PENDING;
     }
@@ -115,7 +115,7 @@ void lines_free(Lines *l)
 bool line_is_blank(const Line *line)
 {
     size_t i = 0;
-    while (i < line->size && is_space(line->text[i])) {
+    while (i < line->size && is_blank(line->text[i])) {
         i++;
     }
     return i == line->size;
@@ -136,7 +136,7 @@ size_t lines_count(int fd, bool skip_blank)
         for (ssize_t i = 0; i < got; i++) {
             const bool end = bytes[i] == '\n';
             n += end && (filled || !skip_blank);
-            filled = !end && (filled || !is_space(bytes[i]));
+            filled = !end && (filled || !is_blank(bytes[i]));
             begun = !end;
         }
     }

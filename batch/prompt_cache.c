@@ -76,8 +76,8 @@ static bool file_layout(const Cache *cache, size_t n_pages, size_t *pages, size_
 }
 
 // Checks each field of a header that is not about the number of pages.
-static bool check_header(const PromptCache *p, const Cache *cache, const CacheFileHeader *h,
-                         Error *err)
+static bool check_cache_header(const PromptCache *p, const Cache *cache, const CacheFileHeader *h,
+                               Error *err)
 {
     const CacheFileHeader expected = make_header(p, cache);
     if (memcmp(h->magic, expected.magic, sizeof h->magic) != 0) {
@@ -117,7 +117,7 @@ static bool check_file(const PromptCache *p, const Cache *cache, CacheFileHeader
                          p->file.size, sizeof *h);
     }
     memcpy(h, p->file.data, sizeof *h);
-    if (!check_header(p, cache, h, err)) {
+    if (!check_cache_header(p, cache, h, err)) {
         return false;
     }
     if (!file_layout(cache, h->n_pages, pages, &end) || end != p->file.size) {

@@ -24,7 +24,7 @@
 #define SYNC_SECONDS 5
 
 // Opens the file itself.
-static bool open_file(Results *r, const char *path, bool resume, Error *err)
+static bool open_output(Results *r, const char *path, bool resume, Error *err)
 {
     struct stat st;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {  // a device or a pipe
@@ -48,7 +48,7 @@ bool results_open(Results *r, const char *path, bool resume, Error *err)
         return true;
     }
     r->name = path;
-    if (!open_file(r, path, resume, err)) {
+    if (!open_output(r, path, resume, err)) {
         return false;
     }
     if (!r->regular) {

@@ -3,23 +3,23 @@
 // A slot is a sequence of the cache. One array holds the order in which slots matter: active ones,
 // the oldest request first; then one that waits to be started, if there is one; then idle ones.
 //
-//     order    3  0  2 | 1 | 5  4          slots 3, 0 and 2 run; 1 has a request that waits for pages
-//              active    waits  idle
+//     order    3  0  2  5 | 1 | 4         slot 1 has a request that waits for pages
+//                active    waits idle
 //
 // Every pass takes the next token of each answer and, with the rows that are left, chunks of
-// prompts:
+// prompts. Here slots 3 and 2 answer, 0 and 5 read their prompts:
 //
-//     rows     [d] [d] [d] [p p p p p p p p p] [p p p p p p]
-//     step      0   1   2           3                4
-//     slot      3   0   5           2                1
+//     rows     [d] [d] [p p p p p p p p p] [p p p p p p]
+//     step      0   1           2                3
+//     slot      3   2           0                5
 //
-//     d  the last token of an answer: one row, whose logits give the next token
-//     p  tokens of a prompt: only its very last row has logits
+//     d  the last token of a sequence: one row, whose logits give the next token
+//     p  tokens of a prompt: of these rows only one that is the prompt's last has logits
 //
-// A token of an answer costs a pass as much as the whole model has weights to read; rows of a
-// prompt beside it read the same weights and so cost little more. Answers come first, because each
-// of them gets a token out of every pass; prompts follow, the oldest request first, so that one is
-// done and starts to answer while the next is read.
+// A pass reads all weights of the model, whether for one row or for many: so a token of an answer
+// costs nearly as much as a pass, and rows of prompts beside it come cheap. Answers are first,
+// since each gets a token out of every pass; then prompts, the oldest request first, so that one
+// is complete and starts to answer while the next is read.
 #include "batch/slots.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-// fuzz_prompt_cache.c - the file of a prompt cache, opened and then read as a forward pass reads it.
+// fuzz_prompt_cache.c - the file of a prompt cache, opened and then read as a forward pass reads
+// it.
 //
 //     mode 1 | pages 1 | cut 2 | patches (offset 2, byte 1) x n | bytes of tokens and pages,
 //     repeated

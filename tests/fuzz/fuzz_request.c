@@ -1,11 +1,11 @@
-// fuzz_request.c - a line of a batch, up to the tokens of its prompt; and its result, which has to be a
-// line of JSON, whether it is a text or the error of a line that cannot be used.
+// fuzz_request.c - a line of a batch, up to the tokens of its prompt; and its result, which has to
+// be a line of JSON, whether it is a text or the error of a line that cannot be used.
 //
 //     mode 2 | line
 //
-// The bits of `mode`: 1 the line is itself a prompt, 2 prompts go through the chat template, 4 names
-// of special tokens count, 8 a prompt that does not fit is cut, 16 there is no chat template, 32
-// there is a system message, 64 the line is too long; the next three are the template's flags.
+// The bits of `mode`: 1 the line is itself a prompt, 2 prompts go through the chat template, 4
+// names of special tokens count, 8 a prompt that does not fit is cut, 16 there is no chat template,
+// 32 there is a system message, 64 the line is too long; the next three are the template's flags.
 
 #include "base/buffer.h"
 #include "base/error.h"
@@ -37,8 +37,8 @@ static void check_result(const Request *r, const Sequence *s)
     buffer_free(&out);
 }
 
-// A cache of the least model, for one sequence: the logits here are made up, so nothing is in it but
-// how long the sequence is.
+// A cache of the least model, for one sequence: the logits here are made up, so nothing is in it
+// but how long the sequence is.
 static Cache *small_cache(void)
 {
     static Cache cache;
