@@ -74,7 +74,7 @@ static const Option option_table[] = {
      .help = "new tokens at most ({default}); 0: until the context is full",
      .fields = {"max_tokens", "max_completion_tokens"}},
     {'t', "temperature", "T", REAL, AT(generate.sampler.temperature), .max = 1000, .initial = 1,
-     .help = "{default}; 0 always takes the most probable token", .fields = {"temperature"}},
+     .help = "divide the logits by T ({default}); 0: take the most probable token", .fields = {"temperature"}},
     {'p', "top-p", "P", REAL, AT(generate.sampler.top_p), .max = 1, .initial = 0.9,
      .help = "sample from the best tokens that together exceed P ({default}); 0, 1: off",
      .fields = {"top_p"}},

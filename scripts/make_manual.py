@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the man page and the shells' completions from what `run --help` says, the one table of options.
+"""Writes the man page and the shell completions from the output of `run --help`: the one table of options.
 
     scripts/make_manual.py [--run ./run] [--to FOLDER]
 
-makes run.1 and completions/{run.bash,_run,run.fish} below FOLDER (the repository). They are committed, so that
-`make install` needs no Python; a test makes them again and compares.
+writes run.1 and completions/{run.bash,_run,run.fish} into FOLDER (the repository). They are committed, so that
+`make install` needs no Python; a test writes them again and compares.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = {"MODEL", "FILE"}  # values that are completed with the names of files
-CHOICES = {  # values that are one of a few words
+FILES = {"MODEL", "FILE"}  # values that complete to file names
+CHOICES = {  # values that complete to one of a few words
     "simd": ["auto", "avx512", "avx2", "neon", "scalar"],
     "kv": ["f16", "f32"],
     "mode": ["generate", "chat"],
@@ -23,7 +23,7 @@ CHOICES = {  # values that are one of a few words
 MANUAL = r'''
 .TH RUN 1
 .SH NAME
-run \- text from models of the Llama family
+run \- generate text with models of the Llama family
 .SH SYNOPSIS
 .B run
 .I MODEL
@@ -33,19 +33,19 @@ run \- text from models of the Llama family
 maps the checkpoint
 .I MODEL
 into memory and continues a prompt, answers a message, or works through a file of requests.
-The text goes to standard output as it is made, all else to standard error.
-For a given model, prompt, options and seed the text is the same to the byte, whatever the machine, the number of threads
-and the size of a batch.
+The text goes to standard output as it is made, everything else to standard error.
+For a given model, prompt, seed and options the text is the same to the byte, on any machine, with any number of threads
+and in a batch of any size.
 .PP
 .I MODEL
 is a file made by
 .BR convert.py ,
-which holds the tokenizer and the chat template too, or a checkpoint of llama2.c, whose tokenizer is a file of its own
+which includes the tokenizer and the chat template, or a checkpoint of llama2.c, whose tokenizer is a separate file
 .RB ( \-\-tokenizer ).
 .PP
 Options may stand before or after
 .IR MODEL ,
-a value after its option or behind an equals sign.
+and a value after its option or after an equals sign.
 .SH OPTIONS
 @OPTIONS@
 .SH "THE PROMPT"
@@ -54,44 +54,47 @@ With
 and
 .B \-\-prompt\-file
 both, the prompt is the text, a blank line, then the file.
-With neither it is standard input, when that is not a terminal.
-All is taken to the byte, a newline at the end too.
-Names of special tokens in it are plain text unless
+With neither it is standard input, unless that is a terminal.
+Every byte counts, including a newline at the end.
+Names of special tokens in the prompt are plain text unless
 .B \-\-special
 is given.
 .SH "EXIT STATUS"
 .TP
 .B 0
-All that was asked for was done.
+Success.
 .TP
 .B 1
-It failed while running: output could not be written, out of memory, a request of a batch failed.
+Failure while running: output could not be written, out of memory, a request of a batch failed.
 .TP
 .B 2
-Usage: an unknown option, or a value that is out of range.
+Usage error: an unknown option, or a value out of range.
 .TP
 .B 3
 The model, the tokenizer or the input cannot be used.
 .TP
 .BR 130 ", " 143
-Interrupted. What had been made is on standard output, the finished results of a batch are in its file;
-.B \-\-output
-of a single text is not written.
+Interrupted.
+The text made so far is on standard output, or the finished results of a batch are in its file;
+a file for a single text
+.RB ( \-\-output )
+is not written.
 .SH EXAMPLES
 .TP
 .B run stories.bin \-i """Once upon a time"""
-A story, another one each time.
+A story, a different one each time.
 .TP
 .B git diff | run model.bin \-\-chat \-i """Describe this:""" \-f \- > msg.txt
-A message about a change.
+A commit message for a change.
 .TP
 .B run model.bin \-\-batch requests.jsonl \-o results.jsonl \-\-resume
-Many prompts, to be gone on with after any interruption.
+Many prompts. After an interruption the same command continues where it ended.
 .SH ENVIRONMENT
 .TP
 .B OMP_NUM_THREADS
-As
-.BR \-\-threads .
+The number of threads, unless
+.B \-\-threads
+is given.
 '''
 
 BASH = """# bash completion for run
