@@ -15,6 +15,8 @@
 
 #define VERSION "0.1.0"
 
+typedef bool ModeFunction(Engine *e, const Options *o, Output *out, Error *err);
+
 // What each mode needs of the engine.
 static const struct {
     ModeFunction *run;

@@ -117,7 +117,7 @@ static bool print_json(Answer *a, Error *err)
     return ok;
 }
 
-static void print_stats(const Answer *a)
+static void print_answer_stats(const Answer *a)
 {
     const Figures f = figures(a);
     const size_t threads = a->engine->threads;
@@ -180,7 +180,7 @@ void answer_close(Answer *a)
 }
 
 // See RunHooks.
-static bool on_pass(void *arg, Sequence *s, const float *logits, Error *err)
+static bool show_pass(void *arg, Sequence *s, const float *logits, Error *err)
 {
     Answer *a = arg;
     const Options *o = a->options;
@@ -221,7 +221,7 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
 {
     Engine *e = a->engine;
     Sequence *s = &a->sequence;
-    const RunHooks hooks = {output_interrupted(), on_pass, a};
+    const RunHooks hooks = {output_interrupted(), show_pass, a};
     a->start = now_seconds();
     a->first_token = 0;
     a->listed = 0;
@@ -244,7 +244,7 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
     }
     buffer_clear(&s->text);
     if (a->out->stats) {
-        print_stats(a);
+        print_answer_stats(a);
     }
     return sequence_n_past(s) < s->n_prompt ||
            prompt_cache_save(&a->prompt_cache, &e->cache, s->slot, s->n_prompt, a->cached, err);

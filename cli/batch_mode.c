@@ -8,7 +8,7 @@
 #include "cli/prompt.h"
 
 // See BatchSetup.
-static void draw_progress(void *arg, const BatchStats *s)
+static void draw_batch(void *arg, const BatchStats *s)
 {
     Buffer line = {0};
     const size_t done = s->done - s->kept;
@@ -25,7 +25,7 @@ static void draw_progress(void *arg, const BatchStats *s)
     buffer_free(&line);
 }
 
-static void print_stats(const Engine *e, const Options *o, const BatchStats *s)
+static void print_batch_stats(const Engine *e, const Options *o, const BatchStats *s)
 {
     Buffer kept = {0};
     if (o->resume) {
@@ -70,14 +70,14 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
                                   .fingerprint = checkpoint_fingerprint(&e->checkpoint),
                                   .prompt_cache = &prompt_cache,
                                   .interrupted = output_interrupted(),
-                                  .progress = out->progress ? draw_progress : NULL,
+                                  .progress = out->progress ? draw_batch : NULL,
                                   .arg = out};
         output_catch_signals();
         ok = batch_run(e, &setup, &stats, err);
     }
     output_wipe(out);
     if (ok && out->stats) {
-        print_stats(e, o, &stats);
+        print_batch_stats(e, o, &stats);
     }
     prompt_cache_detach(&prompt_cache, e);
     return ok && conclude(o, &stats, err);

@@ -130,19 +130,19 @@ typedef struct {
     char test[32];
     double tokens_per_second;  // median of the repetitions
     double share;              // of the speed that the slower of memory and arithmetic allows
-} Result;
+} BenchResult;
 
 typedef struct {
     Engine *engine;
     Output *out;
     size_t chunk;  // prompt tokens that are run together
     Limits limits;
-    Result results[BENCH_TESTS];
+    BenchResult results[BENCH_TESTS];
     size_t n_results;  // fewer than BENCH_TESTS after an interruption
 } Bench;
 
 // Runs the engine's first n rows. False also after an interruption, without an error.
-static bool run_rows(Bench *b, size_t n, Error *err)
+static bool run_bench_rows(Bench *b, size_t n, Error *err)
 {
     Engine *e = b->engine;
     return forward(&e->model, &e->cache, &e->scratch, e->rows, n, err) && !*output_interrupted();
@@ -163,7 +163,7 @@ static bool run_prompt(Bench *b, size_t n, Error *err)
             b->engine->rows[i] = (Row){.token = some_token(b, done + i),
                                        .wants_logits = done + i + 1 == n};
         }
-        if (!run_rows(b, rows, err)) {
+        if (!run_bench_rows(b, rows, err)) {
             return false;
         }
     }
@@ -177,7 +177,7 @@ static bool run_tokens(Bench *b, const Test *t, Error *err)
             b->engine->rows[i] = (Row){
                 .token = some_token(b, step + i), .sequence = i, .wants_logits = true};
         }
-        if (!run_rows(b, t->n_sequences, err)) {
+        if (!run_bench_rows(b, t->n_sequences, err)) {
             return false;
         }
     }
@@ -332,7 +332,7 @@ static void put_table(Buffer *text, const Bench *b)
                 b->limits.read_gbs, b->limits.int8_gmacs, b->limits.f32_gmacs);
     buffer_addf(text, "%-22s %12s %15s\n", "test", "tokens/s", "share of limit");
     for (size_t i = 0; i < b->n_results; i++) {
-        const Result *r = &b->results[i];
+        const BenchResult *r = &b->results[i];
         buffer_addf(text, "%-22s %12.1f %13.0f %%\n", r->test, r->tokens_per_second,
                     r->share * 100);
     }

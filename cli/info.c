@@ -33,12 +33,14 @@ typedef struct {
     char at_context[48];
 } Facts;
 
-static void add_number(Facts *f, const char *name, ShowAs show, const char *label, double number)
+static void add_number_fact(Facts *f, const char *name, ShowAs show, const char *label,
+                            double number)
 {
     f->facts[f->n++] = (Fact){.name = name, .label = label, .show = show, .number = number};
 }
 
-static void add_text(Facts *f, const char *name, const char *label, const char *text, size_t size)
+static void add_text_fact(Facts *f, const char *name, const char *label, const char *text,
+                          size_t size)
 {
     f->facts[f->n++] = (Fact){
         .name = name, .label = label, .show = SHOW_TEXT, .text = text, .size = size};
@@ -65,9 +67,9 @@ static void add_config(Facts *f, const Config *p)
                   {"tied_head", p->tied_head},
                   {"qkv_bias", p->qkv_bias}};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-        add_number(f, values[i].name, SHOW_NUMBER, values[i].name, values[i].value);
+        add_number_fact(f, values[i].name, SHOW_NUMBER, values[i].name, values[i].value);
     }
-    add_text(f, "rope_scaling", "rope_scaling", scaling, strlen(scaling));
+    add_text_fact(f, "rope_scaling", "rope_scaling", scaling, strlen(scaling));
     f->n_config = f->n;
 }
 
@@ -80,16 +82,16 @@ static void add_file(Facts *f, const Engine *e, size_t kv_bytes)
     for (size_t i = 0; i < c->n_tensors; i++) {
         weights += c->tensors[i].bytes;
     }
-    add_text(f, "file", NULL, c->path, strlen(c->path));
-    add_text(f, "kind", "kind", kind, strlen(kind));
-    add_text(f, "tokenizer", "tokenizer", tokenizer, strlen(tokenizer));
-    add_number(f, "chat", SHOW_YES_NO, "chat template", c->chat.data != NULL);
-    add_number(f, "weight_bytes", SHOW_BYTES, "weights", (double)weights);
-    add_number(f, "context", SHOW_NUMBER, NULL, (double)e->context);
-    add_number(f, "kv_bytes", SHOW_BYTES, "keys and values", (double)kv_bytes);
+    add_text_fact(f, "file", NULL, c->path, strlen(c->path));
+    add_text_fact(f, "kind", "kind", kind, strlen(kind));
+    add_text_fact(f, "tokenizer", "tokenizer", tokenizer, strlen(tokenizer));
+    add_number_fact(f, "chat", SHOW_YES_NO, "chat template", c->chat.data != NULL);
+    add_number_fact(f, "weight_bytes", SHOW_BYTES, "weights", (double)weights);
+    add_number_fact(f, "context", SHOW_NUMBER, NULL, (double)e->context);
+    add_number_fact(f, "kv_bytes", SHOW_BYTES, "keys and values", (double)kv_bytes);
     snprintf(f->at_context, sizeof f->at_context, " at a context of %zu", e->context);
     f->facts[f->n - 1].note = f->at_context;
-    add_text(f, "provenance", "", (const char *)c->provenance.data, c->provenance.size);
+    add_text_fact(f, "provenance", "", (const char *)c->provenance.data, c->provenance.size);
 }
 
 static void put_fact_json(JsonWriter *w, const Fact *f)

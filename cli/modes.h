@@ -12,15 +12,28 @@
 #include "engine.h"
 #include "options.h"
 
-typedef bool ModeFunction(Engine *e, const Options *o, Output *out, Error *err);
+// Continues or answers one prompt.
+bool mode_complete(Engine *e, const Options *o, Output *out, Error *err);
 
-ModeFunction mode_complete;  // continues or answers one prompt
-ModeFunction mode_converse;  // answers line by line, on a terminal
-ModeFunction mode_batch;     // answers a file of requests
-ModeFunction mode_tokenize;  // prints the prompt's tokens
-ModeFunction mode_score;     // prints how probable the model finds the prompt
-ModeFunction mode_bench;     // measures the model's speed
-ModeFunction mode_info;      // prints what the checkpoint holds
-ModeFunction mode_verify;    // compares the checkpoint's checksums
+// Answers line by line, on a terminal.
+bool mode_converse(Engine *e, const Options *o, Output *out, Error *err);
+
+// Answers a file of requests.
+bool mode_batch(Engine *e, const Options *o, Output *out, Error *err);
+
+// Prints the prompt's tokens.
+bool mode_tokenize(Engine *e, const Options *o, Output *out, Error *err);
+
+// Prints how probable the model finds the prompt.
+bool mode_score(Engine *e, const Options *o, Output *out, Error *err);
+
+// Measures the model's speed.
+bool mode_bench(Engine *e, const Options *o, Output *out, Error *err);
+
+// Prints what the checkpoint holds.
+bool mode_info(Engine *e, const Options *o, Output *out, Error *err);
+
+// Compares the checkpoint's checksums.
+bool mode_verify(Engine *e, const Options *o, Output *out, Error *err);
 
 #endif

@@ -58,7 +58,7 @@ static bool same_file(const char *a, const char *b)
 }
 
 // Opens a device or a pipe, which cannot be replaced, or a temporary file beside a regular one.
-static bool open_file(Output *out, const char *path, Error *err)
+static bool open_named(Output *out, const char *path, Error *err)
 {
     struct stat st;
     const bool exists = stat(path, &st) == 0;
@@ -93,7 +93,7 @@ bool output_open(Output *out, const Options *o, Error *err)
                              o->output, i ? "tokenizer" : "model");
         }
     }
-    return open_file(out, o->output, err);
+    return open_named(out, o->output, err);
 }
 
 bool output_close(Output *out, bool keep, Error *err)

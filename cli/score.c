@@ -21,7 +21,7 @@
 
 // Runs the rows of tokens[first ..] up to the end of a pass, of the window or of the text; returns
 // their number, 0 on errors.
-static size_t run_rows(Engine *e, const int *tokens, size_t first, size_t n, Error *err)
+static size_t run_window_rows(Engine *e, const int *tokens, size_t first, size_t n, Error *err)
 {
     const size_t past = cache_length(&e->cache, 0), left = n - first;
     size_t rows = e->scratch.max_logits;
@@ -49,7 +49,7 @@ bool score_tokens(Engine *e, const int *tokens, size_t n, const ScoreHooks *hook
         if (cache_length(&e->cache, 0) == 0) {
             score->logprobs[i] = (double)NAN;
         }
-        rows = run_rows(e, tokens, i, n, err);
+        rows = run_window_rows(e, tokens, i, n, err);
         if (!rows) {
             score_free(score);
             return false;
@@ -85,7 +85,7 @@ typedef struct {
     size_t vocab_size, n_tokens;
 } Progress;
 
-static void on_pass(void *arg, const Row *rows, size_t n_rows, size_t n_done)
+static void show_scored(void *arg, const Row *rows, size_t n_rows, size_t n_done)
 {
     const Progress *p = arg;
     for (size_t i = 0; p->digest && i < n_rows; i++) {
@@ -120,7 +120,7 @@ static bool score_and_print(Engine *e, const Options *o, Output *out, const Toke
                             Error *err)
 {
     Progress progress = {out, o->digest, e->model.config.vocab_size, tokens->size};
-    const ScoreHooks hooks = {output_interrupted(), on_pass, &progress};
+    const ScoreHooks hooks = {output_interrupted(), show_scored, &progress};
     Score score;
     Buffer text = {0};
     bool ok = score_tokens(e, tokens->ids, tokens->size, &hooks, &score, err);
