@@ -255,12 +255,12 @@ static bool run_pass(Batch *b, Error *err)
         if (slots->n_steps > 1 || err->kind != ERROR_INPUT) {
             return false;
         }
-        // The error of a single step is returned, not told in the step: here only its request
-        // fails.
+        // The error of a single step is returned, not told in the step; only its request fails.
         slots->steps[0].ok = false;
         slots->steps[0].err = *err;
     }
-    for (size_t i = slots->n_active; i > 0; i--) {  // from the end: a slot that is done leaves it
+    // From the end: a slot that is done leaves the order.
+    for (size_t i = slots->n_active; i > 0; i--) {
         if (slots_active(slots, i - 1)->step && !finish_slot(b, i - 1, err)) {
             return false;
         }
@@ -361,8 +361,7 @@ bool batch_run(Engine *e, const BatchSetup *setup, BatchStats *stats, Error *err
     b->start = b->told = now_seconds();
     const bool opened = batch_open(b, err);
     bool ok = opened && run_all(b, err);
-    // Whatever has happened, the results that are done are kept. The first error is the one to
-    // tell.
+    // Whatever has happened, the results that are done are kept. Only the first error is told.
     Error last = {0};
     if (opened && !results_finish(&b->results, &last) && ok) {
         *err = last;

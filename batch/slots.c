@@ -170,8 +170,7 @@ void slots_plan(Slots *s)
     const size_t max_rows = s->engine->scratch.max_rows;
     size_t n_rows = 0;
     s->n_steps = 0;
-    // A single token: the next of an answer, or the last of a prompt. There are rows for all of
-    // these.
+    // A single token: the next of an answer, or the last of a prompt. There are rows for them all.
     for (size_t i = 0; i < s->n_active; i++) {
         Slot *slot = slots_active(s, i);
         slot->step = NULL;
