@@ -1,11 +1,11 @@
-"""A model's Jinja chat template -> the five texts that it writes around messages (docs/format.md, chat.h).
+"""Turns a model's Jinja chat template into the five texts that it writes around messages (docs/format.md, text/chat.h).
 
-The template is rendered with messages that are markers, and cut at them: what stands between is literal text. Two
-conversations of three turns, with and without a system message, must then come out as the texts say. A template that
-does anything else with its messages cannot be represented and is refused with the reason; one that does so with system
-messages only is kept without them.
+The template is rendered with markers for messages; what it writes between the markers is literal text. Conversations
+of one to three turns, with and without a system message, must then come out as the five texts predict. A template that
+does anything else with its messages cannot be represented and is refused with the reason. If only its system messages
+are the problem, it is kept without them.
 
-Today's date is not given, so that templates which ask for it take the fixed one they have for that case, or fail.
+Today's date is not passed in: a template that asks for it uses its fixed default, or fails.
 """
 
 import json
@@ -19,10 +19,10 @@ import jinja2.sandbox
 TRIM, HAS_SYSTEM, ANSWER_SPACE = 1, 2, 4  # flags
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
 
-# No template has these in its text, nor changes them.
+# No template contains these texts or changes them.
 MARKERS = {SYSTEM: ["SystemMarkerA"], USER: ["UserMarkerA", "UserMarkerB", "UserMarkerC"],
            ASSISTANT: ["AnswerMarkerA", "AnswerMarkerB"]}  # fmt: skip
-# Messages as they are: lines, quotes, digits, letters of other scripts, words that templates look for.
+# Messages as users write them: several lines, quotes, digits, other scripts, words that templates look for.
 NATURAL = {
     SYSTEM: ["You answer in one sentence.\nBe kind."],
     USER: ["What's 2 + 2?", 'And in Greek, "τέσσερα"?\n\n1. so\n2. or so', "Thanks {{ user }} & [bye]"],
@@ -36,7 +36,7 @@ class TemplateError(Exception):
 
 @dataclass(frozen=True)
 class ChatTexts:
-    """The five texts, and the flags; notes say where the template does otherwise in a small way."""
+    """The five texts and the flags. notes: where the template differs in minor ways, one message each."""
 
     start_user: str
     user_assistant: str
@@ -45,7 +45,7 @@ class ChatTexts:
     system_user: str = ""
     trim: bool = False
     has_system: bool = False
-    answer_space: bool = False  # answers among the messages get one, the model's own begins with it
+    answer_space: bool = False  # earlier answers get a space before them; the model writes its own
     notes: list = field(default_factory=list)
 
     def section(self):
@@ -55,7 +55,7 @@ class ChatTexts:
         return struct.pack("<I", flags) + b"".join(struct.pack("<I", len(text)) + text for text in encoded)
 
     def render(self, messages):
-        """What chat.c makes of a conversation."""
+        """What text/chat.c makes of a conversation."""
         text, before = "", None
         for role, content in messages:
             if role == SYSTEM:
@@ -80,7 +80,7 @@ class Generation(jinja2.ext.Extension):
 
 
 def compile_template(source, bos, eos):
-    """messages -> text, in the environment that transformers gives a template."""
+    """A function from messages to text, with the environment that transformers gives a template."""
 
     def raise_exception(message):
         raise jinja2.TemplateError(message)
@@ -119,7 +119,7 @@ def conversation(texts, turns, system):
 
 
 def cut(text, messages):
-    """The texts before, between and after the messages, each of which stands in the text once and in order."""
+    """The texts before, between and after the messages. Each message must occur in the text once, in order."""
     parts = []
     for role, marker in messages:
         before, found, text = text.partition(marker)
@@ -130,13 +130,13 @@ def cut(text, messages):
 
 
 def derive(source, bos, eos):
-    """ChatTexts of a Jinja source; bos and eos are the names of those tokens or None."""
+    """ChatTexts of a Jinja source; bos and eos are the names of those tokens, or None."""
     try:
         render = compile_template(source, bos, eos)
         texts = derive_plain(render)
     except TemplateError:
         raise
-    except Exception as error:  # a template is a program: whatever goes wrong in it
+    except Exception as error:  # a template is a program and can fail in any way
         raise TemplateError(f"it fails: {' '.join(str(error).split()) or type(error).__name__}") from None
     try:
         texts = derive_system(render, texts)
@@ -152,11 +152,11 @@ def derive_plain(render):
     start_user, answer_1, user_2, answer_2, user_3, end = cut(render(messages), messages)
     single = conversation(MARKERS, 1, system=False)
     if cut(render(single), single) != [start_user, end]:
-        raise TemplateError("it begins or ends a short conversation otherwise than a long one")
+        raise TemplateError("it begins or ends a short conversation differently from a long one")
     if answer_1 != answer_2 or user_2 != user_3:
-        raise TemplateError("it writes the second turn otherwise than the first")
+        raise TemplateError("it writes the second turn differently from the first")
     if answer_1 not in (end, end + " "):
-        raise TemplateError(f"it writes {answer_1!r} before a given answer, but {end!r} where one is to be made")
+        raise TemplateError(f"it writes {answer_1!r} before an earlier answer, but {end!r} before the one to be generated")
     trim = trims(render, messages, USER)
     texts = ChatTexts(start_user, end, user_2, trim=bool(trim), answer_space=answer_1 != end)
     check(render, texts, system=False)
@@ -169,7 +169,7 @@ def derive_system(render, texts):
     start_system, system_user, *rest = cut(render(messages), messages)
     expected = cut(render(conversation(MARKERS, 3, system=False)), conversation(MARKERS, 3, system=False))
     if rest != expected[1:]:
-        raise TemplateError("it changes what follows")
+        raise TemplateError("it changes what follows the system message")
     texts = replace(texts, start_system=start_system, system_user=system_user, has_system=True)
     check(render, texts, system=True)
     return note_trimming(render, texts, messages, (SYSTEM, USER))
@@ -180,11 +180,11 @@ def check(render, texts, system):
         for turns in (1, 2, 3):
             messages = conversation(words, turns, system)
             if render(messages) != texts.render(messages):
-                raise TemplateError(f"a conversation of {turns} turns does not come out of its texts")
+                raise TemplateError(f"a conversation of {turns} turns differs from what the five texts predict")
 
 
 def trims(render, messages, role):
-    """Whether white space around the messages of a role is removed: True, False, or None for a part of it."""
+    """Whether white space around the messages of a role is removed: True, False, or None if only some of it is."""
     plain, seen = render(messages), set()
     for left, right in ((" \n ", ""), ("", " \n ")):
         padded = [(r, left + text + right if r == role else text) for r, text in messages]
@@ -200,7 +200,7 @@ def note_trimming(render, texts, messages, roles):
     notes = list(texts.notes)
     for role in roles:
         if trims(render, messages, role) != texts.trim:
-            does = "is removed, which the template keeps in part" if texts.trim else "stays, which the template removes"
+            does = "is removed, but the template keeps some of it" if texts.trim else "is kept, but the template removes it"
             with_system = " after a system message" if messages[0][0] == SYSTEM and role == USER else ""
             notes.append(f"white space around {role} messages{with_system} {does}")
     return replace(texts, notes=notes)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compares SmolLM2-135M-Instruct, converted, with PyTorch on the same weights: transformers reads the GGUF by itself.
+"""Compares the converted SmolLM2-135M-Instruct with PyTorch on the same weights, which transformers reads from the GGUF.
 
     make smollm2 && scripts/check_smollm2.py GGUF [--run ./run]
 
-Prints, and exits with 1 where one is missed:
-- the perplexity of 4,000 tokens of this project's documents for each weight type, against PyTorch's in f32
-- for twenty prompts, ten of them in the chat template, how far greedy continuations agree with PyTorch's: up to its
-  first step whose two best logits are within 0.05 of each other, they must be the same
+It checks and prints the following, and exits with status 1 if a check fails:
+- the perplexity of 4,000 tokens of this project's documents for each weight type, compared with PyTorch's in f32
+- for twenty prompts, ten of them in the chat template, how long greedy continuations agree with PyTorch's: they must be
+  equal up to the first step at which PyTorch's two best logits are within 0.05 of each other
 
 Needs torch and transformers beside scripts/requirements.txt.
 """
@@ -23,12 +23,12 @@ import torch
 import transformers
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["CONTRIBUTING.md", "README.md", "docs/format.md", "LICENSE", "chat.h", "model.h"]
-N_SCORED = 4000  # tokens of them
+DOCUMENTS = ["CONTRIBUTING.md", "README.md", "docs/format.md", "LICENSE", "text/chat.h", "model.h"]
+N_SCORED = 4000  # tokens of the documents
 N_NEW = 60  # tokens of each continuation
 TIE = 0.05  # between the two best logits
-# Weight types as convert.py's options, and how far the perplexity may be from PyTorch's. Without --type the GGUF's
-# Q4_1 blocks are carried over.
+# convert.py's options for each weight type, and how far the perplexity may be from PyTorch's. Without --type the
+# GGUF's Q4_1 blocks are carried over.
 TYPES = {
     "f32": (["--type", "f32"], 0.001),
     "q4m": ([], 0.003),
@@ -75,7 +75,7 @@ def documents(executable, model):
     if len(ids) < N_SCORED:
         sys.exit(f"the documents have {len(ids)} tokens, expected {N_SCORED}")
     low, high = 0, len(text)
-    while low < high:  # the longest beginning of the text with at most N_SCORED tokens
+    while low < high:  # binary search for the longest prefix with at most N_SCORED tokens
         middle = (low + high + 1) // 2
         fits = len(run([executable, model, "--tokenize", "-f", "-"], text[:middle]).split()) <= N_SCORED
         low, high = (middle, high) if fits else (low, middle - 1)
@@ -107,7 +107,7 @@ def check_perplexity(executable, models, reference):
         off = scored["perplexity"] / expected - 1
         good = abs(off) <= most and scored["tokens"] == len(ids) and scored["scored"] == len(ids) - 1
         passed &= good
-        print(f"  {kind:4} {scored['perplexity']:.4f}  {off:+.4%} of at most {most:.1%}  {'' if good else 'MISSED'}")
+        print(f"  {kind:4} {scored['perplexity']:.4f}  {off:+.4%} of at most {most:.1%}  {'' if good else 'FAILED'}")
     return passed
 
 
@@ -159,7 +159,7 @@ def check_greedy(executable, model, reference, tokenizer):
             length += 1
         steps += length
         agree += good
-    print(f"  {agree} of {len(cases)} prompts agree over {steps} tokens; {ties} ended at two logits within {TIE}")
+    print(f"  {agree} of {len(cases)} prompts agree over {steps} tokens; {ties} ended where two logits were within {TIE}")
     return agree == len(cases)
 
 

@@ -2,9 +2,9 @@
 
     header 256 | table of sections, 96 each | section | zeros | section | ...
 
-The sections and their sizes are declared first, which fixes the place of each; then their contents are written in
-that order, in pieces of any size, so that a model never has to be in memory. Header and table come last, with the
-checksums. Until then the file has a temporary name: what has the final name is complete.
+The sections and their sizes are declared first, which fixes the offset of each. Their contents are then written in
+that order, in pieces of any size, so a model never has to fit in memory. Header and table, with the checksums, come
+last. Until then the file has a temporary name; a file with the final name is complete.
 
     with Writer("model.bin", config, sections) as writer:
         for section in sections:
@@ -35,8 +35,8 @@ TIED_HEAD, QKV_BIAS, VOCAB_ONLY = 1, 2, 4  # flags of the header
 @dataclass(frozen=True)
 class WeightType:
     code: int
-    columns: int  # that a block has
-    block_bytes: int  # of such a block for a group of 16 rows
+    columns: int  # of a quantisation block
+    block_bytes: int  # of a block for a group of 16 rows
 
 
 WEIGHT_TYPES = {
@@ -141,7 +141,7 @@ def round_up(n, multiple):
 
 
 def model_tensors(config):
-    """(name, rows, cols) of all the weights of a model in the order of the file; rows is None for a vector."""
+    """(name, rows, cols) of all weights of a model, in the order of the file; rows is None for a vector."""
     q_dim, kv_dim = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     block = [
         ("attn_norm", None, config.dim),
@@ -168,7 +168,7 @@ def model_tensors(config):
 
 
 class Writer:
-    """A checkpoint being written; a context manager, on whose failure nothing is left."""
+    """A checkpoint being written. A context manager: if it fails, it leaves no file behind."""
 
     def __init__(self, path, config, sections):
         self.path = Path(path)
@@ -197,15 +197,15 @@ class Writer:
             Path(self.temporary).unlink(missing_ok=True)
 
     def write(self, name, pieces):
-        """Writes the next section; `pieces` are bytes or arrays, which together have its size."""
+        """Writes the next section. `pieces` are bytes or arrays; together they must have its size."""
         section = self.sections[self.n_written]
-        assert name == section.name, f"section {name} out of turn: expected {section.name}"
+        assert name == section.name, f"section {name} is out of order, expected {section.name}"
         self.file.write(bytes(section.offset - self.file.tell()))
         for piece in pieces:
             section.crc = zlib.crc32(piece, section.crc)
             self.file.write(piece)
         size = self.file.tell() - section.offset
-        assert size == section.size, f"section {name} has {size} bytes, {section.size} were declared"
+        assert size == section.size, f"section {name} has {size} bytes, expected the declared {section.size}"
         self.n_written += 1
 
     def _finish(self):

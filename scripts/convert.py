@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Converts a model into a checkpoint of this program (docs/format.md), tensor by tensor, in little memory.
+"""Converts a model to a native checkpoint (docs/format.md), tensor by tensor, in little memory.
 
     scripts/convert.py SOURCE OUT --type q4
 
-SOURCE is a Hugging Face folder (config.json, safetensors, tokenizer.json or tokenizer.model), a GGUF file, or a file
-of llama2.c with --tokenizer. Without --type the weights of a GGUF file keep their types, exactly, where the format has
-them (Q8_0, Q4_0, Q4_1, BF16, F32, and F16 as f32; others become q8), and those of other sources become q8.
+SOURCE is a Hugging Face folder (config.json, safetensors, tokenizer.json or tokenizer.model), a GGUF file, or a
+llama2.c checkpoint with --tokenizer. Without --type the weights of a GGUF file keep their types exactly, where the
+format supports them (Q8_0, Q4_0, Q4_1, BF16, F32, and F16 as f32; others become q8); those of other sources become q8.
 
-Needs scripts/requirements.txt. Exit status: 2 for the command line, 3 for the source, 1 where writing fails.
+Needs scripts/requirements.txt. Exit status: 2 for a usage error, 3 for an unusable source, 1 if writing fails.
 """
 
 import argparse
@@ -29,25 +29,25 @@ try:
     import vocabulary
     from source import Source, SourceError
 except ModuleNotFoundError as error:
-    sys.exit(f"convert: {error.name} is not installed: make converter, then .venv-convert/bin/python scripts/convert.py")
+    sys.exit(f"convert: {error.name} is not installed: run `make converter`, then .venv-convert/bin/python scripts/convert.py")
 
 CONVERTER = "convert.py 1"
 FOUR_BIT = ("q4", "q4m")
-CHUNK_BYTES = 16 << 20  # of f32 that are converted at once
+CHUNK_BYTES = 16 << 20  # of f32 values that are converted at once
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="convert", description=__doc__.split("\n\n")[0])
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="Hugging Face folder, GGUF file or llama2.c file")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the checkpoint to be written")
-    parser.add_argument("--type", choices=checkpoint.WEIGHT_TYPES, help="of all matrices; default: kept, or q8")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="Hugging Face folder, GGUF file or llama2.c checkpoint")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the checkpoint to write")
+    parser.add_argument("--type", choices=checkpoint.WEIGHT_TYPES, help="weight type of all matrices; default: that of the source, or q8")
     parser.add_argument("--head", choices=checkpoint.WEIGHT_TYPES,
-                        help="of embedding and head; default: that of --type, q8 for the 4-bit types")  # fmt: skip
-    parser.add_argument("--vocab-only", action="store_true", help="the vocabulary without weights, for --tokenize")
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="of a llama2.c file: its tokenizer.bin")
+                        help="weight type of embedding and head; default: that of --type, q8 for the 4-bit types")  # fmt: skip
+    parser.add_argument("--vocab-only", action="store_true", help="only the vocabulary, without weights, for --tokenize")
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.bin of a llama2.c checkpoint")
     args = parser.parse_args()
     if args.vocab_only and (args.type or args.head):
-        parser.error("--vocab-only: not with --type or --head, there are no weights")
+        parser.error("--vocab-only writes no weights: it cannot be used with --type or --head")
     return args
 
 
@@ -60,9 +60,9 @@ def source_kind(path):
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
     if start == checkpoint.MAGIC:
-        raise SourceError(f"{path}: is a checkpoint of this program already")
+        raise SourceError(f"{path}: is already a native checkpoint")
     if path.suffix in (".safetensors", ".json", ".model"):
-        raise SourceError(f"{path}: is one file of a folder, expected the folder")
+        raise SourceError(f"{path}: is one file of a model, expected the folder")
     return "gguf" if start[:4] == b"GGUF" else "llama2c"
 
 
@@ -81,7 +81,7 @@ def choose_types(args, source, tensors):
 
 
 def check_tensors(source):
-    """The source has the tensors that its shape asks for, and no others."""
+    """Checks that the source has exactly the tensors that its shape requires."""
     expected = {name: (rows or 1, cols) for name, rows, cols in checkpoint.model_tensors(source.config)}
     for name, (rows, cols) in expected.items():
         tensor = source.tensors.get(name)
@@ -96,19 +96,19 @@ def check_tensors(source):
 
 
 def column_importance(source, types):
-    """Name -> importance of the columns, of the matrices in blocks where quantised weights have to be made."""
+    """Name -> importance of each column, for the matrices of layers; empty if no weights have to be quantised."""
     if not any(
         n.startswith("blocks.") and t in quantize.SCALE_BYTES and source.tensors[n].type != t for n, t in types.items()
     ):
         return {}
     hidden = not sys.stderr.isatty()
-    with tqdm(total=source.config.n_layers, desc="looking at activations", leave=False, disable=hidden) as progress:
+    with tqdm(total=source.config.n_layers, desc="measuring activations", leave=False, disable=hidden) as progress:
         return importance.mean_squares(source, lambda layer: progress.update())
 
 
 def matrix_pieces(tensor, weight_type, head_dim, columns):
-    """The bytes of a matrix, a few rows at a time: whole groups and, where rows are reordered, whole heads. columns:
-    their importance or None."""
+    """The bytes of a matrix, a few rows at a time: whole groups and, where rows are reordered, whole heads. columns is
+    their importance, or None."""
     unit = np.lcm(checkpoint.GROUP_ROWS, head_dim) if tensor.neighbours else checkpoint.GROUP_ROWS
     step = int(max(1, CHUNK_BYTES // (4 * tensor.cols) // unit) * unit)
     for begin in range(0, tensor.rows, step):
@@ -118,7 +118,7 @@ def matrix_pieces(tensor, weight_type, head_dim, columns):
         else:
             values = tensor.values(begin, end)
             if weight_type in quantize.SCALE_BYTES and np.abs(values).max() > quantize.LARGEST:
-                most = f"{quantize.LARGEST}, the most of {weight_type}"
+                most = f"{quantize.LARGEST}, the largest of {weight_type}"
                 raise SourceError(f"{tensor.path}: tensor {tensor.name} has a value above {most}")
             blocks = quantize.blocks(values, weight_type, columns)
         yield quantize.interleave(blocks, weight_type)
@@ -131,7 +131,7 @@ def vector_pieces(tensor):
 
 
 def provenance(args, source, types):
-    """The section of lines; what comes from the source cannot begin a line of its own."""
+    """The provenance section: lines of text. A value from the source cannot start a new line."""
     matrices = {t for name, t in types.items() if name not in ("embedding", "head")}
     lines = {
         "source": args.source.resolve().name,
@@ -144,7 +144,7 @@ def provenance(args, source, types):
 
 
 def chat_section(args, words):
-    """The section's bytes; None where there is no template, or none that can be represented."""
+    """The bytes of the chat section; None if there is no template, or it cannot be represented."""
     if not words.chat_template:
         return None
     try:
@@ -162,12 +162,12 @@ def warn(args, message):
 
 
 def read_source(args):
-    """The model's Source, and its Vocabulary."""
+    """The model's Source and its Vocabulary."""
     kind = source_kind(args.source)
     if args.tokenizer and kind != "llama2c":
-        raise SourceError(f"{args.source}: has a tokenizer of its own, --tokenizer is for llama2.c files")
+        raise SourceError(f"{args.source}: already has a tokenizer; --tokenizer is for llama2.c checkpoints")
     if kind == "llama2c" and not args.tokenizer:
-        raise SourceError(f"{args.source}: a llama2.c file has no tokenizer inside, expected --tokenizer tokenizer.bin")
+        raise SourceError(f"{args.source}: a llama2.c checkpoint holds no tokenizer, expected --tokenizer tokenizer.bin")
     module = {"huggingface": source_huggingface, "gguf": source_gguf, "llama2c": source_llama2c}[kind]
     if args.vocab_only:
         words = vocabulary.read_vocabulary(args.tokenizer or args.source)
@@ -217,7 +217,7 @@ def counted(pieces, progress):
 
 def main():
     args = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes what was begun
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes the unfinished file
     try:
         convert(args)
     except (SourceError, vocabulary.VocabularyError) as error:

@@ -1,13 +1,13 @@
 """How much each input of a matrix matters: the mean of its squares over a forward pass of random tokens.
 
-An error in a weight reaches the output times its input, and inputs differ by orders of magnitude: some dimensions of
-the residual stream, and some hidden ones of the mlp at the first position, are hundreds of times the others. Random
-tokens show that as well as text does, and a model needs no corpus to be converted. Measured on SmolLM2-135M, q4: the
-perplexity rises by 7 to 11 % instead of 19 to 23 %; q8 (with two scales tried), over six texts: by 0.39 % instead of
-0.57 %.
+An error in a weight reaches the output multiplied by its input, and inputs differ by orders of magnitude: some
+dimensions of the residual stream, and some hidden ones of the mlp at the first position, are hundreds of times larger
+than the others. Random tokens show this as well as text does, so no corpus is needed to convert a model. Measured on
+SmolLM2-135M: in q4 the perplexity rises by 7 to 11 % instead of 19 to 23 %; in q8 (with two scales tried), over six
+texts, by 0.39 % instead of 0.57 %.
 
-The pass is that of model.c, one matrix at a time. Sliding windows and the scaling of RoPE are left out, which only
-matter over longer contexts.
+The pass is that of model.c, one matrix at a time. It leaves out sliding windows and RoPE scaling, which only matter in
+longer contexts.
 """
 
 import numpy as np
@@ -16,11 +16,11 @@ from source import SourceError
 
 SEQUENCES, LENGTH = 2, 256
 SEED = 1
-CHUNK_BYTES = 16 << 20  # of a matrix in f32
+CHUNK_BYTES = 16 << 20  # of a matrix in f32, held at once
 
 
 def mean_squares(source, progress=lambda layer: None):
-    """Name -> f64 (cols,) of each matrix in the blocks."""
+    """Name -> f64 (cols,), for each matrix of the layers."""
     c, tensors = source.config, source.tensors
     tokens = np.random.default_rng(SEED).integers(0, c.vocab_size, SEQUENCES * LENGTH)
     x = np.concatenate([tensors["embedding"].values(t, t + 1) for t in tokens.tolist()])
@@ -59,7 +59,7 @@ def rms_norm(x, weight, eps):
 
 
 def attention(q, k, v, turns, c):
-    """(n, n_heads * head_dim) of queries, keys and values, sequence by sequence."""
+    """Attention over each sequence: (n, n_heads * head_dim) from queries, keys and values."""
     q, k, v = (y.reshape(SEQUENCES, LENGTH, -1, c.head_dim).swapaxes(1, 2) for y in (q, k, v))
     q, k = rotate(q, turns), rotate(k, turns)
     out = np.empty_like(q)

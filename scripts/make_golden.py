@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/: what the program's output is compared with.
+"""Writes tests/golden/, the values with which the tests compare the program's output.
 
     scripts/make_golden.py                  logits of the tiny models of tests/models.py (needs numpy and PyTorch)
     scripts/make_golden.py --llama2c RUN --data DIR
-                                            stories of llama2.c's executable RUN, told from DIR/stories260K.bin
+                                            stories by RUN, llama2.c's executable, from DIR/stories260K.bin
     scripts/make_golden.py --bits LOGITS    SHA-256 of the bits of the tiny models' logits, computed by this project's
-                                            own build/tests/logits: what any other compiler and machine must repeat
-    scripts/make_golden.py --stories RUN    the greedy story of models/stories.bin and its digest, told by this
-                                            project's own RUN
+                                            build/tests/logits; every compiler and machine must reproduce them
+    scripts/make_golden.py --stories RUN    the greedy story of models/stories.bin and its digest, by RUN, this
+                                            project's executable
 
-Needed only when the models or the prompts change; the tests themselves need neither PyTorch nor llama2.c. The
-transformer below is the reference: double precision, written from the papers (Llama, RoPE, RMSNorm, SwiGLU, grouped
-queries), one sequence at once, no cache, slow and short.
+Run it only when the models or the prompts change; the tests need neither PyTorch nor llama2.c. The transformer below
+is the reference: double precision, written from the papers (Llama, RoPE, RMSNorm, SwiGLU, grouped queries), one
+sequence at a time, no cache, slow and short.
 """
 
 import argparse
@@ -31,7 +31,7 @@ GOLDEN_DIR = ROOT / "tests" / "golden"
 EPSILON = 1e-5
 THETA = 10000.0
 
-# Told by llama2.c: plain text that its tokenizer spells without bytes (it does not print those).
+# Prompts for llama2.c: plain text that its tokenizer spells without byte tokens, which it does not print.
 PROMPTS = [
     "",
     "Once upon a time",
@@ -45,7 +45,7 @@ PROMPTS = [
     "Zig zag  two spaces",
 ]
 SAMPLED_SEEDS = [42, 1, 1234567]  # with temperature 1.0, top-p 0.9
-STEPS = 220  # of llama2.c: tokens of the prompt (BOS aside) and new ones; more than 150 new ones for each prompt
+STEPS = 220  # of llama2.c: tokens of the prompt (without BOS) and new ones, of which each prompt gets more than 150
 
 
 def rms_norm(x, weight):
@@ -73,7 +73,7 @@ def attention(x, wq, wk, wv, wo, config):
     q = rope((x @ wq.T).view(T, heads, size), size)
     k = rope((x @ wk.T).view(T, kv_heads, size), size)
     v = (x @ wv.T).view(T, kv_heads, size)
-    k = k.repeat_interleave(heads // kv_heads, dim=1)  # each key head serves a run of neighbouring query heads
+    k = k.repeat_interleave(heads // kv_heads, dim=1)  # consecutive query heads share a key head
     v = v.repeat_interleave(heads // kv_heads, dim=1)
     scores = torch.einsum("qhd,khd->hqk", q, k) / size**0.5
     mask = torch.full((T, T), float("-inf"), dtype=torch.float64).triu(1)
@@ -102,7 +102,7 @@ def reference_logits(config, weights, tokens):
 
 
 def make_logits():
-    """One file a model: the tokens, and of each kind of file its SHA-256 and the logits (v0 and v1 share theirs)."""
+    """One file per model: the tokens and, for each kind of file, its SHA-256 and the logits (v0 and v1 share theirs)."""
     for name, (config, kinds, n_tokens) in models.GOLDEN.items():
         weights = models.random_weights(config)
         tokens = models.random_tokens(config.seed, n_tokens, config.vocab_size)
@@ -182,7 +182,7 @@ def make_default_model(run):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama2c", metavar="RUN", help="path of llama2.c's executable")
-    parser.add_argument("--data", metavar="DIR", type=Path, help="where stories260K.bin and tok512.bin are")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="folder with stories260K.bin and tok512.bin")
     parser.add_argument("--bits", metavar="LOGITS", help="path of this project's build/tests/logits")
     parser.add_argument("--stories", metavar="RUN", help="path of this project's executable")
     args = parser.parse_args()

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/variants.npz: logits of the tiny models of tests/sources.py, computed by transformers in double
-precision from the same folders that scripts/convert.py reads in the tests. Needs torch and transformers, which the
-tests do not."""
+"""Writes tests/golden/variants.npz: logits of the tiny models of tests/sources.py, computed by transformers in double
+precision from the folders that scripts/convert.py reads in the tests. Needs torch and transformers; the tests do not."""
 
 import sys
 import tempfile

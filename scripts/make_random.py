@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes a checkpoint of random weights, as large as a real model, for benchmarks: its text is noise, its speed is not.
+"""Writes a checkpoint of random weights with the shape of a real model, for benchmarks: its text is noise, its speed real.
 
     scripts/make_random.py OUT --like llama-2-7b --type q4
 
-Quantised values are random bytes and every block has the same scale, so that nothing has to be quantised and a file is
-written about as fast as the disk takes it. Scales make the outputs of a matrix vary as much as its inputs, so that
-activations stay finite and of order one. The vocabulary is the 256 bytes and three special tokens, filled up to the
-size with made-up words. Needs numpy.
+Quantised values are random bytes and all quantisation blocks have the same scale, so nothing has to be quantised and
+the file is written about as fast as the disk allows. The scale makes the outputs of a matrix vary as much as its
+inputs, so activations stay finite and of order one. The vocabulary is the 256 bytes and three special tokens, padded
+to the full size with invented words. Needs numpy.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SHAPES = {
         context_length=4096, norm_eps=1e-5, rope_theta=10000.0,
     ),
 }  # fmt: skip
-ROOT_MEAN_SQUARE = {"q8": 73.6, "q4": 4.64, "q4m": 4.61}  # of the values that random bytes stand for
+ROOT_MEAN_SQUARE = {"q8": 73.6, "q4": 4.64, "q4m": 4.61}  # of the values that random bytes encode
 PIECE_BYTES = 8 << 20
 
 
@@ -77,7 +77,7 @@ def main():
     parser.add_argument("--like", choices=SHAPES, required=True)
     parser.add_argument("--type", choices=checkpoint.WEIGHT_TYPES, default="q4")
     parser.add_argument(
-        "--head", choices=checkpoint.WEIGHT_TYPES, help="of embedding and head; default: q8 for q4, q4m"
+        "--head", choices=checkpoint.WEIGHT_TYPES, help="weight type of embedding and head; default: q8 for q4 and q4m"
     )
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()

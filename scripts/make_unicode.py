@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes text/unicode_tables.h: the classes of characters by which byte-level BPE cuts text into words.
+"""Writes text/unicode_tables.h: the character classes by which byte-level BPE cuts text into words.
 
     python3 scripts/make_unicode.py > text/unicode_tables.h
 
-The version of Unicode has to be that of the regular expressions in the `tokenizers` package, against which the tests
-compare: Oniguruma's 16.0, in tokenizers 0.23. Python 3.14 has it; for an older Python the package unicodedata2 16.0.0
-provides the same module. \\p{L} and \\p{N} are the general categories L* and N*, \\s is the property White_Space.
-unicodedata does not have that property; str.isspace() is true for it and for the separators U+001C to U+001F.
+The version of Unicode must be that of the regular expressions in the package `tokenizers`, with which the tests
+compare: Oniguruma's 16.0, in tokenizers 0.23. Python 3.14 has it; with an older Python install the package
+unicodedata2 16.0.0, which is the same module. \\p{L} and \\p{N} are the general categories L* and N*. \\s is the property
+White_Space, which unicodedata lacks: it is str.isspace() without the four separators U+001C to U+001F.
 """
 
 import sys
@@ -47,7 +47,7 @@ def class_of(code_point):
 
 def main():
     if unicodedata.unidata_version != VERSION:
-        sys.exit(f"unicodedata is of Unicode {unicodedata.unidata_version}, expected {VERSION}: see the top of this file")
+        sys.exit(f"unicodedata has Unicode {unicodedata.unidata_version}, expected {VERSION}: see the top of this file")
     runs = []
     for code_point in range(sys.maxunicode + 1):
         kind = class_of(code_point)

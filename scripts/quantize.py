@@ -1,39 +1,39 @@
-"""f32 weights -> the weight types of docs/format.md, in two steps:
+"""Converts f32 weights to the weight types of docs/format.md, in two steps:
 
-    blocks(values, type)      (rows, cols) f32 -> (rows, n_blocks, bytes): each row's blocks by themselves; those of
-                              q8, q4 and q4m are the blocks Q8_0, Q4_0 and Q4_1 of GGUF
-    interleave(blocks, type)  -> the file's order: groups of 16 rows, whose values alternate
+    blocks(values, type)      (rows, cols) f32 -> (rows, n_blocks, bytes): the quantisation blocks row by row; those of
+                              q8, q4 and q4m are GGUF's Q8_0, Q4_0 and Q4_1
+    interleave(blocks, type)  -> the order of the file: groups of 16 rows, their values interleaved
 
-Blocks of 32 columns have a scale (and minimum) in f16. It is the one of least squared error, found by search: the
-values are rounded with a few scales near the one by which the largest value just fits; each rounding has a best scale
-in closed form (least squares), and the best of all wins. A scale of q4, whose values reach from -8 to 7, may be
-negative. The scale is rounded to f16 before the values are rounded for good. Where it is known how much each column
-matters (importance.py), its squared errors count so much.
+A quantisation block of 32 columns has a scale (and minimum) in f16, chosen to minimise the squared error. The search
+rounds the values with a few scales near the one at which the largest value just fits; least squares gives the best
+scale for each rounding in closed form, and the best of all wins. A scale of q4, whose values range from -8 to 7, may be
+negative. The scale is rounded to f16 before the final rounding of the values. If the importance of the columns is known
+(importance.py), it weights their squared errors.
 """
 
 import numpy as np
 
 from checkpoint import GROUP_ROWS
 
-BLOCK = 32  # columns that share a scale
+BLOCK = 32  # columns of a quantisation block: they share a scale
 ROW_BLOCK_BYTES = {"f32": 4, "bf16": 2, "q8": 34, "q4": 18, "q4m": 20}  # of one row
 SCALE_BYTES = {"q8": 2, "q4": 2, "q4m": 4}
-ZERO_BYTE = {"f32": 0, "bf16": 0, "q8": 0, "q4": 0x88, "q4m": 0}  # a block of zeros has these after its scales
-LARGEST = 65504  # value that a block with an f16 scale may hold
-AT_ONCE = 1024  # blocks that are searched together: they stay in the processor's cache
+ZERO_BYTE = {"f32": 0, "bf16": 0, "q8": 0, "q4": 0x88, "q4m": 0}  # a block of zeros has this value after its scales
+LARGEST = 65504  # largest value that a block with an f16 scale may hold
+AT_ONCE = 1024  # blocks that are searched together; small enough to stay in the processor's cache
 
-# Scales that are tried: the largest value becomes this one (of the 4-bit types it may lie beyond the range). Those of
-# q8 matter where the weights lie on a coarse grid, having been quantised to 4 bits before: on SmolLM2's, perplexity
-# over six texts rises by 0.39 % with 127 and 126, by 0.31 % with these 16, by 0.33 % with 32 or 96 down to 80.
+# The scales to try, given as the value that the largest weight becomes (for the 4-bit types it may be out of range). The
+# choice matters for q8 if the weights lie on a coarse grid because they were quantised to 4 bits before: on SmolLM2, the
+# perplexity over six texts rises by 0.39 % with 127 and 126, by 0.31 % with these 16, by 0.33 % with 32 or 96 down to 80.
 Q8_STEPS = tuple(127.0 - 1.5 * i for i in range(16))
 Q4_STEPS = (-7.25, -7.75, -8.25, -8.75, 7.25, 7.75, 8.25, 8.75)
 Q4M_STEPS = (13.5, 14.0, 14.5, 15.0, 15.5, 16.0)
-REFITS = 1  # times the best rounding's own scale is used for another one
+REFITS = 1  # extra roundings with the best scale found so far
 
 
 def blocks(values, weight_type, importance=None):
-    """values: (rows, cols) f32, finite; for a type with f16 scales none beyond LARGEST. importance: (cols,), the weight
-    of each column's squared error, or None. u8 (rows, n_blocks, bytes of a row's block)."""
+    """Quantises values, (rows, cols) f32: finite, and at most LARGEST for a type with f16 scales. importance is (cols,),
+    the weight of each column's squared error, or None. Returns u8 (rows, n_blocks, bytes of a row's block)."""
     rows, cols = values.shape
     if weight_type == "f32":
         return values.astype("<f4").view(np.uint8).reshape(rows, cols, 4)
@@ -53,8 +53,8 @@ def blocks(values, weight_type, importance=None):
 
 
 def _block_weights(importance, cols, n_blocks):
-    """(n_blocks, 32) f32 with a mean of one in each block; columns of padding are as important as the others, so that
-    their zeros stay."""
+    """(n_blocks, 32) f32 with a mean of one in each block. Padding columns count as much as the average column, so that
+    their zeros are kept."""
     weights = np.ones(n_blocks * BLOCK)
     if importance is not None:
         weights[:cols] = importance
@@ -65,7 +65,7 @@ def _block_weights(importance, cols, n_blocks):
 
 
 def to_bf16(values):
-    """The upper halves, rounded to nearest, halves to even. u16."""
+    """The upper halves of the bits, rounded half to even. u16."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype("<u2")
 
@@ -90,7 +90,7 @@ def _quantize_q4m(x, weights, out):
 
 
 def _nibbles(q):
-    """q: (n, 32) in 0 .. 15. The low halves hold the first 16 columns, the high ones the others."""
+    """Packs q, (n, 32) in 0 .. 15: low halves hold the first 16 columns, high halves the last 16."""
     q = q.astype(np.uint8)
     return q[:, :16] | q[:, 16:] << 4
 
@@ -101,7 +101,7 @@ def _f16(values):
 
 
 def _round(x, scale, low, high, minimum=0.0):
-    """The values in low .. high nearest to (x - minimum) / scale; zeros where the scale is zero."""
+    """The integers in low .. high nearest to (x - minimum) / scale; zeros where the scale is zero."""
     inverse = np.divide(1, scale, out=np.zeros_like(scale, np.float32), where=scale != 0)
     q = (x - minimum) * inverse
     np.rint(q, out=q)
@@ -109,13 +109,13 @@ def _round(x, scale, low, high, minimum=0.0):
 
 
 def _dot(a, b):
-    """Row by row. (n,)"""
+    """Dot products row by row. (n,)"""
     return np.einsum("ij,ij->i", a, b)
 
 
 def _search(x, weights, steps, low, high):
-    """Scales (n, 1) f16 and values (n, 32) of least squared error, which is x.x - (x.q)^2 / q.q for the best scale
-    x.q / q.q of a rounding q; the products are weighted."""
+    """Scales (n, 1) f16 and values (n, 32) with the least squared error. For a rounding q the best scale is x.q / q.q
+    and its error x.x - (x.q)^2 / q.q, with weighted products."""
     n = len(x)
     largest = x[np.arange(n), np.abs(x).argmax(axis=1)]
     weighted = x * weights
@@ -138,7 +138,7 @@ def _search(x, weights, steps, low, high):
 
 
 def _search_with_minimum(x, weights):
-    """As _search, for values in 0 .. 15 and weights scale * value + minimum; scale and minimum of a rounding are the
+    """Like _search, but for values in 0 .. 15 and weights scale * value + minimum: scale and minimum come from the
     regression of x on q."""
     n = len(x)
     smallest, largest = x.min(axis=1), x.max(axis=1)
@@ -168,7 +168,7 @@ def _search_with_minimum(x, weights):
 
 
 def interleave(row_blocks, weight_type):
-    """row_blocks: as from blocks(), of rows that begin at a multiple of 16. u8, the bytes of the file."""
+    """The bytes of the file, u8, from the result of blocks() for rows that begin at a multiple of 16."""
     rows, n_blocks, size = row_blocks.shape
     groups = -(-rows // GROUP_ROWS)
     if rows % GROUP_ROWS:
@@ -186,8 +186,8 @@ def interleave(row_blocks, weight_type):
 
 
 def _alternate(grouped, size):
-    """(groups, 16, n_blocks, n * size) -> (groups, n_blocks, n * 16 * size): runs of `size` bytes of all 16 rows
-    take turns."""
+    """(groups, 16, n_blocks, n * size) -> (groups, n_blocks, n * 16 * size): interleaves the 16 rows in runs of `size`
+    bytes."""
     groups, rows, n_blocks, bytes_ = grouped.shape
     runs = np.ascontiguousarray(grouped).view(f"<u{size}")
     turned = np.ascontiguousarray(runs.reshape(groups, rows, n_blocks, -1).transpose(0, 2, 3, 1))

@@ -1,8 +1,9 @@
-"""What convert.py reads, whatever the file: a shape, and tensors that are read a few rows at a time.
+"""What every reader gives convert.py: the shape of the model, and tensors that are read a few rows at a time.
 
-A tensor is known by its file, its offset and the bytes of a row; nothing is mapped or kept, so that a model of any
-size is converted in a few megabytes. Names are those of docs/format.md. Rows of q and k that a source stores for
-llama2.c's RoPE, which rotates neighbours (2i, 2i + 1), come out in the order of GPT-NeoX (i, i + head_dim / 2).
+A tensor is described by its file, its offset and the bytes of a row. Nothing is mapped or kept in memory, so a model of
+any size converts in a few megabytes. Names are those of docs/format.md. RoPE rotates pairs of dimensions: llama2.c's
+neighbours (2i, 2i + 1), GPT-NeoX's (i, i + head_dim / 2). Rows of q and k that a source stores in llama2.c's order
+are returned in that of GPT-NeoX.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 
 from quantize import ROW_BLOCK_BYTES, SCALE_BYTES
 
-# Bytes of a tensor's row by the number of its columns, and how its bytes become f32.
+# Bytes per value, and how bytes become f32.
 PLAIN_TYPES = {
     "f32": (4, lambda raw: raw.view("<f4")),
     "f16": (2, lambda raw: raw.view("<f2").astype(np.float32)),
@@ -21,7 +22,7 @@ PLAIN_TYPES = {
 
 
 class SourceError(Exception):
-    """The source cannot be converted; says which field or tensor of which file and why, on one line."""
+    """The source cannot be converted; the message, one line, names the file, the field or tensor, and the reason."""
 
 
 @dataclass
@@ -30,14 +31,14 @@ class Tensor:
     offset: int
     rows: int
     cols: int
-    type: str  # the weight type that holds its values exactly; None where there is none
+    type: str  # the weight type that holds its values exactly, or None
     row_bytes: int
     decode: object  # u8 (n, row_bytes) -> f32 (n, cols)
-    name: str = ""  # in the source, for messages
-    neighbours: int = 0  # head_dim where the rows (or the values of a vector) are in llama2.c's order, else 0
+    name: str = ""  # that the source has for it, for messages
+    neighbours: int = 0  # head_dim if the rows (or the values of a vector) are in llama2.c's order, else 0
 
     def order(self, begin, end):
-        """The rows of the source that are rows begin .. end - 1."""
+        """Which rows of the source become rows begin .. end - 1."""
         rows = np.arange(begin, end)
         if not self.neighbours:
             return rows
@@ -63,7 +64,7 @@ class Tensor:
         return values
 
     def blocks(self, begin, end):
-        """u8 (end - begin, n_blocks, bytes): the source's own blocks of `type`, carried over exactly."""
+        """u8 (end - begin, n_blocks, bytes): the quantisation blocks of the source, carried over exactly."""
         blocks = self.raw(begin, end).reshape(end - begin, -1, ROW_BLOCK_BYTES[self.type])
         for i in range(0, SCALE_BYTES[self.type], 2):
             if not np.isfinite(np.ascontiguousarray(blocks[..., i : i + 2]).view("<f2")).all():
@@ -73,7 +74,7 @@ class Tensor:
         return blocks
 
     def vector(self):
-        """f32 (cols,), reordered as the rows of a matrix would be."""
+        """f32 (cols,), reordered like the rows of a matrix."""
         return self.values(0, 1)[0, self.order(0, self.cols)]
 
 
@@ -96,7 +97,7 @@ class Source:
     config: object  # checkpoint.Config
     tensors: dict = field(default_factory=dict)  # name -> Tensor
     vocabulary: object = None  # what vocabulary.read_vocabulary takes
-    keeps_types: bool = False  # quantised by itself: without --type the types stay
+    keeps_types: bool = False  # keep the source's weight types if there is no --type
     license: str = "unknown"
 
 
@@ -105,7 +106,7 @@ def is_count(value):
 
 
 def check_config(path, config):
-    """The limits of docs/format.md and checkpoint.c, so that what is written can be read."""
+    """Checks the limits of docs/format.md and formats/checkpoint.c, so that what is written can be read."""
     limits = {
         "dim": 1 << 20,
         "hidden_dim": 1 << 22,

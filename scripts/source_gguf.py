@@ -1,7 +1,7 @@
-"""Reads a GGUF file. Blocks of Q8_0, Q4_0 and Q4_1 are those of q8, q4 and q4m and are carried over exactly; what else
-the gguf package can turn into numbers (K-quants and others) is given as f32.
+"""Reads a GGUF file. The blocks of Q8_0, Q4_0 and Q4_1 are those of q8, q4 and q4m and are carried over exactly; other
+types that the gguf package can decode (K-quants and others) are returned as f32.
 
-GGUF's llama models have the rows of q and k in llama2.c's order of RoPE, qwen2's have them in that of GPT-NeoX.
+For RoPE, GGUF stores the rows of q and k of llama models in llama2.c's order, those of qwen2 models in GPT-NeoX's.
 """
 
 import gguf
@@ -10,7 +10,7 @@ import numpy as np
 from checkpoint import Config
 from source import Source, SourceError, Tensor, check_config, is_count, plain_tensor
 
-NEIGHBOURS = {"llama": True, "qwen2": False}  # the architectures there are, and how they store q and k
+NEIGHBOURS = {"llama": True, "qwen2": False}  # the supported architectures: are q and k in llama2.c's order?
 
 PLAIN = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 EXACT = {"Q8_0": "q8", "Q4_0": "q4", "Q4_1": "q4m"}
@@ -34,15 +34,15 @@ ROPE_FACTORS = "rope_freqs.weight"  # Llama 3's scaling, as a divisor of each fr
 
 
 class Fields:
-    """The file's keys."""
+    """The metadata of the file."""
 
     def __init__(self, path):
         self.path = path
         try:
             self.reader = gguf.GGUFReader(path)
-        except Exception as error:  # the package reads what it finds, and fails in many ways where that is damaged
+        except Exception as error:  # on a damaged file the package fails in many ways
             reason = " ".join(str(error).split())
-            raise SourceError(f"{path}: is not a whole GGUF file: {reason or type(error).__name__}") from None
+            raise SourceError(f"{path}: is not a complete GGUF file: {reason or type(error).__name__}") from None
         if self.reader.endianess != gguf.GGUFEndian.LITTLE:
             raise SourceError(f"{path}: is big-endian, expected little-endian")
 
@@ -107,7 +107,7 @@ def read_config(fields, a, tensors, factors):
     linear = fields.get(f"{a}.rope.scaling.factor", 1.0) if fields.get(f"{a}.rope.scaling.type") == "linear" else 1.0
     linear = fields.get(f"{a}.rope.scale_linear", linear)
     if factors is not None and linear != 1.0:
-        raise SourceError(f"{fields.path}: has {ROPE_FACTORS} and {a}.rope.scaling.factor, expected one scaling of RoPE")
+        raise SourceError(f"{fields.path}: has {ROPE_FACTORS} and {a}.rope.scaling.factor, expected only one of them")
     if factors is not None:
         original = fields.get(f"{a}.rope.scaling.original_context_length", 8192)
         rope |= llama3_scaling(fields.path, factors.vector(), theta, head_dim, original)
@@ -133,20 +133,20 @@ def read_config(fields, a, tensors, factors):
 
 
 def turns(theta, head_dim, positions):
-    """How often each pair of dimensions turns around in so many positions. f64 (head_dim / 2,)"""
+    """Full rotations of each pair of dimensions over that many positions. f64 (head_dim / 2,)"""
     return positions * theta ** (-np.arange(0, head_dim, 2) / head_dim) / (2 * np.pi)
 
 
 def llama3_factors(theta, head_dim, factor, low, high, original):
-    """What Llama 3.1's scaling divides each frequency by (arXiv:2407.21783). f64 (head_dim / 2,)"""
+    """The divisors of the frequencies in Llama 3.1's scaling (arXiv:2407.21783). f64 (head_dim / 2,)"""
     smooth = np.clip((turns(theta, head_dim, original) - low) / (high - low), 0, 1)
     return 1 / ((1 - smooth) / factor + smooth)
 
 
 def llama3_scaling(path, factors, theta, head_dim, original):
-    """The parameters behind the tensor of factors. Its largest is the factor itself; where one lies between 1 and
-    that, its inverse is a straight line over the number of turns in the original context, from `low` to `high`. Llama
-    3 has 1 and 4 there, so that one such value gives the original context; two give any other line."""
+    """Recovers the parameters of the scaling from the tensor of divisors. The largest divisor is the factor. The inverse
+    of those between 1 and the factor is linear in the number of rotations within the original context, from `low` to
+    `high`. Llama 3 has low = 1 and high = 4, so one such divisor gives the original context; two give any line."""
     factor = float(factors.max())
     guesses = [(1.0, 4.0, original)]
     if len(factors) == head_dim // 2 and factor > 1:
@@ -169,11 +169,11 @@ def llama3_scaling(path, factors, theta, head_dim, original):
                         "rope_low_freq_factor": low,
                         "rope_high_freq_factor": high,
                     }
-    raise SourceError(f"{path}: tensor {ROPE_FACTORS} is not Llama 3's scaling of RoPE, which alone is supported")
+    raise SourceError(f"{path}: tensor {ROPE_FACTORS} is not Llama 3's scaling of RoPE, the only one supported")
 
 
 def read_tensors(fields):
-    """Name -> Tensor, and the tensor of RoPE's factors or None."""
+    """Name -> Tensor, and the tensor of RoPE's divisors or None."""
     tensors, factors = {}, None
     for t in fields.reader.tensors:
         name = OTHER_NAMES.get(t.name)
@@ -182,7 +182,7 @@ def read_tensors(fields):
         if prefix == "blk" and layer.isdecimal() and in_layer in LAYER_NAMES:
             name = f"blocks.{int(layer)}.{LAYER_NAMES[in_layer]}"
         if name is None and t.name != ROPE_FACTORS:
-            raise SourceError(f"{fields.path}: tensor {t.name} is not part of a model of this kind")
+            raise SourceError(f"{fields.path}: tensor {t.name} is not part of a model of this architecture")
         shape = [int(n) for n in t.shape]  # columns first
         if len(shape) not in (1, 2):
             raise SourceError(f"{fields.path}: tensor {t.name} has {len(shape)} dimensions, expected 1 or 2")
@@ -202,7 +202,7 @@ def make_tensor(path, t, rows, cols):
     try:
         gguf.quants.dequantize(np.zeros((1, block_bytes), np.uint8), kind)
     except NotImplementedError:
-        raise SourceError(f"{path}: tensor {t.name} has the type {kind.name}, which cannot be read") from None
+        raise SourceError(f"{path}: tensor {t.name} has the type {kind.name}, which is not supported") from None
     if cols % block:
         raise SourceError(f"{path}: tensor {t.name} has {cols} columns, expected a multiple of {block} ({kind.name})")
 

@@ -1,7 +1,7 @@
-"""Reads a Hugging Face folder: config.json and safetensors files, one or several with an index.
+"""Reads a Hugging Face folder: config.json and one safetensors file, or several with an index.
 
-What is not in the graph of model.c - another architecture, experts, other biases, other scalings of RoPE, a
-quantisation of its own - is refused by its name.
+Whatever model.c does not compute (another architecture, experts, other biases, other scalings of RoPE, another
+quantisation) is refused by name.
 """
 
 import json
@@ -58,7 +58,7 @@ def read_json(path):
 
 
 def read_license(folder):
-    """From the head of the model card."""
+    """The licence named in the header of the model card."""
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
     found = re.match(r"---\n(?:.*\n)*?license:[ \t]*([\w.\-]+)[ \t]*\n", text)
@@ -84,7 +84,7 @@ def read_config(path, fields, tensors):
         if fields.get(experts):
             refuse(experts, "none: a mixture of experts is not supported")
     if fields.get("quantization_config"):
-        refuse("quantization_config", "none: convert the model before it was quantised")
+        refuse("quantization_config", "none: convert the unquantised model")
     if fields.get("hidden_act", "silu") != "silu":
         refuse("hidden_act", "silu")
     for field in ("attn_logit_softcapping", "final_logit_softcapping"):
@@ -100,7 +100,7 @@ def read_config(path, fields, tensors):
     tied = fields.get("tie_word_embeddings", False)
     if not isinstance(tied, bool):
         refuse("tie_word_embeddings", "true or false")
-    # What a file leaves out has these values in transformers.
+    # The defaults are those of transformers.
     config = Config(
         vocab_size=count("vocab_size"),
         dim=dim,
@@ -121,7 +121,7 @@ def read_config(path, fields, tensors):
 
 
 def sliding_window(fields, n_layers, mistral, qwen2, refuse):
-    """Positions that a query of any layer sees, itself included; 0: all."""
+    """Positions that a query sees, including its own, in every layer; 0: all."""
     types = fields.get("layer_types")
     if qwen2:
         if not fields.get("use_sliding_window"):
@@ -135,7 +135,7 @@ def sliding_window(fields, n_layers, mistral, qwen2, refuse):
         return 0
     if isinstance(types, list) and types:
         if any(kind != types[0] for kind in types):
-            refuse("layer_types", "one type: a window in some layers only is not supported")
+            refuse("layer_types", "a single type: a window in some layers only is not supported")
         if types[0] == "full_attention":
             return 0
     window = fields.get("sliding_window", 4096)
@@ -145,7 +145,7 @@ def sliding_window(fields, n_layers, mistral, qwen2, refuse):
 
 
 def rope_fields(fields, refuse):
-    """The fields of Config about RoPE, from rope_scaling or, as newer files have it, rope_parameters."""
+    """The RoPE fields of Config, from rope_scaling or, in newer files, rope_parameters."""
     field = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
     scaling = fields.get(field) or {}
     if not isinstance(scaling, dict):
@@ -169,7 +169,7 @@ def rope_fields(fields, refuse):
 
 
 def read_tensors(folder):
-    """Name -> Tensor, of all files."""
+    """Name -> Tensor, from all files."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         weight_map = read_json(index).get("weight_map")
@@ -180,7 +180,7 @@ def read_tensors(folder):
         files = sorted(path.name for path in folder.glob("*.safetensors"))
     if not files:
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-        found = f"; found {others[0]}, which is not read: it can hold programs" if others else ""
+        found = f"; found {others[0]}, which is not read because it can contain code" if others else ""
         raise SourceError(f"{folder}: has no weights, expected model.safetensors{found}")
     tensors = {}
     for file in files:
@@ -191,8 +191,8 @@ def read_tensors(folder):
 
 
 def read_safetensors(path, tensors):
-    """The package checks the file. It does not say where the tensors lie, and numpy has no bf16, so the place comes
-    from the header: 8 bytes with its length, JSON, then the data."""
+    """The package validates the file but does not give the offsets of tensors, and numpy has no bf16. So the offsets
+    are read here, from the header: its length in 8 bytes, then JSON; the data follows."""
     try:
         with safetensors.safe_open(path, framework="np"):
             pass
@@ -200,7 +200,7 @@ def read_safetensors(path, tensors):
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
     except (OSError, safetensors.SafetensorError) as error:
-        raise SourceError(f"{path}: is not a whole safetensors file: {error}") from None
+        raise SourceError(f"{path}: is not a complete safetensors file: {error}") from None
     header.pop("__metadata__", None)
     for source_name, entry in header.items():
         if IGNORED.fullmatch(source_name):
@@ -209,14 +209,14 @@ def read_safetensors(path, tensors):
         if layer and layer[2] in LAYER_NAMES:
             name = f"blocks.{int(layer[1])}.{LAYER_NAMES[layer[2]]}"
         if name is None:
-            raise SourceError(f"{path}: tensor {source_name} is not part of a model of this kind")
+            raise SourceError(f"{path}: tensor {source_name} is not part of a model of this architecture")
         dtype, shape = DTYPES.get(entry["dtype"]), entry["shape"]
         if dtype is None:
             raise SourceError(f"{path}: tensor {source_name} has the type {entry['dtype']}, expected F32, F16 or BF16")
         if len(shape) not in (1, 2):
             raise SourceError(f"{path}: tensor {source_name} has {len(shape)} dimensions, expected 1 or 2")
         if name in tensors:
-            raise SourceError(f"{path}: tensor {source_name} is there twice")
+            raise SourceError(f"{path}: tensor {source_name} is a duplicate")
         rows, cols = shape if len(shape) == 2 else (1, shape[0])
         offset = 8 + length + entry["data_offsets"][0]
         tensors[name] = plain_tensor(path, offset, rows, cols, dtype, source_name)

@@ -1,13 +1,13 @@
-"""Reads llama2.c's files.
+"""Reads llama2.c's checkpoints.
 
-    v0   7 int32 (vocab_size negative: a head of its own at the end), then f32: embedding | attn_norm* q* k* v* o*
-         mlp_norm* gate* down* up* | norm | 2 tables of RoPE, not used | [head]
+    v0   7 int32 (vocab_size is negative if a separate head follows at the end), then f32: embedding | attn_norm* q* k*
+         v* o* mlp_norm* gate* down* up* | norm | 2 tables of RoPE, not used | [head]
     v1   256 bytes: "24ka", 1, the 7 int32, u8 tied; then f32: attn_norm* mlp_norm* norm | embedding q* k* v* o* gate*
          down* up* | [head]
-    v2   as v1 with the version 2 and an int32 group size after the u8; each matrix is int8 values, then an f32 scale
-         for each group of that many, counted through the matrix: a group may straddle rows
+    v2   like v1, with version 2 and an int32 group size after the u8; each matrix is int8 values, then an f32 scale
+         per group of that many values, counted through the whole matrix: a group may straddle rows
 
-A * stands for all layers, one after the other; the rows of q and k rotate in neighbours.
+A * means one tensor per layer, in order. The rows of q and k are in the order of a RoPE that rotates neighbours.
 """
 
 import struct
@@ -24,7 +24,7 @@ ROPE_THETA = 10000.0
 
 
 class Grouped(Tensor):
-    """A matrix of v2: int8 values, and scales elsewhere."""
+    """A matrix of v2: int8 values, with their scales stored separately."""
 
     scales = 0  # offset of the scales
     group_size = 0
@@ -45,7 +45,7 @@ def read(path):
         header = file.read(HEADER_BYTES)
     v0 = len(header) < 4 or struct.unpack_from("<I", header)[0] != MAGIC
     if len(header) < (28 if v0 else HEADER_BYTES):
-        raise SourceError(f"{path}: has {len(header)} bytes: no Hugging Face folder, GGUF or llama2.c file")
+        raise SourceError(f"{path}: has {len(header)} bytes: not a Hugging Face folder, GGUF file or llama2.c checkpoint")
     version = 0 if v0 else struct.unpack_from("<i", header, 4)[0]
     if not v0 and version not in (1, 2):
         raise SourceError(f"{path}: version is {version}, expected 1 or 2")
@@ -55,7 +55,7 @@ def read(path):
     tied = vocab_size > 0 if v0 else header[36] != 0
     if n_heads < 1 or dim % n_heads:
         raise SourceError(
-            f"{path}: no Hugging Face folder, GGUF or llama2.c file (as the latter, n_heads would be {n_heads})"
+            f"{path}: not a Hugging Face folder, GGUF file or llama2.c checkpoint (whose n_heads would be {n_heads})"
         )
     config = Config(
         vocab_size=abs(vocab_size) if v0 else vocab_size,
@@ -81,7 +81,7 @@ def read(path):
 
 
 def place_tensors(path, config, version, group_size):
-    """Name -> Tensor, and the end of the last."""
+    """Name -> Tensor, and the offset where the last one ends."""
     c = config
     q_dim, kv_dim = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
     attention = [

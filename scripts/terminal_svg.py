@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws a command and what it printed as a terminal, in SVG.
+"""Draws a terminal that shows a command and its output, as SVG.
 
     scripts/terminal_svg.py OUT.svg COMMAND [ARGUMENT ...]
 """

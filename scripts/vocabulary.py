@@ -1,12 +1,12 @@
-"""Vocabularies, from wherever models keep them, and the tokenizer section that a checkpoint makes of them.
+"""Reads the vocabularies of models in all their formats, and writes the tokenizer section of a checkpoint.
 
-    vocabulary = read_vocabulary(source)     # a folder or file of Hugging Face, GGUF, sentencepiece or llama2.c
+    vocabulary = read_vocabulary(source)      # a folder or file of Hugging Face, GGUF, sentencepiece or llama2.c
     section = vocabulary.section(vocab_size)  # the bytes that docs/format.md describes
 
-Two kinds exist. SentencePiece BPE (Llama 1 and 2, Mistral, TinyLlama) merges by the score of the piece that results;
-byte-level BPE (GPT-2, Llama 3, SmolLM2, Qwen 2) cuts text into words by a regular expression, the pre-tokenizer, and
-merges by rank. Both have special tokens. What a source says that neither can express is refused: a VocabularyError
-names the file and the field.
+There are two kinds. SentencePiece BPE (Llama 1 and 2, Mistral, TinyLlama) merges by the score of the resulting piece.
+Byte-level BPE (GPT-2, Llama 3, SmolLM2, Qwen 2) cuts text into words by a regular expression, the pre-tokenizer, and
+merges by rank. Both have special tokens. A source that needs anything else is refused: a VocabularyError names the
+file and the field.
 """
 
 import json
@@ -21,7 +21,7 @@ NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT = range(6)  # attributes of
 ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST = 1, 2, 4, 8  # flags
 GPT2, LLAMA3, SMOLLM, QWEN2 = 1, 2, 3, 4  # pre-tokenizers
 
-MAX_PIECE = 4096  # bytes of a piece that the program takes
+MAX_PIECE = 4096  # bytes of the longest piece that the program accepts
 SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
 GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3_WORDS = (
@@ -31,7 +31,7 @@ LLAMA3_WORDS = (
 QWEN2_WORDS = LLAMA3_WORDS.replace("{1,3}", "")
 WORDS = {GPT2_WORDS: GPT2, LLAMA3_WORDS: LLAMA3, QWEN2_WORDS: QWEN2}
 
-# GGUF's names of pre-tokenizers -> ours, whether a word that is a piece is taken whole, whether texts begin with BOS.
+# GGUF's names of pre-tokenizers: (ours, is a word that is itself a piece never split, do texts begin with BOS).
 GGUF_WORDS = {
     "gpt-2": (GPT2, False, False),
     "llama3": (LLAMA3, True, True),
@@ -41,36 +41,36 @@ GGUF_WORDS = {
     "qwen2": (QWEN2, False, False),
     "deepseek-r1-qwen": (QWEN2, False, False),
 }
-# GGUF: normal, unknown, control, user-defined, unused, byte, counted from 1.
+# GGUF's types from 1: normal, unknown, control, user-defined, unused, byte.
 GGUF_ATTRIBUTES = {1: NORMAL, 2: UNKNOWN, 3: SPECIAL, 4: USER_DEFINED, 5: ABSENT, 6: BYTE}
-# A GGUF file names one token that ends a turn, seldom all: these end one wherever they are special tokens.
+# A GGUF file usually names only one of the tokens that end a turn. These always do if they are special tokens.
 END_NAMES = (b"<|eot_id|>", b"<|im_end|>", b"<|end_of_text|>", b"<|endoftext|>")
 
 
 class VocabularyError(ValueError):
-    """A source that cannot be read or carried; the message names the file and the field."""
+    """The source cannot be read or expressed; the message names the file and the field."""
 
 
 @dataclass
 class Vocabulary:
     kind: int
-    pieces: list  # of bytes that they stand for; of special tokens the name
-    attributes: list
+    pieces: list  # the bytes of each token; of a special token its name
+    attributes: list  # of each piece
     scores: list = field(default_factory=list)  # SentencePiece: of each piece
-    merges: list = field(default_factory=list)  # byte-level: (left, right, result), the first is done first
+    merges: list = field(default_factory=list)  # byte-level: ids (left, right, result) in order of rank
     pre_tokenizer: int = 0
     bos: int = -1
     eos: int = -1
-    unknown: int = -1  # SentencePiece only: byte-level BPE refuses what it has no token for
-    end: list = field(default_factory=list)  # ids at which generation stops, eos among them
+    unknown: int = -1  # SentencePiece only; byte-level BPE refuses a text that it has no token for
+    end: list = field(default_factory=list)  # ids at which generation stops, including eos
     add_bos: bool = False
-    add_prefix: bool = False  # a space is put before a text, and after special tokens
-    prefix_first: bool = False  # not after special tokens
-    whole_words: bool = False
+    add_prefix: bool = False  # put a space before a text and after special tokens
+    prefix_first: bool = False  # but not after special tokens
+    whole_words: bool = False  # a word that is itself a piece is never split
     chat_template: str = None  # Jinja
 
     def name(self, token):
-        """A token's text, None for no token: what a chat template knows BOS and EOS by."""
+        """The text of a token, by which chat templates know BOS and EOS; None for no token."""
         return self.pieces[token].decode("utf-8", "replace") if token >= 0 else None
 
     @property
@@ -82,7 +82,7 @@ class Vocabulary:
         return self.name(self.eos)
 
     def section(self, vocab_size=None):
-        """The tokenizer section for an embedding of vocab_size rows; rows beyond the vocabulary are absent tokens."""
+        """The tokenizer section for an embedding of vocab_size rows. Rows beyond the vocabulary become absent tokens."""
         n = len(self.pieces) if vocab_size is None else vocab_size
         absent = n - len(self.pieces)
         if absent < 0:
@@ -110,7 +110,7 @@ class Vocabulary:
 
 def read_vocabulary(source):
     """The vocabulary of a Hugging Face folder or tokenizer.json, a GGUF file (its path or a gguf.GGUFReader), a
-    sentencepiece tokenizer.model or a tokenizer.bin of llama2.c."""
+    sentencepiece tokenizer.model, or llama2.c's tokenizer.bin."""
     if hasattr(source, "get_field"):
         return read_gguf(source)
     path = Path(source)
@@ -122,17 +122,17 @@ def read_vocabulary(source):
         start = f.read(4)
     if start == b"GGUF":
         return read_gguf(path)
-    # A sentencepiece model is a protobuf message whose first field, the first piece, has number 1 and wire type 2.
+    # A sentencepiece model is a protobuf message that begins with its first piece: field number 1, wire type 2.
     return read_sentencepiece(path) if start[:1] == b"\x0a" and path.suffix != ".bin" else read_llama2c(path)
 
 
 def finish(vocabulary, where):
-    """Settles what depends on several fields: ends of a text are special and listed once, ids exist."""
+    """Makes the fields consistent (end tokens are special and listed once) and checks that all ids exist."""
     v = vocabulary
     v.end = sorted({token for token in [*v.end, v.eos] if token >= 0})
     for token in [v.bos, v.unknown, *v.end]:
         if token >= len(v.pieces):
-            raise VocabularyError(f"{where}: token {token} is named, but there are only {len(v.pieces)}")
+            raise VocabularyError(f"{where}: token {token} is named, but there are only {len(v.pieces)} tokens")
     for token in [v.bos, *v.end]:
         if token >= 0 and v.attributes[token] in (NORMAL, USER_DEFINED):
             v.attributes[token] = SPECIAL
@@ -151,7 +151,7 @@ def finish(vocabulary, where):
 
 
 def check_distinct(v, attributes, where):
-    """Text can only become one of two tokens that are the same."""
+    """Refuses two tokens of the same text: only one of them could ever be used."""
     seen = {}
     for token, (piece, attribute) in enumerate(zip(v.pieces, v.attributes)):
         if attribute in attributes and seen.setdefault(piece, token) != token:
@@ -163,8 +163,8 @@ def check_distinct(v, attributes, where):
 
 
 def byte_letters():
-    """Letter -> byte: GPT-2 writes a byte as the character of that number where it is visible, the others as U+0100
-    and the following."""
+    """Letter -> byte. GPT-2 writes a byte as the character with that code if it is visible; the other bytes become
+    U+0100 and up."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = {chr(b): b for b in visible}
     letters.update({chr(0x100 + i): b for i, b in enumerate(b for b in range(256) if b not in visible)})
@@ -176,7 +176,7 @@ BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def from_letters(piece, where):
-    """The bytes of a piece of GPT-2's alphabet."""
+    """The bytes of a piece written in GPT-2's letters."""
     try:
         return bytes(BYTE_LETTERS[letter] for letter in piece)
     except KeyError as e:
@@ -184,7 +184,7 @@ def from_letters(piece, where):
 
 
 def sentencepiece_bytes(piece, attribute, where):
-    """The bytes of a SentencePiece piece: a byte piece is <0x00> to <0xFF>, U+2581 a space."""
+    """The bytes of a SentencePiece piece: <0x00> to <0xFF> are bytes, U+2581 is a space."""
     if attribute == BYTE:
         match = BYTE_PIECE.fullmatch(piece)
         if not match:
@@ -194,8 +194,8 @@ def sentencepiece_bytes(piece, attribute, where):
 
 
 def merge_ids(merges, ids, where):
-    """(left, right, result) of merges given as pairs of pieces; of a pair that is there twice the last one counts, as
-    in the tokenizers package."""
+    """(left, right, result) of merges given as pairs of pieces. Of duplicates the last one counts, as in the tokenizers
+    package."""
     result = {}
     for i, (left, right) in enumerate(merges):
         try:
@@ -203,7 +203,7 @@ def merge_ids(merges, ids, where):
             result.pop(pair, None)
             result[pair] = ids[left + right]
         except KeyError as e:
-            raise VocabularyError(f"{where}: merge {i} names {e.args[0]!r}, which is no piece") from None
+            raise VocabularyError(f"{where}: merge {i} names {e.args[0]!r}, which is not a piece") from None
     return [(left, right, merged) for (left, right), merged in result.items()]
 
 
@@ -250,7 +250,7 @@ def read_gguf(source):
 def gguf_sentencepiece(get, tokens, attributes, where):
     scores = get("ggml.scores")
     if scores is None or len(scores) != len(tokens):
-        raise VocabularyError(f"{where}: tokenizer.ggml.scores has not as many entries as there are tokens")
+        raise VocabularyError(f"{where}: tokenizer.ggml.scores does not have one entry per token")
     name = f"{where}: a token of tokenizer.ggml.tokens"
     return Vocabulary(
         SENTENCEPIECE,
@@ -275,7 +275,7 @@ def gguf_byte_level(get, tokens, attributes, where):
     ids = {t: i for i, t in enumerate(tokens) if attributes[i] == NORMAL}
     merges = [merge.split(" ") for merge in get("ggml.merges", [])]
     if any(len(merge) != 2 for merge in merges):
-        raise VocabularyError(f"{where}: an entry of tokenizer.ggml.merges is not two pieces with a space between")
+        raise VocabularyError(f"{where}: an entry of tokenizer.ggml.merges is not two pieces separated by a space")
     return Vocabulary(
         BYTE_LEVEL,
         pieces=[from_letters(t, name) if a == NORMAL else t.encode() for t, a in zip(tokens, attributes)],
@@ -292,7 +292,7 @@ def gguf_byte_level(get, tokens, attributes, where):
 
 
 def read_json(path, default=None):
-    """The contents of a JSON file; `default` where it is absent and there is one."""
+    """The contents of a JSON file; `default`, if given, when the file does not exist."""
     if default is not None and not path.exists():
         return default
     try:
@@ -302,7 +302,7 @@ def read_json(path, default=None):
 
 
 def read_hugging_face(folder, tokenizer=None):
-    """A folder's tokenizer.json, or else its tokenizer.model, with what the other files say about special tokens."""
+    """The vocabulary of a folder, from tokenizer.json or else tokenizer.model; special tokens from the other files."""
     tokenizer = tokenizer or folder / "tokenizer.json"
     config = read_json(folder / "tokenizer_config.json", {})
     if tokenizer.exists():
@@ -334,7 +334,7 @@ def first(ids, default):
 
 
 def named_token(v, names, field_name, default):
-    """The id of the token that a config names, by its text or as an object with that text."""
+    """The id of the token that a config names, as text or as an object that contains the text."""
     name = names.get(field_name)
     name = name.get("content") if isinstance(name, dict) else name
     if name is None:
@@ -342,11 +342,11 @@ def named_token(v, names, field_name, default):
     for token, piece in enumerate(v.pieces):
         if piece == name.encode() and v.attributes[token] != ABSENT:
             return token
-    raise VocabularyError(f"tokenizer_config.json: {field_name} is {name!r}, which is no token")
+    raise VocabularyError(f"tokenizer_config.json: {field_name} is {name!r}, which is not a token")
 
 
 def read_chat_template(folder, config):
-    """The Jinja source: a file of its own, or in tokenizer_config.json one text or a list of named ones."""
+    """The Jinja source, from its own file or from tokenizer_config.json (one text, or a list of named ones)."""
     path = folder / "chat_template.jinja"
     if path.exists():
         return path.read_text(encoding="utf-8")
@@ -366,11 +366,11 @@ def config_tokens(folder, config):
 
 
 def add_tokens(v, tokens, where):
-    """Adds the added tokens of Hugging Face, or changes pieces into such."""
+    """Applies Hugging Face's added tokens: appends new ones, changes existing pieces."""
     for token in tokens:
         for option in ("lstrip", "rstrip", "single_word"):
             if token.get(option):
-                raise VocabularyError(f"{where}: added token {token['content']!r} has {option}: it cannot be carried")
+                raise VocabularyError(f"{where}: added token {token['content']!r} has {option}, which is not supported")
         id = token["id"]
         extend(v, id + 1)
         if v.attributes[id] not in (UNKNOWN, BYTE):
@@ -379,7 +379,7 @@ def add_tokens(v, tokens, where):
 
 
 def extend(v, size):
-    """Fills the vocabulary up with absent tokens."""
+    """Pads the vocabulary with absent tokens."""
     absent = max(0, size - len(v.pieces))
     v.pieces += [b""] * absent
     v.attributes += [ABSENT] * absent
@@ -394,7 +394,7 @@ def read_tokenizer_json(path):
         raise VocabularyError(f"{path}: model.type is {model.get('type')!r}, expected 'BPE'")
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(option):
-            raise VocabularyError(f"{path}: model.{option} is {model[option]!r}, which cannot be carried")
+            raise VocabularyError(f"{path}: model.{option} is {model[option]!r}, which is not supported")
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
     if any(len(merge) != 2 for merge in merges):
         raise VocabularyError(f"{path}: an entry of model.merges is not two pieces")
@@ -406,7 +406,7 @@ def read_tokenizer_json(path):
 
 
 def begins_with_bos(v, processor):
-    """Whether the post-processor puts a special token before a text; which becomes v.bos."""
+    """Whether the post-processor puts a special token before a text; if so, that token becomes v.bos."""
     for step in (processor or {}).get("processors", [processor or {}]):
         template = step.get("single") or []
         if step.get("type") == "TemplateProcessing" and template and "SpecialToken" in template[0]:
@@ -417,7 +417,7 @@ def begins_with_bos(v, processor):
 
 
 def by_id(vocab, path):
-    """The pieces of a JSON vocabulary in the order of their ids, "" where there is a gap."""
+    """The pieces of a JSON vocabulary by id, "" for an unused id."""
     if not vocab or min(vocab.values()) < 0 or max(vocab.values()) > 1 << 24:
         raise VocabularyError(f"{path}: model.vocab is empty or has an id out of range")
     pieces = [""] * (max(vocab.values()) + 1)
@@ -436,7 +436,7 @@ def steps(component, key):
 def json_byte_level(data, model, merges, path):
     normalizers = [n["type"] for n in steps(data.get("normalizer"), "normalizers")]
     if normalizers not in ([], ["NFC"]):  # docs/format.md says why NFC is left out
-        raise VocabularyError(f"{path}: normalizer is {normalizers}, which cannot be carried")
+        raise VocabularyError(f"{path}: normalizer is {normalizers}, which is not supported")
     added = {token["id"] for token in data.get("added_tokens") or []}
     pieces = by_id(model["vocab"], path)
     attributes = [USER_DEFINED if i in added else NORMAL if p else ABSENT for i, p in enumerate(pieces)]
@@ -494,7 +494,7 @@ def json_sentencepiece(data, model, merges, path):
 
 
 def json_prefix(data, path):
-    """Whether a space is put before texts, and whether only before the first."""
+    """Whether a space is put before texts, and whether only before the first one."""
     normalizers = steps(data.get("normalizer"), "normalizers")
     words = steps(data.get("pre_tokenizer"), "pretokenizers")
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
@@ -512,14 +512,14 @@ def json_prefix(data, path):
 
 
 def merge_scores(merges, ids, path):
-    """Scores by which SentencePiece merges as this list of merges does. It tries every pair that makes a piece, and
-    ranks pairs by the piece alone; so the list has to hold all pairs of a piece, one after the other."""
+    """Scores with which SentencePiece merges as this list of merges does. SentencePiece tries every pair that makes a
+    piece and ranks pairs by that piece alone, so all pairs of a piece must be in the list, one after the other."""
     scores = [0.0] * (max(ids.values()) + 1)
     order, listed_pairs = {}, set()
     for left, right in merges:
         piece = left + right
         if piece not in ids or left not in ids or right not in ids:
-            raise VocabularyError(f"{path}: model.merges has {left!r} {right!r}, of which not all are pieces")
+            raise VocabularyError(f"{path}: model.merges has {left!r} {right!r}, but not all of these are pieces")
         if piece in order and order[piece] != len(order) - 1:
             raise VocabularyError(f"{path}: model.merges has the merges into {piece!r} in two places")
         order.setdefault(piece, len(order))
@@ -533,14 +533,14 @@ def merge_scores(merges, ids, path):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# sentencepiece's tokenizer.model: a protobuf message, read here because the sentencepiece package does not tell all of
-# its fields and the protobuf package would be needed for nothing else.
+# sentencepiece's tokenizer.model: a protobuf message, read here because the sentencepiece package does not expose all of
+# its fields and nothing else would need the protobuf package.
 
 SENTENCEPIECE_ATTRIBUTES = {1: NORMAL, 2: UNKNOWN, 3: SPECIAL, 4: USER_DEFINED, 6: BYTE}
 
 
 def protobuf_fields(data, where):
-    """Yields (number, value) of a message: an int, or bytes."""
+    """Yields the fields of a message as (number, value); a value is an int or bytes."""
     at = 0
 
     def varint():
@@ -578,7 +578,7 @@ def read_sentencepiece(path):
     if trainer.get(3, 1) != 2:
         raise VocabularyError(f"{path}: model_type is {trainer.get(3, 1)}, expected 2, BPE")
     if trainer.get(24):
-        raise VocabularyError(f"{path}: treat_whitespace_as_suffix is set, which cannot be carried")
+        raise VocabularyError(f"{path}: treat_whitespace_as_suffix is set, which is not supported")
     if normalizer.get(2) or normalizer.get(4, 1) or not normalizer.get(5, 1):
         raise VocabularyError(
             f"{path}: normalizer_spec has rules (name {normalizer.get(1, b'').decode(errors='replace')!r}) or removes "
@@ -607,8 +607,8 @@ def read_sentencepiece(path):
 
 
 def read_llama2c(path):
-    """tokenizer.bin: i32 max_token_length, then of each piece f32 score, i32 length, its bytes. Ids 0 to 2 are unknown,
-    BOS and EOS; its models end a text with BOS."""
+    """Reads tokenizer.bin: i32 max_token_length, then for each piece f32 score, i32 length and its bytes. Ids 0 to 2 are
+    unknown, BOS and EOS; llama2.c's models end a text with BOS."""
     data = Path(path).read_bytes()
     v = Vocabulary(SENTENCEPIECE, [], [], bos=1, eos=2, unknown=0, end=[1], add_bos=True, add_prefix=True)
     at = 4
@@ -618,7 +618,7 @@ def read_llama2c(path):
         score, length = struct.unpack_from("<fi", data, at)
         piece = data[at + 8 : at + 8 + length] if length > 0 else b""
         if len(piece) != length or not piece:
-            raise VocabularyError(f"{path}: the length of piece {len(v.pieces)} is {length}, expected 1 to what is left")
+            raise VocabularyError(f"{path}: the length of piece {len(v.pieces)} is {length}, expected 1 to the bytes that are left")
         match = BYTE_PIECE.fullmatch(piece.decode("utf-8", "replace"))
         v.pieces.append(bytes.fromhex(match[1]) if match else piece.replace(SPACE_MARK.encode(), b" "))
         v.attributes.append(BYTE if match else NORMAL)

@@ -433,11 +433,11 @@ def test_files_cut_short_are_refused(tmp_path, folder, name):
 def test_other_sources_are_refused(tmp_path, checkpoint, folder):
     out = tmp_path / "out.bin"
     assert_refused(convert(tmp_path / "absent", out), 3, "absent", "No such file")
-    assert_refused(convert(checkpoint("llama"), out), 3, "a checkpoint of this program already")
+    assert_refused(convert(checkpoint("llama"), out), 3, "already a native checkpoint")
     assert_refused(convert(folder("llama") / "model.safetensors", out), 3, "expected the folder")
     (tmp_path / "text").write_text("no model at all, " * 100)
     assert_refused(
-        convert(tmp_path / "text", out, "--tokenizer", "x"), 3, "no Hugging Face folder, GGUF or llama2.c file"
+        convert(tmp_path / "text", out, "--tokenizer", "x"), 3, "not a Hugging Face folder, GGUF file"
     )
     (tmp_path / "empty").mkdir()
     assert_refused(convert(tmp_path / "empty", out), 3, "config.json")

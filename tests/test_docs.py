@@ -1,4 +1,4 @@
-"""The documentation holds: commands run, links lead somewhere, and every option is described wherever options are."""
+"""The documentation is true: its commands run, its links work, and its tables and pictures agree with the sources."""
 
 import re
 import shutil
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 from conftest import BUILD_DIR, EXECUTABLE, ROOT, environment, execute, run
+from test_layers import HOUSE
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = [(page, block) for page in PAGES for block in BLOCK.findall(page.read_text(encoding="utf-8"))]
 MANUALS = ["run.1", "completions/run.bash", "completions/_run", "completions/run.fish"]
 # Commands that a test cannot run, and why.
-NOT_HERE = {"make test": "is what runs this", "make smollm2": "fetches a package of 100 MB"}
+NOT_HERE = {"make test": "runs this test", "make smollm2": "fetches a package of 100 MB"}
+ROOMS = {row.strip("/") for row in HOUSE if row.endswith("/")}
 
 
 def name(value):
@@ -23,7 +25,7 @@ def name(value):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """The tree as it is, without what a clone that has been built does not hold, to run the commands in."""
+    """A copy of the tree to run the commands in, with the default build only, and without what a clone does not have."""
     if BUILD_DIR != ROOT / "build":
         pytest.skip("the documentation is about the default build")
     folder = tmp_path_factory.mktemp("docs") / "clone"
@@ -38,12 +40,17 @@ def copy(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def targets():
+    """The targets that `make help` lists."""
+    done = subprocess.run(["make", "-s", "help"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return set(re.findall(r"^([\w-]+):", done.stdout, re.MULTILINE))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_targets_of_make_that_the_documentation_names_exist(page):
-    makefiles = "".join((ROOT / path).read_text() for path in ("Makefile", "tests/checks.mk"))
-    targets = set(re.findall(r"^## ([\w-]+):", makefiles, re.MULTILINE))
+def test_targets_of_make_that_the_documentation_names_exist(page, targets):
     named = set(re.findall(r"`make ([a-z][\w-]*)", page.read_text(encoding="utf-8")))
-    assert named <= targets, f"{page.name}: no target {sorted(named - targets)}"
+    assert named <= targets, f"{page.name} names {sorted(named - targets)}, expected targets of `make help`: {sorted(targets)}"
 
 
 @pytest.mark.parametrize("page, block", BLOCKS, ids=name)
@@ -57,7 +64,7 @@ def test_commands_of_the_documentation_run(copy, page, block):
 
 
 def test_commands_for_users_of_llama2c_run(copy, tiny):
-    """With a small checkpoint under the names that the page uses."""
+    """On a small checkpoint under the names that the page uses."""
     shutil.copy2(tiny.path, copy / "stories15M.bin")
     shutil.copy2(tiny.tokenizer, copy / "tokenizer.bin")
     page = (ROOT / "docs/from-llama2c.md").read_text(encoding="utf-8")
@@ -76,7 +83,7 @@ def test_readme_has_the_commands_of_a_newcomer():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_lead_somewhere(page):
+def test_links_lead_to_files(page):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing, f"{page.name} links to {missing}"
@@ -85,7 +92,7 @@ def test_links_lead_somewhere(page):
 def test_manual_and_completions_are_those_of_help(tmp_path):
     subprocess.run([sys.executable, ROOT / "scripts/make_manual.py", "--run", EXECUTABLE, "--to", tmp_path], check=True)
     for path in MANUALS:
-        assert (tmp_path / path).read_text() == (ROOT / path).read_text(), f"{path}: make it anew: scripts/make_manual.py"
+        assert (tmp_path / path).read_text() == (ROOT / path).read_text(), f"{path} is out of date: run scripts/make_manual.py"
 
 
 def test_help_lists_the_options_that_the_sources_have():
@@ -119,7 +126,7 @@ def test_table_of_the_house_in_contributing_is_the_one_that_the_test_of_includes
     assert house_in_contributing() == [(row, words.get(below, below.split())) for row, (_, below) in HOUSE.items()]
 
 
-def test_map_in_the_readme_names_every_file_of_the_house():
+def test_map_in_the_readme_has_the_rows_of_the_house():
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     table = page.split("| room | job |\n|---|---|\n")[1].split("\n\n")[0]
     rows = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in table.splitlines()]

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""Judges the stories that the default model tells.
+"""Checks the quality of the stories that the default model tells.
 
     scripts/stories/check.py [--run ./run] [--model models/stories.bin] [--count 500] [--top-p 0.9] [--show]
 
-Samples stories from nothing (seeds 1, 2, ..; temperature 0.8, all else as the program has it) and counts how many
+Samples stories without a prompt (seeds 1, 2, ..; temperature 0.8, otherwise the defaults) and counts how many
 
     finish      end by themselves, within the context
-    name        keep their main character's name: the first and the last paragraph have it, and each other name enters
-                as "named", "called" or "name is" someone, so that nobody turns into somebody else
-    pronouns    of the stories with one name and no mother in them (she is "she" in some): never he and she both
+    name        keep their main character's name: the first and the last paragraph have it, and every other name is
+                introduced by "named", "called" or "name is", so that nobody turns into somebody else
+    pronouns    never use both he and she, of the stories with one name and no mother (whom some call "she")
     words       have no word that is not in the corpus
-    new         are not in the training text
+    new         do not occur in the training text
 
-and the longest run of words that a story has from the training text, beside the same for held-out stories: what the
-grammar itself repeats. The corpus is told again, from its seed. Exit status 1 where a share is below what is expected.
+It also finds the longest run of words that stories share with the training text, and the same for held-out stories,
+which shows how much the grammar repeats itself. The corpus is generated again from its seed. Exit status 1 if a share
+is below the required one.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from grammar import BOYS, GIRLS, HE_ANIMALS, NAMES, SHE_ANIMALS
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WANTED = {"finish": 0.95, "name": 0.95, "words": 0.95, "new": 0.90}
+REQUIRED = {"finish": 0.95, "name": 0.95, "words": 0.95, "new": 0.90}
 
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 NAME = re.compile(rf"\b({'|'.join(sorted(NAMES))})\b")
@@ -48,7 +49,7 @@ def keeps_name(text):
 
 
 def keeps_pronouns(text):
-    """None where the story has more than one character that may be he or she."""
+    """Whether the pronouns fit the name; None if more than one character may be he or she."""
     names = set(NAME.findall(text))
     if len(names) != 1 or re.search(r"\b([Mm]other|Mama)\b", text):
         return None
@@ -63,7 +64,7 @@ def words(text):
 
 
 def options(seed, top_p=0.9):
-    """Of the program, for a story from nothing; one thread, since threads change no bit and a story is short."""
+    """Options for a story without a prompt. One thread: threads change no bit, and a story is short."""
     return ["-i", "", "-n", "0", "-t", "0.8", "-p", str(top_p), "-s", str(seed), "-j", "1", "--json"]
 
 
@@ -76,18 +77,18 @@ def tell(run, model, seed, top_p):
 class Runs:
     """Finds the longest runs of words that texts have in common with the training text.
 
-    A window of n words has a hash that is the difference of two prefix sums, so all windows of a length are hashed at
-    once, and those of the training text are looked up among those of the other.
+    The hash of a window of n words is the difference of two prefix sums, so all windows of one length are hashed at
+    once. Then the windows of the training text are looked up among those of the other texts.
     """
 
-    BASE = 0x9E3779B97F4A7C15  # odd, hence with an inverse modulo 2^64
+    BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
 
     def __init__(self, training):
         self.ids = {}
         self.training = self.prefix_sums(training)
 
     def prefix_sums(self, texts):
-        """A word's id times a power of the base, summed up; between two stories stands a word that no other has."""
+        """Prefix sums of word id times a power of the base. A unique word separates two stories."""
         ids = []
         for text in texts:
             ids += [self.ids.setdefault(word, len(self.ids) + 1) for word in text.split()]
@@ -96,12 +97,12 @@ class Runs:
         return np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms)])
 
     def hashes(self, sums, n):
-        """Of the windows of n words; moved to power zero, so that equal windows are equal wherever they stand."""
+        """Hashes of all windows of n words, shifted to power zero so that equal windows have equal hashes anywhere."""
         windows = sums[n:] - sums[:-n]
         return windows * powers(pow(self.BASE, -1, 1 << 64), len(windows))
 
     def longest(self, texts):
-        """The longest runs of words: (of all the texts, the one that half of the texts have)."""
+        """The longest run of words in (any of the texts, half of the texts)."""
         sums = self.prefix_sums(texts)
         story = np.repeat(np.arange(len(texts)), [len(text.split()) + 1 for text in texts])
 
@@ -127,7 +128,7 @@ class Runs:
 
 
 def powers(base, n):
-    """1, base, base^2, .. modulo 2^64"""
+    """1, base, base^2, .. modulo 2^64."""
     factors = np.full(n, base, np.uint64)
     factors[:1] = 1
     return np.cumprod(factors)
@@ -138,8 +139,8 @@ def main():
     parser.add_argument("--run", type=Path, default=ROOT / "run")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "stories.bin")
     parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9, the program's; 0: none")
-    parser.add_argument("--show", action="store_true", help="print the stories that are found wanting")
+    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9, as the program's; 0: off")
+    parser.add_argument("--show", action="store_true", help="print the stories that fail a check")
     args = parser.parse_args()
 
     held_out, training = split()
@@ -162,11 +163,11 @@ def main():
                 print(f"--- seed {seed}: finish, name, words: {good}; {sorted(words(text) - corpus_words)}\n{text}\n")
     failed = False
     for name, kept in results.items():
-        share, expected = sum(kept) / max(len(kept), 1), WANTED.get(name)
+        share, expected = sum(kept) / max(len(kept), 1), REQUIRED.get(name)
         failed |= expected is not None and share < expected
         print(f"{name:10} {share:7.1%} of {len(kept)}" + (f", expected {expected:.0%}" if expected else ""))
     runs = Runs(training)
-    for name, texts in (("copied", texts), ("held out", held_out[: len(texts)])):  # the latter: the grammar's own
+    for name, texts in (("copied", texts), ("held out", held_out[: len(texts)])):  # the latter are the grammar's
         longest, usual = runs.longest(texts)
         mean = np.mean([len(text.split()) for text in texts])
         print(f"{name:10} longest run {longest} words, in half of the stories {usual}; a story has {mean:.0f}")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the stories that the default model learns from.
+"""Writes the stories that the default model is trained on.
 
     scripts/stories/corpus.py --count 3                       three stories on stdout, to look at
-    scripts/stories/corpus.py --count 200000 -o stories.jsonl  one JSON string a line
+    scripts/stories/corpus.py --count 200000 -o stories.jsonl  one JSON string per line
 
-Story i of a seed depends on nothing but the seed and i; a story that has been told before, or is too long, is left out.
+Story i depends only on the seed and i. Duplicates and stories that are too long are left out.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tqdm import tqdm
 SEED = 1
 HELD_OUT = 1000  # the first stories are never trained on
 TRAINING = 48000
-MAX_WORDS = 240  # longer ones are left out: the model's context holds every story whole
+MAX_WORDS = 240  # longer stories are left out, so that every story fits the model's context
 
 
 def tell(seed, i):
@@ -29,7 +29,7 @@ def tell(seed, i):
 
 
 def stories(seed, count):
-    """The first `count` distinct stories."""
+    """Yields the first `count` distinct stories."""
     told = set()
     for i in itertools.count():
         if len(told) == count:

@@ -9,7 +9,7 @@ import numpy as np
 matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-matplotlib.rcParams["svg.hashsalt"] = "stories"  # the same picture from the same numbers
+matplotlib.rcParams["svg.hashsalt"] = "stories"  # the same numbers give the same file
 matplotlib.rcParams["svg.fonttype"] = "none"
 
 

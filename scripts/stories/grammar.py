@@ -3,12 +3,12 @@
 A template is text with two kinds of braces, which nest:
 
     {a|b|c}    one of these, each as likely as the others; an alternative may be empty
-    {word}     what the story has under that name: a name, a thing, or another template, expanded afresh at each use
+    {word}     what the story stores under that name: a name, a thing, or another template, expanded anew at each use
 
-so "{N} {ran|walked} to {place}" is four sentences where {place} is "the {mill|bridge}". A story is a dict of such
-words, drawn once (the name, the pronouns, the season) and then used throughout, which is what keeps it consistent.
-Capitals at the start of sentences and the n of "an" are set at the end, so that templates need not know where they
-stand.
+so "{N} {ran|walked} to {place}" makes four sentences if {place} is "the {mill|bridge}". A story is a dict of such
+words. They are drawn once (the name, the pronouns, the season) and used throughout, which keeps the story consistent.
+Capitals at the start of sentences and the n of "an" are added at the end, so that templates need not know where they
+are used.
 """
 
 import random
@@ -37,9 +37,9 @@ def parse(template):
                 parts.append(("slot", inner[0]) if inner[0].isidentifier() and not cuts else ("choice", inner))
                 text = i + 1
         if depth < 0:
-            raise ValueError(f"a }} too many: {template}")
+            raise ValueError(f"unmatched }} in {template}")
     if depth:
-        raise ValueError(f"a }} is missing: {template}")
+        raise ValueError(f"missing }} in {template}")
     if template[text:]:
         parts.append(template[text:])
     return tuple(parts)
@@ -53,8 +53,8 @@ class Story(dict):
         self.random = random.Random(seed)
 
     def pick(self, names, choices):
-        """Draws one of `choices` for `names` (several names, space-separated, for tuples of as many values); none that
-        is what the hero or the helper is already."""
+        """Draws one of `choices` for `names` (several names, separated by spaces, for tuples of as many values), but not
+        what the hero or the helper already is."""
         names = names.split()
         taken = {self.get("kind"), self.get("helper", "").split(" ")[-1]}
         chosen = self.random.choice([c for c in choices if taken.isdisjoint(c if isinstance(c, tuple) else [c])])
@@ -73,14 +73,14 @@ class Story(dict):
         return "".join(out)
 
     def word(self, name):
-        """What a name stands for; with a capital letter where the name has one and is known only without."""
+        """The text for a name. If only the lower-case name is known, its text is capitalised."""
         if name in self:
             return self.expand(self[name])
         text = self.expand(self[name[0].lower() + name[1:]])
         return text[0].upper() + text[1:]
 
     def text(self, paragraphs):
-        """The finished text of templates, one a paragraph."""
+        """The finished text of templates, one per paragraph."""
         return "\n\n".join(polish(self.expand(paragraph)) for paragraph in paragraphs)
 
 
@@ -170,7 +170,7 @@ STRANGERS = [
     ("a gardener", "the gardener"),
 ]
 
-# What the hero likes, and what comes of it in the end.
+# What the hero likes, and how that returns at the end.
 LOVES = [
     ("to sing", "sang a {little|new|happy} song about it"),
     ("to draw", "drew a {big|bright} picture of {it all|that day}"),
@@ -282,7 +282,7 @@ PRONOUNS = {"she": ("she", "her", "her", "herself"), "he": ("he", "him", "his", 
 
 
 def set_hero(story, animal):
-    """Draws the main character: name, pronouns, kind, home and what it likes."""
+    """Draws the main character: name, pronouns, kind, home and what they like."""
     random = story.random
     gender = random.choice(["she", "he"])
     if animal:
@@ -301,7 +301,7 @@ def set_hero(story, animal):
 
 
 def set_friend(story):
-    """Draws a second character of another kind and name."""
+    """Draws a second character with another kind and name."""
     random = story.random
     gender = "he" if story["gender"] == "she" else "she"
     if random.random() < 0.5:
@@ -318,7 +318,7 @@ def set_friend(story):
 
 
 def set_helper(story, helpers=None):
-    """Draws who helps: a_helper at the first mention, helper from then on."""
+    """Draws who helps: a_helper is for the first mention, helper for later ones."""
     choices = helpers or story.random.choice([FAMILY, STRANGERS])
     story.pick("a_helper helper", [h for h in choices if story["kind"] not in h[1]])
 

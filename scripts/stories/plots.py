@@ -1,7 +1,7 @@
-"""The plots: each draws what its story needs and gives the story's paragraphs as templates (grammar.py).
+"""The plots: each draws what its story needs and returns the paragraphs as templates (grammar.py).
 
-All are built alike: someone, a wish, an obstacle, a helper, an end. The main character is named in the first and in the
-last paragraph, and a second name only ever enters as "named", "called" or "name was".
+All have the same structure: a hero, a wish, an obstacle, a helper, an ending. The main character is named in the first
+and the last paragraph. A second name is always introduced by "named", "called" or "name was".
 """
 
 from grammar import FAMILY, STRANGERS, set_friend, set_helper, set_hero, set_weather

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Trains the default model: stories -> vocabulary -> a small Llama, as a Hugging Face folder.
+"""Trains the default model (stories, vocabulary, a small Llama) and writes it as a Hugging Face folder.
 
-    scripts/stories/train.py -o build/stories        writes there model.safetensors, config.json, tokenizer.model,
-                                                     curve.csv (step, training loss, held-out loss)
+    scripts/stories/train.py -o build/stories        writes model.safetensors, config.json, tokenizer.model and
+                                                     curve.csv (step, training loss, held-out loss) there
 
-A row of a batch is one whole story, BOS to EOS, as it will be told: positions count from 0 and nothing stands before
-it. Rows of about the same length are batched together; what pads them comes after the end, where causal attention
-cannot see it and the loss does not count it. Each story is seen once.
+A row of a batch is one whole story from BOS to EOS, just as it will be generated: positions start at 0 and nothing
+precedes it. Rows of similar length are batched together. Padding comes after the end, where causal attention cannot
+see it, and does not count in the loss. Each story is seen once.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from transformers.utils import logging
 
 BATCH = 16  # stories: about 6,000 tokens
 STEPS = TRAINING // BATCH
-VOCAB_STORIES = 20000  # that the vocabulary is made from
+VOCAB_STORIES = 20000  # from which the vocabulary is made
 VOCAB_SIZE = 1024
 CONTEXT = 512  # the longest story has fewer tokens
 
 PEAK_RATE = 3e-3
-WARM_UP = 0.03  # shares of all steps: the rate rises, stays, and falls to zero
+WARM_UP = 0.03  # shares of all steps: the rate rises, stays constant, then falls to zero
 COOL_DOWN = 0.45
 EVALUATE_EVERY = 100
 
@@ -53,7 +53,7 @@ MODEL = LlamaConfig(
 
 
 def train_vocabulary(texts, folder):
-    """SentencePiece BPE with byte fallback, as Llama 2 has it; a paragraph's end is a character as any other."""
+    """SentencePiece BPE with byte fallback, as in Llama 2. A newline is a character like any other."""
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
         model_prefix=str(folder / "tokenizer"),
@@ -86,12 +86,12 @@ def train_vocabulary(texts, folder):
 def encode(vocabulary, texts):
     rows = [np.array(ids, np.int64) for ids in vocabulary.encode(texts, add_bos=True, add_eos=True)]
     longest = max(map(len, rows))
-    assert longest <= CONTEXT, f"a story of {longest} tokens, wanted at most {CONTEXT}"
+    assert longest <= CONTEXT, f"a story has {longest} tokens, expected at most {CONTEXT}"
     return rows
 
 
 def batches(rows, generator):
-    """Tensors (BATCH, longest) of tokens and of targets, where -100 is none, in random order."""
+    """Yields batches in random order: tensors (BATCH, longest) of tokens and of targets, -100 where there is none."""
     order = torch.randperm(len(rows), generator=generator).tolist()
     pool = 64 * BATCH  # stories that are sorted by length
     for start in range(0, len(order), pool):
@@ -117,7 +117,7 @@ def loss_of(model, tokens, targets, reduction="mean"):
 
 @torch.no_grad()
 def held_out_loss(model, rows):
-    """Nats a token."""
+    """Mean loss in nats per token."""
     total = sum(loss_of(model, *to_tensors(rows[i : i + BATCH]), "sum").item() for i in range(0, len(rows), BATCH))
     return total / sum(len(row) - 1 for row in rows)
 
@@ -175,7 +175,7 @@ def main():
     args.output.mkdir(parents=True, exist_ok=True)
     logging.disable_progress_bar()
     torch.manual_seed(SEED)
-    torch.set_num_threads(1)  # matrices this small are no faster with more, and the order of sums stays the same
+    torch.set_num_threads(1)  # more are no faster on matrices this small, and one keeps the order of sums fixed
 
     held_out, texts = split(args.steps * BATCH)
     vocabulary = train_vocabulary(texts[:VOCAB_STORIES], args.output)
