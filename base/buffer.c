@@ -50,9 +50,10 @@ void buffer_add(Buffer *b, const void *data, size_t size)
 
 void buffer_add_text(Buffer *b, const char *text) { buffer_add(b, text, strlen(text)); }
 
-static void add_formatted(Buffer *b, const char *format, va_list args)
+void buffer_addf(Buffer *b, const char *format, ...)
 {
-    va_list again;
+    va_list args, again;
+    va_start(args, format);
     va_copy(again, args);
     const int n = vsnprintf(NULL, 0, format, args);
     if (n >= 0 && reserve(b, (size_t)n)) {
@@ -60,34 +61,12 @@ static void add_formatted(Buffer *b, const char *format, va_list args)
         b->size += (size_t)n;
     }
     va_end(again);
-}
-
-void buffer_addf(Buffer *b, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    add_formatted(b, format, args);
     va_end(args);
 }
 
 bool buffer_check(const Buffer *b, Error *err)
 {
     return !b->lacking || error_memory(err, "text", b->lacking);
-}
-
-bool buffer_append(Buffer *b, const void *data, size_t size, Error *err)
-{
-    buffer_add(b, data, size);
-    return buffer_check(b, err);
-}
-
-bool buffer_printf(Buffer *b, Error *err, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    add_formatted(b, format, args);
-    va_end(args);
-    return buffer_check(b, err);
 }
 
 void buffer_clear(Buffer *b)

@@ -25,10 +25,6 @@ bool buffer_check(const Buffer *b, Error *err);
 void buffer_clear(Buffer *b);  // size = 0; the memory is kept, an error forgotten
 void buffer_free(Buffer *b);
 
-// Going out of use: buffer_add and buffer_addf, checked at once.
-bool buffer_append(Buffer *b, const void *data, size_t size, Error *err);
-bool buffer_printf(Buffer *b, Error *err, const char *format, ...) PRINTF_LIKE(3, 4);
-
 // Looks at the first character of n > 0 bytes that should be UTF-8 (Unicode's table 3-7).
 //   > 0: its length; the character is complete.
 //   = 0: all n bytes are the beginning of a character.

@@ -587,15 +587,3 @@ void json_put_json(JsonWriter *w, const char *name, const char *json, size_t siz
 {
     buffer_add(begin_value(w, name), json, size);
 }
-
-bool json_string(Buffer *out, const char *bytes, size_t size, Error *err)
-{
-    json_add_string(out, bytes, size);
-    return buffer_check(out, err);
-}
-
-bool json_number(Buffer *out, double value, int decimals, Error *err)
-{
-    json_add_real(out, value, decimals);
-    return buffer_check(out, err);
-}

@@ -119,8 +119,4 @@ void json_put_null(JsonWriter *w, const char *name);
 // A value that is already JSON: copied as it is.
 void json_put_json(JsonWriter *w, const char *name, const char *json, size_t size);
 
-// Going out of use: json_add_string and json_add_real, checked at once.
-bool json_string(Buffer *out, const char *bytes, size_t size, Error *err);
-bool json_number(Buffer *out, double value, int decimals, Error *err);
-
 #endif
