@@ -123,7 +123,7 @@ demo: $(RUN)
 pytest = RUN=$(1) BUILD_DIR=$(2) .venv/bin/python -m pytest -q
 
 T ?= tests
-## test: builds and runs all tests, or those that T names (T="tests/test_cli.py -k stop")
+## test: builds and runs all tests, or those that T names (T="tests/test_cli_stop.py -k token")
 test: tests .venv/installed
 	$(call pytest,$(RUN),$(BUILD)) $(T)
 

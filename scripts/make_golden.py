@@ -2,8 +2,8 @@
 """Writes tests/golden/, the values with which the tests compare the program's output.
 
     scripts/make_golden.py                  logits of the tiny models of tests/models.py (needs numpy and PyTorch)
-    scripts/make_golden.py --llama2c RUN --data DIR
-                                            stories by RUN, llama2.c's executable, from DIR/stories260K.bin
+    scripts/make_golden.py --llama2c RUN    stories of llama2.c's executable RUN, told from models/stories.bin, written
+                                            as llama2.c's files (tests/default_model.py)
     scripts/make_golden.py --bits LOGITS    SHA-256 of the bits of the tiny models' logits, computed by this project's
                                             build/tests/logits; every compiler and machine must reproduce them
     scripts/make_golden.py --stories RUN    the greedy story of models/stories.bin and its digest, by RUN, this
@@ -121,21 +121,27 @@ def make_logits():
         np.savez_compressed(GOLDEN_DIR / f"{name}.npz", **arrays)
 
 
-def make_stories(run, data):
-    def tell(prompt, *options):
-        command = [run, str(data / "stories260K.bin"), "-z", str(data / "tok512.bin"), "-n", str(STEPS), *options]
-        out = subprocess.run([*command, "-i", prompt], capture_output=True, check=True).stdout
-        return out.decode("utf-8").removesuffix("\n")
+def make_stories(run):
+    import default_model
 
-    stories = []
-    for prompt in PROMPTS:
-        stories.append({"prompt": prompt, "temperature": 0, "seed": 1, "text": tell(prompt, "-t", "0")})
-        for seed in SAMPLED_SEEDS:
-            text = tell(prompt, "-t", "1.0", "-p", "0.9", "-s", str(seed))
-            stories.append({"prompt": prompt, "temperature": 1, "top_p": 0.9, "seed": seed, "text": text})
+    with tempfile.TemporaryDirectory() as folder:
+        paths, tokenizer = default_model.write_llama2c(folder, ["v0"])
+        digest = models.sha256(paths["v0"].read_bytes())
+
+        def tell(prompt, *options):
+            command = [run, paths["v0"], "-z", tokenizer, "-n", str(STEPS), *options, "-i", prompt]
+            out = subprocess.run(command, capture_output=True, check=True).stdout
+            return out.decode("utf-8").removesuffix("\n")
+
+        stories = []
+        for prompt in PROMPTS:
+            stories.append({"prompt": prompt, "temperature": 0, "seed": 1, "text": tell(prompt, "-t", "0")})
+            for seed in SAMPLED_SEEDS:
+                text = tell(prompt, "-t", "1.0", "-p", "0.9", "-s", str(seed))
+                stories.append({"prompt": prompt, "temperature": 1, "top_p": 0.9, "seed": seed, "text": text})
     golden = {
         "made_by": "scripts/make_golden.py --llama2c",
-        "model_sha256": models.sha256((data / "stories260K.bin").read_bytes()),
+        "model_sha256": digest,
         "steps": STEPS,
         "stories": stories,
     }
@@ -182,15 +188,12 @@ def make_default_model(run):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama2c", metavar="RUN", help="path of llama2.c's executable")
-    parser.add_argument("--data", metavar="DIR", type=Path, help="folder with stories260K.bin and tok512.bin")
     parser.add_argument("--bits", metavar="LOGITS", help="path of this project's build/tests/logits")
     parser.add_argument("--stories", metavar="RUN", help="path of this project's executable")
     args = parser.parse_args()
     GOLDEN_DIR.mkdir(exist_ok=True)
     if args.llama2c:
-        if not args.data:
-            parser.error("--llama2c needs --data")
-        make_stories(args.llama2c, args.data)
+        make_stories(args.llama2c)
     elif args.bits:
         make_bits(args.bits)
     elif args.stories:

@@ -1,19 +1,21 @@
-"""What every test file shares: the executable under test, runs of it, and small models to run.
+"""What every test file shares: the executable under test, ways to run it, and small models for it. README.md is the map.
 
-    RUN        path of the executable (default ./run)
-    BUILD_DIR  where tests/ executables are: BUILD_DIR/tests/test_*, BUILD_DIR/tests/logits (default build)
+The environment says which build is tested, so that the same tests drive every one:
 
-    EMULATOR   what runs them where they are of another machine (qemu-aarch64)
-
-so that the same tests drive every build, the sanitized one too. Tests that read ../shared/data (real checkpoints, not
-part of this repository) skip where it is absent, and say which file they missed.
+    RUN        the executable (default ./run)
+    BUILD_DIR  where the executables of tests/ are: BUILD_DIR/tests/test_*, BUILD_DIR/tests/logits (default build)
+    EMULATOR   the command that runs them if they are for another machine (qemu-aarch64)
+    DATA_DIR   real vocabularies, not part of this repository (default ../shared/data); a test that reads one skips
+               where it is absent and names the file
 """
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,27 +29,32 @@ import models  # noqa: E402
 EXECUTABLE = Path(os.environ.get("RUN", ROOT / "run")).resolve()
 BUILD_DIR = Path(os.environ.get("BUILD_DIR", ROOT / "build")).resolve()
 EMULATOR = os.environ.get("EMULATOR", "").split()
-DATA_DIR = ROOT.parent / "shared" / "data"
+DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT.parent / "shared" / "data"))
 GOLDEN_DIR = TESTS / "golden"
 
 _program = EXECUTABLE.read_bytes() if EXECUTABLE.exists() else b""
 ADDRESS_SANITIZED = b"__asan_init" in _program
 SANITIZED = ADDRESS_SANITIZED or b"__msan_init" in _program or b"__tsan_init" in _program
-# The thread sanitizer's library starts a thread, and dies where RLIMIT_FSIZE forbids it files of its own.
-not_under_tsan = pytest.mark.skipif(b"__tsan_init" in _program, reason="the thread sanitizer's library is in the way")
-SLOWER = 20 if SANITIZED else 1  # how much longer than a release build a test may take
-TIMEOUT = 20 * (4 if SANITIZED else 1)  # seconds; a run that takes longer hangs
+# The thread sanitizer's runtime starts a thread, and aborts where RLIMIT_FSIZE keeps it from writing its files.
+not_under_tsan = pytest.mark.skipif(b"__tsan_init" in _program, reason="the thread sanitizer's runtime interferes")
+SLOWER = 20 if SANITIZED else 1  # a limit of processor time is multiplied by it
+# Seconds after which a run counts as hanging. Generous, since a machine may be busy with other work: what must be quick
+# is measured in processor time (Ran.cpu_seconds) instead.
+TIMEOUT = 60 * (4 if SANITIZED else 1)
 
 THREADS = (1, 2, 3, 8)
 CHUNKS = (1, 7, 32, 1024)
+GREEDY = ("-t", "0")
+PROMPT = ("-i", "Once upon a time")
 
 
 class Ran:
     """A finished run: what a test may look at, and what it prints when it fails."""
 
-    def __init__(self, command, code, stdout, stderr):
+    def __init__(self, command, code, stdout, stderr, cpu_seconds=None):
         self.command = [str(part) for part in command]
         self.code = code  # exit status; negative: the number of the signal that ended it
+        self.cpu_seconds = cpu_seconds  # of processor time, all threads together
         self.bytes = stdout
         self.err = stderr.decode("utf-8", "replace")
 
@@ -76,25 +83,45 @@ class Ran:
         return f"command: {shown[:1000]}\nexit: {self.code}\nstdout: {self.bytes[:2000]!r}\nstderr: {self.err[:2000]!r}"
 
 
+def cpu_of_children():
+    """Processor seconds of all child processes that have been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def cpu_so_far(process):
+    """Processor seconds that a running process has used, all threads together."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
+
+
+def wait_for_work(process, cpu_seconds=0.2 * (4 if SANITIZED else 1)):
+    """Returns once the process has used so much processor time: however slow the machine is, it has started up."""
+    end = time.monotonic() + TIMEOUT
+    while process.poll() is None and cpu_so_far(process) < cpu_seconds and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def environment(extra=None):
-    """The environment of a run: nothing of ours that would change what the program does."""
+    """The environment of a run, without variables that would change what the program does."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
     env.update(extra or {})
     return env
 
 
 def execute(command, stdin=b"", timeout=TIMEOUT, env=None, **popen):
-    """Runs a command; stdin: bytes, or a file. A run that hangs is killed and fails the test."""
+    """Runs a command with stdin (bytes or a file) and returns a Ran. A run that hangs is killed and fails the test."""
     if EMULATOR and Path(command[0]).is_relative_to(BUILD_DIR):
         command = [*EMULATOR, *command]
     command = [os.fspath(part) if isinstance(part, os.PathLike) else str(part) for part in command]
     given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     popen.setdefault("stdout", subprocess.PIPE)
+    before = cpu_of_children()
     try:
         done = subprocess.run(command, stderr=subprocess.PIPE, timeout=timeout, env=environment(env), **given, **popen)
     except subprocess.TimeoutExpired:
         pytest.fail(f"still running after {timeout} s: {' '.join(command)[:1000]}", pytrace=False)
-    return Ran(command, done.returncode, done.stdout or b"", done.stderr)
+    return Ran(command, done.returncode, done.stdout or b"", done.stderr, cpu_of_children() - before)
 
 
 def run(*args, **options):
@@ -103,8 +130,8 @@ def run(*args, **options):
 
 
 def start(*args, env=None, **popen):
-    """Starts the executable and returns at once, stdout and stderr being pipes unless said otherwise."""
-    # Unbuffered: what a buffer reads ahead of read(1) never reaches communicate(), which reads the pipe itself.
+    """Starts the executable and returns its Popen; stdout and stderr are pipes unless `popen` says otherwise."""
+    # Unbuffered: bytes that a buffer reads ahead are lost to communicate(), which reads the pipe itself.
     popen.setdefault("bufsize", 0)
     popen.setdefault("stdin", subprocess.DEVNULL)
     popen.setdefault("stdout", subprocess.PIPE)
@@ -114,18 +141,19 @@ def start(*args, env=None, **popen):
 
 
 def finish(process, timeout=TIMEOUT):
-    """Waits for a started process and gives what it wrote since."""
+    """Waits for a started process and returns a Ran with what it has written since."""
+    before = cpu_of_children()
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         pytest.fail(f"still running after {timeout} s: {process.args}", pytrace=False)
-    return Ran(process.args, process.returncode, out or b"", err or b"")
+    return Ran(process.args, process.returncode, out or b"", err or b"", cpu_of_children() - before)
 
 
 def logits(model, tokens, *options, vocab_size):
-    """f32 (n_tokens, vocab_size): the logits of every token's row."""
+    """f32 (n_tokens, vocab_size): the logits after each token, from build/tests/logits."""
     done = execute([BUILD_DIR / "tests" / "logits", model, *options, *tokens]).ok()
     expected = 4 * len(tokens) * vocab_size
     assert len(done.bytes) == expected, f"expected {expected} bytes of logits, found {len(done.bytes)}\n{done}"
@@ -133,7 +161,7 @@ def logits(model, tokens, *options, vocab_size):
 
 
 def assert_refused(done, code, *names):
-    """Exit `code`, nothing on stdout, one line on stderr that contains each of `names`."""
+    """The run ended with exit status `code`, nothing on stdout, and one line on stderr that contains each of `names`."""
     assert done.code == code, f"expected exit {code}\n{done}"
     assert done.bytes == b"", f"expected nothing on stdout\n{done}"
     lines = done.err.splitlines()
@@ -143,30 +171,31 @@ def assert_refused(done, code, *names):
 
 
 class Model:
-    """A model and its tokenizer as the tests pass them: run(*model, ...)."""
+    """A model and, of llama2.c's files, its tokenizer, as arguments of a run: run(*model, ...)."""
 
-    def __init__(self, path, tokenizer):
+    def __init__(self, path, tokenizer=None):
         self.path = Path(path)
-        self.tokenizer = Path(tokenizer)
+        self.tokenizer = tokenizer and Path(tokenizer)
 
     def __iter__(self):
-        return iter([self.path, "-z", self.tokenizer])
+        return iter([self.path, "-z", self.tokenizer] if self.tokenizer else [self.path])
 
     def generate(self, *args, **options):
         return run(*self, *args, **options)
 
 
 def data_file(name):
+    """The path of a file of DATA_DIR; the test is skipped if it is absent."""
     path = DATA_DIR / name
     if not path.exists():
-        pytest.skip(f"../shared/data/{name} is absent")
+        pytest.skip(f"{name} is not in DATA_DIR")
     return path
 
 
 @pytest.fixture(scope="session")
 def stories():
-    """A real model of 260,000 weights that tells stories."""
-    return Model(data_file("stories260K.bin"), data_file("tok512.bin"))
+    """The default model, which tells stories: 820,352 weights in q8, its tokenizer inside, context 512."""
+    return Model(ROOT / "models" / "stories.bin")
 
 
 @pytest.fixture(scope="session")
@@ -176,7 +205,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(workdir):
-    """A random model of a few thousand weights over bytes and letters, context 64."""
+    """A llama2.c file of a few thousand random weights; its vocabulary is bytes, letters and a few merges. Context 64."""
     model = Model(workdir / "tiny.bin", workdir / "tiny-tokenizer.bin")
     model.path.write_bytes(models.model_bytes(models.TINY, "v0"))
     model.tokenizer.write_bytes(models.tokenizer_bytes(models.tiny_pieces()))
@@ -185,8 +214,8 @@ def tiny(workdir):
 
 @pytest.fixture(scope="session")
 def slow(workdir):
-    """A model of zeros that takes milliseconds a token, for what must be seen while it runs. It never stops by itself
-    for thousands of tokens: sampled with --ignore-eos, every token of the tiny tokenizer is equally likely."""
+    """A model of zeros that takes milliseconds per token, for tests that watch a run. With --ignore-eos it goes on for
+    thousands of tokens: every token of the tiny tokenizer is equally likely."""
     model = Model(workdir / "slow.bin", workdir / "slow-tokenizer.bin")
     models.write_zero_model(model.path, models.Config(1024, 2816, 2, 16, 4, 300, 4096))
     model.tokenizer.write_bytes(models.tokenizer_bytes(models.tiny_pieces()))
@@ -195,8 +224,8 @@ def slow(workdir):
 
 @pytest.fixture
 def chain(tmp_path):
-    """chain([b"one", b" two", b"\\xc3"]) makes a model that, from an empty prompt, says exactly these tokens, then
-    BOS, which ends the text. A byte that is not ASCII is said by its byte token, all else by a piece of its own."""
+    """chain([b"one", b" two", b"\\xc3"]) makes a model that continues an empty prompt with exactly these tokens, then
+    BOS, which ends the text. A single byte above 0x7f is a byte token; everything else is a piece of its own."""
 
     def make(tokens, name="chain"):
         pieces = models.SPECIAL + models.BYTES + [b" "]
@@ -209,7 +238,7 @@ def chain(tmp_path):
             else:
                 ids.append(len(pieces))
                 pieces.append(token)
-        assert len(set(ids)) == len(ids), "a token of a chain has one successor, it cannot appear twice"
+        assert len(set(ids)) == len(ids), "each token of a chain has one successor, so it must not occur twice"
         successor = dict(zip([models.BOS, *ids], [*ids, models.BOS]))
         vocab = len(pieces)
         config = models.Config(-(-vocab // 8) * 8, 8, 1, 1, 1, vocab, 64, tied=False)
@@ -224,7 +253,7 @@ def chain(tmp_path):
 
 @pytest.fixture(scope="session")
 def simd_sets(tiny):
-    """The kernel sets that work here; the others are refused by their name."""
+    """The names of the kernel sets that this processor can run; the others are refused by name."""
     sets = []
     for name in ("scalar", "avx2", "avx512", "neon"):
         done = tiny.generate("-i", "a", "-n", "1", "--simd", name)
@@ -238,7 +267,7 @@ def simd_sets(tiny):
 
 @pytest.fixture(autouse=True)
 def no_stray_signal_settings():
-    """Runs inherit the default reaction to SIGINT and SIGPIPE, whatever started pytest (nohup, a CI runner)."""
+    """Runs inherit the default action of SIGINT, even if pytest was started with it ignored (nohup, a CI runner)."""
     old = signal.getsignal(signal.SIGINT)
     if old == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

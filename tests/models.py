@@ -1,10 +1,10 @@
-"""Tiny models and tokenizers for the tests, written with numpy alone, the same bytes everywhere and for ever.
+"""Tiny llama2.c files and tokenizers for the tests. They need only numpy, and their bytes are the same on every machine.
 
-Weights come from splitmix64 over the index of the weight, turned into floats by operations that IEEE 754 defines
-exactly (integer shifts, one product, one square root): no generator of numpy is used, since those may change between
-versions. A golden file stores the SHA-256 of the model it belongs to, so a change here cannot go unnoticed.
+A weight is splitmix64 of its index, turned into a float by operations that IEEE 754 defines exactly (shifts, one
+product, one square root). numpy's generators are not used, because they may change between versions. A golden file
+stores the SHA-256 of its model, so that a change here is noticed.
 
-The layouts are those of llama2.c, in the order of the file:
+Layouts, in the order of the file:
 
     v0   7 int32 (vocab_size negative: a head of its own at the end) | tok_embeddings rms_att wq wk wv wo rms_ffn
          w1 w2 w3 rms_final freq_cis_real freq_cis_imag [wcls], all f32; "wq" is all layers' wq
@@ -100,12 +100,12 @@ def random_weights(config):
 
 
 def zero_weights(config):
-    """All zero: a valid model that finds every token equally likely."""
+    """Zeros: a valid model for which every token is equally likely."""
     return {name: np.zeros(shape, "<f4") for name, shape in config.shapes().items()}
 
 
 def chain_weights(config, successor):
-    """A model that follows every token t by successor[t], almost surely: embeddings and head are one-hot, attention
+    """A model that continues each token t with successor[t], almost surely: embeddings and head are one-hot, attention
     and mlp add nothing. Needs dim >= vocab_size and an untied head."""
     assert config.dim >= config.vocab_size and not config.tied
     weights = zero_weights(config)
@@ -118,7 +118,7 @@ def chain_weights(config, successor):
 
 
 def quantize(w, group_size):
-    """int8 (flattened) and f32 scales, as llama2.c's export makes them: scale = max / 127, to nearest, half to even."""
+    """int8 (flattened) and f32 scales as llama2.c's export makes them: scale = max / 127, rounded half to even."""
     groups = w.astype(np.float32).reshape(-1, group_size)
     scales = np.abs(groups).max(axis=1) / np.float32(127)
     safe = np.where(scales > 0, scales, np.float32(1))
@@ -126,7 +126,7 @@ def quantize(w, group_size):
 
 
 def dequantized_weights(weights, group_size):
-    """What a v2 file of these weights says they are: norms as they were, matrices through int8 and back, in f32."""
+    """The f32 weights that a v2 file of these weights holds: norms unchanged, matrices quantised to int8 and back."""
     result = {}
     for name, w in weights.items():
         if name.startswith("rms"):
@@ -139,13 +139,13 @@ def dequantized_weights(weights, group_size):
 
 
 def sections_v0(config, weights):
-    """(name, bytes) of each part of the file in order."""
+    """(name, bytes) of each part of a v0 file, in order."""
     vocab = config.vocab_size if config.tied else -config.vocab_size
     values = [config.dim, config.hidden_dim, config.n_layers, config.n_heads, config.n_kv_heads, vocab, config.seq_len]
     parts = [("header", struct.pack("<7i", *values))]
     order = ("tok_embeddings", "rms_att", "wq", "wk", "wv", "wo", "rms_ffn", "w1", "w2", "w3", "rms_final")
     parts += [(name, weights[name].tobytes()) for name in order]
-    # The RoPE tables that nobody reads any more: filled with what no reader may rely on.
+    # The RoPE tables are no longer read: wrong values would show a reader that does.
     table = np.full(config.seq_len * config.head_size // 2, 0.5, "<f4").tobytes()
     parts += [("freq_cis_real", table), ("freq_cis_imag", table)]
     if not config.tied:
@@ -196,7 +196,7 @@ def model_bytes(config, kind, weights=None):
 
 
 def write_zero_model(path, config):
-    """A v0 model of zeros, as a hole in the file: of any size in no time."""
+    """A v0 model of zeros. The file is sparse, so any size is written at once."""
     vocab = config.vocab_size if config.tied else -config.vocab_size
     floats = sum(int(np.prod(shape)) for shape in config.shapes().values()) + config.seq_len * config.head_size
     with open(path, "wb") as f:
@@ -243,9 +243,9 @@ TINY = Config(dim=16, hidden_dim=20, n_layers=2, n_heads=4, n_kv_heads=2, vocab_
 TINY_UNTIED = replace(TINY, tied=False)
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The models of the golden logits: name -> (config, kinds of file, tokens of the sequence). Each has something that the
-# others have not: the ratio of query heads to key heads, the head size, a tied head, sizes that are multiples of
-# nothing, a sequence that crosses the pages of the cache.
+# The models of the golden logits: name -> (config, kinds of file, length of the sequence). Each has something the others
+# lack: a ratio of query heads to key heads, a head size, a tied head, odd sizes, a sequence longer than a page of the
+# cache.
 
 GOLDEN = {
     "heads_1to1_size8_tied": (Config(24, 172, 2, 3, 3, 77, 64, True, 11), ("v0", "v1", "v2-8"), 40),
@@ -258,15 +258,15 @@ GOLDEN = {
     "heads_50to1_size2_tied": (Config(100, 20, 2, 50, 1, 40, 64, True, 19), ("v0", "v1"), 40),
     "long_sequence": (Config(16, 24, 2, 2, 1, 32, 1024, True, 18), ("v0", "v2-8"), 700),
 }
-LONG_STRIDE = 9  # of a sequence of more than 100 tokens every ninth row is kept
+LONG_STRIDE = 9  # every ninth row of a sequence of more than 100 tokens is kept
 
 
 def golden_rows(n_tokens):
-    """The rows that a golden file keeps."""
+    """The rows of logits that a golden file keeps."""
     return list(range(0, n_tokens, LONG_STRIDE if n_tokens > 100 else 1))
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Checkpoints of the native kind that hold only a vocabulary (docs/format.md).
+# Native checkpoints that hold only a vocabulary (docs/format.md).
 
 
 def vocabulary_checkpoint(tokenizer, vocab_size):

@@ -1,5 +1,5 @@
-"""Reads and writes native checkpoints as docs/format.md describes them, plainly and independently of
-scripts/checkpoint.py. What is written may be as wrong as a test wants it."""
+"""A plain reader and writer of native checkpoints, written from docs/format.md, independent of scripts/checkpoint.py.
+The writer can be told to write files that are wrong."""
 
 import struct
 import zlib
@@ -64,7 +64,7 @@ class Native:
         return values[: s.cols]
 
     def matrix(self, name):
-        """f32 (rows, cols): the weights as the format defines them, after a look at the padding."""
+        """f32 (rows, cols): the weights as the format defines them. Checks that the padding is zero."""
         s = self.sections[name]
         kind, columns, size = TYPES[s.type]
         groups, n_blocks = -(-s.rows // 16), -(-s.cols // columns)
@@ -132,7 +132,7 @@ def tensors(fields):
 
 
 def interleaved(matrix):
-    """f32 (rows, cols) as it lies in the file: 16 rows at a time, column by column."""
+    """f32 (rows, cols) in the order of the file: 16 rows at a time, column by column."""
     rows, cols = matrix.shape
     padded = np.zeros((-(-rows // 16) * 16, cols), np.float32)
     padded[:rows] = matrix
@@ -140,10 +140,10 @@ def interleaved(matrix):
 
 
 class Writer:
-    """A model in f32: its fields, table and contents can be changed before it is packed.
+    """A model in f32 whose fields, table and contents can be changed before it is packed.
 
     fields    the header's, by the names of HEADER
-    entries   one dict a section, by the names of ENTRY, and `data`, its contents
+    entries   one dict per section: the names of ENTRY, and `data`, its contents
     """
 
     def __init__(self, fields, tokenizer, values):
@@ -178,8 +178,8 @@ class Writer:
         return places, end
 
     def pack(self, header=(), entry=(), crc=True):
-        """The file's bytes. header: {field: value}, entry: {(section, field): value}, put in before header_crc is
-        computed (not at all where crc is false)."""
+        """The file's bytes. header {field: value} and entry {(section, field): value} override what is written;
+        then header_crc is computed, unless crc is false."""
         places, end = self.places()
         data = bytearray(end)
         data[:8] = MAGIC
@@ -204,7 +204,7 @@ class Writer:
 
 
 def seal(data):
-    """Puts the checksum of header and table right, as far as there is a table."""
+    """Sets header_crc to the checksum of the header and of the table, as much of it as there is."""
     data[32:36] = bytes(4)
     count = struct.unpack_from("<I", data, 12)[0]
     struct.pack_into("<I", data, 32, zlib.crc32(data[: 256 + 96 * count]))

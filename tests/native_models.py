@@ -17,7 +17,7 @@ TINY = {"dim": 16, "hidden_dim": 20, "n_layers": 2, "n_heads": 4, "n_kv_heads": 
 
 
 def byte_vocabulary():
-    """Byte-level BPE over all bytes, with one merge and two special tokens: 260 pieces."""
+    """Byte-level BPE with all 256 bytes, one merge and two special tokens: 260 pieces."""
     pieces = [b"<s>", b"</s>", *(bytes([b]) for b in range(256)), b"ab", b"<filler>"]
     attributes = [vocabulary.SPECIAL] * 2 + [vocabulary.NORMAL] * 258
     a, b = 2 + ord("a"), 2 + ord("b")
@@ -27,13 +27,13 @@ def byte_vocabulary():
 
 
 def chat_section():
-    """Nothing around the messages but names of special tokens."""
+    """A chat section that puts only special tokens and line ends around messages."""
     texts = [b"<s>", b"<s>", b"\n", b"</s>", b"<s>"]
     return struct.pack("<I", 2) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
 
 
 def tiny(chat=False, **fields):
-    """A native.Writer of a model of a few thousand weights."""
+    """A native.Writer of a model of a few thousand random weights."""
     seeds = iter(range(1, 1000))
     writer = native.Writer({**TINY, **fields}, byte_vocabulary().section(), lambda _, s: models.uniform(next(seeds), s))
     if chat:
@@ -42,18 +42,18 @@ def tiny(chat=False, **fields):
     return writer
 
 
-TYPES = ("f32", "bf16", "q8", "q4", "q4m")  # by their numbers in the file
+TYPES = ("f32", "bf16", "q8", "q4", "q4m")  # in the order of their numbers in the file
 TYPED = {**TINY, "dim": 96, "hidden_dim": 160, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "head_dim": 16}
 
 
 def f16_bits(seed, shape, exponent, sign=0):
-    """f16 of 2^exponent up to 2^(exponent + 1), as their bits."""
+    """Bits of random f16 numbers in [2^exponent, 2^(exponent + 1))."""
     mantissas = models.splitmix64(seed, int(np.prod(shape))).reshape(shape) >> np.uint64(54)
     return (mantissas + np.uint64((exponent + 15) << 10 | sign << 15)).astype("<u2")
 
 
 def random_blocks(kind, rows, cols, seed):
-    """A matrix of a type of blocks, every bit of it random but for the size of the scales: weights of about 0.1."""
+    """A matrix of a block type with random bits, except that scales keep weights at about 0.1."""
     blocks = -(-rows // 16) * -(-cols // 32)
     values = (models.splitmix64(seed + 1, blocks * 16 * 32) >> np.uint64(56)).astype(np.uint8).reshape(blocks, -1)
     if kind == "q8":
@@ -65,7 +65,7 @@ def random_blocks(kind, rows, cols, seed):
 
 
 def typed(kind):
-    """The bytes of a random model whose matrices are all of one type, the same for ever."""
+    """The bytes of a random model whose matrices all have this type. They never change: golden bits depend on them."""
     seeds = iter(range(1, 1000))
     writer = native.Writer(TYPED, byte_vocabulary().section(),
                            lambda _, s: models.uniform(next(seeds), s) * (0.17 if s[0] > 1 else 1))  # fmt: skip
@@ -80,7 +80,7 @@ def typed(kind):
 
 
 def write_slow(path):
-    """A model of zeros, 26 MB, that takes milliseconds a token; every token is as likely as any other."""
+    """A model of zeros, 26 MB, that takes milliseconds per token; every token is equally likely."""
     fields = {**TINY, "dim": 1024, "hidden_dim": 1024, "n_layers": 1, "n_heads": 16, "n_kv_heads": 4, "head_dim": 64,
               "context_length": 4096}  # fmt: skip
     path.write_bytes(native.Writer(fields, byte_vocabulary().section(), lambda _, s: np.zeros(s, np.float32)).pack())

@@ -1,11 +1,11 @@
-"""Keeps one process answering batches of a varying mix for a long time, under a limit of its memory: its memory has to
-stay flat once the first half is done, and every answer has to be what it was in the first round.
+"""Keeps one process busy with batch requests for a long time, under a limit of its memory. Memory must not grow in the
+second half of the time, and every answer must equal that of the first round.
 
     python3 tests/soak.py --run ./run --model models/stories.bin --seconds 3600
 
-The requests are the same in each round, in another order: short and long prompts, some with a beginning in common, all
-kinds of sampling, stop texts, and lines that cannot be used. They come through a pipe, and never end before the time.
-Prints a line at the end; exit 1 where an answer differed or memory grew.
+Each round has the same requests in another order: short and long prompts, some with a common prefix, all kinds of
+sampling, stop texts, and lines that cannot be used. They come through a pipe that stays open until the time is up.
+Prints one line at the end; exit 1 if an answer differed or memory grew.
 """
 
 import argparse
@@ -26,7 +26,7 @@ FLAT = 4 << 20  # bytes that memory may grow by in the second half of the answer
 
 
 def requests():
-    """The lines of a round; what each asks for depends on its place alone."""
+    """The lines of a round. Each depends only on its position."""
     chance = random.Random(0)
     header = " ".join(chance.choices(WORDS, k=150))
     for i in range(REQUESTS):
@@ -46,7 +46,7 @@ def requests():
 
 
 def answer_of(line):
-    """What has to be the same in every round: all but the numbers of lines."""
+    """The part of a result that must be the same in every round: everything but line numbers."""
     result = json.loads(line)
     number = result.pop("index", None)
     if "error" in result:

@@ -35,7 +35,7 @@ from conftest import (
     run,
     start,
 )
-from test_cli import on_terminal
+from terminal import on_terminal
 from test_faults import faults  # noqa: F401
 
 import models

@@ -1,4 +1,4 @@
-"""--bench: what it prints, not how fast this machine is."""
+"""--bench: what it prints, whatever the speed of the machine."""
 
 import pytest
 from conftest import assert_refused

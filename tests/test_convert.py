@@ -6,7 +6,7 @@ import sys
 import gguf
 import numpy as np
 import pytest
-from conftest import GOLDEN_DIR, ROOT, assert_refused, data_file, execute, logits, run
+from conftest import GOLDEN_DIR, ROOT, assert_refused, execute, logits, run
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import importance  # noqa: E402
@@ -16,6 +16,7 @@ import source_huggingface  # noqa: E402
 import models
 import native
 import sources
+import vocabularies
 
 TOLERANCE = 1e-4  # of logits with a standard deviation of about 1.5
 TYPES = ("f32", "bf16", "q8", "q4", "q4m")
@@ -512,10 +513,13 @@ def test_a_vocabulary_alone_can_tokenize_only(tmp_path, folder):
     assert_refused(run(tmp_path / "v.bin", "-i", "a"), 3, "vocabulary only")
 
 
-def test_a_gguf_with_a_vocabulary_alone_is_converted(tmp_path):
-    source = data_file("ggml-vocab-llama-bpe.gguf")
+@pytest.mark.parametrize("name, text, ids", [("made-llama3", "a", None), ("llama3", "Hello world", [128000, 9906, 1917])])
+def test_a_gguf_with_a_vocabulary_alone_is_converted(name, text, ids, tmp_path):
+    source = vocabularies.gguf_path(name)
+    pieces = gguf.GGUFReader(source).get_field("tokenizer.ggml.tokens").contents()
+    ids = ids or [pieces.index(piece) for piece in ("<|begin_of_text|>", "a")]
     convert(source, tmp_path / "v.bin", "--vocab-only").ok()
-    assert run(tmp_path / "v.bin", "--tokenize", "-i", "Hello world").ok().out == "128000 9906 1917\n"
+    assert [int(i) for i in run(tmp_path / "v.bin", "--tokenize", "-i", text).ok().out.split()] == ids
     assert_refused(convert(source, tmp_path / "m.bin"), 3, "convert: ", source.name)
 
 

@@ -1,5 +1,5 @@
-"""Whole-model logits: against golden ones of a double-precision reference (scripts/make_golden.py), and against
-themselves, bit for bit, however they are computed."""
+"""Logits of models: close to a double-precision reference (golden, scripts/make_golden.py), and the same bits for every
+kernel set, number of threads and chunk."""
 
 import json
 
@@ -16,7 +16,7 @@ TOLERANCE = {"f32": 1e-4, "f16": 1e-2}  # of logits with a variance of one
 
 @pytest.fixture(scope="module")
 def golden_model(workdir):
-    """name, kind -> path of the model; the model is checked to be the one that the golden values were made from."""
+    """name, kind -> path of the model and its golden file. Checks that the model is that of the golden file."""
     made = {}
 
     def get(name, kind):

@@ -1,4 +1,4 @@
-"""What the linker and the compiler put into the executable to make a bug harder to use (SECURITY.md)."""
+"""How the executable is compiled and linked so that a bug is harder to exploit (SECURITY.md)."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The layers of the design, read from the sources: what each file may include, and who may print or exit."""
+"""The layers of the design, checked in the sources: what a file may include, and who may print or exit."""
 
 import fnmatch
 import re
@@ -47,7 +47,7 @@ def includes(path):
 
 
 def code(path):
-    """The text with comments and strings blanked out, lines kept."""
+    """The text with comments and strings replaced by spaces; line ends are kept."""
     pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
     blank = lambda m: re.sub(r"[^\n]", " ", m.group())  # noqa: E731
     return re.sub(pattern, blank, path.read_text(encoding="utf-8"), flags=re.DOTALL)

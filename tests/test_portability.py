@@ -1,4 +1,4 @@
-"""What the compiler must refuse: a machine whose bytes lie the other way round than those of the checkpoints."""
+"""Machines of another byte order than that of the checkpoints are refused when compiling."""
 
 import subprocess
 
@@ -7,7 +7,7 @@ from conftest import ROOT
 
 
 def compile_for(tmp_path, order):
-    """Checks the syntax of a file that includes base/memory.h, as on a machine whose bytes lie in this order."""
+    """Compiles a file that includes base/memory.h as for a machine of this byte order."""
     source = tmp_path / "any.c"
     source.write_text('#include "base/memory.h"\n')
     command = ["cc", "-std=c11", "-fsyntax-only", "-I", ROOT, "-U__BYTE_ORDER__", f"-D__BYTE_ORDER__={order}", source]
@@ -27,7 +27,7 @@ def test_machine_of_another_byte_order_is_refused_at_compile_time(tmp_path, orde
 
 
 def test_every_source_file_includes_the_refusal():
-    """Through whatever headers: no part of the program that reads a file can be compiled without it."""
+    """Directly or through other headers, so that nothing that reads a file compiles without it."""
     for source in sorted(ROOT.glob("*.c")):
         listed = subprocess.run(["cc", "-std=c11", "-D_DEFAULT_SOURCE", "-MM", source], cwd=ROOT, capture_output=True,
                                 text=True, timeout=60)  # fmt: skip

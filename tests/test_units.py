@@ -1,4 +1,4 @@
-"""Runs the C unit tests, BUILD_DIR/tests/test_*, one pytest case for each test inside each executable."""
+"""Runs the C unit tests, BUILD_DIR/tests/test_*: one case for each test of each executable."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ def executables():
 
 
 def unit_tests():
-    """(executable, name of a test); the name is None where the list could not be had, which is then a failure."""
+    """(executable, name of a test). If an executable cannot list its tests, the name is None and the case fails."""
     cases = []
     for executable in executables():
         listed = subprocess.run([*EMULATOR, executable, "--list"], capture_output=True, text=True, timeout=60)

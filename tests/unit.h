@@ -1,12 +1,18 @@
-// unit.h - the smallest test harness that says what it saw and what it wanted.
+// unit.h - a small test harness whose checks say what they saw and what they expected.
 //
-//     TEST(test_softmax_sums_to_one) { ...; CHECK(sum == 1.0f, "sum %g, wanted 1", sum); }
-//     int main(int argc, char **argv) { return unit_main(argc, argv,
-//     (UnitTest[]){UNIT(test_softmax_sums_to_one), {0}}); }
+//     TEST(test_softmax_sums_to_one)
+//     {
+//         ...
+//         CHECK(sum == 1.0f, "sum %g, expected 1", sum);
+//     }
+//     int main(int argc, char **argv)
+//     {
+//         return unit_main(argc, argv, (UnitTest[]){UNIT(test_softmax_sums_to_one), {0}});
+//     }
 //
-// `test_x --list` prints the names; `test_x NAME` runs one, `test_x` all. Exit 0: all passed; 1:
-// some failed, each with a line on stdout. pytest (tests/test_units.py) runs every test of every
-// executable by name.
+// `test_x --list` prints the names of the tests, `test_x NAME` runs one, `test_x` runs all. A check
+// that fails prints a line to stdout and the test goes on. Exit 0: all passed; 1: a test failed, or
+// there was none of that name. tests/test_units.py runs every test of every executable by name.
 #ifndef UNIT_H
 #define UNIT_H
 
@@ -27,7 +33,7 @@ typedef struct {
 #name, name \
     }
 
-// Records a failure and goes on; at most ten are printed a test.
+// Records a failure and goes on. The first ten of a test are printed.
 #define CHECK(condition, ...)                                       \
     do {                                                            \
         if (!(condition)) {                                         \
@@ -35,7 +41,7 @@ typedef struct {
         }                                                           \
     } while (0)
 
-static int unit_failures;  // of the test that is running
+static int unit_failures;  // failed checks of the running test
 
 __attribute__((format(printf, 4, 5), unused)) static void
 unit_fail(const char *file, int line, const char *condition, const char *format, ...)

