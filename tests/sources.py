@@ -1,7 +1,7 @@
-"""Tiny random models as scripts/convert.py finds them: Hugging Face folders and GGUF files.
+"""Tiny random models as scripts/convert.py reads them: Hugging Face folders and GGUF files.
 
-VARIANTS are the shapes of the graph that the program has; scripts/make_golden_variants.py runs each through the
-transformers package, and the tests compare. Weights are those of models.uniform, the same bytes for ever.
+VARIANTS covers the graphs that the program supports. scripts/make_golden_variants.py runs each with the transformers
+package, and the tests compare logits. Weights come from models.uniform, so their bytes never change.
 """
 
 import json
@@ -56,7 +56,7 @@ VARIANTS = {
     "biases_and_window": {**QWEN2, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 0},
 }  # fmt: skip
 N_TOKENS = 40
-GOLDEN_ROWS = slice(3, None, 4)  # of the tokens, whose logits are kept
+GOLDEN_ROWS = slice(3, None, 4)  # the rows of logits that are kept
 
 
 def tokens(config):
@@ -64,7 +64,7 @@ def tokens(config):
 
 
 def weights(config, seed=5):
-    """Name in Hugging Face's files -> f32 array."""
+    """Hugging Face's name of a tensor -> f32 array."""
     c = config
     head_dim = c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
     dim, hidden = c["hidden_size"], c["intermediate_size"]
@@ -99,7 +99,7 @@ def weights(config, seed=5):
 
 
 def tokenizer_json():
-    """GPT-2's words over bytes: 256 of them, no merges, and two special tokens."""
+    """Byte-level BPE with GPT-2's rule for words: 256 bytes, no merges, two special tokens."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = [chr(b) if b in visible else None for b in range(256)]
     hidden = iter(range(0x100, 0x200))
@@ -171,12 +171,12 @@ def gguf_name(name):
 
 
 def neighbours(w, heads):
-    """The order of q and k in GGUF's llama models: the halves of each head are shuffled into pairs."""
+    """Rows of q or k in the order of GGUF's llama models: the halves of a head are interleaved."""
     return w.reshape(heads, 2, -1, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
 def llama3_factors(config):
-    """The tensor rope_freqs of Llama 3's scaling, frequency by frequency as its paper has it."""
+    """The tensor rope_freqs for Llama 3's scaling, computed per frequency as its paper defines it."""
     s = config["rope_scaling"]
     original, low, high = (s[k] for k in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor"))
     factors = []
@@ -192,8 +192,8 @@ def llama3_factors(config):
 
 
 def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}):
-    """A GGUF file of weights(config), matrices of type `kind`; `fields` are further keys of the architecture, `extra`
-    further tensors. Returns the values that it holds, under their names in Hugging Face's files."""
+    """Writes a GGUF file of weights(config) with matrices of type `kind`, further keys `fields` and tensors `extra`.
+    Returns the values that the file holds, by Hugging Face's names."""
     import gguf
 
     w = gguf.GGUFWriter(path, architecture)

@@ -1,6 +1,6 @@
-"""Strings for the tests of tokenizers: natural ones in many scripts, random ones of all of Unicode, broken ones.
+"""Strings for the tests of tokenizers: natural ones in many scripts, random ones from all of Unicode, broken ones.
 
-All come from random.Random(seed), whose choices are the same everywhere.
+They come from random.Random(seed), whose choices are the same everywhere.
 """
 
 import random

@@ -11,7 +11,7 @@ from conftest import TIMEOUT, start
 
 
 def on_terminal(*args, columns=80, stdin_too=False):
-    """Runs with stderr on a terminal: exit status, stdout, what the terminal got."""
+    """Runs with stderr on a terminal. Gives the exit status, stdout, and what the terminal received."""
     ours, theirs = pty.openpty()
     attributes = termios.tcgetattr(theirs)
     attributes[1] &= ~termios.OPOST

@@ -1,5 +1,5 @@
-"""scripts/chat_template.py: Jinja templates -> the five texts around messages. The templates are written here, in the
-shapes that the well-known models' have."""
+"""scripts/chat_template.py: from Jinja templates to the five texts around messages. The templates below were written for
+this test, in the shapes of well-known models' templates."""
 
 import struct
 import sys

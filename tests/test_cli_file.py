@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import GREEDY, SANITIZED, TIMEOUT, assert_refused, finish, not_under_tsan, run, start
+from conftest import GREEDY, TIMEOUT, assert_refused, finish, not_under_tsan, run, start, wait_for_work
 
 
 def listing(folder):
@@ -120,7 +120,7 @@ def test_output_file_of_an_interrupted_run_is_not_there_in_part(slow, tmp_path, 
     deadline = time.monotonic() + TIMEOUT
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)  # once the temporary file is there, it is at work
-    time.sleep(0.5 * (4 if SANITIZED else 1))
+    wait_for_work(process)
     process.send_signal(how)
     done = finish(process)
     assert done.code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[how], done

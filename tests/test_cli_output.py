@@ -126,7 +126,7 @@ def test_llama2c_checkpoint_says_in_the_statistics_that_it_is_repacked(tiny):
 
 
 def writes_of(*args):
-    """What each single write to standard output was: a socket that keeps messages apart."""
+    """The bytes of each write to standard output, which is a socket that keeps messages apart."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         process = start(*args, stdout=theirs)
@@ -164,7 +164,7 @@ def test_prompt_is_on_screen_before_the_first_token(slow):
         process.communicate()
 
 
-BROKEN_UTF8 = {  # tokens -> text: U+FFFD for what never completes a character
+BROKEN_UTF8 = {  # tokens -> text, with U+FFFD for bytes that complete no character
     "cut_at_the_end": ([b"a", b"\xe2", b"\x82"], "a\ufffd"),
     "stray_continuation": ([b"a", b"\x80", b"b"], "a\ufffdb"),
     "never_valid": ([b"a", b"\xff", b"b"], "a\ufffdb"),

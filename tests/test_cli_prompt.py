@@ -33,7 +33,7 @@ def test_text_and_file_are_joined_by_a_blank_line(tiny):
 
 
 def test_prompt_option_leaves_standard_input_alone(tiny):
-    read, write = os.pipe()  # nobody writes, nobody closes: whoever reads it waits for ever
+    read, write = os.pipe()  # never written to or closed: a read would not return
     try:
         done = tiny.generate("-i", "a", "-n", "1", *GREEDY, stdin=read, timeout=TIMEOUT)
         done.ok()

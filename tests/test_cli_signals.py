@@ -26,7 +26,7 @@ def test_interrupted_run_has_flushed_what_it_made(slow, how, code):
     done = finish(expected)
     assert done.code == code, f"expected exit {code}\n{done}"
     assert first.startswith(b"the prompt")
-    (first + done.bytes).decode("utf-8")  # ends with a whole character
+    (first + done.bytes).decode("utf-8")  # fails if the text ends inside a character
     assert done.err == "", f"expected nothing on stderr\n{done}"
 
 
@@ -110,7 +110,7 @@ def test_closed_standard_output_does_not_matter_with_an_output_file(tiny, tmp_pa
 
 
 def test_closed_standard_error_writes_nothing_into_other_files(tiny, tmp_path):
-    """The lowest free descriptor goes to the next file that is opened: messages must not end in it."""
+    """A closed descriptor 2 is given to the next file that is opened: messages must not go there."""
     expected = tiny.generate("-i", "the", "-n", "5", *GREEDY).ok().bytes
     done = tiny.generate("-i", "the", "-n", "5", *GREEDY, "--stats", "--digest", "-o", tmp_path / "out.txt",
                          preexec_fn=lambda: os.close(2))  # fmt: skip

@@ -52,6 +52,6 @@ def test_quiet_error_is_still_said(tiny):
 
 
 def test_no_prompt_on_a_terminal_does_not_wait_for_one(tiny):
-    """Standard input is read only when it is not a terminal: generation begins at BOS, or usage is told."""
+    """Standard input is read only if it is not a terminal: generation begins at BOS, or a usage error is printed."""
     code, _, screen = on_terminal(*tiny, "-n", "3", *GREEDY, stdin_too=True)
     assert code in (0, 2), (code, screen)
