@@ -41,7 +41,7 @@ test-tsan: .venv/installed
 #     SPLIT_POSITIONS   a multiple of PAGE_POSITIONS
 #     PANEL_COLS        a multiple of FETCH_COLS, 16
 SMALL := -DPAGE_POSITIONS=16 -DSPLIT_POSITIONS=32 -DTILE_QUERIES=2 -DACTIVATION_TILE=3 -DPANEL_COLS=16
-SMALL_TESTS := $(BITS) tests/test_batch.py tests/test_cli.py
+SMALL_TESTS := $(BITS) tests/test_batch.py tests/test_cli_*.py
 .PHONY: small test-small
 ## small: build/small/run with pages, splits, panels and tiles so small that every edge is hit
 small:
@@ -115,4 +115,4 @@ test-aarch64: .venv/installed
 ## test-musl: another libc, without OpenMP
 test-musl: .venv/installed
 	@$(MAKE) CC=musl-gcc BUILD=build/musl LDFLAGS=-static OPENMP= tests
-	$(call pytest,build/musl/run,build/musl) $(BITS) tests/test_cli.py
+	$(call pytest,build/musl/run,build/musl) $(BITS) tests/test_cli_*.py
