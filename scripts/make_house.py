@@ -19,6 +19,7 @@ where a lane joins a rail; lines that cross without a dot have nothing to do wit
 Upper rooms have the outer lanes, so no line that leaves a room crosses a lane, and nothing crosses inside the house.
 """
 
+import argparse
 import ast
 import fnmatch
 import html
@@ -252,4 +253,6 @@ text {{ fill: {INK}; font-family: monospace }}
 
 
 if __name__ == "__main__":
-    Path(*sys.argv[1:2] or [PICTURE]).write_text(picture(), encoding="utf-8")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", type=Path, default=PICTURE)
+    parser.parse_args().out.write_text(picture(), encoding="utf-8")

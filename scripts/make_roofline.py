@@ -13,10 +13,10 @@ batch, up to 256 for a prompt. No pass can be above the roof: the bandwidth's sl
 the right.
 """
 
+import argparse
 import html
 import math
 import re
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -193,4 +193,6 @@ def picture():
 
 
 if __name__ == "__main__":
-    Path(*sys.argv[1:2] or [PICTURE]).write_text(picture(), encoding="utf-8")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", type=Path, default=PICTURE)
+    parser.parse_args().out.write_text(picture(), encoding="utf-8")
