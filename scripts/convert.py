@@ -167,7 +167,7 @@ def read_source(args):
     if args.tokenizer and kind != "llama2c":
         raise SourceError(f"{args.source}: already has a tokenizer; --tokenizer is for llama2.c checkpoints")
     if kind == "llama2c" and not args.tokenizer:
-        raise SourceError(f"{args.source}: a llama2.c checkpoint holds no tokenizer, expected --tokenizer tokenizer.bin")
+        raise SourceError(f"{args.source}: a llama2.c checkpoint has no tokenizer, expected --tokenizer tokenizer.bin")
     module = {"huggingface": source_huggingface, "gguf": source_gguf, "llama2c": source_llama2c}[kind]
     if args.vocab_only:
         words = vocabulary.read_vocabulary(args.tokenizer or args.source)

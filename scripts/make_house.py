@@ -64,7 +64,7 @@ def house():
 
 
 def storeys(rows):
-    """STOREYS, cut down to the rows that have files. A row that STOREYS does not know, or knows elsewhere, is an error."""
+    """STOREYS without the rows that have no files. It must list the rows of HOUSE, in the same order."""
     listed = [row for storey in STOREYS for row in storey]
     if listed != list(rows):
         sys.exit(f"the rows of HOUSE and STOREYS differ: {list(rows)}, {listed}")
@@ -151,12 +151,13 @@ def furnish(floors, rows):
     for storey in floors:
         width = (right - left - ROOM_GAP * (len(storey) - 1)) // len(storey)
         edges = [left + i * (width + ROOM_GAP) for i in range(len(storey))]
-        furnished.append([Room(row, rows[row], x, x + width, len(storey) == 1) for row, x in zip(storey, edges)])
+        alone = len(storey) == 1
+        furnished.append([Room(row, rows[row], x, x + width, alone) for row, x in zip(storey, edges)])
     return furnished
 
 
 def lay_out(furnished, found):
-    """Stacks the storeys; returns the heights of the rails, {row: y}, those where lanes leave, {row: y}, and the bottom."""
+    """Stacks the storeys. Returns the y of each rail, {row: y}, of each room's exit, {row: y}, and of the ground."""
     included = set().union(*found.values())
     rails, exits, y = {}, {}, ROOF_TOP + ROOF
     above = []  # rooms of the storey above that cannot leave to the right
@@ -209,10 +210,11 @@ def draw_lines(furnished, found, rails, exits):
 
 
 def walls(floor):
-    """The roof, the walls, and the sky behind them."""
+    """The background, the roof and the walls."""
     middle, eaves = (LEFT + HOUSE_RIGHT) / 2, ROOF_TOP + ROOF
     return [f'<rect width="{WIDTH}" height="{{height}}" rx="8" fill="#ffffff"/>',
-            f'<path d="M{LEFT - 8} {eaves}L{middle:g} {ROOF_TOP}L{HOUSE_RIGHT + 8} {eaves}Z" fill="#f3d9cc" stroke="{WALL}"/>',
+            f'<path d="M{LEFT - 8} {eaves}L{middle:g} {ROOF_TOP}L{HOUSE_RIGHT + 8} {eaves}Z" fill="#f3d9cc" '
+            f'stroke="{WALL}"/>',
             f'<rect x="{LEFT}" y="{eaves}" width="{HOUSE_RIGHT - LEFT}" height="{floor - eaves:g}" fill="#fbfbf9" '
             f'stroke="{WALL}"/>']  # fmt: skip
 
@@ -234,7 +236,8 @@ def picture():
         for room in storey:
             parts += room.draw()
     parts += draw_lines(furnished, found, rails, exits)
-    parts += [text(LEFT, floor + 22 + i * LINE, line, 'class="caption"') for i, line in enumerate(captions)]
+    for i, line in enumerate(captions):
+        parts.append(text(LEFT, floor + 22 + i * LINE, line, 'class="caption"'))
     head = f"""<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:g}" viewBox="0 0 {WIDTH} {height:g}" \
 xml:space="preserve">
 <title>The rooms of the sources and the includes between them</title>
