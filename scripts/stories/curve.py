@@ -11,19 +11,24 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 matplotlib.rcParams["svg.hashsalt"] = "stories"  # the same numbers give the same file
 matplotlib.rcParams["svg.fonttype"] = "none"
+TRAINING, HELD_OUT = "#c0603a", "#2f6f8f"  # colours
 
 
 def main(source, target):
     curve = np.genfromtxt(source, delimiter=",", names=True)
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(curve["step"], curve["training"], label="training", color="#c0603a")
-    axes.plot(curve["step"], curve["held_out"], label="held out", color="#2f6f8f", linestyle="--")
-    axes.set(xlabel="steps of 16 stories", ylabel="loss (nats a token)", yscale="log")
-    ticks = [0.4, 0.5, 0.7, 1, 2, 4]
+    training, held_out = curve["training"], curve["held_out"]
+    axes.plot(curve["step"], training, color=TRAINING)
+    axes.plot(curve["step"], held_out, "--", color=HELD_OUT)
+    # Each label stands beside its line, on the side where the other line is not.
+    beside = {"textcoords": "offset points", "va": "center"}
+    axes.annotate("training", (curve["step"][1], training[1]), xytext=(8, 4), color=TRAINING, **beside)
+    axes.annotate("held out", (curve["step"][2], held_out[2]), xytext=(-6, -6), color=HELD_OUT, ha="right", **beside)
+    axes.set(xlabel="steps of 16 stories", ylabel="loss (nats per token)", yscale="log")
+    ticks = [0.2, 0.3, 0.5, 0.7, 1, 2, 3, 4]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
     axes.set_title(f"models/stories.bin: held-out loss {curve['held_out'][-1]:.3f}")
     figure.savefig(target, metadata={"Date": None})
 
