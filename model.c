@@ -667,7 +667,7 @@ typedef struct {
     bool overflows;
 } Layout;
 
-static void reserve(Layout *l, void *pointer, size_t rows, size_t stride, size_t value_bytes)
+static void layout_add(Layout *l, void *pointer, size_t rows, size_t stride, size_t value_bytes)
 {
     size_t size;
     l->buffers[l->n].pointer = pointer;
@@ -686,12 +686,12 @@ static void reserve_activations(Layout *l, Activations *a, size_t rows, size_t q
                                 size_t stride, size_t blocks)
 {
     a->stride = stride;
-    reserve(l, &a->x, rows, stride, sizeof *a->x);
-    reserve(l, &a->q, quant_rows, stride, sizeof *a->q);
-    reserve(l, &a->q_scale, quant_rows, blocks, sizeof *a->q_scale);
-    reserve(l, &a->q_total, quant_rows, blocks, sizeof *a->q_total);
-    reserve(l, &a->q_begin4, quant_rows, blocks, sizeof *a->q_begin4);
-    reserve(l, &a->q_begin8, quant_rows, blocks, sizeof *a->q_begin8);
+    layout_add(l, &a->x, rows, stride, sizeof *a->x);
+    layout_add(l, &a->q, quant_rows, stride, sizeof *a->q);
+    layout_add(l, &a->q_scale, quant_rows, blocks, sizeof *a->q_scale);
+    layout_add(l, &a->q_total, quant_rows, blocks, sizeof *a->q_total);
+    layout_add(l, &a->q_begin4, quant_rows, blocks, sizeof *a->q_begin4);
+    layout_add(l, &a->q_begin8, quant_rows, blocks, sizeof *a->q_begin8);
 }
 
 static void reserve_buffers(Layout *l, Scratch *s)
@@ -703,19 +703,19 @@ static void reserve_buffers(Layout *l, Scratch *s)
     // The rows of row_norm are of different threads: each begins a cache line in every array.
     const size_t thread_stride = round_up(s->dim_stride, 64);
     const size_t thread_blocks = round_up(thread_stride / QUANT_BLOCK, LANES);
-    reserve(l, &s->x, rows, s->dim_stride, f32);
+    layout_add(l, &s->x, rows, s->dim_stride, f32);
     reserve_activations(l, &s->normed, rows, tile_rows, s->dim_stride, s->dim_stride / QUANT_BLOCK);
     reserve_activations(l, &s->row_norm, s->threads, s->threads, thread_stride, thread_blocks);
-    reserve(l, &s->q, rows, s->q_stride, f32);
-    reserve(l, &s->k, rows, s->kv_stride, f32);
-    reserve(l, &s->v, rows, s->kv_stride, f32);
+    layout_add(l, &s->q, rows, s->q_stride, f32);
+    layout_add(l, &s->k, rows, s->kv_stride, f32);
+    layout_add(l, &s->v, rows, s->kv_stride, f32);
     reserve_activations(l, &s->attended, rows, tile_rows, s->q_stride, s->q_stride / QUANT_BLOCK);
     reserve_activations(l, &s->gate, rows, tile_rows, s->hidden_stride,
                         s->hidden_stride / QUANT_BLOCK);
-    reserve(l, &s->up, rows, s->hidden_stride, f32);
-    reserve(l, &s->logits, s->max_logits, s->vocab_stride, f32);
-    reserve(l, &s->results, s->n_results, s->result_stride, f32);
-    reserve(l, &s->thread_scratch, s->threads, s->thread_stride, f32);
+    layout_add(l, &s->up, rows, s->hidden_stride, f32);
+    layout_add(l, &s->logits, s->max_logits, s->vocab_stride, f32);
+    layout_add(l, &s->results, s->n_results, s->result_stride, f32);
+    layout_add(l, &s->thread_scratch, s->threads, s->thread_stride, f32);
 }
 
 bool scratch_create(Scratch *s, const Config *p, const Cache *cache, ScratchSizes sizes, Error *err)

@@ -40,7 +40,7 @@ void put_token_bytes(JsonWriter *w, const Tokenizer *t, int id)
 }
 
 // The members of a token that all lists have; the caller opens and closes the object.
-static void put_token(JsonWriter *w, const Tokenizer *t, int id, double logprob)
+static void put_token_logprob(JsonWriter *w, const Tokenizer *t, int id, double logprob)
 {
     size_t size;
     const char *piece = tokenizer_piece(t, id, &size);
@@ -61,11 +61,11 @@ static void list_logprobs(Answer *a, const float *logits, int id)
     int best[MAX_LOGPROBS];
     logits_best(logits, n, k, best);
     json_open(w, NULL, '{');
-    put_token(w, t, id, logits[id] - log_sum);
+    put_token_logprob(w, t, id, logits[id] - log_sum);
     json_open(w, "top", '[');
     for (size_t i = 0; i < k; i++) {
         json_open(w, NULL, '{');
-        put_token(w, t, best[i], logits[best[i]] - log_sum);
+        put_token_logprob(w, t, best[i], logits[best[i]] - log_sum);
         json_close(w, '}');
     }
     json_close(w, ']');

@@ -5,6 +5,7 @@ The environment says which build is tested, so that the same tests drive every o
     RUN        the executable (default ./run)
     BUILD_DIR  where the executables of tests/ are: BUILD_DIR/tests/test_*, BUILD_DIR/tests/logits (default build)
     EMULATOR   the command that runs them if they are for another machine (qemu-aarch64)
+    TESTS_END  no test begins after this time (seconds since 1970); those that are left are skipped (default: none)
     DATA_DIR   real vocabularies, not part of this repository (default ../shared/data); a test that reads one skips
                where it is absent and names the file
 """
@@ -37,7 +38,9 @@ ADDRESS_SANITIZED = b"__asan_init" in _program
 SANITIZED = ADDRESS_SANITIZED or b"__msan_init" in _program or b"__tsan_init" in _program
 # The thread sanitizer's runtime starts a thread, and aborts where RLIMIT_FSIZE keeps it from writing its files.
 not_under_tsan = pytest.mark.skipif(b"__tsan_init" in _program, reason="the thread sanitizer's runtime interferes")
-SLOWER = 20 if SANITIZED else 1  # a limit of processor time is multiplied by it
+# Limits of processor time tell a linear step from a quadratic one, which takes a hundred times as long or more. They are
+# ten times what a good machine needs, since some are that slow, and multiplied by this.
+SLOWER = 20 if SANITIZED else 1
 # Seconds after which a run counts as hanging. Generous, since a machine may be busy with other work: what must be quick
 # is measured in processor time (Ran.cpu_seconds) instead.
 TIMEOUT = 60 * (4 if SANITIZED else 1)
@@ -190,6 +193,11 @@ def data_file(name):
     if not path.exists():
         pytest.skip(f"{name} is not in DATA_DIR")
     return path
+
+
+def pytest_runtest_setup(item):
+    if time.time() > float(os.environ.get("TESTS_END", "inf")):
+        pytest.skip("no time left")
 
 
 @pytest.fixture(scope="session")

