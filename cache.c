@@ -18,22 +18,23 @@
 //
 //              take_page            cache_publish
 //       free ------------> filling ---------------> published <------------------.
-//        ^                  |   ^                       |                         | use_page
-//        '------------------'   |                       | release_page by its     |
-//           release_page        |                       v last user               |
-//                               '------------------- unused ----------------------'
+//        ^                  |  ^ ^                   |     |                     | use_page
+//        '------------------'  | '-------------------'     | release_page by its |
+//           release_page       |    own_last_page          v last user           |
+//                              '---------------------- unused -------------------'
 //                                 take_page: the
 //                                 least recently used
 //
 //     state       n_users   serial   it is in
 //     free           0        0      the list of free pages
-//     filling        1        0      one sequence, as its last page
+//     filling        1        0      one sequence: its last page, and in a pass all that it appends
 //     published     1..      1..     sequences, and the prefix cache
 //     unused         0       1..     the LRU list, and the prefix cache
 //
 // A page that is written to has one user and is not published. That holds by itself, since only
-// full pages are published, but for a sequence that is cut within a published page: before that is
-// written to, the sequence gets a copy of its own (own_last_page, copy-on-write).
+// full pages are published, but for a sequence that is cut within a published page. Before that is
+// written to, its only user takes it out of the prefix cache; one of several users gets a copy
+// (own_last_page, copy-on-write).
 //
 // Borrowed pages (cache_adopt) are published as long as the cache lives. They are never written,
 // nor in the LRU list.
@@ -67,12 +68,12 @@ static bool page_layout(const Config *p, bool f16, size_t *k_bytes, size_t *v_by
            size_mul(heads, *k_bytes + *v_bytes, page_bytes);
 }
 
-size_t cache_pages(size_t positions) { return (positions + PAGE_POSITIONS - 1) / PAGE_POSITIONS; }
+size_t pages_for(size_t positions) { return (positions + PAGE_POSITIONS - 1) / PAGE_POSITIONS; }
 
 bool cache_sequence_bytes(const Config *config, size_t context, bool f16, size_t *bytes)
 {
     size_t k, v, page;
-    return page_layout(config, f16, &k, &v, &page) && size_mul(page, cache_pages(context), bytes);
+    return page_layout(config, f16, &k, &v, &page) && size_mul(page, pages_for(context), bytes);
 }
 
 static size_t mask_bytes(const Cache *cache)
@@ -90,7 +91,7 @@ static size_t rope_bytes(const Cache *cache)
 // from memory_map: what of them a short run never reaches is never backed by memory.
 static bool allocate_tables(Cache *cache)
 {
-    const size_t pages = cache_pages(cache->context);
+    const size_t pages = pages_for(cache->context);
     cache->sequences = calloc(cache->n_sequences, sizeof *cache->sequences);
     cache->pages = calloc(cache->max_pages, sizeof *cache->pages);
     cache->buckets = calloc(cache->n_buckets, sizeof *cache->buckets);
@@ -115,7 +116,7 @@ static bool allocate_tables(Cache *cache)
 
 // One band serves the queries of all positions, each through its own window onto it:
 //
-//     index       0 ..         context - w    ..         context    ..      2 * context + LANES
+//     index       0 ..         context - w    ..         context    ..      2 * context + LANES - 1
 //     mask        -inf .. -inf -inf  0   0    ..    0    0    -inf -inf     ..     -inf
 //     p = 2                               j = 0     1    2    3    4        ..
 //     p = 0                                         j = 0     1    2        ..
@@ -154,7 +155,7 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
                      .window = config->sliding_window,
                      .f16 = f16,
                      .n_sequences = n_sequences,
-                     .max_pages = cache_pages(context) * n_sequences,
+                     .max_pages = pages_for(context) * n_sequences,
                      .free_page = NO_PAGE,
                      .lru_oldest = NO_PAGE,
                      .lru_newest = NO_PAGE,
@@ -202,10 +203,10 @@ void cache_free(Cache *cache)
     *cache = (Cache){0};
 }
 
-// Pages beyond the limit that exist already stay: it is set before the cache is used.
+// To be called before the first append: pages that exist are not given back.
 void cache_limit(Cache *cache, size_t max_pages)
 {
-    const size_t least = cache_pages(cache->context);
+    const size_t least = pages_for(cache->context);
     max_pages = max_pages < least ? least : max_pages;
     cache->max_pages = max_pages < cache->max_pages ? max_pages : cache->max_pages;
 }
@@ -286,8 +287,8 @@ static void unpublish_page(Cache *cache, size_t id)
 // --------------------------------------------------------------------------------------------
 // Pages
 
-// A sequence knows its pages twice: by their index in the table, which holds when the table is
-// reallocated, and by their data, the array that attention walks.
+// A sequence has its pages as indices, which survive a realloc of the table, and as pointers to their
+// data, the array that attention walks.
 static void set_page(Cache *cache, CachedSequence *s, size_t index, size_t id)
 {
     s->ids[index] = id;
@@ -366,7 +367,7 @@ void cache_truncate(Cache *cache, size_t sequence, size_t length)
 {
     CachedSequence *s = &cache->sequences[sequence];
     s->length = length < s->length ? length : s->length;
-    while (s->n_pages > cache_pages(s->length)) {
+    while (s->n_pages > pages_for(s->length)) {
         release_page(cache, s->ids[--s->n_pages]);
     }
 }

@@ -28,7 +28,7 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
 void cache_free(Cache *cache);
 
 // Pages that so many positions take.
-size_t cache_pages(size_t positions);
+size_t pages_for(size_t positions);
 
 // Bytes that a sequence takes when its context is full; false where that overflows.
 bool cache_sequence_bytes(const Config *config, size_t context, bool f16, size_t *bytes);

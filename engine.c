@@ -4,8 +4,8 @@
 // one:
 //
 //     kernels -> checkpoint -> tokenizer, chat template
-//                           -> context, type of keys and values -> model, threads
-//                                                               -> cache -> scratch, rows
+//                           -> model -> context, type of keys and values -> threads
+//                                                                        -> cache -> scratch, rows
 #include "engine.h"
 
 #include <stdlib.h>

@@ -24,7 +24,6 @@ typedef struct {
     KvType kv;
     size_t context;  // positions per sequence
     size_t threads;
-    size_t chunk;  // prompt tokens that are run together; at least 1
 } EngineOptions;
 
 // What a mode needs besides the checkpoint itself.

@@ -15,7 +15,8 @@
 //     |        normed              norm                  (n_rows, dim)
 //     |        q, k, v             q_proj k_proj v_proj  (n_rows, n_heads or n_kv_heads * head_dim)
 //     |        |  '--> cache       k (rotated) and v     pages of PAGE_POSITIONS positions
-//     |        attended            attention             (n_rows, n_heads * head_dim)
+//     |        attended            attention             (n_rows, n_heads * head_dim): q is rotated
+//     |        |                                         in a copy, where it is loaded
 //     x += <-----'                 o_proj                (n_rows, dim)
 //     x ---------.
 //     |        normed              norm                  (n_rows, dim)
@@ -29,8 +30,9 @@
 // A pass is one parallel region. Every thread walks the whole graph and takes its share of each
 // step: a range of outputs, of rows or of attention's items, but never a part of a sum, so that the
 // number of threads changes no bit. A barrier stands where a step reads what other threads wrote.
-// With a single row barriers cost as much as the small steps between them: there are five a layer,
-// numbered below.
+// With a single row barriers cost as much as the small steps between them: five a layer, numbered
+// below, are always there; the others only where there are several rows, or heads to be finished
+// after their items.
 #include "model.h"
 
 #include <float.h>
@@ -49,10 +51,10 @@ typedef struct {
     Scratch *scratch;
     const Row *rows;  // (n_rows)
     size_t n_rows, n_logits;
-    size_t n_tiles;         // of queries, in scratch->tiles
-    size_t n_splits;        // results per (row, head): one for each split of its context, or just 1
-    bool rows_independent;  // no row sees the key and value of another row of the pass
-    bool finish_in_item;    // an item of attention has all that it takes to finish its heads
+    size_t n_tiles;       // of queries, in scratch->tiles
+    size_t n_splits;      // results per (row, head): 1, or the splits of the longest context
+    bool store_in_item;   // a single item reads the key and value of a row, and stores them
+    bool finish_in_item;  // an item of attention has all that it takes to finish its heads
 } Pass;
 
 // A unit of attention's work: the queries of a tile that share kv_head, with the keys and values of
@@ -65,9 +67,9 @@ typedef struct {
 // The two parts of a block, in this order.
 static void attention(Team, const Pass *, size_t layer, const Activations *h);
 static void mlp(Team, const Pass *, const Block *, const Activations *h);
-// After forward: the steps that these are made of, and what precedes and follows the graph.
+// Defined below forward: the steps of these two, and what precedes and follows the graph.
 static Activations norm(Team, const Pass *, const float *weight, const size_t *from, size_t n,
-                        size_t layer);
+                        size_t x_step);
 static void project(Team, const Matrix *, const float *bias, const Activations *in, OutputRows out);
 static bool next_item(Team, const Pass *, size_t n, Item *item);
 static void store_head(const Pass *, size_t layer, size_t row, size_t kv_head);
@@ -89,7 +91,7 @@ static void embed(Team team, const Pass *pass)
 {
     const Scratch *s = pass->scratch;
     size_t begin, end;
-    team_split(team, pass->n_rows, &begin, &end);
+    team_share(team, pass->n_rows, &begin, &end);
     for (size_t r = begin; r < end; r++) {
         matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, s->x + r * s->dim_stride);
     }
@@ -126,8 +128,8 @@ static void block(Team team, const Pass *pass, size_t layer)
 //     sum = sum_j e^(s_j - max)           o   = sum_j e^(s_j - max) v_j         (head_dim)
 //
 // and combines those of several splits by bringing both to the larger max (online softmax,
-// arXiv:1805.02867). At the end attended = o / sum. A softmax never spans two splits, and splits
-// are combined in their order, whoever does it: the cut into items changes no bit.
+// arXiv:1805.02867). At the end attended = o / sum. max and sum are taken within one split, and
+// splits are combined in ascending order, whoever does it: the cut into items changes no bit.
 static void attention(Team team, const Pass *pass, size_t layer, const Activations *h)
 {
     const Block *b = &pass->model->blocks[layer];
@@ -143,10 +145,10 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
     // 1. q, k and v: threads made ranges of outputs; an item reads whole heads of any of them.
     team_barrier(team);
 
-    // Rows that see each other's keys and values need them in the cache before any item begins.
-    // Where no row does, the one item that needs them stores them itself, and saves a barrier.
-    if (!pass->rows_independent) {
-        team_split(team, n * n_kv_heads, &begin, &end);
+    // Keys and values that several items read must be in the cache before any item begins. Where a
+    // single item reads those of a row, it stores them itself, and saves a barrier.
+    if (!pass->store_in_item) {
+        team_share(team, n * n_kv_heads, &begin, &end);
         for (size_t i = begin; i < end; i++) {
             store_head(pass, layer, i / n_kv_heads, i % n_kv_heads);
         }
@@ -179,8 +181,8 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     const size_t hd = cache->head_dim;
     const Row *row = &pass->rows[tile->row], *last_row = row + tile->n_rows - 1;
     const bool all_splits = pass->n_splits == 1;
-    // The key and value of an independent row are read by one item alone, that of its last split.
-    if (pass->rows_independent && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
+    // Of the items of a row, the one of its last split reads the new key and value.
+    if (pass->store_in_item && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
         store_head(pass, layer, tile->row, item->kv_head);
     }
 
@@ -203,7 +205,8 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
                 .out = partial,
                 .out_stride = s->result_stride};
 
-    // Splits before the first query's window or after the last query's position are skipped.
+    // After the last query's position there is nothing to see. Before the first query's window there
+    // is nothing either: an item of all splits skips those, one of a single split leaves sum = 0.
     const size_t reached = last_row->position / SPLIT_POSITIONS + 1;
     const size_t first = all_splits ? visible[0].begin / SPLIT_POSITIONS : item->split;
     const size_t end = all_splits || reached < item->split + 1 ? reached : item->split + 1;
@@ -229,7 +232,7 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     matmul(team, &b->up_proj, h, (OutputRows){s->up, s->hidden_stride, n});
     // No barrier: gate_proj and up_proj have the same shape, so this thread has just made the same
     // columns of both, and those in whole quantisation blocks.
-    matmul_split(team, &b->up_proj, &begin, &end);
+    matmul_share(team, &b->up_proj, &begin, &end);
     for (size_t r = 0; r < n; r++) {
         const size_t columns = r * s->hidden_stride + begin;
         swiglu(s->gate.x + columns, s->up + columns, end - begin);
@@ -255,14 +258,14 @@ static void lm_head(Team team, const Pass *pass)
     bool finite = true;
     matmul(team, &m->lm_head, &h, (OutputRows){s->logits, s->vocab_stride, n});
     // Each thread looks at what it has made; the end of the parallel region is the last barrier.
-    matmul_split(team, &m->lm_head, &begin, &end);
+    matmul_share(team, &m->lm_head, &begin, &end);
     for (size_t r = 0; r < n; r++) {
         for (size_t i = begin; i < end; i++) {
             finite &= fabsf(s->logits[r * s->vocab_stride + i]) <= FLT_MAX;
         }
     }
-    if (!finite && s->bad_layer[team.id] > n_layers + 1) {
-        s->bad_layer[team.id] = n_layers + 1;
+    if (!finite && s->bad_step[team.id] > n_layers + 1) {
+        s->bad_step[team.id] = n_layers + 1;
     }
 }
 
@@ -301,11 +304,11 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows,
 // --------------------------------------------------------------------------------------------
 // Normalisation and projections
 
-// The row of s->row_norm that belongs to this thread, as scratch_create lays it out: each array
+// The row of s->thread_normed that belongs to this thread, as scratch_create lays it out: each array
 // begins a cache line of its own, so that no thread writes to a line that another one reads.
 static Activations thread_row(const Scratch *s, Team team)
 {
-    const Activations *a = &s->row_norm;
+    const Activations *a = &s->thread_normed;
     const size_t x = team.id * a->stride;
     const size_t scale = team.id * round_up(a->stride / QUANT_BLOCK, LANES);
     return (Activations){.stride = a->stride,
@@ -325,23 +328,24 @@ static Activations thread_row(const Scratch *s, Team team)
 // one that did it would take as long, and this saves two barriers a layer.
 //
 // All values of x pass through here once per half layer, so that this is where one that is not
-// finite is noticed, at no cost: mean(x^2) is not finite either. It is noted under the number of
-// the layer that computed x (see check_finite), and the pass goes on; no thread may leave alone.
+// finite is noticed, at no cost: mean(x^2) is not finite either. It is noted under
+// x_step, the step that made x (0 the embedding, i + 1 block i; see check_finite), and the pass goes
+// on: no thread may leave alone.
 static Activations norm(Team team, const Pass *pass, const float *weight, const size_t *from,
-                        size_t n, size_t layer)
+                        size_t n, size_t x_step)
 {
     const Scratch *s = pass->scratch;
     const Config *p = &pass->model->config;
     const Activations normed = n == 1 ? thread_row(s, team) : s->normed;
     size_t begin = 0, end = 1;
     if (n > 1) {
-        team_split(team, n, &begin, &end);
+        team_share(team, n, &begin, &end);
     }
     for (size_t r = begin; r < end; r++) {
         const float *x = s->x + (from ? from[r] : r) * s->dim_stride;
         const float mean = rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim, p->norm_eps);
-        if (!isfinite(mean) && s->bad_layer[team.id] > layer) {
-            s->bad_layer[team.id] = layer;
+        if (!isfinite(mean) && s->bad_step[team.id] > x_step) {
+            s->bad_step[team.id] = x_step;
         }
         if (pass->model->quantized) {
             quantize(&normed, r, 0, s->dim_stride);
@@ -364,7 +368,7 @@ static void project(Team team, const Matrix *w, const float *bias, const Activat
     if (!bias) {
         return;
     }
-    matmul_split(team, w, &begin, &end);
+    matmul_share(team, w, &begin, &end);
     for (size_t r = 0; r < out.n_rows; r++) {
         for (size_t i = begin; i < end && i < w->rows; i++) {
             out.x[r * out.stride + i] += bias[i];
@@ -498,7 +502,7 @@ static void finish_rows(Team team, const Pass *pass)
         unit_heads++;
     }
     const size_t row_units = (p->n_heads + unit_heads - 1) / unit_heads;
-    team_split(team, pass->n_rows * row_units, &begin, &end);
+    team_share(team, pass->n_rows * row_units, &begin, &end);
     for (size_t unit = begin; unit < end; unit++) {
         const size_t first = unit % row_units * unit_heads, left = p->n_heads - first;
         finish_heads(pass, unit / row_units, first, left < unit_heads ? left : unit_heads);
@@ -508,8 +512,8 @@ static void finish_rows(Team team, const Pass *pass)
 // --------------------------------------------------------------------------------------------
 // Before and after the graph
 
-// Takes rows off their sequences again, the last first: the first row of a sequence has the length
-// that it had before.
+// Takes rows off their sequences again, the last first, so that each sequence ends at the position of
+// its first row: the length that it had before the pass.
 static void drop_rows(Cache *cache, const Row *rows, size_t n_rows)
 {
     for (; n_rows > 0; n_rows--) {
@@ -574,11 +578,11 @@ static size_t cut_tiles(Pass *pass)
 {
     const Config *p = &pass->model->config;
     const size_t heads_per_kv = p->n_heads / p->n_kv_heads;
-    const size_t tile_rows = heads_per_kv < TILE_QUERIES ? TILE_QUERIES / heads_per_kv : 1;
+    const size_t rows_per_tile = heads_per_kv < TILE_QUERIES ? TILE_QUERIES / heads_per_kv : 1;
     size_t longest = 0;
     for (size_t r = 0, n; r < pass->n_rows; r += n) {
         const Row *row = &pass->rows[r];
-        for (n = 1; n < tile_rows && r + n < pass->n_rows; n++) {
+        for (n = 1; n < rows_per_tile && r + n < pass->n_rows; n++) {
             if (row[n].sequence != row->sequence) {
                 break;
             }
@@ -605,13 +609,13 @@ static void plan_pass(Pass *pass)
     const bool few_tiles = pass->n_tiles * p->n_kv_heads < 4 * s->threads;
     const bool room = pass->n_rows * p->n_heads * splits <= s->n_results;
     pass->n_splits = s->threads > 1 && few_tiles && room ? splits : 1;
-    // Rows are independent where each is the last of its sequence, so that all are of different
-    // ones. An item is to store a key only once: a row's heads must fit one tile.
-    pass->rows_independent = p->n_heads / p->n_kv_heads <= TILE_QUERIES;
+    // A single item reads the key of a row if no later row of its sequence is in the pass, and if the
+    // heads of a kv_head fit one tile.
+    pass->store_in_item = p->n_heads / p->n_kv_heads <= TILE_QUERIES;
     for (size_t r = 0; r < pass->n_rows; r++) {
         const Row *row = &pass->rows[r];
         if (row->position + 1 != cache_length(pass->cache, row->sequence)) {
-            pass->rows_independent = false;
+            pass->store_in_item = false;
         }
     }
     pass->finish_in_item = pass->n_splits == 1 &&
@@ -619,18 +623,18 @@ static void plan_pass(Pass *pass)
     s->normed.tile = s->attended.tile = s->gate.tile = activation_tile(pass->n_rows);
     // For all threads that were asked for: the team may turn out smaller.
     for (size_t t = 0; t < s->threads; t++) {
-        s->bad_layer[t] = SIZE_MAX;
+        s->bad_step[t] = SIZE_MAX;
     }
 }
 
-// Reports the first step whose output is not finite, on whichever thread. bad_layer counts them:
+// Reports the first step whose output is not finite, on whichever thread. bad_step counts them:
 // 0 the embedding, then the blocks, and after these the lm_head.
 static bool check_finite(const Pass *pass, Error *err)
 {
     const Model *m = pass->model;
     size_t bad = SIZE_MAX;
     for (size_t t = 0; t < pass->scratch->threads; t++) {
-        bad = pass->scratch->bad_layer[t] < bad ? pass->scratch->bad_layer[t] : bad;
+        bad = pass->scratch->bad_step[t] < bad ? pass->scratch->bad_step[t] : bad;
     }
     if (bad == SIZE_MAX) {
         return true;
@@ -699,18 +703,19 @@ static void reserve_buffers(Layout *l, Scratch *s)
     const size_t rows = s->max_rows, f32 = sizeof(float);
     // Quantised rows lie in whole tiles (activation_tile): a pass over any number of rows up to
     // max_rows may need some more, less than one per tile.
-    const size_t tile_rows = rows + rows / ACTIVATION_TILE + 1;
-    // The rows of row_norm are of different threads: each begins a cache line in every array.
+    const size_t padded_rows = rows + rows / ACTIVATION_TILE + 1;
+    // The rows of thread_normed are of different threads: each begins a cache line in every array.
     const size_t thread_stride = round_up(s->dim_stride, 64);
     const size_t thread_blocks = round_up(thread_stride / QUANT_BLOCK, LANES);
     layout_add(l, &s->x, rows, s->dim_stride, f32);
-    reserve_activations(l, &s->normed, rows, tile_rows, s->dim_stride, s->dim_stride / QUANT_BLOCK);
-    reserve_activations(l, &s->row_norm, s->threads, s->threads, thread_stride, thread_blocks);
+    reserve_activations(l, &s->normed, rows, padded_rows, s->dim_stride,
+                        s->dim_stride / QUANT_BLOCK);
+    reserve_activations(l, &s->thread_normed, s->threads, s->threads, thread_stride, thread_blocks);
     layout_add(l, &s->q, rows, s->q_stride, f32);
     layout_add(l, &s->k, rows, s->kv_stride, f32);
     layout_add(l, &s->v, rows, s->kv_stride, f32);
-    reserve_activations(l, &s->attended, rows, tile_rows, s->q_stride, s->q_stride / QUANT_BLOCK);
-    reserve_activations(l, &s->gate, rows, tile_rows, s->hidden_stride,
+    reserve_activations(l, &s->attended, rows, padded_rows, s->q_stride, s->q_stride / QUANT_BLOCK);
+    reserve_activations(l, &s->gate, rows, padded_rows, s->hidden_stride,
                         s->hidden_stride / QUANT_BLOCK);
     layout_add(l, &s->up, rows, s->hidden_stride, f32);
     layout_add(l, &s->logits, s->max_logits, s->vocab_stride, f32);
@@ -749,8 +754,8 @@ bool scratch_create(Scratch *s, const Config *p, const Cache *cache, ScratchSize
     s->memory_bytes = layout.bytes;
     s->tiles = calloc(row_tiles * rows, sizeof *s->tiles);
     s->logit_rows = calloc(sizes.max_logits, sizeof *s->logit_rows);
-    s->bad_layer = calloc(threads, sizeof *s->bad_layer);
-    if (!s->memory || !s->tiles || !s->logit_rows || !s->bad_layer) {
+    s->bad_step = calloc(threads, sizeof *s->bad_step);
+    if (!s->memory || !s->tiles || !s->logit_rows || !s->bad_step) {
         scratch_free(s);
         return error_memory(err, "activations", layout.bytes);
     }
@@ -767,7 +772,7 @@ void scratch_free(Scratch *s)
     memory_unmap(s->memory, s->memory_bytes);
     free(s->tiles);
     free(s->logit_rows);
-    free(s->bad_layer);
+    free(s->bad_step);
     *s = (Scratch){0};
 }
 

@@ -69,15 +69,15 @@ typedef struct {
 typedef struct {
     size_t max_rows, max_logits, threads;  // see ScratchSizes
 
-    float *x;              // (max_rows, dim_stride): the residual stream
-    Activations normed;    // (max_rows, dim): of a pass over several rows
-    Activations row_norm;  // (threads, dim): of a single row, a copy for each thread
-    float *q;              // (max_rows, q_stride): queries
-    float *k, *v;          // (max_rows, kv_stride): keys and values on their way to the cache
-    Activations attended;  // (max_rows, n_heads * head_dim): what attention hands to o_proj
-    Activations gate;      // (max_rows, hidden_dim): silu(gate) * up, what down_proj reads
-    float *up;             // (max_rows, hidden_stride)
-    float *logits;         // (max_logits, vocab_stride)
+    float *x;                   // (max_rows, dim_stride): the residual stream
+    Activations normed;         // (max_rows, dim): of a pass over several rows
+    Activations thread_normed;  // (threads, dim): of a single row, a copy for each thread
+    float *q;                   // (max_rows, q_stride): queries
+    float *k, *v;               // (max_rows, kv_stride): keys and values on their way to the cache
+    Activations attended;       // (max_rows, n_heads * head_dim): what attention hands to o_proj
+    Activations gate;           // (max_rows, hidden_dim): silu(gate) * up, what down_proj reads
+    float *up;                  // (max_rows, hidden_stride)
+    float *logits;              // (max_logits, vocab_stride)
     size_t dim_stride, q_stride, kv_stride, hidden_stride, vocab_stride;  // floats
 
     AttentionTile *tiles;  // room for one tile per (row, TILE_QUERIES heads of a kv_head)
@@ -88,9 +88,9 @@ typedef struct {
     size_t thread_stride;   // floats
 
     size_t *logit_rows;  // (max_logits): the rows that want logits, in order
-    size_t *bad_layer;   // (threads): where a thread first met a value that is not finite
+    size_t *bad_step;    // (threads): where a thread first met a value that is not finite
 
-    void *memory;  // of all the float buffers; owned, as tiles, logit_rows and bad_layer are
+    void *memory;  // of all the float buffers; owned, as tiles, logit_rows and bad_step are
     size_t memory_bytes;
 } Scratch;
 

@@ -124,12 +124,12 @@ void matrix_set_row(float *data, size_t cols, size_t row, const float *values)
 static void split_groups(Team team, const Matrix *w, size_t *begin, size_t *end)
 {
     const size_t groups = (w->rows + LANES - 1) / LANES, pair = QUANT_BLOCK / LANES;
-    team_split(team, (groups + pair - 1) / pair, begin, end);
+    team_share(team, (groups + pair - 1) / pair, begin, end);
     *begin *= pair;
     *end = *end * pair < groups ? *end * pair : groups;
 }
 
-void matmul_split(Team team, const Matrix *w, size_t *begin, size_t *end)
+void matmul_share(Team team, const Matrix *w, size_t *begin, size_t *end)
 {
     split_groups(team, w, begin, end);
     *begin *= LANES;

@@ -63,13 +63,13 @@ typedef struct {
 } OutputRows;
 
 // out = in w^T, and out += in w^T: a row of outputs for each row of activations. The threads of the
-// team share the outputs; each computes those of its matmul_split, over all inputs.
+// team share the outputs; each computes those of its matmul_share, over all inputs.
 void matmul(Team team, const Matrix *w, const Activations *in, OutputRows out);
 void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows out);
 
 // The outputs *begin .. *end - 1 that this thread computes, both multiples of QUANT_BLOCK, so that
 // it can quantise them without waiting for the others. The end may lie in the padding.
-void matmul_split(Team team, const Matrix *w, size_t *begin, size_t *end);
+void matmul_share(Team team, const Matrix *w, size_t *begin, size_t *end);
 
 // Quantises columns begin .. end - 1 of a row of a->x, both multiples of QUANT_BLOCK: q = x / scale
 // with scale = max |x| / 127 of each quantisation block, and the sums that go with it.

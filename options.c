@@ -105,7 +105,7 @@ static const Option option_table[] = {
     {'c', "context", "N", COUNT, AT(engine.context), .min = 1, .max = MANY,
      .help = "positions; default: the model's"},
     {0, "kv", "TYPE", KV, AT(engine.kv), .help = "type of cached keys and values: f32 or f16"},
-    {0, "chunk", "N", COUNT, AT(engine.chunk), .min = 1, .max = 4096, .initial = 256,
+    {0, "chunk", "N", COUNT, AT(chunk), .min = 1, .max = 4096, .initial = 256,
      .help = "prompt tokens that are run together ({default}); never changes the text"},
     {'j', "threads", "N", COUNT, AT(engine.threads), .min = 1, .max = 1024,
      .help = "default: what is fastest; also OMP_NUM_THREADS"},

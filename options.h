@@ -35,6 +35,7 @@ typedef struct {
     Mode mode;
     bool chat;  // prompts go through the chat template
     EngineOptions engine;
+    size_t chunk;  // prompt tokens that are run together; at least 1
     GenerateOptions generate;
     uint64_t seed;  // 0 unless given
     // The prompt.

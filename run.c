@@ -31,6 +31,20 @@ static const struct {
     [MODE_VERIFY] = {mode_verify, 0},  // the tokenizer may be what is damaged
 };
 
+// Opens what the mode needs; a chat also needs a template.
+static bool open_engine(Engine *e, const Options *o, Error *err)
+{
+    const unsigned chat = o->chat ? ENGINE_CHAT : 0;
+    if (!engine_open(e, &o->engine, modes[o->mode].parts | chat, err)) {
+        return false;
+    }
+    if (o->chat && !e->has_chat) {
+        return error_set(err, ERROR_INPUT, "%s: has no chat template, expected one for --chat",
+                         o->engine.model);
+    }
+    return true;
+}
+
 // --help and --version: they need no model.
 static bool print_about(const Options *o, Output *out, Error *err)
 {
@@ -48,12 +62,10 @@ static bool print_about(const Options *o, Output *out, Error *err)
 
 static bool run_mode(Engine *e, const Options *o, Output *out, Error *err)
 {
-    const unsigned chat = o->chat ? ENGINE_CHAT : 0;
     ModeFunction *run = o->mode == MODE_GENERATE && prompt_is_typed(o) ? mode_converse
                                                                        : modes[o->mode].run;
     output_watch(out, &e->checkpoint.file, o->engine.model);
-    const bool ok = engine_open(e, &o->engine, modes[o->mode].parts | chat, err) &&
-                    output_open(out, o, err) && run(e, o, out, err);
+    const bool ok = open_engine(e, o, err) && output_open(out, o, err) && run(e, o, out, err);
     if (ok && *output_interrupted() && out->temporary) {
         output_note("run: %s: interrupted, nothing is written there", out->name);
     }

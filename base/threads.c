@@ -84,7 +84,7 @@ size_t team_max(void)
 #endif
 }
 
-void team_split(Team team, size_t n, size_t *begin, size_t *end)
+void team_share(Team team, size_t n, size_t *begin, size_t *end)
 {
     // The first `rest` threads take one unit more.
     const size_t share = n / team.size, rest = n % team.size;

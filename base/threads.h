@@ -23,6 +23,6 @@ void team_barrier(Team team);
 size_t team_max(void);
 
 // This thread's share of n units, *begin .. *end - 1: consecutive, and equal to within one unit.
-void team_split(Team team, size_t n, size_t *begin, size_t *end);
+void team_share(Team team, size_t n, size_t *begin, size_t *end);
 
 #endif

@@ -78,7 +78,7 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
     }
     const size_t n_prompt = slot->sequence.n_prompt, max_tokens = r->options.max_tokens;
     const bool bounded = max_tokens && max_tokens < cache->context - n_prompt;
-    slot->max_pages = cache_pages(bounded ? n_prompt + max_tokens : cache->context);
+    slot->max_pages = pages_for(bounded ? n_prompt + max_tokens : cache->context);
     slot->shared = 0;
     s->waiting = true;
     return true;

@@ -75,8 +75,8 @@ static void list_logprobs(Answer *a, const float *logits, int id)
 // The figures that JSON and statistics both have.
 typedef struct {
     size_t n_new;
-    double prompt_speed,
-        decode_speed;  // tokens/s; the first new token belongs to the prompt's time
+    // tokens/s; the first new token belongs to the prompt's time
+    double prompt_speed, decode_speed;
     double first_token_ms;
 } Figures;
 
@@ -85,7 +85,9 @@ static Figures figures(const Answer *a)
     const Sequence *s = &a->sequence;
     const size_t n_new = s->tokens.size - s->n_prompt;
     const double first = a->first_token - a->start;
-    return (Figures){n_new, tokens_per_second(s->n_prompt - a->cached, first),
+    // An interruption may have come before the end of the prompt.
+    const size_t n_past = sequence_n_past(s), n_read = n_past < s->n_prompt ? n_past : s->n_prompt;
+    return (Figures){n_new, tokens_per_second(n_read - a->cached, first),
                      tokens_per_second(n_new ? n_new - 1 : 0, a->end - a->first_token),
                      first * 1e3};
 }
@@ -158,11 +160,7 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
                   .out = out,
                   .seed = option_given(o, "seed") ? o->seed : system_seed()};
     a->logprobs_writer.out = &a->logprobs;
-    if (o->chat && !e->has_chat) {
-        return error_set(err, ERROR_INPUT, "%s: has no chat template, expected one for --chat",
-                         o->engine.model);
-    }
-    if (!engine_open_cache(e, 1, o->engine.chunk, 1, err)) {
+    if (!engine_open_cache(e, 1, o->chunk, 1, err)) {
         return false;
     }
     if (!prompt_cache_attach(&a->prompt_cache, e, o, out, err)) {

@@ -56,7 +56,7 @@ static void peak_thread(Team team, void *arg)
     size_t begin, end;
     float result;
     if (p->what == PEAK_READ) {
-        team_split(team, READ_BYTES / 4096, &begin, &end);
+        team_share(team, READ_BYTES / 4096, &begin, &end);
         result = ops_kernels->read(p->memory + begin * 1024, (end - begin) * 1024);
     } else if (p->what == PEAK_INT8) {
         uint8_t operands[PEAK_OPERANDS];
@@ -72,7 +72,7 @@ static void fill_thread(Team team, void *arg)
 {
     float *memory = arg;
     size_t begin, end;
-    team_split(team, READ_BYTES / sizeof *memory, &begin, &end);
+    team_share(team, READ_BYTES / sizeof *memory, &begin, &end);
     for (size_t i = begin; i < end; i++) {
         memory[i] = 0.5f;
     }
@@ -340,7 +340,7 @@ static void put_table(Buffer *text, const Bench *b)
 
 bool mode_bench(Engine *e, const Options *o, Output *out, Error *err)
 {
-    const size_t chunk = o->engine.chunk, rows = chunk < MAX_SEQUENCES ? MAX_SEQUENCES : chunk;
+    const size_t chunk = o->chunk, rows = chunk < MAX_SEQUENCES ? MAX_SEQUENCES : chunk;
     Bench bench = {.engine = e, .out = out, .chunk = chunk};
     Buffer text = {0};
     if (e->context <= MIN_CONTEXT) {

@@ -137,7 +137,7 @@ static bool score_and_print(Engine *e, const Options *o, Output *out, const Toke
 bool mode_score(Engine *e, const Options *o, Output *out, Error *err)
 {
     const size_t fit = SCORE_LOGITS_BYTES / (e->model.config.vocab_size * sizeof(float)) + 1;
-    const size_t rows = fit < o->engine.chunk ? fit : o->engine.chunk;
+    const size_t rows = fit < o->chunk ? fit : o->chunk;
     Tokens tokens = {0};
     bool ok = engine_open_cache(e, 1, rows, rows, err) && prompt_tokens(e, o, &tokens, err);
     if (ok) {

@@ -344,7 +344,7 @@ static void repack(Team team, void *arg)
             continue;
         }
         size_t begin, end;
-        matmul_split(team, m, &begin, &end);
+        matmul_share(team, m, &begin, &end);
         for (size_t r = begin; r < end && r < m->rows; r++) {
             read_row(l, s, s->rotated ? unrotated_row(r, c->config.head_dim) : r, m->cols, row);
             matrix_set_row(data, m->cols, r, row);

@@ -219,7 +219,7 @@ INLINE void fetch_portion(const TileSpec k, const Fetch *fetch)
 
 // All columns. FETCH_NEXT pauses every FETCH_COLS of them to request a portion of the next panel;
 // the other kinds have one plain loop.
-INLINE void tile(const TileSpec k, const Product *p)
+INLINE void register_tile(const TileSpec k, const Product *p)
 {
     Fetch fetch = p->fetch;
     V sum[TILE_ROWS][MAX_GROUPS];
@@ -257,7 +257,7 @@ INLINE void tile_at(const TileSpec k, const Product *p, size_t g)
     Product part = *p;
     part.out += g * LANES;
     part.w += g * p->group_stride * element_bytes(k.type);
-    tile(k, &part);
+    register_tile(k, &part);
 }
 
 // Any number of groups for T rows, in tiles as wide as T allows; then of two groups and of one.
@@ -819,7 +819,7 @@ static void kernel_softmax(float *x, size_t n, float temperature)
 // What the queries of a tile see of the split, as positions begin .. end - 1 of the sequence.
 typedef struct {
     size_t begin[TILE_QUERIES], end[TILE_QUERIES];  // query t; begin = end: nothing
-    size_t any_begin, any_end;                      // at least one of the queries
+    size_t any_begin, any_end;  // at least one of the queries; any_begin > any_end: none
     size_t all_begin, all_end;  // all queries; begin = end = the split's first position: none
 } Seen;
 
@@ -863,6 +863,7 @@ static void kv_product(const Attend *a, size_t n_rows, Product p)
         if (a->f16) {
             product_f16(n, &p);
         } else {
+            // Shared with matmul_panels. p.fetch is empty here, so that nothing is requested.
             product_f32(n, &p);
         }
     }

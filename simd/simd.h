@@ -46,8 +46,11 @@
 _Static_assert(PAGE_POSITIONS % LANES == 0 && SPLIT_POSITIONS % PAGE_POSITIONS == 0,
                "a page is a multiple of LANES, a split a multiple of a page");
 
-// Queries of one key head that are computed together at most: they share every load and conversion
-// of keys and values. Two of the widest tiles (12 rows).
+// Three things are called tiles: of queries (attention's unit of work), of activation rows (how
+// quantised activations are stored, below) and register tiles (sums that a kernel keeps in registers).
+//
+// The most queries of one kv_head that are computed together: they share every load and conversion of
+// keys and values. Two of the widest register tiles (12 rows).
 #ifndef TILE_QUERIES
 #define TILE_QUERIES 24
 #endif

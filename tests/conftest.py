@@ -12,6 +12,7 @@ The environment says which build is tested, so that the same tests drive every o
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -98,10 +99,19 @@ def cpu_so_far(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
 
 
+def catches(process, number):
+    """Whether a running process has a handler for this signal."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    return bool(caught) and int(caught[1], 16) >> (number - 1) & 1
+
+
 def wait_for_work(process, cpu_seconds=0.2 * (4 if SANITIZED else 1)):
-    """Returns once the process has used so much processor time: however slow the machine is, it has started up."""
+    """Returns once the process catches SIGINT and has used so much processor time: however slow the machine is, it has
+    started up."""
     end = time.monotonic() + TIMEOUT
-    while process.poll() is None and cpu_so_far(process) < cpu_seconds and time.monotonic() < end:
+    while process.poll() is None and time.monotonic() < end:
+        if catches(process, signal.SIGINT) and cpu_so_far(process) >= cpu_seconds:
+            return
         time.sleep(0.01)
 
 

@@ -1,7 +1,7 @@
 """Native checkpoints that cannot be used: each case is a small good model with one thing wrong. The checksum of header
 and table is computed after the change, so that the change is refused and not the checksum.
 
-Each case must end with exit 3, nothing on stdout, and one line on stderr that names the file and the culprit, within 2
+Each case must end with exit 3, nothing on stdout, and one line on stderr that names the file and the culprit, within 5
 seconds of processor time and 64 MB of memory beyond what the good model needs. CASES lists them all."""
 
 import os

@@ -492,6 +492,12 @@ def test_a_half_written_line_is_cut_off_wherever_it_was_cut(tiny, tmp_path):
         assert results_bytes(tiny, path, out, "--resume") == want, size
 
 
+def test_chat_without_a_template_is_refused_before_anything_is_written(tiny, tmp_path):
+    path, out = write_lines(tmp_path / "q", requests_of(2)), tmp_path / "r"
+    assert_refused(run(*tiny, "--chat", "-b", path, "-o", out), 3, tiny.path, "chat template")
+    assert not out.exists()
+
+
 def test_results_that_are_there_are_an_error_without_resume(tiny, tmp_path):
     path, out = write_lines(tmp_path / "q", requests_of(2)), tmp_path / "results.jsonl"
     out.write_bytes(b"precious\n")

@@ -29,7 +29,7 @@ MAKE_SINGLE = ROOT / "scripts" / "make_single.py"
 def execute(command, folder, timeout=300, **variables):
     """Runs a command that knows nothing of the make or pytest that runs this test."""
     env = {k: v for k, v in environment().items()
-           if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTEST_ADDOPTS")}  # fmt: skip
+           if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTEST_ADDOPTS", "TESTS_END")}  # fmt: skip
     return subprocess.run([str(part) for part in command], cwd=folder, env={**env, **variables}, timeout=timeout,
                           capture_output=True, text=True)  # fmt: skip
 

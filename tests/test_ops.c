@@ -681,14 +681,14 @@ TEST(test_rope_scaling_stretches_long_wavelengths)
           llama3[31]);
 }
 
-TEST(test_team_split_gives_every_unit_to_one_thread)
+TEST(test_team_share_gives_every_unit_to_one_thread)
 {
     for (size_t n = 0; n < 40; n++) {
         for (size_t size = 1; size < 10; size++) {
             size_t next = 0;
             for (size_t id = 0; id < size; id++) {
                 size_t begin, end;
-                team_split((Team){id, size, NULL}, n, &begin, &end);
+                team_share((Team){id, size, NULL}, n, &begin, &end);
                 CHECK(begin == next && end >= begin,
                       "thread %zu of %zu begins at %zu, expected %zu", id, size, begin, next);
                 CHECK(end - begin <= n / size + 1, "thread %zu of %zu takes %zu of %zu", id, size,
@@ -727,7 +727,7 @@ int main(int argc, char **argv)
             UNIT(test_rope_rotates_pairs_half_a_head_apart),
             UNIT(test_rope_tables_are_exact_to_half_an_ulp_of_f32),
             UNIT(test_rope_scaling_stretches_long_wavelengths),
-            UNIT(test_team_split_gives_every_unit_to_one_thread),
+            UNIT(test_team_share_gives_every_unit_to_one_thread),
             UNIT(test_an_unknown_kernel_set_is_refused_with_those_there_are),
             {0},
         });

@@ -31,8 +31,8 @@
 typedef struct {
     const char *text;
     size_t size;
-    bool
-        digits_end;  // SmolLM2: a digit ends the text, so that what precedes it is a text by itself
+    // SmolLM2: a digit ends the text, so that what precedes it is a text by itself.
+    bool digits_end;
 } Text;
 
 typedef struct {

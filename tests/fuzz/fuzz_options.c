@@ -14,7 +14,7 @@ static void check_options(const Options *o)
                (double)s->top_p, (double)s->min_p);
     FUZZ_CHECK(s->repeat_penalty >= 0.01f && s->repeat_penalty <= 100, "%g",
                (double)s->repeat_penalty);
-    FUZZ_CHECK(o->parallel >= 1 && o->first_line >= 1 && o->engine.chunk >= 1, "%zu", o->parallel);
+    FUZZ_CHECK(o->parallel >= 1 && o->first_line >= 1 && o->chunk >= 1, "%zu", o->parallel);
     FUZZ_CHECK(o->logprobs <= MAX_LOGPROBS, "%zu", o->logprobs);
     FUZZ_CHECK(o->generate.stops.n <= MAX_STOPS, "%zu stops", o->generate.stops.n);
     if (o->mode != MODE_HELP && o->mode != MODE_VERSION) {
