@@ -16,15 +16,17 @@
 #include <string.h>
 
 typedef enum {
-    FLAG,   // no value; sets a bool
-    MODE,   // no value; chooses what the program does (Option.mode)
-    COUNT,  // a whole number from min to max: a size_t
-    SEED,   // any whole number of 64 bits: a uint64_t
-    REAL,   // a number from min to max: a float
-    TEXT,   // a const char *
-    TEXTS,  // one more text that is not empty: StopTexts
-    KV,     // "f32" or "f16": a KvType
-    CHAT,   // "generate" or "chat": a bool
+    FLAG,         // no value; sets a bool
+    MODE,         // no value; chooses what the program does (Option.mode)
+    COUNT,        // a whole number from min to max: a size_t
+    SEED,         // any whole number of 64 bits: a uint64_t
+    REAL,         // a number from min to max: a float
+    TEXT,         // a const char *
+    TEXTS,        // one more text that is not empty: StopTexts
+    PROMPT_TEXT,  // one more part of the prompt: PromptParts
+    PROMPT_FILE,  // the same, by the path of a file
+    KV,           // "f32" or "f16": a KvType
+    CHAT,         // "generate" or "chat": a bool
 } OptionKind;
 
 #define MAX_FIELDS 2  // names that one option has in requests
@@ -64,10 +66,10 @@ static const Option option_table[] = {
     {0, "verify", NULL, MODE, .mode = MODE_VERIFY, .help = "check all checksums of the checkpoint"},
     {0, "help", NULL, MODE, .mode = MODE_HELP, .help = "print this text"},
     {0, "version", NULL, MODE, .mode = MODE_VERSION, .help = "print the version"},
-    {'i', "prompt", "TEXT", TEXT, AT(prompt),
-     .help = "the prompt; without it and -f: standard input"},
-    {'f', "prompt-file", "FILE", TEXT, AT(prompt_file),
-     .help = "the prompt, or what follows TEXT in it; - is standard input"},
+    {'i', "prompt", "TEXT", PROMPT_TEXT, AT(prompt),
+     .help = "the prompt, or a part of it; without -i and -f: standard input"},
+    {'f', "prompt-file", "FILE", PROMPT_FILE, AT(prompt),
+     .help = "the same from FILE; - is standard input. All -i and -f are joined in order"},
     {0, "truncate-prompt", NULL, FLAG, AT(truncate_prompt),
      .help = "keep the end of a prompt that does not fit"},
     {'n', "max-tokens", "N", COUNT, AT(generate.max_tokens), .max = MANY, .initial = 256,
@@ -239,6 +241,11 @@ static bool store_value(const Option *o, void *field, const char *text)
     case TEXTS:
         ((StopTexts *)field)->texts[((StopTexts *)field)->n++] = text;
         return *text;
+    case PROMPT_TEXT:
+    case PROMPT_FILE:
+        ((PromptParts *)field)->parts[((PromptParts *)field)->n++] = (PromptPart){
+            text, o->kind == PROMPT_FILE};
+        return true;
     case KV:
         *(KvType *)field = strcmp(text, "f16") == 0 ? KV_F16 : KV_F32;
         return strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0;
@@ -259,6 +266,11 @@ static bool take_value(Options *options, const Option *o, const char *shown, con
     char buffer[80];
     if (o->kind == TEXTS && ((StopTexts *)field)->n == MAX_STOPS) {
         return error_set(err, ERROR_USAGE, "%s: given more than %d times", shown, MAX_STOPS);
+    }
+    if ((o->kind == PROMPT_TEXT || o->kind == PROMPT_FILE) &&
+        ((PromptParts *)field)->n == MAX_PROMPT_PARTS) {
+        return error_set(err, ERROR_USAGE, "%s: the prompt has more than %d texts and files", shown,
+                         MAX_PROMPT_PARTS);
     }
     return store_value(o, field, text) ||
            error_set(err, ERROR_USAGE, "%s%s%s: expected %s", shown, *text ? " " : "", text,
@@ -408,10 +420,23 @@ static bool check_batch(const Options *o, Error *err)
            error_set(err, ERROR_USAGE, "--resume: expected --output FILE with it");
 }
 
+// Standard input can be read to its end only once.
+static bool check_prompt(const PromptParts *prompt, Error *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < prompt->n; i++) {
+        n += prompt->parts[i].is_file && strcmp(prompt->parts[i].text, "-") == 0;
+    }
+    return n < 2 || error_set(err, ERROR_USAGE,
+                              "--prompt-file -: given %zu times, expected once: standard input can "
+                              "be read only once",
+                              n);
+}
+
 static bool check_combinations(Options *o, Error *err)
 {
     const char *mode;
-    if (!choose_mode(o, &mode, err)) {
+    if (!choose_mode(o, &mode, err) || !check_prompt(&o->prompt, err)) {
         return false;
     }
     if (option_given(o, "logprobs") && (!o->json || mode)) {

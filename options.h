@@ -30,6 +30,21 @@ typedef enum {
 // At least as many as the table has rows.
 #define MAX_OPTIONS 64
 
+// Texts and files that a prompt is joined from, at most. Far more than anyone types; what a script
+// might have more of can be joined by cat.
+#define MAX_PROMPT_PARTS 256
+
+typedef struct {
+    const char *text;  // itself, or the path of a file; "-": standard input
+    bool is_file;
+} PromptPart;
+
+// A prompt as the command line gives it: the texts (-i) and files (-f) in their order there.
+typedef struct {
+    PromptPart parts[MAX_PROMPT_PARTS];  // at most one of them is standard input
+    size_t n;                            // 0: neither option was given
+} PromptParts;
+
 // A command line. All texts are the caller's (argv).
 typedef struct {
     Mode mode;
@@ -39,12 +54,11 @@ typedef struct {
     GenerateOptions generate;
     uint64_t seed;  // 0 unless given
     // The prompt.
-    const char *prompt;       // NULL: none
-    const char *prompt_file;  // NULL: none; "-": standard input
-    const char *system;       // NULL: the template's own system message
-    bool special;             // names of special tokens in the prompt become those tokens
-    bool truncate_prompt;     // keep the end of a prompt that does not fit
-    bool no_echo;             // print the continuation without the prompt
+    PromptParts prompt;    // joined by blank lines
+    const char *system;    // NULL: the template's own system message
+    bool special;          // names of special tokens in the prompt become those tokens
+    bool truncate_prompt;  // keep the end of a prompt that does not fit
+    bool no_echo;          // print the continuation without the prompt
     // A batch.
     const char *batch;  // file of requests; "-": standard input
     size_t parallel;    // requests that are run together

@@ -7,28 +7,34 @@
 // Larger prompts are mistakes, and would be encoded for minutes before the context refuses them.
 #define MAX_PROMPT_BYTES ((size_t)1 << 30)
 
-bool prompt_is_typed(const Options *o)
+bool prompt_is_typed(const Options *o) { return o->chat && !o->prompt.n && isatty(STDIN_FILENO); }
+
+static bool read_part(const PromptPart *part, Buffer *prompt, Error *err)
 {
-    return o->chat && !o->prompt && !o->prompt_file && isatty(STDIN_FILENO);
+    if (!part->is_file) {
+        buffer_add_text(prompt, part->text);
+        return buffer_check(prompt, err);
+    }
+    return strcmp(part->text, "-") == 0
+               ? read_all(STDIN_FILENO, "standard input", MAX_PROMPT_BYTES, prompt, err)
+               : read_file(part->text, MAX_PROMPT_BYTES, prompt, err);
 }
 
-// The text of -i, a blank line, the file of -f; without both, standard input unless it is a
-// terminal.
+// The texts of -i and the files of -f in the order of the command line, with a blank line between
+// two of them; without any, standard input unless it is a terminal.
 static bool read_prompt(const Options *o, Buffer *prompt, Error *err)
 {
-    if (o->prompt) {
-        buffer_add_text(prompt, o->prompt);
+    static const PromptPart standard_input = {"-", true};
+    const PromptParts *p = &o->prompt;
+    for (size_t i = 0; i < p->n; i++) {
+        if (i) {
+            buffer_add_text(prompt, "\n\n");
+        }
+        if (!read_part(&p->parts[i], prompt, err)) {
+            return false;
+        }
     }
-    if (o->prompt && o->prompt_file) {
-        buffer_add_text(prompt, "\n\n");
-    }
-    if (!buffer_check(prompt, err)) {
-        return false;
-    }
-    if (o->prompt_file ? strcmp(o->prompt_file, "-") == 0 : !o->prompt && !isatty(STDIN_FILENO)) {
-        return read_all(STDIN_FILENO, "standard input", MAX_PROMPT_BYTES, prompt, err);
-    }
-    return !o->prompt_file || read_file(o->prompt_file, MAX_PROMPT_BYTES, prompt, err);
+    return p->n || isatty(STDIN_FILENO) || read_part(&standard_input, prompt, err);
 }
 
 bool prompt_encode_message(const Engine *e, const Options *o, TextSpan message, bool started,

@@ -49,11 +49,9 @@ and a value after its option or after an equals sign.
 .SH OPTIONS
 @OPTIONS@
 .SH "THE PROMPT"
-With
-.B \-\-prompt
-and
-.B \-\-prompt\-file
-both, the prompt is the text, a blank line, then the file.
+.BR \-\-prompt " and " \-\-prompt\-file
+may be given several times each. The prompt is their texts and files in the order of the command line, with a blank line
+between two of them.
 With neither it is standard input, unless that is a terminal.
 Every byte counts, including a newline at the end.
 Names of special tokens in the prompt are plain text unless

@@ -32,6 +32,29 @@ def test_text_and_file_are_joined_by_a_blank_line(tiny):
     assert tiny.generate("-i", "the", "-f", "-", "-n", "5", *GREEDY, stdin=b"an").ok().bytes == expected
 
 
+def test_texts_and_files_are_joined_in_the_order_of_the_command_line(tiny, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b" the\n\xff\n")  # kept to the byte, white space and all
+    second.write_bytes(b"")
+    for args, joined in (
+        (("-f", first, "-f", second, "-f", "-"), b" the\n\xff\n\n\n\n\nan"),
+        (("-f", "-", "-i", "in", "-f", first), b"an\n\nin\n\n the\n\xff\n"),
+        (("-i", "in", "--prompt=the", "--prompt-file", "-"), b"in\n\nthe\n\nan"),
+        (("-i", "", "-f", "-"), b"\n\nan"),
+    ):
+        expected = tiny.generate("--tokenize", "-f", "-", stdin=joined).ok().out
+        assert tiny.generate("--tokenize", *args, stdin=b"an").ok().out == expected, f"{args}, expected {joined}"
+
+
+def test_every_file_of_the_prompt_must_be_readable(tiny, tmp_path):
+    (tmp_path / "there").write_bytes(b"the")
+    assert_refused(tiny.generate("-f", tmp_path / "there", "-f", tmp_path / "absent", "-i", "an"), 3, "absent")
+
+
+def test_standard_input_given_twice_exits_2(tiny):
+    assert_refused(tiny.generate("-f", "-", "-i", "the", "-f", "-", stdin=b"an"), 2, "--prompt-file -", "2 times")
+
+
 def test_prompt_option_leaves_standard_input_alone(tiny):
     read, write = os.pipe()  # never written to or closed: a read would not return
     try:

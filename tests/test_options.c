@@ -120,6 +120,34 @@ TEST(test_the_last_of_chat_and_mode_counts)
     CHECK(parse("-b q --chat", &o, &err) && o.chat && o.mode == MODE_BATCH, "mode %d", (int)o.mode);
 }
 
+TEST(test_a_prompt_keeps_the_order_of_texts_and_files)
+{
+    static const PromptPart expected[] = {{"a", true}, {"b", false}, {"-", true}, {"b", false}};
+    Options o;
+    Error err;
+    CHECK(parse("-f a -i b --prompt-file=- --prompt b", &o, &err), "%s", err.message);
+    CHECK(o.prompt.n == 4, "%zu parts", o.prompt.n);
+    for (size_t i = 0; i < 4 && i < o.prompt.n; i++) {
+        const PromptPart *part = &o.prompt.parts[i];
+        CHECK(strcmp(part->text, expected[i].text) == 0 && part->is_file == expected[i].is_file,
+              "part %zu is %s", i, part->text);
+    }
+}
+
+TEST(test_a_prompt_has_at_most_so_many_parts)
+{
+    static char *argv[2 + MAX_PROMPT_PARTS + 1] = {"run", "m.bin"};
+    Options o;
+    Error err = {0};
+    for (int i = 0; i <= MAX_PROMPT_PARTS; i++) {
+        argv[2 + i] = "-ia";
+    }
+    CHECK(options_parse(&o, 2 + MAX_PROMPT_PARTS, argv, &err), "%s", err.message);
+    CHECK(!options_parse(&o, 3 + MAX_PROMPT_PARTS, argv, &err) && err.kind == ERROR_USAGE &&
+              strstr(err.message, "-i: ") && strstr(err.message, "256"),
+          "%s", err.message);
+}
+
 TEST(test_options_that_do_not_go_together_are_named)
 {
     static const struct {
@@ -136,6 +164,7 @@ TEST(test_options_that_do_not_go_together_are_named)
         {"--quiet --stats", "--quiet"},
         {"--system a", "--system"},
         {"--prompt-cache f --score", "cache"},
+        {"-f - -f -", "--prompt-file"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Options o;
@@ -156,6 +185,8 @@ int main(int argc, char **argv)
                          UNIT(test_a_wrong_value_of_a_request_is_shown_and_what_was_expected),
                          UNIT(test_fields_with_rules_of_their_own_are_no_options),
                          UNIT(test_the_last_of_chat_and_mode_counts),
+                         UNIT(test_a_prompt_keeps_the_order_of_texts_and_files),
+                         UNIT(test_a_prompt_has_at_most_so_many_parts),
                          UNIT(test_options_that_do_not_go_together_are_named),
                          {0},
                      });

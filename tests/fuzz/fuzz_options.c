@@ -17,6 +17,7 @@ static void check_options(const Options *o)
     FUZZ_CHECK(o->parallel >= 1 && o->first_line >= 1 && o->chunk >= 1, "%zu", o->parallel);
     FUZZ_CHECK(o->logprobs <= MAX_LOGPROBS, "%zu", o->logprobs);
     FUZZ_CHECK(o->generate.stops.n <= MAX_STOPS, "%zu stops", o->generate.stops.n);
+    FUZZ_CHECK(o->prompt.n <= MAX_PROMPT_PARTS, "%zu parts of the prompt", o->prompt.n);
     if (o->mode != MODE_HELP && o->mode != MODE_VERSION) {
         FUZZ_CHECK(o->engine.model, "no model");
         FUZZ_CHECK(!o->batch == (o->mode != MODE_BATCH), "mode %d", (int)o->mode);
