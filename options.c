@@ -22,6 +22,7 @@ typedef enum {
     SEED,         // any whole number of 64 bits: a uint64_t
     REAL,         // a number from min to max: a float
     TEXT,         // a const char *
+    PATH,         // the name of a file, not empty: a const char *
     TEXTS,        // one more text that is not empty: StopTexts
     PROMPT_TEXT,  // one more part of the prompt: PromptParts
     PROMPT_FILE,  // the same, by the path of a file
@@ -53,7 +54,7 @@ static const Option option_table[] = {
     {0, "chat", NULL, FLAG, AT(chat),
      .help = "answer through the model's chat template; without a prompt: converse"},
     {'m', "mode", "MODE", CHAT, AT(chat), .help = "generate or chat, as in llama2.c"},
-    {'b', "batch", "FILE", TEXT, AT(batch), .mode = MODE_BATCH,
+    {'b', "batch", "FILE", PATH, AT(batch), .mode = MODE_BATCH,
      .help = "answer the requests in FILE (docs/batch.md); - is standard input"},
     {0, "tokenize", NULL, MODE, .mode = MODE_TOKENIZE,
      .help = "print the prompt's token ids instead of generating"},
@@ -64,12 +65,12 @@ static const Option option_table[] = {
     {0, "info", NULL, MODE, .mode = MODE_INFO,
      .help = "print what the checkpoint holds and the memory it needs"},
     {0, "verify", NULL, MODE, .mode = MODE_VERIFY, .help = "check all checksums of the checkpoint"},
-    {0, "help", NULL, MODE, .mode = MODE_HELP, .help = "print this text"},
+    {'h', "help", NULL, MODE, .mode = MODE_HELP, .help = "print this text"},
     {0, "version", NULL, MODE, .mode = MODE_VERSION, .help = "print the version"},
     {'i', "prompt", "TEXT", PROMPT_TEXT, AT(prompt),
      .help = "the prompt, or a part of it; without -i and -f: standard input"},
     {'f', "prompt-file", "FILE", PROMPT_FILE, AT(prompt),
-     .help = "the same from FILE; - is standard input. All -i and -f are joined in order"},
+     .help = "the same from FILE; - is standard input; all are joined in their order"},
     {0, "truncate-prompt", NULL, FLAG, AT(truncate_prompt),
      .help = "keep the end of a prompt that does not fit"},
     {'n', "max-tokens", "N", COUNT, AT(generate.max_tokens), .max = MANY, .initial = 256,
@@ -102,7 +103,7 @@ static const Option option_table[] = {
     {0, "no-echo", NULL, FLAG, AT(no_echo), .help = "print the continuation without the prompt"},
     {'y', "system", "TEXT", TEXT, AT(system),
      .help = "system message of a chat; default: the template's own"},
-    {'z', "tokenizer", "FILE", TEXT, AT(engine.tokenizer),
+    {'z', "tokenizer", "FILE", PATH, AT(engine.tokenizer),
      .help = "of a llama2.c checkpoint; default: tokenizer.bin beside it, or here"},
     {'c', "context", "N", COUNT, AT(engine.context), .min = 1, .max = MANY,
      .help = "positions; default: the model's"},
@@ -120,10 +121,10 @@ static const Option option_table[] = {
      .help = "keep the results in the output file, and continue after them"},
     {0, "first-line", "N", COUNT, AT(first_line), .min = 1, .max = 1e15, .initial = 1,
      .help = "number of the batch's first line ({default}): for a piece of a longer file"},
-    {0, "prompt-cache", "FILE", TEXT, AT(prompt_cache),
+    {0, "prompt-cache", "FILE", PATH, AT(prompt_cache),
      .help = "keep the prompt's keys and values in FILE, for later runs"},
-    {'o', "output", "FILE", TEXT, AT(output),
-     .help = "written whole or not at all; of a batch, line by line"},
+    {'o', "output", "FILE", PATH, AT(output),
+     .help = "written whole or not at all, a batch line by line; - is standard output"},
     {0, "json", NULL, FLAG, AT(json), .help = "print one JSON object instead of text"},
     {0, "logprobs", "K", COUNT, AT(logprobs), .max = MAX_LOGPROBS,
      .help = "with --json: log-probabilities of each token and the K best"},
@@ -153,7 +154,8 @@ static void add_help(Buffer *out, const Option *o)
 void options_help(Buffer *out)
 {
     buffer_add_text(out, "Usage: run MODEL [options]\n\n"
-                         "Generates text with a model of the Llama family.\n\n");
+                         "Generates text with a model of the Llama family. Without MODEL, with the "
+                         "one\nthat the environment variable RUN_MODEL names.\n\n");
     for (size_t i = 0; i < N_OPTIONS; i++) {
         const Option *o = &option_table[i];
         char left[64];
@@ -213,9 +215,19 @@ static const char *expected_value(const Option *o, char buffer[80])
         return "f32 or f16";
     case CHAT:
         return "generate or chat";
+    case PATH:
+    case PROMPT_FILE:
+        return "the name of a file";
     default:
         return "a text that is not empty";
     }
+}
+
+// Adds a part to a prompt. A text may be empty, the name of a file may not.
+static bool add_part(PromptParts *prompt, const char *text, bool is_file)
+{
+    prompt->parts[prompt->n++] = (PromptPart){text, is_file};
+    return *text || !is_file;
 }
 
 // Stores a value in its field, unless it is none that the option takes.
@@ -243,9 +255,7 @@ static bool store_value(const Option *o, void *field, const char *text)
         return *text;
     case PROMPT_TEXT:
     case PROMPT_FILE:
-        ((PromptParts *)field)->parts[((PromptParts *)field)->n++] = (PromptPart){
-            text, o->kind == PROMPT_FILE};
-        return true;
+        return add_part(field, text, o->kind == PROMPT_FILE);
     case KV:
         *(KvType *)field = strcmp(text, "f16") == 0 ? KV_F16 : KV_F32;
         return strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0;
@@ -254,7 +264,7 @@ static bool store_value(const Option *o, void *field, const char *text)
         return strcmp(text, "chat") == 0 || strcmp(text, "generate") == 0;
     default:
         *(const char **)field = text;
-        return true;
+        return *text || o->kind != PATH;
     }
 }
 
@@ -416,7 +426,7 @@ static bool check_batch(const Options *o, Error *err)
     if (!refuse(o, never_with, "not with --batch", err)) {
         return false;
     }
-    return !o->resume || (o->output && strcmp(o->output, "-") != 0) ||
+    return !o->resume || o->output ||
            error_set(err, ERROR_USAGE, "--resume: expected --output FILE with it");
 }
 
@@ -433,11 +443,28 @@ static bool check_prompt(const PromptParts *prompt, Error *err)
                               n);
 }
 
+// Without a model on the command line it is the one that RUN_MODEL names.
+static bool find_model(Options *o, Error *err)
+{
+    const char *named = getenv("RUN_MODEL");
+    if (!o->engine.model && named && *named) {
+        o->engine.model = named;
+    }
+    return o->engine.model ||
+           error_set(
+               err, ERROR_USAGE,
+               "MODEL: missing, and RUN_MODEL is not set; the one that comes along is "
+               "models/stories.bin: ./run models/stories.bin, or make demo (--help lists all)");
+}
+
 static bool check_combinations(Options *o, Error *err)
 {
     const char *mode;
     if (!choose_mode(o, &mode, err) || !check_prompt(&o->prompt, err)) {
         return false;
+    }
+    if (o->output && strcmp(o->output, "-") == 0) {
+        o->output = NULL;
     }
     if (option_given(o, "logprobs") && (!o->json || mode)) {
         return error_set(err, ERROR_USAGE, "--logprobs: expected --json with it, and no %s%s",
@@ -455,10 +482,7 @@ static bool check_combinations(Options *o, Error *err)
     if (o->quiet && o->stats) {
         return error_set(err, ERROR_USAGE, "--quiet: not with --stats");
     }
-    return o->engine.model ||
-           error_set(err, ERROR_USAGE,
-                     "MODEL: missing; the one that comes along is models/stories.bin: ./run "
-                     "models/stories.bin, or make demo (--help lists all)");
+    return find_model(o, err);
 }
 
 bool options_parse(Options *o, int argc, char **argv, Error *err)

@@ -45,7 +45,7 @@ typedef struct {
     size_t n;                            // 0: neither option was given
 } PromptParts;
 
-// A command line. All texts are the caller's (argv).
+// A command line. All texts are the caller's (argv, the environment).
 typedef struct {
     Mode mode;
     bool chat;  // prompts go through the chat template
@@ -66,7 +66,7 @@ typedef struct {
     bool resume;        // keep the results that the output has
     size_t first_line;  // number of the first line
     // Output.
-    const char *output;        // NULL: standard output
+    const char *output;        // NULL: standard output, also for "-"
     const char *prompt_cache;  // file that keeps a prompt's keys and values; NULL: none
     bool json, stats, quiet, digest;
     size_t logprobs;          // how many of the best tokens to list

@@ -89,6 +89,11 @@ A commit message for a change.
 Many prompts. After an interruption the same command continues where it ended.
 .SH ENVIRONMENT
 .TP
+.B RUN_MODEL
+The model, unless
+.I MODEL
+is given.
+.TP
 .B OMP_NUM_THREADS
 The number of threads, unless
 .B \-\-threads

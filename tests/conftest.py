@@ -117,7 +117,7 @@ def wait_for_work(process, cpu_seconds=0.2 * (4 if SANITIZED else 1)):
 
 def environment(extra=None):
     """The environment of a run, without variables that would change what the program does."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("OMP_") and k != "RUN_MODEL"}
     env.update(extra or {})
     return env
 

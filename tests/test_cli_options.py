@@ -75,9 +75,28 @@ def test_empty_stop_text_exits_2(tiny):
     assert_refused(tiny.generate("-i", "a", "--stop", ""), 2, "--stop")
 
 
+@pytest.mark.parametrize("option", ["-f", "-o", "-z", "-b", "--prompt-cache"])
+def test_empty_name_of_a_file_exits_2(tiny, tmp_path, option):
+    assert_refused(tiny.generate(option, "", cwd=tmp_path), 2, f"{option}: expected the name of a file")
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_model_exits_2():
-    assert_refused(run(), 2)
-    assert_refused(run("-i", "a"), 2)
+    assert_refused(run(), 2, "MODEL", "RUN_MODEL")
+    assert_refused(run("-i", "a", env={"RUN_MODEL": ""}), 2, "MODEL")
+
+
+MODES = [("-i", "a", "-n", "3", *GREEDY), ("--tokenize", "-i", "a"), ("--score", "-i", "the rain"), ("--info",),
+         ("-b", "-", "-n", "3", *GREEDY)]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode[0])
+def test_run_model_names_the_model_where_none_is_given(stories, mode):
+    request = b'{"prompt": "a"}\n'
+    expected = run(stories.path, *mode, stdin=request).ok().bytes
+    assert run(*mode, stdin=request, env={"RUN_MODEL": str(stories.path)}).ok().bytes == expected
+    assert run(stories.path, *mode, stdin=request, env={"RUN_MODEL": "absent.bin"}).ok().bytes == expected
+    assert_refused(run(*mode, stdin=request, env={"RUN_MODEL": "absent.bin"}), 3, "absent.bin")
 
 
 def test_second_model_exits_2_and_is_named(tiny):
@@ -115,6 +134,7 @@ def test_value_may_begin_with_a_dash_or_contain_equals(tiny):
 
 
 def test_help_and_version_are_on_stdout_and_need_no_model():
+    assert run("-h").ok().bytes == run("--help").ok().bytes
     for option in ("--help", "--version"):
         done = run(option).ok()
         assert done.out.strip() and done.err == "", f"{done}"
