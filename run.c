@@ -66,8 +66,8 @@ static bool run_mode(Engine *e, const Options *o, Output *out, Error *err)
                                                                        : modes[o->mode].run;
     output_watch(out, &e->checkpoint.file, o->engine.model);
     const bool ok = open_engine(e, o, err) && output_open(out, o, err) && run(e, o, out, err);
-    if (ok && *output_interrupted() && out->temporary) {
-        output_note("run: %s: interrupted, nothing is written there", out->name);
+    if (ok && *output_interrupted() && out->file.temporary) {
+        output_note("run: %s: interrupted, nothing is written there", out->file.name);
     }
     if (ok && o->digest) {
         output_note("digest: %016llx", (unsigned long long)out->digest);
@@ -80,7 +80,7 @@ int main(int argc, char **argv)
     // Static: handlers of signals may reach them to the very end.
     static Options options;
     static Engine engine;
-    static Output out = {.fd = STDOUT_FILENO, .name = "standard output"};
+    static Output out = {.file = STANDARD_OUTPUT};
     Error err = {0};
     if (!output_prepare(_exit)) {
         exit(ERROR_RUN);

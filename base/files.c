@@ -1,4 +1,10 @@
 // files.c - mapping, reading and writing of whole files. See files.h.
+//
+// A regular file is written under a temporary name beside its own, and renamed when it is complete:
+//
+//     -o link      link -> texts/new.txt          follow_links
+//                  texts/new.txt.Xa3f9Q           written, synced
+//                  texts/new.txt                  renamed; the link is as it was
 #include "base/files.h"
 
 #include <errno.h>
@@ -152,25 +158,164 @@ bool write_all(int fd, const char *name, const void *data, size_t size, Error *e
     return true;
 }
 
-int create_beside(const char *path, char **temporary, Error *err)
+// --------------------------------------------------------------------------------------------
+// Files that are written
+
+// As many links as Linux follows in a path.
+#define MAX_LINKS 40
+
+// The number N of /dev/fd/N, or -1.
+static int descriptor_named(const char *path)
 {
-    const size_t size = strlen(path) + sizeof ".XXXXXX";
-    char *name = *temporary = malloc(size);
-    if (!name) {
-        error_memory(err, "a file's name", size);
-        return -1;
+    static const char *const folders[] = {"/proc/self/fd/", "/dev/fd/"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        const size_t length = strlen(folders[i]);
+        const char *number = path + length;
+        if (strncmp(path, folders[i], length) == 0 && *number && strlen(number) < 9 &&
+            strspn(number, "0123456789") == strlen(number)) {
+            return (int)strtol(number, NULL, 10);
+        }
     }
-    snprintf(name, size, "%s.XXXXXX", path);
-    const int fd = mkstemp(name);
-    if (fd < 0) {
-        error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
-        free(name);
-        *temporary = NULL;
-        return -1;
+    return -1;
+}
+
+// Replaces the path of a symbolic link by the one in it, which may begin at the link's folder.
+static bool read_link(Buffer *path)
+{
+    char link[4096];
+    const ssize_t size = readlink(path->data, link, sizeof link);
+    const char *slash = strrchr(path->data, '/');
+    if (size <= 0 || (size_t)size == sizeof link) {
+        errno = size < 0 ? errno : ENAMETOOLONG;
+        return false;
+    }
+    path->size = slash && link[0] != '/' ? (size_t)(slash - path->data) + 1 : 0;
+    buffer_add(path, link, (size_t)size);
+    return true;
+}
+
+// follow_links, whose target is the Buffer: false with errno where there is nothing to write to.
+static bool follow_path(Buffer *path, int *fd)
+{
+    struct stat st;
+    for (int links = 0; links <= MAX_LINKS; links++) {
+        if (path->lacking) {
+            errno = ENOMEM;
+            return false;
+        }
+        const int named = descriptor_named(path->data);
+        if (named >= 0) {
+            // Not by open, which would begin at the start of a file that others have written to.
+            *fd = fcntl(named, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+            return *fd >= 0;
+        }
+        if (lstat(path->data, &st) != 0) {
+            return errno == ENOENT;
+        }
+        if (S_ISREG(st.st_mode)) {
+            return true;
+        }
+        // The links in /proc are not what they say: they may lead to a pipe, or to a file that has
+        // no name any more.
+        if (!S_ISLNK(st.st_mode) || strncmp(path->data, "/proc/", 6) == 0) {
+            *fd = open(path->data, O_WRONLY | O_CLOEXEC);
+            return *fd >= 0;
+        }
+        if (!read_link(path)) {
+            return false;
+        }
+    }
+    errno = ELOOP;
+    return false;
+}
+
+bool follow_links(const char *path, char **target, int *fd, Error *err)
+{
+    Buffer followed = {0};
+    *target = NULL;
+    *fd = -1;
+    buffer_add(&followed, path, strlen(path) + 1);  // with the NUL: never empty
+    followed.size -= !followed.lacking;
+    const bool ok = follow_path(&followed, fd);
+    if (ok && *fd < 0) {
+        *target = followed.data;
+        return true;
+    }
+    const int why = errno;
+    buffer_free(&followed);
+    return ok || error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(why));
+}
+
+// Gives a file that will replace another its owner and its permissions, as far as we may; a file
+// that replaces none gets those of any new file.
+static void set_permissions(int fd, const struct stat *replaced)
+{
+    if (replaced) {
+        const int ignored = fchown(fd, replaced->st_uid, replaced->st_gid);
+        (void)ignored;  // only the superuser may give files away
+        fchmod(fd, replaced->st_mode & 0777);
+        return;
     }
     // mkstemp gives 0600; the umask can only be read by setting it.
     const mode_t mask = umask(0);
     umask(mask);
     fchmod(fd, 0666 & ~mask);
-    return fd;
+}
+
+// Creates the temporary file beside the target.
+static bool create_beside(NewFile *f, Error *err)
+{
+    struct stat st;
+    const bool exists = stat(f->target, &st) == 0;
+    if (exists && access(f->target, W_OK) != 0) {
+        return error_set(err, ERROR_RUN, "%s: cannot be written: %s", f->name, strerror(errno));
+    }
+    const size_t size = strlen(f->target) + sizeof ".XXXXXX";
+    f->temporary = malloc(size);
+    if (!f->temporary) {
+        return error_memory(err, "a file's name", size);
+    }
+    snprintf(f->temporary, size, "%s.XXXXXX", f->target);
+    f->fd = mkstemp(f->temporary);
+    if (f->fd < 0) {
+        return error_set(err, ERROR_RUN, "%s: cannot be created: %s", f->name, strerror(errno));
+    }
+    set_permissions(f->fd, exists ? &st : NULL);
+    return true;
+}
+
+static void forget_file(NewFile *f)
+{
+    free(f->target);
+    free(f->temporary);
+    *f = (NewFile){.fd = -1};
+}
+
+bool new_file_create(NewFile *f, const char *path, Error *err)
+{
+    *f = (NewFile){.fd = -1, .name = path};
+    if (!follow_links(path, &f->target, &f->fd, err) || (f->target && !create_beside(f, err))) {
+        forget_file(f);
+        return false;
+    }
+    return true;
+}
+
+bool new_file_close(NewFile *f, bool keep, Error *err)
+{
+    int why = keep && f->temporary && fsync(f->fd) != 0 ? errno : 0;
+    if (close(f->fd) != 0 && keep && !why) {
+        why = errno;
+    }
+    if (f->temporary && keep && !why && rename(f->temporary, f->target) != 0) {
+        why = errno;
+    }
+    if (f->temporary && (!keep || why)) {
+        unlink(f->temporary);
+    }
+    if (why) {
+        error_set(err, ERROR_RUN, "%s: cannot be written: %s", f->name, strerror(why));
+    }
+    forget_file(f);
+    return !why;
 }

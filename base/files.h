@@ -31,9 +31,26 @@ bool read_file(const char *path, size_t limit, Buffer *out, Error *err);
 // Writes all bytes to a descriptor; `name` is for messages. Errors: ERROR_RUN.
 bool write_all(int fd, const char *name, const void *data, size_t size, Error *err);
 
-// Creates an empty file beside `path`, to be renamed to it once it is complete. It gets the
-// permissions of any new file. Returns its descriptor, and its name in *temporary, which the caller
-// frees. On failure: -1, *temporary is NULL. Errors: ERROR_RUN.
-int create_beside(const char *path, char **temporary, Error *err);
+// Where the name of an output file leads, through symbolic links. To a regular file, or to a name
+// that no file has yet: *target is that path, which the caller frees, and *fd is -1. To anything
+// else - a device, a pipe, an open descriptor such as /dev/stdout or /dev/fd/3 -, which cannot be
+// replaced: *target is NULL, and *fd is open for writing. Error: ERROR_RUN, *target is NULL.
+bool follow_links(const char *path, char **target, int *fd, Error *err);
+
+// A file that is being written. A regular file is there as a whole or not at all: until it is
+// complete it has a temporary name. Anything else is written in place.
+typedef struct {
+    int fd;            // to write to; -1: closed
+    const char *name;  // as the user calls it, for messages; the caller's
+    char *target;      // what is at the end of its links, owned; NULL: written in place
+    char *temporary;   // the target's name until it is complete, owned; NULL: written in place
+} NewFile;
+
+// Begins a file. What replaces a file gets its permissions. Error: ERROR_RUN; nothing is left.
+bool new_file_create(NewFile *f, const char *path, Error *err);
+
+// Completes a file (keep), or leaves no trace of one that is not written in place; closes it in any
+// case. Error: ERROR_RUN, only where it was to be kept.
+bool new_file_close(NewFile *f, bool keep, Error *err);
 
 #endif

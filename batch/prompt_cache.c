@@ -194,8 +194,8 @@ static bool write_file(CacheFileWriter *w, CacheFileHeader *h, const Cache *cach
         write_part(w, cache_page(cache, sequence, i * PAGE_POSITIONS), cache->page_bytes);
     }
     h->crc = w->crc;
-    if (w->ok && (lseek(w->fd, 0, SEEK_SET) != 0 ||
-                  !write_all(w->fd, w->name, h, sizeof *h, w->err) || fsync(w->fd) != 0)) {
+    if (w->ok &&
+        (lseek(w->fd, 0, SEEK_SET) != 0 || !write_all(w->fd, w->name, h, sizeof *h, w->err))) {
         w->ok = error_set(w->err, ERROR_RUN, "%s: cannot be written: %s", w->name, strerror(errno));
     }
     return w->ok;
@@ -213,20 +213,11 @@ bool prompt_cache_save(PromptCache *p, const Cache *cache, size_t sequence, size
         return true;
     }
     h.file_bytes = end;
-    char *temporary;
-    CacheFileWriter w = {
-        .fd = create_beside(p->path, &temporary, err), .name = p->path, .err = err};
-    if (w.fd < 0) {
+    NewFile file;
+    if (!new_file_create(&file, p->path, err)) {
         return false;
     }
-    bool ok = write_file(&w, &h, cache, sequence);
-    close(w.fd);
-    if (ok && rename(temporary, p->path) != 0) {
-        ok = error_set(err, ERROR_RUN, "%s: cannot be replaced: %s", p->path, strerror(errno));
-    }
-    if (!ok) {
-        unlink(temporary);
-    }
-    free(temporary);
-    return ok;
+    CacheFileWriter w = {.fd = file.fd, .name = p->path, .err = err};
+    const bool ok = write_file(&w, &h, cache, sequence);
+    return new_file_close(&file, ok, err) && ok;
 }

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -26,13 +27,18 @@
 // Opens the file itself.
 static bool open_output(Results *r, const char *path, bool resume, Error *err)
 {
-    struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {  // a device or a pipe
-        r->fd = open(path, O_WRONLY | O_CLOEXEC);
-    } else {
-        r->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (resume ? 0 : O_EXCL), 0666);
-        r->regular = true;
+    char *target;
+    if (!follow_links(path, &target, &r->fd, err)) {
+        return false;
     }
+    if (!target) {
+        return true;  // a device or a pipe
+    }
+    r->regular = true;
+    r->fd = open(target, O_RDWR | O_CREAT | O_CLOEXEC | (resume ? 0 : O_EXCL), 0666);
+    const int why = errno;
+    free(target);
+    errno = why;
     if (r->fd < 0 && errno == EEXIST) {
         return error_set(err, ERROR_USAGE,
                          "--output %s: already exists; use --resume to continue it", path);
@@ -44,7 +50,7 @@ static bool open_output(Results *r, const char *path, bool resume, Error *err)
 bool results_open(Results *r, const char *path, bool resume, Error *err)
 {
     *r = (Results){.name = "standard output", .fd = STDOUT_FILENO, .synced = now_seconds()};
-    if (!path || strcmp(path, "-") == 0) {
+    if (!path) {
         return true;
     }
     r->name = path;

@@ -40,7 +40,7 @@ typedef struct {
     Result window[RESULTS_WINDOW];
 } Results;
 
-// Opens the output, "-" or NULL for standard output. A file must be new, unless `resume`; it is
+// Opens the output, NULL for standard output. A file must be new, unless `resume`; it is
 // locked against other processes. Errors: ERROR_USAGE where the file exists, or cannot be resumed;
 // ERROR_RUN where it cannot be created or another process writes it. In any case results_close
 // frees it.

@@ -1,7 +1,4 @@
 // output.c - everything that the program shows. See output.h.
-//
-// An output file is written under a temporary name beside its own, and renamed when it is complete:
-// it is there as a whole or not at all, whatever ends the program.
 #include "cli/output.h"
 
 #include <errno.h>
@@ -57,29 +54,10 @@ static bool same_file(const char *a, const char *b)
            x.st_ino == y.st_ino;
 }
 
-// Opens a device or a pipe, which cannot be replaced, or a temporary file beside a regular one.
-static bool open_named(Output *out, const char *path, Error *err)
-{
-    struct stat st;
-    const bool exists = stat(path, &st) == 0;
-    out->name = path;
-    if (exists && !S_ISREG(st.st_mode)) {
-        out->fd = open(path, O_WRONLY | O_CLOEXEC);
-        return out->fd >= 0 ||
-               error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
-    }
-    out->fd = create_beside(path, &out->temporary, err);
-    if (out->fd >= 0 && exists) {
-        fchmod(out->fd, st.st_mode & 07777);
-    }
-    return out->fd >= 0;
-}
-
 bool output_open(Output *out, const Options *o, Error *err)
 {
     const bool terminal = !o->quiet && isatty(STDERR_FILENO);
-    *out = (Output){.fd = STDOUT_FILENO,
-                    .name = "standard output",
+    *out = (Output){.file = STANDARD_OUTPUT,
                     .stats = o->stats || terminal,
                     .progress = terminal,
                     .digest = HASH_BEGIN};
@@ -93,35 +71,20 @@ bool output_open(Output *out, const Options *o, Error *err)
                              o->output, i ? "tokenizer" : "model");
         }
     }
-    return open_named(out, o->output, err);
+    return new_file_create(&out->file, o->output, err);
 }
 
 bool output_close(Output *out, bool keep, Error *err)
 {
-    bool ok = true;
-    if (out->temporary && keep) {
-        ok = fsync(out->fd) == 0 && rename(out->temporary, out->name) == 0;
-    }
-    if (out->temporary && (!keep || !ok)) {
-        const int why = errno;
-        unlink(out->temporary);
-        errno = why;
-    }
-    if (out->fd > STDERR_FILENO && close(out->fd) != 0 && keep) {
-        ok = false;
-    }
-    if (!ok) {
-        error_set(err, ERROR_RUN, "%s: cannot be written: %s", out->name, strerror(errno));
-    }
-    free(out->temporary);
-    *out = (Output){.fd = -1};
+    const bool ok = out->file.fd <= STDERR_FILENO || new_file_close(&out->file, keep, err);
+    *out = (Output){.file.fd = -1};
     return ok;
 }
 
 bool output_write(Output *out, Buffer *text, Error *err)
 {
     const bool ok = buffer_check(text, err) &&
-                    write_all(out->fd, out->name, text->data, text->size, err);
+                    write_all(out->file.fd, out->file.name, text->data, text->size, err);
     buffer_clear(text);
     return ok;
 }
@@ -215,8 +178,8 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     while (atomic_flag_test_and_set(&first)) {
         pause();  // another thread came first, and is about to end the program
     }
-    if (watched.out->temporary) {
-        unlink(watched.out->temporary);
+    if (watched.out->file.temporary) {
+        unlink(watched.out->file.temporary);
     }
     const ssize_t written = write(STDERR_FILENO, message, strlen(message));
     (void)written;  // nobody is left to be told

@@ -10,16 +10,19 @@
 #include "base/files.h"
 #include "options.h"
 
-// Standard output, or a file that appears under its name only when it is complete.
 typedef struct {
-    int fd;            // -1: closed
-    const char *name;  // for messages
-    char *temporary;   // the file's name until it is complete, owned; NULL: written in place
-    bool stats;        // statistics are wanted
-    bool progress;     // progress is drawn: stderr is a terminal, and there is no --quiet
-    bool drawn;        // a line of progress stands on the terminal
-    uint64_t digest;   // of the logits so far
+    NewFile file;     // what --output names; without it, standard output, written in place
+    bool stats;       // statistics are wanted
+    bool progress;    // progress is drawn: stderr is a terminal, and there is no --quiet
+    bool drawn;       // a line of progress stands on the terminal
+    uint64_t digest;  // of the logits so far
 } Output;
+
+// The initialiser of a file that is standard output.
+#define STANDARD_OUTPUT                                \
+    {                                                  \
+        .fd = STDOUT_FILENO, .name = "standard output" \
+    }
 
 // Before anything else: makes descriptors 0 to 2 exist, so that no file of ours is taken for one of
 // them, and lets a reader that has gone away end the program as it does any filter. `end` is _exit,

@@ -31,6 +31,19 @@ def test_output_file_has_what_stdout_would_have(tiny, tmp_path, options):
     assert listing(tmp_path) == ["out.txt"], "a temporary file was left"
 
 
+MODES = [("-i", "the", "-n", "9", *GREEDY), ("--tokenize", "-i", "the"), ("--score", "-i", "the rain"), ("--info",),
+         ("-b", "-", "-n", "9", *GREEDY)]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode[0])
+def test_dash_is_standard_output_in_every_mode(tiny, tmp_path, mode):
+    expected = tiny.generate(*mode, stdin=b'{"prompt": "the"}\n').ok().bytes
+    assert expected
+    done = tiny.generate(*mode, "-o", "-", stdin=b'{"prompt": "the"}\n', cwd=tmp_path).ok()
+    assert done.bytes == expected, f"expected {expected!r} on stdout\n{done}"
+    assert listing(tmp_path) == [], f"a file was made: {listing(tmp_path)}"
+
+
 def test_output_file_replaces_an_older_one(tiny, tmp_path):
     (tmp_path / "out.txt").write_text("older and very much longer than what comes now" * 100)
     tiny.generate("-i", "the", "-n", "3", *GREEDY, "-o", tmp_path / "out.txt").ok()
@@ -61,6 +74,101 @@ def test_output_to_a_fifo_keeps_the_fifo(tiny, tmp_path):
         os.close(fd)
     assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode), "the fifo was replaced"
     assert seen == expected, f"read {seen!r} from the fifo, expected {expected!r}"
+
+
+def linked(folder, *, text):
+    """Makes links to `text` in a folder, and that itself if it is not None. Returns the names that lead there."""
+    if text is not None:
+        (folder / "text").write_bytes(text)
+    (folder / "below").mkdir()
+    (folder / "link").symlink_to("text")
+    (folder / "absolute").symlink_to(folder / "text")
+    (folder / "below" / "chain").symlink_to("../link")
+    return [folder / "link", folder / "absolute", folder / "below" / "chain"]
+
+
+@pytest.mark.parametrize("old", [None, b"old"], ids=["dangling", "existing"])
+@pytest.mark.parametrize("which", range(3), ids=["relative", "absolute", "chain"])
+def test_output_goes_through_links_to_where_they_lead(tiny, tmp_path, old, which):
+    link = linked(tmp_path, text=old)[which]
+    leads_to = os.readlink(link)
+    tiny.generate("-i", "the", "-n", "3", *GREEDY, "-o", link).ok()
+    assert os.readlink(link) == leads_to, "the link was replaced"
+    assert (tmp_path / "text").read_bytes().startswith(b"the")
+    assert listing(tmp_path) == ["absolute", "below", "link", "text"] and listing(tmp_path / "below") == ["chain"]
+
+
+@pytest.mark.parametrize("old", [None, b""], ids=["dangling", "existing"])
+def test_results_of_a_batch_go_through_links_to_where_they_lead(tiny, tmp_path, old):
+    link = linked(tmp_path, text=old)[2]
+    request = (*tiny, "-b", "-", "-n", "3", "-o", link, *(("--resume",) if old is not None else ()))
+    run(*request, stdin=b'{"prompt": "the"}\n').ok()
+    assert link.is_symlink() and b'"text": "' in (tmp_path / "text").read_bytes()
+    assert_refused(run(*tiny, "-b", "-", "-o", link, stdin=b"{}"), 2, "chain", "--resume")
+
+
+def test_links_in_a_circle_are_refused(tiny, tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert_refused(tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", tmp_path / "a"), 1, "a", "symbolic links")
+    assert listing(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode[0])
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "link"])
+def test_a_name_of_standard_output_is_written_in_place_after_what_is_there(tiny, tmp_path, mode, name):
+    """Where standard output is a file, /dev/stdout leads to that: it must neither be replaced nor written over."""
+    (tmp_path / "link").symlink_to("/proc/self/fd/1")
+    expected = tiny.generate(*mode, stdin=b'{"prompt": "the"}\n').ok().bytes
+    with open(tmp_path / "text", "wb") as out:
+        out.write(b"before ")
+        out.flush()
+        tiny.generate(*mode, "-o", name, stdin=b'{"prompt": "the"}\n', stdout=out, cwd=tmp_path).ok()
+        out.write(b" after")
+    assert (tmp_path / "text").read_bytes() == b"before " + expected + b" after"
+    assert os.readlink(tmp_path / "link") == "/proc/self/fd/1" and listing(tmp_path) == ["link", "text"]
+
+
+def test_output_to_a_descriptor_goes_where_that_leads(tiny, tmp_path):
+    expected = tiny.generate("-i", "the", "-n", "3", *GREEDY).ok().bytes
+    read, write = os.pipe()
+    tiny.generate("-i", "the", "-n", "3", *GREEDY, "-o", f"/dev/fd/{write}", pass_fds=[write]).ok()
+    os.close(write)
+    assert os.read(read, 65536) == expected
+    os.close(read)
+    done = tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", "/dev/fd/99")
+    assert_refused(done, 1, "/dev/fd/99", "Bad file descriptor")
+
+
+def test_output_file_keeps_the_permissions_of_the_one_that_it_replaces(tiny, tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("older")
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 2345)
+    before = path.stat()
+    tiny.generate("-i", "the", "-n", "3", *GREEDY, "-o", path).ok()
+    after = path.stat()
+    assert path.read_text().startswith("the")
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write any file")
+def test_output_file_that_may_not_be_written_is_not_replaced(tiny, tmp_path):
+    (tmp_path / "out.txt").write_text("older")
+    (tmp_path / "out.txt").chmod(0o444)
+    assert_refused(tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", tmp_path / "out.txt"), 1, "out.txt", "ermission")
+    assert (tmp_path / "out.txt").read_text() == "older" and listing(tmp_path) == ["out.txt"]
+
+
+def test_a_prompt_cache_goes_through_links_to_where_they_lead(stories, tmp_path):
+    link, made = linked(tmp_path, text=None)[2], []
+    for prompt in ("Once upon a time there was ", "A dog ran to the park. "):  # the second has no use for the first's
+        stories.generate("-i", prompt * 20, "-n", "1", "--prompt-cache", link).ok()
+        made.append((tmp_path / "text").read_bytes())
+    assert made[0] != made[1]
+    assert link.is_symlink() and (tmp_path / "text").read_bytes().startswith(b"\x89RUNkv")
+    assert listing(tmp_path) == ["absolute", "below", "link", "text"] and listing(tmp_path / "below") == ["chain"]
 
 
 def test_output_into_a_missing_folder_exits_1_and_names_it(tiny, tmp_path):
