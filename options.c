@@ -43,6 +43,7 @@ struct Option {
     const char *help;                // {default} and {max} stand for the row's own
     const char *fields[MAX_FIELDS];  // of a request
     bool minus_one_is_off;           // in a request: -1 means 0
+    bool off_in_chats;               // its default for the answers of a chat is 0
 };
 
 #define AT(field) offsetof(Options, field)
@@ -74,8 +75,8 @@ static const Option option_table[] = {
     {0, "truncate-prompt", NULL, FLAG, AT(truncate_prompt),
      .help = "keep the end of a prompt that does not fit"},
     {'n', "max-tokens", "N", COUNT, AT(generate.max_tokens), .max = MANY, .initial = 256,
-     .help = "new tokens at most ({default}); 0: until the context is full",
-     .fields = {"max_tokens", "max_completion_tokens"}},
+     .help = "new tokens at most ({default}; in a chat 0); 0: until the context is full",
+     .fields = {"max_tokens", "max_completion_tokens"}, .off_in_chats = true},
     {'t', "temperature", "T", REAL, AT(generate.sampler.temperature), .max = 1000, .initial = 1,
      .help = "divide the logits by T ({default}); 0: take the most probable token",
      .fields = {"temperature"}},
@@ -379,6 +380,22 @@ bool option_given(const Options *options, const char *name)
     return false;
 }
 
+void options_default_chat(const Options *options, GenerateOptions *g)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const Option *o = &option_table[i];
+        if (o->off_in_chats && !options->given[i]) {
+            *(size_t *)((char *)g + (o->offset - AT(generate))) = 0;
+        }
+    }
+}
+
+void options_choose_chat(Options *o)
+{
+    o->chat = true;
+    options_default_chat(o, &o->generate);
+}
+
 // --------------------------------------------------------------------------------------------
 // What goes together
 
@@ -481,6 +498,9 @@ static bool check_combinations(Options *o, Error *err)
     }
     if (o->quiet && o->stats) {
         return error_set(err, ERROR_USAGE, "--quiet: not with --stats");
+    }
+    if (o->chat && o->mode != MODE_BATCH) {  // of a batch, each request has its own defaults
+        options_choose_chat(o);
     }
     return find_model(o, err);
 }

@@ -50,9 +50,9 @@ typedef struct {
     Mode mode;
     bool chat;  // prompts go through the chat template
     EngineOptions engine;
-    size_t chunk;  // prompt tokens that are run together; at least 1
-    GenerateOptions generate;
-    uint64_t seed;  // 0 unless given
+    size_t chunk;              // prompt tokens that are run together; at least 1
+    GenerateOptions generate;  // of a batch: where a request's text is no answer of a chat
+    uint64_t seed;             // 0 unless given
     // The prompt.
     PromptParts prompt;    // joined by blank lines
     const char *system;    // NULL: the template's own system message
@@ -76,6 +76,13 @@ typedef struct {
 // Reads a command line over the defaults, and checks that its options go together. After --help or
 // --version, which set the mode, nothing else need be right. Error: ERROR_USAGE naming the option.
 bool options_parse(Options *o, int argc, char **argv, Error *err);
+
+// Sets the values of *g that the command line does not give to the defaults for a chat's answers: an
+// answer may fill the context.
+void options_default_chat(const Options *o, GenerateOptions *g);
+
+// Makes it a chat that the model answers, as --chat does.
+void options_choose_chat(Options *o);
 
 // Was the option of this name (without dashes) given?
 bool option_given(const Options *o, const char *name);

@@ -31,20 +31,6 @@ static const struct {
     [MODE_VERIFY] = {mode_verify, 0},  // the tokenizer may be what is damaged
 };
 
-// Opens what the mode needs; a chat also needs a template.
-static bool open_engine(Engine *e, const Options *o, Error *err)
-{
-    const unsigned chat = o->chat ? ENGINE_CHAT : 0;
-    if (!engine_open(e, &o->engine, modes[o->mode].parts | chat, err)) {
-        return false;
-    }
-    if (o->chat && !e->has_chat) {
-        return error_set(err, ERROR_INPUT, "%s: has no chat template, expected one for --chat",
-                         o->engine.model);
-    }
-    return true;
-}
-
 // --help and --version: they need no model.
 static bool print_about(const Options *o, Output *out, Error *err)
 {
@@ -60,12 +46,34 @@ static bool print_about(const Options *o, Output *out, Error *err)
     return ok;
 }
 
-static bool run_mode(Engine *e, const Options *o, Output *out, Error *err)
+// Opens what the mode needs; a chat also needs a template. Without any prompt, a terminal is there to
+// type one: to a model that can answer, in a chat.
+static bool open_engine(Engine *e, Options *o, Error *err)
 {
-    ModeFunction *run = o->mode == MODE_GENERATE && prompt_is_typed(o) ? mode_converse
-                                                                       : modes[o->mode].run;
+    const bool may_chat = o->mode == MODE_GENERATE && prompt_is_typed(o) &&
+                          !option_given(o, "mode");
+    const unsigned chat = o->chat || may_chat ? ENGINE_CHAT : 0;
+    if (!engine_open(e, &o->engine, modes[o->mode].parts | chat, err)) {
+        return false;
+    }
+    if (may_chat && e->has_chat) {
+        options_choose_chat(o);
+    }
+    if (o->chat && !e->has_chat) {
+        return error_set(err, ERROR_INPUT, "%s: has no chat template, expected one for --chat",
+                         o->engine.model);
+    }
+    return true;
+}
+
+static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
+{
     output_watch(out, &e->checkpoint.file, o->engine.model);
-    const bool ok = open_engine(e, o, err) && output_open(out, o, err) && run(e, o, out, err);
+    bool ok = open_engine(e, o, err) && output_open(out, o, err);
+    if (ok) {
+        const bool converses = o->mode == MODE_GENERATE && o->chat && prompt_is_typed(o);
+        ok = (converses ? mode_converse : modes[o->mode].run)(e, o, out, err);
+    }
     if (ok && *output_interrupted() && out->file.temporary) {
         output_note("run: %s: interrupted, nothing is written there", out->file.name);
     }

@@ -29,6 +29,8 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model)
     const Options *o = d->options;
     const GenerateOptions *g = &o->generate;
     const SamplerOptions *s = &g->sampler;
+    GenerateOptions chat = *g;
+    options_default_chat(o, &chat);
     const uint64_t whole[] = {model,
                               d->cache->context,
                               o->seed,
@@ -37,6 +39,7 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model)
                               o->special,
                               o->truncate_prompt,
                               g->max_tokens,
+                              chat.max_tokens,
                               g->stops.n,
                               g->ignore_eos,
                               s->top_k,
@@ -268,6 +271,24 @@ static bool refuse_field(Error *err, const char *field, const JsonValue *v, cons
              : error_set(err, ERROR_INPUT, "%s is missing", field);
 }
 
+// Is the prompt put through the chat template? --chat does that to prompts that say nothing of it:
+// those of OpenAI's completions are for the model as they are.
+static bool is_chat(const Request *r)
+{
+    return r->messages || (r->command_line->chat && r->form == RESULT_PLAIN);
+}
+
+// Sets the prompt, or else the messages, and what the request leaves to the defaults.
+static void set_prompt(Request *r, const char *text, size_t size, const JsonValue *messages)
+{
+    r->prompt = text;
+    r->prompt_size = size;
+    r->messages = messages;
+    if (is_chat(r)) {
+        options_default_chat(r->command_line, &r->options);
+    }
+}
+
 // Finds the prompt, the messages, or whichever of both there is.
 static bool find_prompt(Request *r, const JsonValue *prompt, const JsonValue *messages, Error *err)
 {
@@ -280,9 +301,7 @@ static bool find_prompt(Request *r, const JsonValue *prompt, const JsonValue *me
     if (messages && (messages->kind != JSON_ARRAY || !messages->count)) {
         return field_unexpected(err, "messages", messages, "an array of one or more");
     }
-    r->prompt = prompt ? prompt->text : NULL;
-    r->prompt_size = prompt ? prompt->size : 0;
-    r->messages = messages;
+    set_prompt(r, prompt ? prompt->text : NULL, prompt ? prompt->size : 0, messages);
     return true;
 }
 
@@ -400,6 +419,7 @@ static void reset(Request *r, const RequestDefaults *d, const Line *line)
                    .hash = hash_bytes(d->fingerprint, line->text, line->size),
                    .form = RESULT_PLAIN,
                    .head = r->head,
+                   .command_line = d->options,
                    .options = d->options->generate,
                    .seed = derive_seed(d->options->seed, line->number),
                    .stop_texts = r->stop_texts,
@@ -436,8 +456,7 @@ bool request_read(Request *r, const RequestDefaults *d, Json *json, const Line *
                   REQUEST_MAX_BYTES);
     } else if (lines) {
         write_plain_head(r, NULL, false);
-        r->prompt = line->text;
-        r->prompt_size = line->size;
+        set_prompt(r, line->text, line->size, NULL);
     } else if (!read_object(r, json, line, &r->failure) && r->failure.kind == ERROR_RUN) {
         *err = r->failure;
         return false;
@@ -565,9 +584,7 @@ static bool encode_prompt(const Request *r, const RequestDefaults *d, Tokens *ou
 
 bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
 {
-    // --chat puts prompts through the template that say nothing of it: those of OpenAI's
-    // completions are for the model as they are.
-    const bool chat = r->messages || (d->options->chat && r->form == RESULT_PLAIN);
+    const bool chat = is_chat(r);
     if (chat && !d->chat) {
         return error_set(err, ERROR_INPUT, "messages need a chat template, and the model has none");
     }

@@ -41,7 +41,8 @@ typedef struct {
     Buffer head;    // owned: how its result begins, whatever the rest will be
     Error failure;  // why it cannot be answered; ERROR_NONE if it can
     // What it asks for.
-    GenerateOptions options;  // its stop texts lie in stop_texts
+    const Options *command_line;  // what its batch was started with: the caller's
+    GenerateOptions options;      // its stop texts lie in stop_texts
     uint64_t seed;
     bool echo;
     Buffer stop_texts;  // owned: one after the other, each with its NUL

@@ -7,7 +7,7 @@
 // Larger prompts are mistakes, and would be encoded for minutes before the context refuses them.
 #define MAX_PROMPT_BYTES ((size_t)1 << 30)
 
-bool prompt_is_typed(const Options *o) { return o->chat && !o->prompt.n && isatty(STDIN_FILENO); }
+bool prompt_is_typed(const Options *o) { return !o->prompt.n && isatty(STDIN_FILENO); }
 
 static bool read_part(const PromptPart *part, Buffer *prompt, Error *err)
 {
@@ -58,6 +58,13 @@ bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err)
                      : tokenizer_encode(e->tokenizer, &span, 1, true, out, err);
     }
     buffer_free(&prompt);
+    if (ok && !out->size && prompt_is_typed(o)) {
+        return error_set(
+            err, ERROR_USAGE,
+            "no prompt, and %s has no token to begin a text with; expected -i TEXT, -f "
+            "FILE or standard input",
+            o->engine.model);
+    }
     return ok;
 }
 

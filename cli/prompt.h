@@ -9,11 +9,12 @@
 #include "engine.h"
 #include "options.h"
 
-// Does a user type the messages at a terminal?
+// Is there no prompt but what a user may type at a terminal?
 bool prompt_is_typed(const Options *o);
 
 // Reads the prompt - from options, files or standard input - and appends its tokens to *out.
-// Errors: ERROR_INPUT where it cannot be read or encoded; ERROR_RUN without memory.
+// Errors: ERROR_USAGE where none was given, and the model needs one; ERROR_INPUT where it cannot be
+// read or encoded; ERROR_RUN without memory.
 bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err);
 
 // Appends the tokens of a user's message to *out; `started` says that it follows an answer. The

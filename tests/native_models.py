@@ -16,14 +16,14 @@ TINY = {"dim": 16, "hidden_dim": 20, "n_layers": 2, "n_heads": 4, "n_kv_heads": 
         "context_length": 64, "flags": native.TIED_HEAD}  # fmt: skip
 
 
-def byte_vocabulary():
+def byte_vocabulary(add_bos=True):
     """Byte-level BPE with all 256 bytes, one merge and two special tokens: 260 pieces."""
     pieces = [b"<s>", b"</s>", *(bytes([b]) for b in range(256)), b"ab", b"<filler>"]
     attributes = [vocabulary.SPECIAL] * 2 + [vocabulary.NORMAL] * 258
     a, b = 2 + ord("a"), 2 + ord("b")
     return vocabulary.Vocabulary(
         vocabulary.BYTE_LEVEL, pieces, attributes, merges=[(a, b, 258)], pre_tokenizer=vocabulary.GPT2, bos=0, eos=1,
-        end=[1], add_bos=True)  # fmt: skip
+        end=[1], add_bos=add_bos)  # fmt: skip
 
 
 def chat_section():
@@ -32,10 +32,10 @@ def chat_section():
     return struct.pack("<I", 2) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
 
 
-def tiny(chat=False, **fields):
+def tiny(chat=False, add_bos=True, **fields):
     """A native.Writer of a model of a few thousand random weights."""
     seeds = iter(range(1, 1000))
-    writer = native.Writer({**TINY, **fields}, byte_vocabulary().section(), lambda _, s: models.uniform(next(seeds), s))
+    writer = native.Writer({**TINY, **fields}, byte_vocabulary(add_bos).section(), lambda _, s: models.uniform(next(seeds), s))
     if chat:
         writer.add("chat", 0, 0, 0, chat_section())
         writer.entries.insert(2, writer.entries.pop())
