@@ -17,6 +17,16 @@ double tokens_per_second(size_t tokens, double seconds)
     return seconds > 0 ? (double)tokens / seconds : 0;
 }
 
+void stats_add_speed(StatsLine *line, int rank, double speed)
+{
+    stats_add(line, rank, ", %.*f tok/s", speed < 100 ? 1 : 0, speed);
+}
+
+void stats_add_threads(StatsLine *line, int rank, const Engine *e)
+{
+    stats_add(line, rank, "; %zu thread%s", e->threads, e->threads == 1 ? "" : "s");
+}
+
 void note_repacked(const Engine *e)
 {
     if (e->checkpoint.repacked) {
@@ -119,21 +129,38 @@ static bool print_json(Answer *a, Error *err)
     return ok;
 }
 
+// The number of new tokens; of an answer that was cut, also by what.
+static void add_new_tokens(StatsLine *line, const Sequence *s, size_t n_new)
+{
+    if (s->finish != FINISH_LENGTH) {
+        stats_add(line, 0, "; new %zu tokens", n_new);
+        return;
+    }
+    const bool full = s->tokens.size == s->cache->context;
+    stats_add(line, 0, "; cut at %zu tokens %s", n_new, full ? "(context)" : "(-n)");
+}
+
 static void print_answer_stats(const Answer *a)
 {
     const Figures f = figures(a);
-    const size_t threads = a->engine->threads;
-    Buffer cached = {0};
+    StatsLine line = {0};
+    stats_add(&line, 2, "prompt %zu tokens", a->sequence.n_prompt);
     if (a->cached) {
-        buffer_addf(&cached, ", %zu of them cached", a->cached);
+        stats_add(&line, 3, ", %zu cached", a->cached);
     }
+    stats_add_speed(&line, 5, f.prompt_speed);
+    add_new_tokens(&line, &a->sequence, f.n_new);
+    if (f.n_new > 1) {
+        stats_add_speed(&line, 1, f.decode_speed);
+    }
+    if (a->options->generate.sampler.temperature > 0) {  // else it decides nothing
+        stats_add(&line, 0, "; seed %llu", (unsigned long long)a->seed);
+    }
+    stats_add_threads(&line, 4, a->engine);
+    stats_add(&line, 6, ", %s", ops_name());
+    stats_add(&line, 7, "; first token %.1f ms", f.first_token_ms);
     note_repacked(a->engine);
-    output_note("prompt %zu tokens%s, %.1f tok/s; new %zu tokens, %.1f tok/s; first token %.1f ms; "
-                "seed %llu; %zu thread%s, %s",
-                a->sequence.n_prompt, cached.size ? cached.data : "", f.prompt_speed, f.n_new,
-                f.decode_speed, f.first_token_ms, (unsigned long long)a->seed, threads,
-                threads == 1 ? "" : "s", ops_name());
-    buffer_free(&cached);
+    output_stats(&line);
 }
 
 // --------------------------------------------------------------------------------------------

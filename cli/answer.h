@@ -39,6 +39,8 @@ void put_token_bytes(JsonWriter *w, const Tokenizer *t, int id);
 
 // What the statistics of all modes have in common.
 double tokens_per_second(size_t tokens, double seconds);
+void stats_add_speed(StatsLine *line, int rank, double tokens_per_second);
+void stats_add_threads(StatsLine *line, int rank, const Engine *e);
 void note_repacked(const Engine *e);
 
 #endif

@@ -27,19 +27,25 @@ static void draw_batch(void *arg, const BatchStats *s)
 
 static void print_batch_stats(const Engine *e, const Options *o, const BatchStats *s)
 {
-    Buffer kept = {0};
+    StatsLine line = {0};
+    stats_add(&line, 0, "requests %zu", s->done);
     if (o->resume) {
-        buffer_addf(&kept, ", %zu of them kept", s->kept);
+        stats_add(&line, 1, ", %zu kept", s->kept);
     }
+    if (s->failed) {
+        stats_add(&line, 0, ", failed %zu", s->failed);
+    }
+    stats_add(&line, 3, "; prompt %zu tokens", s->prompt_tokens);
+    stats_add(&line, 3, ", %zu cached", s->shared_tokens);
+    stats_add(&line, 0, "; new %zu tokens", s->new_tokens);
+    stats_add_speed(&line, 2, tokens_per_second(s->new_tokens, s->seconds));
+    stats_add(&line, 4, "; %.1f s", s->seconds);
+    stats_add(&line, 5, "; seed %llu", (unsigned long long)o->seed);
+    stats_add_threads(&line, 6, e);
+    stats_add(&line, 7, ", %s", ops_name());
+    stats_add(&line, 8, "; %zu in parallel", o->parallel);
     note_repacked(e);
-    output_note(
-        "requests %zu%s, failed %zu; prompt %zu tokens, %zu of them cached; new %zu tokens, "
-        "%.1f tok/s; %.1f s; seed %llu; %zu in parallel, %zu thread%s, %s",
-        s->done, kept.size ? kept.data : "", s->failed, s->prompt_tokens, s->shared_tokens,
-        s->new_tokens, tokens_per_second(s->new_tokens, s->seconds), s->seconds,
-        (unsigned long long)o->seed, o->parallel, e->threads, e->threads == 1 ? "" : "s",
-        ops_name());
-    buffer_free(&kept);
+    output_stats(&line);
 }
 
 // Where a batch was interrupted, or requests failed, the user is told what to do about it.

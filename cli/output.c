@@ -116,6 +116,45 @@ void output_prompt(void) { fputs("> ", stderr); }
 
 void output_prompt_end(void) { fputc('\n', stderr); }
 
+// Columns of a terminal that was not made wider.
+#define STATS_COLUMNS 80
+
+void stats_add(StatsLine *line, int rank, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    line->parts[line->n].rank = rank;
+    vsnprintf(line->parts[line->n].text, sizeof line->parts->text, format, args);
+    line->n++;
+    va_end(args);
+}
+
+// Joins the parts up to a rank. Nothing precedes the first that is shown: its punctuation goes.
+static void join_parts(const StatsLine *line, int rank, Buffer *out)
+{
+    buffer_clear(out);
+    for (size_t i = 0; i < line->n; i++) {
+        const char *text = line->parts[i].text;
+        if (line->parts[i].rank <= rank) {
+            buffer_add_text(out, text + (out->size ? 0 : strspn(text, ";, ")));
+        }
+    }
+}
+
+void output_stats(const StatsLine *line)
+{
+    Buffer text = {0};
+    int rank = 0;
+    for (size_t i = 0; i < line->n; i++) {
+        rank = line->parts[i].rank > rank ? line->parts[i].rank : rank;
+    }
+    do {
+        join_parts(line, rank, &text);
+    } while (text.size > STATS_COLUMNS && rank-- > 0);
+    output_note("%s", text.size ? text.data : "");
+    buffer_free(&text);
+}
+
 #define WIPE_LINE "\r\033[K"
 
 void output_progress(Output *out, const char *format, ...)

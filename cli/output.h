@@ -50,6 +50,21 @@ void output_error(const Error *err);
 void output_prompt(void);
 void output_prompt_end(void);
 
+// A line of statistics: parts in the order in which they are shown, each with the punctuation before
+// it. What does not fit a terminal's width is left out, by rank.
+typedef struct {
+    struct {
+        char text[48];
+        int rank;  // 0: always shown; others only with all of lower ranks
+    } parts[12];
+    size_t n;
+} StatsLine;
+
+void stats_add(StatsLine *line, int rank, const char *format, ...) PRINTF_LIKE(3, 4);
+
+// Prints the line on standard error, at most 80 columns of it.
+void output_stats(const StatsLine *line);
+
 // Draws a line of progress over the one before, and wipes it; both do nothing unless out->progress.
 void output_progress(Output *out, const char *format, ...) PRINTF_LIKE(2, 3);
 void output_wipe(Output *out);

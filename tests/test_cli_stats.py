@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from conftest import GREEDY, PROMPT, assert_refused
 from terminal import on_terminal
 
@@ -20,6 +21,51 @@ def test_stats_is_one_line_with_tokens_and_seed(stories):
     for expected in (r"\b4242\b", r"\b20\b", rf"\b{count}\b", r"tok/s", r"\bms\b|\bs\b"):
         assert re.search(expected, line), f"expected {expected} in {line!r}"
     assert done.out == stories.generate(*PROMPT, "-n", "20", "-s", "4242", "--ignore-eos").ok().out
+
+
+@pytest.mark.parametrize("options", [
+    (), ("-n", "3"), ("-n", "0"), ("-n", "3", "-s", "123456789012345", *GREEDY), ("-s", "18446744073709551615", "-n", "3"),
+    ("-s", "18446744073709551615", "-n", "0", "-c", "300"), ("-n", "400", "--prompt-cache", "CACHE")])  # fmt: skip
+def test_stats_fit_80_columns_whatever_they_say(stories, tmp_path, options):
+    options = [tmp_path / "cache" if o == "CACHE" else o for o in options]
+    for _ in range(2):  # the second time with a prompt cache
+        done = stories.generate("-i", "Once upon a time there was " * 12, "--ignore-eos", "--stats", *options).ok()
+        lines = done.err.splitlines()
+        assert len(lines) == 1 and len(lines[0]) <= 80, f"expected one line of 80 columns\n{done}"
+        assert " tokens" in lines[0] and "tok/s" in lines[0], done
+        seed = options[options.index("-s") + 1] if "-s" in options and "-t" not in options else None
+        assert not seed or f"; seed {seed}" in lines[0], f"expected the seed\n{done}"
+    assert "CACHE" not in options or " cached" in lines[0], done
+
+
+def test_stats_of_a_greedy_run_have_no_seed_since_it_decides_nothing(stories):
+    done = stories.generate(*PROMPT, "-n", "3", *GREEDY, "-s", "4242", "--stats").ok()
+    assert "seed" not in done.err and "thread" in done.err, done
+
+
+@pytest.mark.parametrize("options, says", [
+    (("-n", "5"), "cut at 5 tokens (-n)"), ((), "cut at 256 tokens (-n)"),
+    (("-n", "0", "-c", "64"), "cut at 59 tokens (context)"), (("-n", "59", "-c", "64"), "cut at 59 tokens (context)")],
+)  # fmt: skip
+def test_stats_say_that_an_answer_was_cut_and_by_what(stories, options, says):
+    done = stories.generate(*PROMPT, *GREEDY, *options, "--ignore-eos", "--stats").ok()
+    assert says in done.err and "new " not in done.err, f"expected {says!r}\n{done}"
+
+
+def test_stats_say_nothing_of_a_cut_where_the_text_came_to_its_end(chain):
+    done = chain([b"one", b" two"]).generate("-i", "", *GREEDY, "-n", "2", "--stats").ok()
+    assert "cut at 2 tokens (-n)" in done.err, done
+    done = chain([b"one", b" two"]).generate("-i", "", *GREEDY, "-n", "3", "--stats").ok()
+    assert "new 2 tokens" in done.err and "cut" not in done.err, done
+
+
+def test_stats_of_a_batch_fit_80_columns(tiny, tmp_path):
+    (tmp_path / "q").write_text('{"prompt": "the cat", "max_tokens": 9}\n' * 99 + "{\n")
+    options = ("-b", tmp_path / "q", "-o", tmp_path / "r", "-s", "18446744073709551615", "--stats", "-j", "2")
+    for resume in ((), ("--resume",)):
+        done = tiny.generate(*options, *resume)
+        line = next(line for line in done.err.splitlines() if line.startswith("requests "))
+        assert len(line) <= 80 and line.startswith("requests 100") and "failed 1" in line and "tok/s" in line, done
 
 
 def test_stats_are_off_where_stderr_is_no_terminal(stories):
