@@ -65,7 +65,9 @@ static const Option option_table[] = {
      .help = "measure the model's speed beside this machine's limits"},
     {0, "info", NULL, MODE, .mode = MODE_INFO,
      .help = "print what the checkpoint holds and the memory it needs"},
-    {0, "verify", NULL, MODE, .mode = MODE_VERIFY, .help = "check all checksums of the checkpoint"},
+    {0, "tensors", NULL, FLAG, AT(tensors), .help = "with --info: list the tensors"},
+    {0, "verify", NULL, MODE, .mode = MODE_VERIFY,
+     .help = "check all checksums of the checkpoint, and print MODEL: OK"},
     {'h', "help", NULL, MODE, .mode = MODE_HELP, .help = "print this text"},
     {0, "version", NULL, MODE, .mode = MODE_VERSION, .help = "print the version"},
     {'i', "prompt", "TEXT", PROMPT_TEXT, AT(prompt),
@@ -495,6 +497,9 @@ static bool check_combinations(Options *o, Error *err)
     }
     if (!check_batch(o, err)) {
         return false;
+    }
+    if (o->tensors && o->mode != MODE_INFO) {
+        return error_set(err, ERROR_USAGE, "--tensors: expected --info with it");
     }
     if (o->quiet && o->stats) {
         return error_set(err, ERROR_USAGE, "--quiet: not with --stats");

@@ -69,6 +69,7 @@ typedef struct {
     const char *output;        // NULL: standard output, also for "-"
     const char *prompt_cache;  // file that keeps a prompt's keys and values; NULL: none
     bool json, stats, quiet, digest;
+    bool tensors;             // --info lists the tensors
     size_t logprobs;          // how many of the best tokens to list
     bool given[MAX_OPTIONS];  // which rows of the table the command line has; see option_given
 } Options;

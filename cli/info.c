@@ -9,122 +9,86 @@
 #include "cli/prompt.h"
 
 // --------------------------------------------------------------------------------------------
-// --info
-
-typedef enum { SHOW_NUMBER, SHOW_BYTES, SHOW_TEXT, SHOW_YES_NO } ShowAs;
-
-// A fact, as JSON and the table both show it.
-typedef struct {
-    const char *name;   // in JSON
-    const char *label;  // in the table; NULL: it is only in JSON; "": it stands without a label
-    ShowAs show;
-    double number;     // SHOW_NUMBER, SHOW_BYTES (the table has megabytes), SHOW_YES_NO
-    const char *text;  // SHOW_TEXT: (size); need not be NUL-terminated
-    size_t size;
-    const char *note;  // what follows the value in the table, or NULL
-} Fact;
-
-#define MAX_FACTS 32  // a few more than there are
+// --info: facts
+//
+// What the summary and JSON both show is found once, here.
 
 typedef struct {
-    Fact facts[MAX_FACTS];
-    size_t n;
-    size_t n_config;  // the first ones are of the config, an object of its own in JSON
-    char at_context[48];
+    const char *name;
+    double value;
+} Number;
+
+#define N_CONFIG 13
+
+typedef struct {
+    Number config[N_CONFIG];
+    const char *rope_scaling;
+    size_t parameters;               // values of all tensors, without padding
+    size_t of_type[N_WEIGHT_TYPES];  // of them, by weight type
+    size_t weight_bytes, kv_bytes;   // kv_bytes: of one sequence that fills the context
 } Facts;
 
-static void add_number_fact(Facts *f, const char *name, ShowAs show, const char *label,
-                            double number)
-{
-    f->facts[f->n++] = (Fact){.name = name, .label = label, .show = show, .number = number};
-}
-
-static void add_text_fact(Facts *f, const char *name, const char *label, const char *text,
-                          size_t size)
-{
-    f->facts[f->n++] = (Fact){
-        .name = name, .label = label, .show = SHOW_TEXT, .text = text, .size = size};
-}
-
-static void add_config(Facts *f, const Config *p)
+static void find_config(Facts *f, const Config *p)
 {
     static const char *const scalings[] = {"none", "linear", "llama3"};
-    const char *scaling = scalings[p->rope_scaling.kind];
-    const struct {
-        const char *name;
-        double value;
-    } values[] = {{"dim", (double)p->dim},
-                  {"hidden_dim", (double)p->hidden_dim},
-                  {"n_layers", (double)p->n_layers},
-                  {"n_heads", (double)p->n_heads},
-                  {"n_kv_heads", (double)p->n_kv_heads},
-                  {"head_dim", (double)p->head_dim},
-                  {"vocab_size", (double)p->vocab_size},
-                  {"context_length", (double)p->context_length},
-                  {"sliding_window", (double)p->sliding_window},
-                  {"rope_theta", p->rope_theta},
-                  {"norm_eps", (double)p->norm_eps},
-                  {"tied_head", p->tied_head},
-                  {"qkv_bias", p->qkv_bias}};
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-        add_number_fact(f, values[i].name, SHOW_NUMBER, values[i].name, values[i].value);
-    }
-    add_text_fact(f, "rope_scaling", "rope_scaling", scaling, strlen(scaling));
-    f->n_config = f->n;
+    const Number config[N_CONFIG] = {{"dim", (double)p->dim},
+                                     {"hidden_dim", (double)p->hidden_dim},
+                                     {"n_layers", (double)p->n_layers},
+                                     {"n_heads", (double)p->n_heads},
+                                     {"n_kv_heads", (double)p->n_kv_heads},
+                                     {"head_dim", (double)p->head_dim},
+                                     {"vocab_size", (double)p->vocab_size},
+                                     {"context_length", (double)p->context_length},
+                                     {"sliding_window", (double)p->sliding_window},
+                                     {"rope_theta", p->rope_theta},
+                                     {"norm_eps", (double)p->norm_eps},
+                                     {"tied_head", p->tied_head},
+                                     {"qkv_bias", p->qkv_bias}};
+    memcpy(f->config, config, sizeof config);
+    f->rope_scaling = scalings[p->rope_scaling.kind];
 }
 
-static void add_file(Facts *f, const Engine *e, size_t kv_bytes)
+static bool find_facts(Facts *f, const Engine *e, Error *err)
 {
     const Checkpoint *c = &e->checkpoint;
-    const char *kind = c->repacked ? "llama2.c" : "native";
-    const char *tokenizer = tokenizer_kind(e->tokenizer);
-    size_t weights = 0;
+    *f = (Facts){0};
+    find_config(f, &c->config);
     for (size_t i = 0; i < c->n_tensors; i++) {
-        weights += c->tensors[i].bytes;
+        const Matrix *m = &c->tensors[i].matrix;
+        f->parameters += m->rows * m->cols;
+        f->of_type[m->type] += m->rows * m->cols;
+        f->weight_bytes += c->tensors[i].bytes;
     }
-    add_text_fact(f, "file", NULL, c->path, strlen(c->path));
-    add_text_fact(f, "kind", "kind", kind, strlen(kind));
-    add_text_fact(f, "tokenizer", "tokenizer", tokenizer, strlen(tokenizer));
-    add_number_fact(f, "chat", SHOW_YES_NO, "chat template", c->chat.data != NULL);
-    add_number_fact(f, "weight_bytes", SHOW_BYTES, "weights", (double)weights);
-    add_number_fact(f, "context", SHOW_NUMBER, NULL, (double)e->context);
-    add_number_fact(f, "kv_bytes", SHOW_BYTES, "keys and values", (double)kv_bytes);
-    snprintf(f->at_context, sizeof f->at_context, " at a context of %zu", e->context);
-    f->facts[f->n - 1].note = f->at_context;
-    add_text_fact(f, "provenance", "", (const char *)c->provenance.data, c->provenance.size);
+    return engine_sequence_bytes(e, &f->kv_bytes, err);
 }
 
-static void put_fact_json(JsonWriter *w, const Fact *f)
+static const char *checkpoint_kind(const Checkpoint *c)
 {
-    char number[32];
-    switch (f->show) {
-    case SHOW_NUMBER:
-        json_put_json(w, f->name, number,
-                      (size_t)snprintf(number, sizeof number, "%.9g", f->number));
-        break;
-    case SHOW_BYTES:
-        json_put_count(w, f->name, (uint64_t)f->number);
-        break;
-    case SHOW_YES_NO:
-        json_put_bool(w, f->name, f->number != 0);
-        break;
-    case SHOW_TEXT:
-        json_put_string(w, f->name, f->text, f->size);
-        break;
-    }
+    return c->repacked ? "llama2.c" : "native";
 }
 
-static void put_info_json(Buffer *out, const Facts *facts, const Checkpoint *c)
+static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
 {
+    const Checkpoint *c = &e->checkpoint;
     JsonWriter w = {out, false};
     json_open(&w, NULL, '{');
     json_open(&w, "config", '{');
-    for (size_t i = 0; i < facts->n; i++) {
-        if (i == facts->n_config) {
-            json_close(&w, '}');
-        }
-        put_fact_json(&w, &facts->facts[i]);
+    for (size_t i = 0; i < N_CONFIG; i++) {
+        char number[32];
+        const int size = snprintf(number, sizeof number, "%.9g", f->config[i].value);
+        json_put_json(&w, f->config[i].name, number, (size_t)size);
     }
+    json_put_text(&w, "rope_scaling", f->rope_scaling);
+    json_close(&w, '}');
+    json_put_text(&w, "file", c->path);
+    json_put_text(&w, "kind", checkpoint_kind(c));
+    json_put_count(&w, "parameters", f->parameters);
+    json_put_text(&w, "tokenizer", tokenizer_kind(e->tokenizer));
+    json_put_bool(&w, "chat", e->has_chat);
+    json_put_count(&w, "weight_bytes", f->weight_bytes);
+    json_put_count(&w, "context", e->context);
+    json_put_count(&w, "kv_bytes", f->kv_bytes);
+    json_put_string(&w, "provenance", (const char *)c->provenance.data, c->provenance.size);
     json_open(&w, "tensors", '[');
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Tensor *t = &c->tensors[i];
@@ -141,50 +105,200 @@ static void put_info_json(Buffer *out, const Facts *facts, const Checkpoint *c)
     buffer_add_text(out, "\n");
 }
 
-static void put_info_table(Buffer *out, const Facts *facts, const Checkpoint *c)
+// --------------------------------------------------------------------------------------------
+// --info: the summary
+//
+//     label            text of the row, as many words as fit; the rest goes on in
+//                      the next line, up to a number of lines that is the row's own
+//
+// These numbers add up to less than 24, so the summary fits a screen, whatever a file's texts are.
+
+#define SUMMARY_COLUMNS 80
+#define LABEL_COLUMNS   17
+
+// Turns what could steer a terminal, or is not UTF-8, into question marks: files choose this text.
+static void make_printable(char *text, size_t size)
 {
-    for (size_t i = 0; i < facts->n; i++) {
-        const Fact *f = &facts->facts[i];
-        if (!f->label) {
-            continue;
+    for (size_t i = 0, n; i < size; i += n) {
+        const int scan = utf8_scan(text + i, size - i);
+        const uint8_t first = (uint8_t)text[i];
+        n = scan > 0 ? (size_t)scan : 1;
+        const bool control = first < 0x20 || first == 0x7f ||
+                             (n == 2 && first == 0xc2 && (uint8_t)text[i + 1] < 0xa0);
+        if (scan <= 0 || control) {
+            memset(text + i, '?', n);
         }
-        if (*f->label) {
-            buffer_addf(out, "%-16s ", f->label);
-        }
-        if (f->show == SHOW_NUMBER) {
-            buffer_addf(out, "%.9g", f->number);
-        } else if (f->show == SHOW_BYTES) {
-            buffer_addf(out, "%.1f MB", f->number / 1e6);
-        } else if (f->show == SHOW_YES_NO) {
-            buffer_add_text(out, f->number != 0 ? "yes" : "no");
-        } else {
-            buffer_add(out, f->text, f->size);
-        }
-        buffer_addf(out, "%s\n", f->note ? f->note : "");
     }
+}
+
+static bool continues_character(char c) { return ((uint8_t)c & 0xc0) == 0x80; }
+
+// How many bytes of a text stand in `columns` columns: all, or those up to the last punctuation that
+// fits and has a space after it, or up to the last space, or as many characters as fit.
+static size_t line_bytes(const char *text, size_t size, size_t columns)
+{
+    size_t used = 0, space = 0, stop = 0;
+    for (size_t i = 0; i < size; i++) {
+        space = text[i] == ' ' ? i : space;
+        stop = i && text[i] == ' ' && strchr(",;:", text[i - 1]) ? i : stop;
+        used += !continues_character(text[i]);
+        if (used > columns) {
+            return stop ? stop : space ? space : i;
+        }
+    }
+    return size;
+}
+
+// Adds a row, and empties `text`, whose error stays.
+static void put_row(Buffer *out, const char *label, Buffer *text, size_t max_lines)
+{
+    const char *rest = text->data;
+    size_t left = text->size;
+    make_printable(text->data, left);
+    for (size_t line = 0; left && line < max_lines; line++) {
+        const size_t columns = SUMMARY_COLUMNS - LABEL_COLUMNS;
+        size_t n = line_bytes(rest, left, columns);
+        const bool cut = line + 1 == max_lines && n < left;
+        n = cut ? line_bytes(rest, left, columns - 3) : n;
+        buffer_addf(out, "%-*s", LABEL_COLUMNS, line ? "" : label);
+        buffer_add(out, rest, n);
+        buffer_add_text(out, cut ? "...\n" : "\n");
+        n += rest[n] == ' ';  // of the buffer's NUL there is none
+        rest += n;
+        left -= n;
+    }
+    text->size = 0;  // buffer_clear would forget an error
+}
+
+// A number of parameters as people say it: 820352, 134.5 M, 6.74 B.
+static void add_parameters(Buffer *out, size_t n)
+{
+    if (n < 1000000) {
+        buffer_addf(out, "%zu", n);
+    } else if (n < 1000000000) {
+        buffer_addf(out, "%.1f M", (double)n / 1e6);
+    } else {
+        buffer_addf(out, "%.2f B", (double)n / 1e9);
+    }
+}
+
+static void put_weights_row(Buffer *out, Buffer *row, const Facts *f)
+{
+    add_parameters(row, f->parameters);
+    const char *between = ": ";
+    for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
+        if (f->of_type[i]) {
+            buffer_add_text(row, between);
+            add_parameters(row, f->of_type[i]);
+            buffer_addf(row, " in %s", weight_types[i].name);
+            between = ", ";
+        }
+    }
+    put_row(out, "parameters", row, 2);
+}
+
+static void put_tokenizer_row(Buffer *out, Buffer *row, const Tokenizer *t)
+{
+    const size_t n = tokenizer_vocab_size(t);
+    size_t n_special = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_special += tokenizer_is_special(t, (int)i);
+    }
+    buffer_addf(row, "%s, %zu tokens, %zu of them special", tokenizer_kind(t), n, n_special);
+    const char *before = "; a text ends at ";
+    for (size_t i = 0; i < n; i++) {
+        if (tokenizer_is_end(t, (int)i)) {
+            size_t size;
+            const char *piece = tokenizer_piece(t, (int)i, &size);
+            buffer_addf(row, "%s%zu ", before, i);
+            buffer_add(row, piece, size);
+            before = ", ";
+        }
+    }
+    put_row(out, "tokenizer", row, 3);
+}
+
+// Its lines, one after the other.
+static void add_provenance(Buffer *row, Bytes provenance)
+{
+    const char *text = (const char *)provenance.data;
+    for (size_t i = 0; i < provenance.size; i++) {
+        const bool last = i + 1 == provenance.size;
+        if (text[i] != '\n') {
+            buffer_add(row, text + i, 1);
+        } else if (!last) {
+            buffer_add_text(row, ", ");
+        }
+    }
+}
+
+static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err)
+{
+    const Checkpoint *c = &e->checkpoint;
+    Buffer row = {0};
+    buffer_add_text(&row, c->path);
+    put_row(out, "file", &row, 2);
+    buffer_addf(&row, "%s, %.1f MB%s", checkpoint_kind(c), (double)c->file.size / 1e6,
+                c->vocab_only ? ", a vocabulary only" : "");
+    put_row(out, "kind", &row, 1);
+    for (size_t i = 0; i < N_CONFIG; i++) {
+        buffer_addf(&row, "%s %.6g, ", f->config[i].name, f->config[i].value);
+    }
+    buffer_addf(&row, "rope_scaling %s", f->rope_scaling);
+    put_row(out, "config", &row, 7);
+    if (!c->vocab_only) {
+        put_weights_row(out, &row, f);
+    }
+    put_tokenizer_row(out, &row, e->tokenizer);
+    buffer_add_text(&row, !e->has_chat         ? "none"
+                          : e->chat.has_system ? "yes, with a place for a system message"
+                                               : "yes, without a place for a system message");
+    put_row(out, "chat template", &row, 1);
+    if (!c->vocab_only) {
+        buffer_addf(&row,
+                    "%.1f MB: weights %.1f MB, keys and values %.1f MB (%s) at a context of %zu",
+                    (double)(f->weight_bytes + f->kv_bytes) / 1e6, (double)f->weight_bytes / 1e6,
+                    (double)f->kv_bytes / 1e6, e->f16 ? "f16" : "f32", e->context);
+        put_row(out, "memory", &row, 2);
+    }
+    add_provenance(&row, c->provenance);
+    put_row(out, "provenance", &row, 4);
+    const bool ok = buffer_check(&row, err);
+    buffer_free(&row);
+    return ok;
+}
+
+// --------------------------------------------------------------------------------------------
+// --info --tensors
+
+static void put_tensors(Buffer *out, const Checkpoint *c)
+{
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Tensor *t = &c->tensors[i];
-        buffer_addf(out, "%-28s %-5s %7zu x %-7zu %12zu bytes\n", t->name,
+        char name[sizeof t->name];
+        memcpy(name, t->name, sizeof name);
+        make_printable(name, strlen(name));
+        buffer_addf(out, "%-28s %-5s %7zu x %-7zu %12zu bytes\n", name,
                     weight_types[t->matrix.type].name, t->matrix.rows, t->matrix.cols, t->bytes);
     }
 }
 
 bool mode_info(Engine *e, const Options *o, Output *out, Error *err)
 {
-    Facts facts = {.n = 0};
+    Facts facts;
     Buffer text = {0};
-    size_t kv_bytes;
-    if (!engine_sequence_bytes(e, &kv_bytes, err)) {
+    if (!find_facts(&facts, e, err)) {
         return false;
     }
-    add_config(&facts, &e->checkpoint.config);
-    add_file(&facts, e, kv_bytes);
+    bool ok = true;
     if (o->json) {
-        put_info_json(&text, &facts, &e->checkpoint);
+        put_info_json(&text, &facts, e);
+    } else if (o->tensors) {
+        put_tensors(&text, &e->checkpoint);
     } else {
-        put_info_table(&text, &facts, &e->checkpoint);
+        ok = put_summary(&text, &facts, e, err);
     }
-    const bool ok = output_write(out, &text, err);
+    ok = ok && output_write(out, &text, err);
     buffer_free(&text);
     return ok;
 }
@@ -194,14 +308,16 @@ bool mode_info(Engine *e, const Options *o, Output *out, Error *err)
 
 bool mode_verify(Engine *e, const Options *o, Output *out, Error *err)
 {
-    if (!checkpoint_verify(&e->checkpoint, team_max(), err)) {
+    const bool sums = !e->checkpoint.repacked;
+    Buffer text = {0};
+    if (sums && !checkpoint_verify(&e->checkpoint, team_max(), err)) {
         return false;
     }
-    if (out->stats) {
-        output_note("%s: %.1f MB, all checksums are right", o->engine.model,
-                    (double)e->checkpoint.file.size / 1e6);
-    }
-    return true;
+    buffer_addf(&text, "%s: OK%s\n", o->engine.model,
+                sums ? "" : " (structure only: a llama2.c checkpoint has no checksums)");
+    const bool ok = output_write(out, &text, err);
+    buffer_free(&text);
+    return ok;
 }
 
 // --------------------------------------------------------------------------------------------

@@ -462,10 +462,7 @@ def test_an_output_that_cannot_be_written_exits_with_1(tmp_path, folder):
 
 def test_verify_names_the_damaged_section(tmp_path, checkpoint):
     path = checkpoint("biases", "--type", "q4")
-    done = run(path, "--verify").ok()
-    assert (done.out, done.err) == ("", "")
-    done = run(path, "--verify", "--stats").ok()
-    assert f"{path}: " in done.err and "all checksums are right" in done.err, done
+    assert run(path, "--verify").ok().out == f"{path}: OK\n"
     data, file = path.read_bytes(), native.Native(path)
     damaged = tmp_path / "damaged.bin"
     places = [(s.offset + at, s.name) for s in file.sections.values() for at in {0, s.bytes // 2, s.bytes - 1}]

@@ -156,6 +156,8 @@ TEST(test_options_that_do_not_go_together_are_named)
         {"--score --tokenize", "--score"},
         {"-m chat --score", "--score"},
         {"-b q --info", "--info"},
+        {"--tensors", "--tensors"},
+        {"--info --chat", "--info"},
         {"-b q -i a", "--prompt"},
         {"--lines", "--lines"},
         {"--parallel 64", "--parallel"},
