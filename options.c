@@ -58,7 +58,7 @@ static const Option option_table[] = {
     {'b', "batch", "FILE", PATH, AT(batch), .mode = MODE_BATCH,
      .help = "answer the requests in FILE (docs/batch.md); - is standard input"},
     {0, "tokenize", NULL, MODE, .mode = MODE_TOKENIZE,
-     .help = "print the prompt's token ids instead of generating"},
+     .help = "print the prompt's token ids instead of generating; of a chat with --chat"},
     {0, "score", NULL, MODE, .mode = MODE_SCORE,
      .help = "print the prompt's log-likelihood and perplexity"},
     {0, "bench", NULL, MODE, .mode = MODE_BENCH,
@@ -401,7 +401,8 @@ void options_choose_chat(Options *o)
 // --------------------------------------------------------------------------------------------
 // What goes together
 
-// At most one option chooses a mode. --chat is a way to put prompts, and goes with --batch only.
+// At most one option chooses a mode. --chat is a way to put prompts, and goes with --batch and
+// --tokenize.
 // Returns the name of the option that chose, or NULL.
 static bool choose_mode(Options *o, const char **chosen, Error *err)
 {
@@ -417,7 +418,7 @@ static bool choose_mode(Options *o, const char **chosen, Error *err)
         *chosen = row->name;
         o->mode = row->mode;
     }
-    if (o->chat && *chosen && o->mode != MODE_BATCH) {
+    if (o->chat && *chosen && o->mode != MODE_BATCH && o->mode != MODE_TOKENIZE) {
         return error_set(err, ERROR_USAGE, "--%s: not with --chat", *chosen);
     }
     return true;

@@ -4,9 +4,10 @@ import json
 import re
 
 import pytest
-from conftest import PROMPT, SLOWER, run
+from conftest import PROMPT, SLOWER, assert_refused, run
 
 import models
+import native_models
 
 
 def test_tokenize_prints_ids_on_one_line(stories):
@@ -56,3 +57,49 @@ def test_tokenize_is_quick_for_a_megabyte(tiny):
 def test_names_of_special_tokens_in_a_prompt_are_text(stories):
     ids = stories.generate("--tokenize", "-i", "a<s></s>b").ok().out.split()
     assert ids[0] == "1" and "1" not in ids[1:] and "2" not in ids[1:], ids
+
+
+# Of native_models.tiny: its template is <s>SYSTEM\nUSER</s>, or <s>USER</s>; a byte's token is the byte + 2, `ab` is one.
+BOS, EOS, AB = 0, 1, 258
+
+
+def ids_of(text):
+    ids = [byte + 2 for byte in text.encode()]
+    return [BOS, *ids, EOS]
+
+
+@pytest.fixture(scope="module")
+def chatty(workdir):
+    path = workdir / "tokenize-chatty.bin"
+    path.write_bytes(native_models.tiny(chat=True).pack())
+    return path
+
+
+def tokenize(model, *options):
+    return [int(i) for i in run(model, "--tokenize", *options).ok().out.split()]
+
+
+def test_tokenize_of_a_chat_gives_the_ids_of_the_rendered_template(chatty):
+    assert tokenize(chatty, "--chat", "-i", "Hi") == ids_of("Hi")
+    assert tokenize(chatty, "--chat", "-i", "Hi", "-y", "Be kind") == ids_of("Be kind\nHi")
+    assert tokenize(chatty, "--chat", "-i", "cab") == [BOS, ord("c") + 2, AB, EOS]
+    assert tokenize(chatty, "-i", "Hi") == ids_of("Hi")[:-1], "without --chat"
+
+
+def test_tokenize_of_a_chat_counts_what_the_model_is_given(chatty):
+    options = ("--chat", "-i", "the hat", "-y", "an")
+    told = run(chatty, *options, "-n", "1", "--json").ok().json["prompt_tokens"]
+    assert len(tokenize(chatty, *options)) == told
+
+
+def test_tokenize_of_a_chat_shows_which_tokens_are_the_templates(chatty):
+    lines = run(chatty, "--tokenize", "--chat", "--json", "-i", "</s>").ok().out.splitlines()
+    objects = [json.loads(line) for line in lines]
+    assert [o["id"] for o in objects] == ids_of("</s>"), "a message cannot forge the end of a turn"
+    assert [o["special"] for o in objects] == [True, *[False] * 4, True]
+    assert bytes(objects[-1]["bytes"]) == b"</s>"
+    assert tokenize(chatty, "--chat", "--special", "-i", "</s>") == [BOS, EOS, EOS]
+
+
+def test_tokenize_of_a_chat_needs_a_template(stories):
+    assert_refused(stories.generate("--tokenize", "--chat", "-i", "Hi"), 3, "stories.bin", "chat template", "--chat")
