@@ -312,16 +312,66 @@ bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
     return ok;
 }
 
+// How many of `left` positions are kept free for new tokens.
+static size_t room_for_new(size_t left, size_t max_tokens)
+{
+    const size_t half = (left + 1) / 2;
+    return max_tokens && max_tokens < half ? max_tokens : half;
+}
+
 void prompt_truncate(Tokens *prompt, int bos, size_t context, size_t max_tokens)
 {
     if (prompt->size < context) {
         return;
     }
-    const size_t half = (context + 1) / 2;
-    const size_t room = max_tokens && max_tokens < half ? max_tokens : half;
+    const size_t room = room_for_new(context, max_tokens);
     const size_t keep = context > room ? context - room : 1;
     const size_t first = bos >= 0 && prompt->ids[0] == bos && keep > 1 ? 1 : 0;
     memmove(prompt->ids + first, prompt->ids + prompt->size - (keep - first),
             (keep - first) * sizeof *prompt->ids);
     prompt->size = keep;
+}
+
+// Encodes the prompt anew, without the first `skip` bytes of the part that may be shortened.
+static bool encode_again(const ShortenedPrompt *p, size_t skip, Tokens *out, Error *err)
+{
+    out->size = 0;
+    return p->encode(p->arg, skip, out, err);
+}
+
+bool prompt_shorten(const ShortenedPrompt *p, size_t context, size_t max_tokens, Tokens *out,
+                    Error *err)
+{
+    if (!encode_again(p, 0, out, err)) {
+        return false;
+    }
+    if (out->size < context) {
+        return true;
+    }
+    if (!encode_again(p, p->size, out, err)) {
+        return false;
+    }
+    const size_t kept = out->size;
+    if (kept + 2 > context) {
+        return error_set(err, ERROR_INPUT,
+                         "the prompt has %zu tokens without the text that --truncate-prompt "
+                         "shortens, expected at most %zu of the context of %zu",
+                         kept, context > 2 ? context - 2 : 0, context);
+    }
+    // Binary search. What is cut decides how the text beside it is cut into tokens, so the number of
+    // tokens is known only when it has been encoded. Without the first `skip` bytes it fits.
+    const size_t most = context - room_for_new(context - kept, max_tokens);
+    size_t too_few = 0, skip = p->size;
+    while (skip - too_few > 1) {
+        const size_t middle = too_few + (skip - too_few) / 2;
+        if (!encode_again(p, middle, out, err)) {
+            return false;
+        }
+        if (out->size > most) {
+            too_few = middle;
+        } else {
+            skip = middle;
+        }
+    }
+    return encode_again(p, skip, out, err);
 }

@@ -128,4 +128,20 @@ bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
 // max_tokens is left for new tokens, but no more than half of the context.
 void prompt_truncate(Tokens *prompt, int bos, size_t context, size_t max_tokens);
 
+// A prompt of which only a part may be shortened: template, system message and instruction of a chat
+// have to stay whole.
+typedef struct {
+    size_t size;  // bytes of that part
+    // Appends the tokens of the prompt to *out, without the first `skip` of these bytes and without
+    // the rest of a character that is cut there.
+    bool (*encode)(void *arg, size_t skip, Tokens *out, Error *err);
+    void *arg;
+} ShortenedPrompt;
+
+// Encodes a prompt with as much of the end of that part as fits; *out is empty before. Of what the
+// other parts leave of the context, new tokens get as much room as max_tokens, but no more than
+// half. Errors: ERROR_INPUT where the other parts alone do not fit; what p->encode says.
+bool prompt_shorten(const ShortenedPrompt *p, size_t context, size_t max_tokens, Tokens *out,
+                    Error *err);
+
 #endif

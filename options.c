@@ -75,7 +75,7 @@ static const Option option_table[] = {
     {'f', "prompt-file", "FILE", PROMPT_FILE, AT(prompt),
      .help = "the same from FILE; - is standard input; all are joined in their order"},
     {0, "truncate-prompt", NULL, FLAG, AT(truncate_prompt),
-     .help = "keep the end of a prompt that does not fit"},
+     .help = "keep the end of a prompt that does not fit; of a chat, of its files"},
     {'n', "max-tokens", "N", COUNT, AT(generate.max_tokens), .max = MANY, .initial = 256,
      .help = "new tokens at most ({default}; in a chat 0); 0: until the context is full",
      .fields = {"max_tokens", "max_completion_tokens"}, .off_in_chats = true},
@@ -498,6 +498,9 @@ static bool check_combinations(Options *o, Error *err)
     }
     if (!check_batch(o, err)) {
         return false;
+    }
+    if (o->truncate_prompt && o->mode == MODE_SCORE) {
+        return error_set(err, ERROR_USAGE, "--truncate-prompt: not with --score");
     }
     if (o->tensors && o->mode != MODE_INFO) {
         return error_set(err, ERROR_USAGE, "--tensors: expected --info with it");

@@ -57,7 +57,7 @@ typedef struct {
     PromptParts prompt;    // joined by blank lines
     const char *system;    // NULL: the template's own system message
     bool special;          // names of special tokens in the prompt become those tokens
-    bool truncate_prompt;  // keep the end of a prompt that does not fit
+    bool truncate_prompt;  // keep the end of a prompt that does not fit; of a chat, of its files
     bool no_echo;          // print the continuation without the prompt
     // A batch.
     const char *batch;  // file of requests; "-": standard input

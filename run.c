@@ -24,7 +24,7 @@ static const struct {
 } modes[] = {
     [MODE_GENERATE] = {mode_complete, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_BATCH] = {mode_batch, ENGINE_TOKENIZER | ENGINE_CHAT | ENGINE_MODEL},
-    [MODE_TOKENIZE] = {mode_tokenize, ENGINE_TOKENIZER},
+    [MODE_TOKENIZE] = {mode_tokenize, ENGINE_TOKENIZER | ENGINE_CONTEXT},
     [MODE_SCORE] = {mode_score, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_BENCH] = {mode_bench, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_INFO] = {mode_info, ENGINE_TOKENIZER | ENGINE_CHAT | ENGINE_CONTEXT},

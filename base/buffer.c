@@ -110,3 +110,14 @@ int utf8_scan(const char *bytes, size_t n)
     }
     return length;
 }
+
+size_t utf8_boundary(const char *text, size_t size, size_t at)
+{
+    // At most three bytes continue a character.
+    const size_t most = size - at < 3 ? size : at + 3;
+    size_t end = at;
+    while (at && end < most && ((uint8_t)text[end] & 0xc0) == 0x80) {
+        end++;
+    }
+    return end;
+}

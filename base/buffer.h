@@ -30,6 +30,8 @@ void buffer_free(Buffer *b);
 //   = 0: all n bytes are the beginning of a character.
 //   < 0: that many bytes are not UTF-8; one U+FFFD stands for them.
 int utf8_scan(const char *bytes, size_t n);
+// The first place from `at` on that is not within a character of the text (size).
+size_t utf8_boundary(const char *text, size_t size, size_t at);
 #define UTF8_REPLACEMENT "\xef\xbf\xbd"
 
 #endif

@@ -554,7 +554,25 @@ static bool read_messages(const Request *r, Message *out, Error *err)
     return true;
 }
 
-// Encodes a chat by the model's template.
+// A chat, for prompt_shorten.
+typedef struct {
+    const RequestDefaults *defaults;
+    Conversation chat;
+    Message *last;  // of its messages, the one that may be shortened:
+    Message whole;  // .. as the request has it
+} ChatPrompt;
+
+// See ShortenedPrompt.
+static bool encode_shortened(void *arg, size_t skip, Tokens *out, Error *err)
+{
+    const ChatPrompt *p = arg;
+    const size_t begin = utf8_boundary(p->whole.text, p->whole.size, skip);
+    p->last->text = p->whole.text + begin;
+    p->last->size = p->whole.size - begin;
+    return prompt_encode_chat(p->defaults->tokenizer, p->defaults->chat, &p->chat, out, err);
+}
+
+// Encodes a chat by the model's template. --truncate-prompt shortens its last message.
 static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
 {
     const char *system = d->options->system;
@@ -568,9 +586,16 @@ static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out,
     bool ok = read_messages(r, messages + 1, err);
     if (ok) {
         const size_t first = system && messages[1].role != ROLE_SYSTEM ? 0 : 1;
-        const Conversation chat = {
-            .messages = messages + first, .n = n + 1 - first, .special = d->options->special};
-        ok = prompt_encode_chat(d->tokenizer, d->chat, &chat, out, err);
+        ChatPrompt chat = {.defaults = d,
+                           .chat = {.messages = messages + first,
+                                    .n = n + 1 - first,
+                                    .special = d->options->special},
+                           .last = &messages[n],
+                           .whole = messages[n]};
+        const ShortenedPrompt shortened = {chat.whole.size, encode_shortened, &chat};
+        ok = d->options->truncate_prompt
+                 ? prompt_shorten(&shortened, d->cache->context, r->options.max_tokens, out, err)
+                 : encode_shortened(&chat, 0, out, err);
     }
     free(messages);
     return ok;
@@ -579,7 +604,13 @@ static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out,
 static bool encode_prompt(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
 {
     const TextSpan span = {r->prompt, r->prompt_size, d->options->special};
-    return tokenizer_encode(d->tokenizer, &span, 1, true, out, err);
+    if (!tokenizer_encode(d->tokenizer, &span, 1, true, out, err)) {
+        return false;
+    }
+    if (d->options->truncate_prompt) {
+        prompt_truncate(out, tokenizer_bos(d->tokenizer), d->cache->context, r->options.max_tokens);
+    }
+    return true;
 }
 
 bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
@@ -588,13 +619,7 @@ bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Err
     if (chat && !d->chat) {
         return error_set(err, ERROR_INPUT, "messages need a chat template, and the model has none");
     }
-    if (chat ? !encode_chat(r, d, out, err) : !encode_prompt(r, d, out, err)) {
-        return false;
-    }
-    if (d->options->truncate_prompt) {
-        prompt_truncate(out, tokenizer_bos(d->tokenizer), d->cache->context, r->options.max_tokens);
-    }
-    return true;
+    return chat ? encode_chat(r, d, out, err) : encode_prompt(r, d, out, err);
 }
 
 // --------------------------------------------------------------------------------------------

@@ -12,10 +12,6 @@ bool mode_complete(Engine *e, const Options *o, Output *out, Error *err)
     }
     bool ok = prompt_tokens(e, o, &prompt, err);
     if (ok) {
-        if (o->truncate_prompt) {
-            prompt_truncate(&prompt, tokenizer_bos(e->tokenizer), e->cache.context,
-                            o->generate.max_tokens);
-        }
         output_catch_signals();
         ok = answer_prompt(&answer, &prompt, !o->no_echo && !o->chat, err);
     }

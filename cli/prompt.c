@@ -9,6 +9,16 @@
 
 bool prompt_is_typed(const Options *o) { return !o->prompt.n && isatty(STDIN_FILENO); }
 
+// A prompt's text, and the part of it that --truncate-prompt may shorten in a chat: what comes from
+// files, or all of it where nothing does.
+typedef struct {
+    Buffer text;  // owned
+    struct {
+        size_t begin, end;
+    } files[MAX_PROMPT_PARTS];
+    size_t n_files;
+} PromptText;
+
 static bool read_part(const PromptPart *part, Buffer *prompt, Error *err)
 {
     if (!part->is_file) {
@@ -22,19 +32,31 @@ static bool read_part(const PromptPart *part, Buffer *prompt, Error *err)
 
 // The texts of -i and the files of -f in the order of the command line, with a blank line between
 // two of them; without any, standard input unless it is a terminal.
-static bool read_prompt(const Options *o, Buffer *prompt, Error *err)
+static bool read_prompt(const Options *o, PromptText *prompt, Error *err)
 {
     static const PromptPart standard_input = {"-", true};
     const PromptParts *p = &o->prompt;
+    Buffer *text = &prompt->text;
     for (size_t i = 0; i < p->n; i++) {
         if (i) {
-            buffer_add_text(prompt, "\n\n");
+            buffer_add_text(text, "\n\n");
         }
-        if (!read_part(&p->parts[i], prompt, err)) {
+        const size_t begin = text->size;
+        if (!read_part(&p->parts[i], text, err)) {
             return false;
         }
+        if (p->parts[i].is_file) {
+            prompt->files[prompt->n_files].begin = begin;
+            prompt->files[prompt->n_files++].end = text->size;
+        }
     }
-    return p->n || isatty(STDIN_FILENO) || read_part(&standard_input, prompt, err);
+    if (!p->n && !isatty(STDIN_FILENO) && !read_part(&standard_input, text, err)) {
+        return false;
+    }
+    if (!prompt->n_files) {
+        prompt->files[prompt->n_files++].end = text->size;
+    }
+    return true;
 }
 
 bool prompt_encode_message(const Engine *e, const Options *o, TextSpan message, bool started,
@@ -48,22 +70,74 @@ bool prompt_encode_message(const Engine *e, const Options *o, TextSpan message, 
     return prompt_encode_chat(e->tokenizer, &e->chat, &c, out, err);
 }
 
+// A chat's only message, for prompt_shorten.
+typedef struct {
+    const Engine *engine;
+    const Options *options;
+    const PromptText *prompt;
+} ChatPrompt;
+
+// See ShortenedPrompt: the files are shortened as if they were one, from the start of the first.
+static bool encode_shortened(void *arg, size_t skip, Tokens *out, Error *err)
+{
+    const ChatPrompt *p = arg;
+    const Buffer *text = &p->prompt->text;
+    Buffer message = {0};
+    size_t at = 0;  // of the text: up to here it is in the message, or left out
+    for (size_t i = 0; i < p->prompt->n_files; i++) {
+        const size_t begin = p->prompt->files[i].begin, end = p->prompt->files[i].end;
+        const size_t n = skip < end - begin ? skip : end - begin;
+        buffer_add(&message, text->data + at, begin - at);
+        at = begin + utf8_boundary(text->data + begin, end - begin, n);
+        skip -= n;
+    }
+    buffer_add(&message, text->data + at, text->size - at);
+    const TextSpan span = {message.data, message.size, p->options->special};
+    const bool ok = buffer_check(&message, err) &&
+                    prompt_encode_message(p->engine, p->options, span, false, out, err);
+    buffer_free(&message);
+    return ok;
+}
+
+static bool encode_chat(const Engine *e, const Options *o, const PromptText *prompt, Tokens *out,
+                        Error *err)
+{
+    ChatPrompt chat = {e, o, prompt};
+    ShortenedPrompt shortened = {.encode = encode_shortened, .arg = &chat};
+    if (!o->truncate_prompt || !e->context) {
+        return encode_shortened(&chat, 0, out, err);
+    }
+    for (size_t i = 0; i < prompt->n_files; i++) {
+        shortened.size += prompt->files[i].end - prompt->files[i].begin;
+    }
+    return prompt_shorten(&shortened, e->context, o->generate.max_tokens, out, err);
+}
+
+static bool encode_plain(const Engine *e, const Options *o, const PromptText *prompt, Tokens *out,
+                         Error *err)
+{
+    const TextSpan span = {prompt->text.data, prompt->text.size, o->special};
+    if (!tokenizer_encode(e->tokenizer, &span, 1, true, out, err)) {
+        return false;
+    }
+    if (o->truncate_prompt && e->context) {
+        prompt_truncate(out, tokenizer_bos(e->tokenizer), e->context, o->generate.max_tokens);
+    }
+    return true;
+}
+
 bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err)
 {
-    Buffer prompt = {0};
-    bool ok = read_prompt(o, &prompt, err);
-    const TextSpan span = {prompt.data, prompt.size, o->special};
-    if (ok) {
-        ok = o->chat ? prompt_encode_message(e, o, span, false, out, err)
-                     : tokenizer_encode(e->tokenizer, &span, 1, true, out, err);
-    }
-    buffer_free(&prompt);
+    PromptText prompt = {.n_files = 0};
+    const bool ok = read_prompt(o, &prompt, err) &&
+                    (o->chat ? encode_chat(e, o, &prompt, out, err)
+                             : encode_plain(e, o, &prompt, out, err));
+    buffer_free(&prompt.text);
     if (ok && !out->size && prompt_is_typed(o)) {
-        return error_set(
-            err, ERROR_USAGE,
-            "no prompt, and %s has no token to begin a text with; expected -i TEXT, -f "
-            "FILE or standard input",
-            o->engine.model);
+        return error_set(err, ERROR_USAGE,
+                         "no prompt, and %s has no token to begin a text with; expected -i TEXT, "
+                         "-f FILE or standard input",
+                         o->engine.model);
     }
     return ok;
 }

@@ -350,6 +350,29 @@ def test_a_prompt_that_does_not_fit_keeps_its_end_where_asked(tiny, tmp_path):
     assert result["text"] == alone
 
 
+def test_a_chat_that_does_not_fit_loses_the_start_of_its_last_message(chatty, tmp_path):
+    """Digits are a token each. The context is 512, of which 4 are left to the answer."""
+
+    def ask(last, *options, code=0):
+        turns = [("system", "an"), ("user", "the hat"), ("assistant", "in"), ("user", last)]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        path = write_lines(tmp_path / "q", [json.dumps({"messages": messages, "temperature": 0})])
+        [result] = batch([chatty], path, "-n", 4, *options, code=code)
+        return result
+
+    digits = "".join(f"{i:03d}" for i in range(300))
+    assert "512" in ask(digits, code=1)["error"]["message"]
+    result, around = ask(digits, "--truncate-prompt"), ask("7")["usage"]["prompt_tokens"] - 1
+    assert result["usage"]["prompt_tokens"] == 508
+    assert result["text"] == ask(digits[-(508 - around) :])["text"]
+    options = ("--lines", "--chat", "-n", 4, "-t", 0, "--truncate-prompt", "-y")
+    path = write_lines(tmp_path / "q", [digits])
+    [result] = batch([chatty], path, *options, "an")
+    assert result["text"] == run(chatty, *options[1:], "an", "-i", digits).ok().out[:-1]
+    [result] = batch([chatty], path, *options, "7" * 511, code=1)
+    assert "--truncate-prompt" in result["error"]["message"] and "512" in result["error"]["message"], result
+
+
 def test_requests_may_come_through_a_pipe_and_are_answered_before_it_ends(tiny):
     process = start(*tiny, "-b", "-", "-o", "-", "-n", "2", stdin=subprocess.PIPE)
     for _ in range(3):

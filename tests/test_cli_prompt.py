@@ -2,9 +2,11 @@
 
 import os
 
-from conftest import CHUNKS, GREEDY, TIMEOUT, assert_refused, finish, start
+import pytest
+from conftest import CHUNKS, GREEDY, TIMEOUT, assert_refused, finish, run, start
 
 import models
+import native_models
 
 
 def test_prompt_comes_from_standard_input_where_no_option_gives_one(tiny):
@@ -104,6 +106,103 @@ def test_truncate_prompt_keeps_the_end(stories):
     assert done["prompt_tokens"] <= 64 and done["completion_tokens"] >= 1, done
     fits = stories.generate("-i", prompt, "-n", "5", *GREEDY, "--truncate-prompt", "--no-echo").ok()
     assert fits.bytes == whole.bytes, "a prompt that fits was changed"
+
+
+def test_tokenize_shows_a_prompt_that_was_shortened(stories):
+    """BOS and the end: 64 positions, of which 20 are left to the answer."""
+    prompt = ("-i", "A dog ran to the park. " * 20)
+    ids = stories.generate("--tokenize", *prompt).ok().out.split()
+    shortened = stories.generate("--tokenize", *prompt, "-c", "64", "-n", "20", "--truncate-prompt").ok().out.split()
+    assert shortened == [ids[0], *ids[-43:]]
+    assert_refused(stories.generate("--score", *prompt, "--truncate-prompt"), 2, "--truncate-prompt", "--score")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Chats that do not fit. Of native_models.tiny: its template is <s>SYSTEM\nUSER</s>, or <s>USER</s>; a byte's token is the
+# byte + 2; the context is 64.
+
+CONTEXT = 64
+DOCUMENT = "".join(f"{i:03d}," for i in range(60))
+
+
+@pytest.fixture(scope="module")
+def chatty(workdir):
+    path = workdir / "prompt-chatty.bin"
+    path.write_bytes(native_models.tiny(chat=True).pack())
+    return path
+
+
+def shortened(model, *options, new=8, stdin=b""):
+    """What the model is given: the text of the bytes' tokens, "{" and "}" for the template's."""
+    done = run(model, "--tokenize", "--chat", "--truncate-prompt", "-n", new, *options, stdin=stdin).ok()
+    ids = [int(i) for i in done.out.split()]
+    assert len(ids) < CONTEXT
+    return bytes(b"{}"[i] if i < 2 else i - 2 for i in ids).decode()
+
+
+def test_a_chat_that_does_not_fit_loses_the_start_of_its_file_only(chatty):
+    seen = []
+    for instruction in ("Sum up", "Translate", "List the verbs"):
+        options = ("-y", "Be brief", "-i", instruction, "-f", "-")
+        kept = f"{{Be brief\n{instruction}\n\n"
+        text = shortened(chatty, *options, stdin=DOCUMENT.encode())
+        assert text == kept + DOCUMENT[-(CONTEXT - 8 - len(kept) - 1) :] + "}"
+        told = run(chatty, "--chat", "--truncate-prompt", "-n", 8, *options, "--json", stdin=DOCUMENT.encode()).ok()
+        assert told.json["prompt_tokens"] == len(text)
+        seen.append(text)
+    assert len(set(seen)) == 3
+
+
+def test_a_chat_that_fits_is_left_alone(chatty):
+    assert shortened(chatty, "-i", "a", "-f", "-", stdin=b"x" * 58) == "{a\n\n" + "x" * 58 + "}"
+
+
+def test_files_are_shortened_as_one_and_texts_between_them_stay(chatty, tmp_path):
+    (tmp_path / "1").write_text("first " * 10)
+    (tmp_path / "2").write_text("second " * 6)
+    options = ("-i", "X", "-f", tmp_path / "1", "-i", "Y", "-f", tmp_path / "2", "-i", "Z")
+    around = len("{X\n\n\n\nY\n\n\n\nZ}")
+    for new, first in ((4, "irst "), (12, "")):
+        second = ("second " * 6)[-(CONTEXT - new - around) :]
+        assert shortened(chatty, *options, new=new) == f"{{X\n\n{first}\n\nY\n\n{second}\n\nZ}}", f"-n {new}"
+
+
+def test_without_files_the_message_is_shortened(chatty):
+    expected = "{Be brief\n" + DOCUMENT[-(CONTEXT - 8 - 11) :] + "}"
+    assert shortened(chatty, "-y", "Be brief", "-i", DOCUMENT) == expected
+    assert shortened(chatty, "-y", "Be brief", stdin=DOCUMENT.encode()) == expected
+
+
+def test_answer_and_file_share_what_the_rest_of_a_chat_leaves(chatty):
+    kept = "{" + "k" * 20 + "\n\n"
+    for new, answer in ((0, 20), (1000, 20), (20, 20), (19, 19)):
+        text = shortened(chatty, "-i", "k" * 20, "-f", "-", new=new, stdin=DOCUMENT.encode())
+        assert text == kept + DOCUMENT[-(CONTEXT - answer - len(kept) - 1) :] + "}", f"-n {new}"
+
+
+def test_a_chat_whose_other_parts_do_not_fit_is_refused_with_both_numbers(chatty):
+    for length, fits in ((CONTEXT - 6, True), (CONTEXT - 5, False), (CONTEXT, False)):
+        options = ("--truncate-prompt", "--chat", "-n", 1, "-i", "i" * length, "-f", "-")
+        done = run(chatty, *options, stdin=DOCUMENT.encode())
+        if fits:
+            assert run(chatty, "--tokenize", *options, stdin=DOCUMENT.encode()).ok().out.split()[-2] == str(2 + ord(","))
+            done.ok()
+        else:
+            assert_refused(done, 3, length + 4, CONTEXT, "--truncate-prompt")
+
+
+@pytest.mark.parametrize("character", ["é", "日", "😀"])
+def test_no_character_is_cut_where_a_chat_is_shortened(chatty, character):
+    size = len(character.encode())
+    for new in range(1, 5):
+        text = shortened(chatty, "-i", "a", "-f", "-", new=new, stdin=character.encode() * 50)
+        assert text == "{a\n\n" + character * ((CONTEXT - new - 5) // size) + "}"
+
+
+def test_bytes_that_are_not_utf8_are_shortened_too(chatty):
+    for byte in (b"\x80", b"\xff"):
+        done = run(chatty, "--chat", "-i", "a", "-f", "-", "-n", 5, "--truncate-prompt", "--json", stdin=byte * 500).ok()
+        assert CONTEXT - 5 - 3 <= done.json["prompt_tokens"] <= CONTEXT - 5, done
 
 
 def test_chunk_of_the_prompt_changes_nothing(stories):
