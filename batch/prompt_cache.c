@@ -6,8 +6,8 @@
 // Pages lie in the file as they do in memory (cache.h), at an offset that a mapping can be used at,
 // so they are not copied: the cache reads them where the file is mapped. Keys and values are the
 // same bits on every machine, and so is the file. All of it is checked before any of it is used:
-// the checksum covers every byte after it, and each field of the header has just one value that
-// fits this model and this program.
+// the checksum covers every byte after it, and each field of the header but the model's name has
+// just one value that fits this model and this program.
 #include "batch/prompt_cache.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ typedef struct {
     uint32_t n_layers, n_kv_heads, head_dim;
     uint32_t n_pages;
     uint64_t page_bytes;  // of the keys and values in a page
-    uint8_t zeros[64];
+    char model_name[64];  // of the model's file without its folder, cut to fit, then zeros
 } CacheFileHeader;
 _Static_assert(offsetof(CacheFileHeader, version) == 8 && offsetof(CacheFileHeader, crc) == 12 &&
                    offsetof(CacheFileHeader, file_bytes) == 16 &&
@@ -46,7 +46,7 @@ _Static_assert(offsetof(CacheFileHeader, version) == 8 && offsetof(CacheFileHead
                    offsetof(CacheFileHeader, head_dim) == 48 &&
                    offsetof(CacheFileHeader, n_pages) == 52 &&
                    offsetof(CacheFileHeader, page_bytes) == 56 &&
-                   offsetof(CacheFileHeader, zeros) == 64 && sizeof(CacheFileHeader) == 128,
+                   offsetof(CacheFileHeader, model_name) == 64 && sizeof(CacheFileHeader) == 128,
                "the header has 128 bytes, with its fields where the file has them");
 
 // The first byte that the checksum covers.
@@ -55,15 +55,18 @@ _Static_assert(offsetof(CacheFileHeader, version) == 8 && offsetof(CacheFileHead
 // The header that a file for this cache must have, but for the fields that depend on its pages.
 static CacheFileHeader make_header(const PromptCache *p, const Cache *cache)
 {
-    return (CacheFileHeader){.magic = {0x89, 'R', 'U', 'N', 'k', 'v', 0x1a, '\n'},
-                             .version = 1,
-                             .model = p->model,
-                             .f16 = cache->f16,
-                             .page_positions = PAGE_POSITIONS,
-                             .n_layers = (uint32_t)cache->n_layers,
-                             .n_kv_heads = (uint32_t)cache->n_kv_heads,
-                             .head_dim = (uint32_t)cache->head_dim,
-                             .page_bytes = cache->page_bytes};
+    CacheFileHeader h = {.magic = {0x89, 'R', 'U', 'N', 'k', 'v', 0x1a, '\n'},
+                         .version = 1,
+                         .model = p->model.fingerprint,
+                         .f16 = cache->f16,
+                         .page_positions = PAGE_POSITIONS,
+                         .n_layers = (uint32_t)cache->n_layers,
+                         .n_kv_heads = (uint32_t)cache->n_kv_heads,
+                         .head_dim = (uint32_t)cache->head_dim,
+                         .page_bytes = cache->page_bytes};
+    const char *path = p->model.path, *slash = strrchr(path, '/');
+    snprintf(h.model_name, sizeof h.model_name, "%s", slash ? slash + 1 : path);
+    return h;
 }
 
 // Offsets at which the pages begin and the file ends. False if the latter is no number.
@@ -75,20 +78,48 @@ static bool file_layout(const Cache *cache, size_t n_pages, size_t *pages, size_
     return size_mul(n_pages, cache->page_bytes, &bytes) && size_add(*pages, bytes, end);
 }
 
-// Checks each field of a header that is not about the number of pages.
+// What a user can do about a file that is not of this run.
+#define DELETE_IT "; delete it, and the next run writes it anew, or name another file"
+
+// Checks what a user may have mixed up: which file, program, model and type of keys and values.
+static bool check_origin(const PromptCache *p, const CacheFileHeader *h,
+                         const CacheFileHeader *expected, Error *err)
+{
+    static const char *const types[] = {"f32", "f16"};
+    if (memcmp(h->magic, expected->magic, sizeof h->magic) != 0) {
+        return error_set(err, ERROR_INPUT, "%s: is not a prompt cache", p->path);
+    }
+    if (h->version != expected->version) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: is a prompt cache of version %u, expected %u" DELETE_IT, p->path,
+                         (unsigned)h->version, (unsigned)expected->version);
+    }
+    if (h->model != expected->model) {
+        const int length = (int)strnlen(h->model_name, sizeof h->model_name);
+        return error_set(
+            err, ERROR_INPUT, "%s: was made with another model%s%.*s%s than %s" DELETE_IT, p->path,
+            length ? " (" : "", length, h->model_name, length ? ")" : "", p->model.path);
+    }
+    return h->f16 == expected->f16 || h->f16 > 1 ||
+           error_set(err, ERROR_INPUT,
+                     "%s: holds keys and values in %s, and this run has them in %s: --kv %s fits "
+                     "it" DELETE_IT,
+                     p->path, types[h->f16], types[expected->f16], types[h->f16]);
+}
+
+// Checks each field of a header that is not about the number of pages. Those that are not a
+// question of its origin can only be wrong in a damaged file.
 static bool check_cache_header(const PromptCache *p, const Cache *cache, const CacheFileHeader *h,
                                Error *err)
 {
     const CacheFileHeader expected = make_header(p, cache);
-    if (memcmp(h->magic, expected.magic, sizeof h->magic) != 0) {
-        return error_set(err, ERROR_INPUT, "%s: is not a prompt cache", p->path);
+    if (!check_origin(p, h, &expected, err)) {
+        return false;
     }
     const struct {
         const char *name;
         uint64_t found, expected;
-    } fields[] = {{"version", h->version, expected.version},
-                  {"file_bytes", h->file_bytes, p->file.size},
-                  {"model", h->model, expected.model},
+    } fields[] = {{"file_bytes", h->file_bytes, p->file.size},
                   {"f16", h->f16, expected.f16},
                   {"page_positions", h->page_positions, expected.page_positions},
                   {"n_layers", h->n_layers, expected.n_layers},
@@ -97,9 +128,8 @@ static bool check_cache_header(const PromptCache *p, const Cache *cache, const C
                   {"page_bytes", h->page_bytes, expected.page_bytes}};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (fields[i].found != fields[i].expected) {
-            return error_set(err, ERROR_INPUT,
-                             "%s: %s is %llu, expected %llu: damaged, or of another model or --kv",
-                             p->path, fields[i].name, (unsigned long long)fields[i].found,
+            return error_set(err, ERROR_INPUT, "%s: is damaged: %s is %llu, expected %llu", p->path,
+                             fields[i].name, (unsigned long long)fields[i].found,
                              (unsigned long long)fields[i].expected);
         }
     }
@@ -121,20 +151,28 @@ static bool check_file(const PromptCache *p, const Cache *cache, CacheFileHeader
         return false;
     }
     if (!file_layout(cache, h->n_pages, pages, &end) || end != p->file.size) {
-        return error_set(err, ERROR_INPUT, "%s: has %zu bytes, not those of n_pages, %u", p->path,
+        return error_set(err, ERROR_INPUT,
+                         "%s: is damaged: has %zu bytes, not those of n_pages, %u", p->path,
                          p->file.size, (unsigned)h->n_pages);
     }
     Crc32 tables;
     crc32_init(&tables);
     const uint32_t crc = crc32_update(&tables, 0, p->file.data + CRC_FROM, p->file.size - CRC_FROM);
     if (crc != h->crc) {
-        return error_set(err, ERROR_INPUT, "%s: crc is %08x, expected %08x: the file is damaged",
-                         p->path, (unsigned)h->crc, (unsigned)crc);
+        return error_set(err, ERROR_INPUT, "%s: is damaged: crc is %08x, expected %08x", p->path,
+                         (unsigned)h->crc, (unsigned)crc);
     }
     return true;
 }
 
-bool prompt_cache_open(PromptCache *p, const char *path, uint64_t model, Cache *cache, Error *err)
+// The tokens of the file that is mapped.
+static const int *file_tokens(const PromptCache *p)
+{
+    return (const int *)(const void *)(p->file.data + sizeof(CacheFileHeader));
+}
+
+bool prompt_cache_open(PromptCache *p, const char *path, CachedModel model, Cache *cache,
+                       Error *err)
 {
     *p = (PromptCache){.path = path, .model = model, .settled = !path};
     if (!path || (access(path, F_OK) != 0 && errno == ENOENT)) {
@@ -146,11 +184,11 @@ bool prompt_cache_open(PromptCache *p, const char *path, uint64_t model, Cache *
         return false;
     }
     if (!check_file(p, cache, &h, &pages, err) ||
-        !cache_adopt(cache, (const int *)(const void *)(p->file.data + sizeof h),
-                     (char *)p->file.address + pages, h.n_pages, err)) {
+        !cache_adopt(cache, file_tokens(p), (char *)p->file.address + pages, h.n_pages, err)) {
         prompt_cache_close(p);
         return false;
     }
+    p->n_tokens = (size_t)h.n_pages * PAGE_POSITIONS;
     return true;
 }
 
@@ -201,15 +239,31 @@ static bool write_file(CacheFileWriter *w, CacheFileHeader *h, const Cache *cach
     return w->ok;
 }
 
-bool prompt_cache_save(PromptCache *p, const Cache *cache, size_t sequence, size_t n, size_t shared,
-                       Error *err)
+// How many tokens the file and a sequence of n tokens begin with.
+static size_t common_tokens(const PromptCache *p, const Cache *cache, size_t sequence, size_t n)
 {
-    CacheFileHeader h = make_header(p, cache);
+    const size_t most = p->n_tokens < n ? p->n_tokens : n;
+    size_t i = 0;
+    while (i < most &&
+           cache_page_tokens(cache, sequence, i)[i % PAGE_POSITIONS] == file_tokens(p)[i]) {
+        i++;
+    }
+    return i;
+}
+
+bool prompt_cache_save(PromptCache *p, const Cache *cache, size_t sequence, size_t n, Error *err)
+{
     size_t pages, end;
-    const bool settled = p->settled;
-    p->settled = true;
+    if (p->settled) {
+        return true;
+    }
+    CacheFileHeader h = make_header(p, cache);
     h.n_pages = (uint32_t)(n / PAGE_POSITIONS);
-    if (settled || shared || !h.n_pages || !file_layout(cache, h.n_pages, &pages, &end)) {
+    p->settled = true;
+    p->n_common = common_tokens(p, cache, sequence, n);
+    p->use = h.n_pages ? CACHE_FILE_LEFT : CACHE_FILE_NO_PAGE;
+    if (p->n_common >= PAGE_POSITIONS || !h.n_pages ||
+        !file_layout(cache, h.n_pages, &pages, &end)) {
         return true;
     }
     h.file_bytes = end;
@@ -218,6 +272,8 @@ bool prompt_cache_save(PromptCache *p, const Cache *cache, size_t sequence, size
         return false;
     }
     CacheFileWriter w = {.fd = file.fd, .name = p->path, .err = err};
-    const bool ok = write_file(&w, &h, cache, sequence);
-    return new_file_close(&file, ok, err) && ok;
+    const bool written = write_file(&w, &h, cache, sequence);
+    const bool ok = new_file_close(&file, written, err) && written;
+    p->use = !ok ? CACHE_FILE_LEFT : p->file.data ? CACHE_FILE_REPLACED : CACHE_FILE_WRITTEN;
+    return ok;
 }

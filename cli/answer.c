@@ -201,7 +201,7 @@ void answer_close(Answer *a)
 {
     sequence_free(&a->sequence);
     buffer_free(&a->logprobs);
-    prompt_cache_detach(&a->prompt_cache, a->engine);
+    prompt_cache_detach(&a->prompt_cache, a->engine, a->out);
 }
 
 // See RunHooks.
@@ -272,5 +272,5 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
         print_answer_stats(a);
     }
     return sequence_n_past(s) < s->n_prompt ||
-           prompt_cache_save(&a->prompt_cache, &e->cache, s->slot, s->n_prompt, a->cached, err);
+           prompt_cache_save(&a->prompt_cache, &e->cache, s->slot, s->n_prompt, err);
 }

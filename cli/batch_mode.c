@@ -85,6 +85,6 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
     if (ok && out->stats) {
         print_batch_stats(e, o, &stats);
     }
-    prompt_cache_detach(&prompt_cache, e);
+    prompt_cache_detach(&prompt_cache, e, out);
     return ok && conclude(o, &stats, err);
 }

@@ -145,14 +145,23 @@ bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err)
 bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, const Output *out, Error *err)
 {
     // The fingerprint reads all of a llama2.c file: only where it is needed.
-    const uint64_t model = o->prompt_cache ? checkpoint_fingerprint(&e->checkpoint) : 0;
+    const CachedModel model = {o->engine.model,
+                               o->prompt_cache ? checkpoint_fingerprint(&e->checkpoint) : 0};
     *p = (PromptCache){0};
     output_watch(out, &p->file, o->prompt_cache ? o->prompt_cache : "");
     return prompt_cache_open(p, o->prompt_cache, model, &e->cache, err);
 }
 
-void prompt_cache_detach(PromptCache *p, Engine *e)
+void prompt_cache_detach(PromptCache *p, Engine *e, const Output *out)
 {
+    if (out->stats && p->use == CACHE_FILE_REPLACED) {
+        output_note("run: %s: replaced: its prompt differs from this one from token %zu on, within "
+                    "the first %d",
+                    p->path, p->n_common + 1, PAGE_POSITIONS);
+    } else if (out->stats && p->use == CACHE_FILE_NO_PAGE) {
+        output_note("run: %s: neither used nor written: the prompt has fewer than %d tokens",
+                    p->path, PAGE_POSITIONS);
+    }
     engine_close_cache(e);
     output_unwatch(&p->file);
     prompt_cache_close(p);

@@ -24,9 +24,10 @@ bool prompt_encode_message(const Engine *e, const Options *o, TextSpan message, 
                            Tokens *out, Error *err);
 
 // Opens the file of --prompt-cache for the engine's cache, which exists by then. Closing it closes
-// the engine's cache first, as that reads the file's pages.
+// the engine's cache first, as that reads the file's pages; with the statistics it says what became
+// of a file that the prompt does not fit.
 bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, const Output *out,
                          Error *err);
-void prompt_cache_detach(PromptCache *p, Engine *e);
+void prompt_cache_detach(PromptCache *p, Engine *e, const Output *out);
 
 #endif

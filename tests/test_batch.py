@@ -39,6 +39,7 @@ from terminal import on_terminal
 from test_faults import faults  # noqa: F401
 
 import models
+import native_models
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import checkpoint  # noqa: E402
@@ -720,7 +721,7 @@ def test_a_conversation_computes_nothing_twice(chatty):
     assert done.bytes.count(b"\n") == 2, done
 
 
-def test_a_prompt_cache_that_is_damaged_foreign_or_no_cache_is_refused(long, tiny, tmp_path):
+def test_a_prompt_cache_that_is_damaged_or_no_cache_is_refused(long, tmp_path):
     cache, bad = tmp_path / "cache", tmp_path / "bad.cache"
     prompt = ("-i", HEADER[:120], "-n", 1)
     long.generate(*prompt, "--prompt-cache", cache).ok()
@@ -732,11 +733,54 @@ def test_a_prompt_cache_that_is_damaged_foreign_or_no_cache_is_refused(long, tin
         bad.write_bytes(change)
         assert_refused(long.generate(*prompt, "--prompt-cache", bad), 3, "bad.cache")
         assert bad.read_bytes() == change
-    assert_refused(long.generate(*prompt, "--prompt-cache", cache, "--kv", "f16"), 3, "cache", "f16")
+    assert_refused(long.generate(*prompt, "--prompt-cache", tmp_path), 3, tmp_path.name)
+
+
+def test_a_prompt_cache_of_another_model_or_type_or_version_is_refused_in_words(long, tmp_path):
+    cache, prompt = tmp_path / "cache", ("-i", HEADER, "-n", 1)
+    long.generate(*prompt, "--prompt-cache", cache).ok()
+    data, what_to_do = cache.read_bytes(), "delete it, and the next run writes it anew, or name another file"
+    done = long.generate(*prompt, "--prompt-cache", cache, "--kv", "f16")
+    assert_refused(done, 3, f"{cache}: holds keys and values in f32", "has them in f16", "--kv f32 fits it", what_to_do)
     other = Model(tmp_path / "other.bin", long.tokenizer)
     other.path.write_bytes(models.model_bytes(replace(models.TINY, seq_len=LONG_CONTEXT, seed=8), "v0"))
-    assert_refused(other.generate(*prompt, "--prompt-cache", cache), 3, "cache", "model")
-    assert_refused(long.generate(*prompt, "--prompt-cache", tmp_path), 3, tmp_path.name)
+    done = other.generate(*prompt, "--prompt-cache", cache)
+    assert_refused(done, 3, f"{cache}: was made with another model (long.bin) than {other.path}", what_to_do)
+    cache.write_bytes(data[:64] + bytes(64) + data[128:])  # files of before had no name there
+    assert_refused(other.generate(*prompt, "--prompt-cache", cache), 3, f"another model than {other.path}")
+    cache.write_bytes(data[:64] + b"\x1b" * 64 + data[128:])
+    assert_refused(other.generate(*prompt, "--prompt-cache", cache), 3, f"another model ({'?' * 64}) than")
+    cache.write_bytes(data[:8] + b"\2" + data[9:])
+    assert_refused(long.generate(*prompt, "--prompt-cache", cache), 3, "version 2, expected 1", what_to_do)
+    cache.write_bytes(data[:40] + b"\7" + data[41:])
+    assert_refused(long.generate(*prompt, "--prompt-cache", cache), 3, "is damaged: n_layers is 7, expected 2")
+
+
+def test_statistics_tell_what_became_of_a_prompt_cache_that_does_not_fit(long, tmp_path):
+    cache = tmp_path / "cache"
+
+    def notes(*options):
+        done = long.generate(*options, "--prompt-cache", cache, "--stats", "-n", 1).ok()
+        return [line for line in done.err.splitlines() if line.startswith(f"run: {cache}: ")]
+
+    short = f"run: {cache}: neither used nor written: the prompt has fewer than 32 tokens"
+    assert notes("-i", "the") == [short] and not cache.exists()
+    assert notes("-i", HEADER) == [] and notes("-i", HEADER + "and more") == [], "a file that is new, and one that fits"
+    ids = [long.generate("--tokenize", "-i", text).ok().out.split() for text in (HEADER, "the x" + HEADER)]
+    differs = next(i for i, (a, b) in enumerate(zip(*ids)) if a != b) + 1
+    replaced = f"run: {cache}: replaced: its prompt differs from this one from token {differs} on, within the first 32"
+    path, out = write_lines(tmp_path / "q", [json.dumps({"prompt": "the x" + HEADER})]), tmp_path / "r"
+    assert notes("-b", path, "-o", out) == [replaced]
+    assert notes("-i", "the") == [short]
+
+
+def test_a_prompt_of_just_the_first_page_leaves_the_prompt_cache_alone(tmp_path):
+    model, cache = tmp_path / "bytes.bin", tmp_path / "cache"
+    model.write_bytes(native_models.tiny().pack())  # BOS, then a token a byte
+    run(model, "-i", "x" * 31 + "y" * 20, "-n", 1, "--prompt-cache", cache).ok()
+    written = cache.stat().st_ino
+    run(model, "-i", "x" * 31, "-n", 1, "--prompt-cache", cache).ok()
+    assert cache.stat().st_ino == written, "the file was written again"
 
 
 def test_a_prompt_cache_that_cannot_be_written_is_told_after_the_answer(long, tmp_path):

@@ -79,11 +79,11 @@ static void write_again(const Cache *cache, size_t n_pages, const uint8_t *right
     char name[] = "/tmp/fuzz_prompt_cache.XXXXXX";
     const int file = mkstemp(name);
     FUZZ_CHECK(file >= 0 && close(file) == 0, "%s", name);
-    PromptCache p = {.path = name, .model = MODEL};
+    PromptCache p = {.path = name, .model = {"", MODEL}};
     Error err = {0};
     Buffer written = {0};
-    FUZZ_CHECK(prompt_cache_save(&p, cache, 0, n_pages * PAGE_POSITIONS, 0, &err), "%s",
-               err.message);
+    FUZZ_CHECK(prompt_cache_save(&p, cache, 0, n_pages * PAGE_POSITIONS, &err), "%s", err.message);
+    FUZZ_CHECK(p.use == CACHE_FILE_WRITTEN, "%d", (int)p.use);
     FUZZ_CHECK(p.settled && read_file(name, SIZE_MAX, &written, &err), "%s", err.message);
     FUZZ_CHECK(written.size == size && memcmp(written.data, right, size) == 0, "%zu bytes, %zu",
                written.size, size);
@@ -125,7 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     write_whole(bytes, size - missing);
 
-    if (prompt_cache_open(&p, path, MODEL, &cache, &err)) {
+    if (prompt_cache_open(&p, path, (CachedModel){"", MODEL}, &cache, &err)) {
         fuzz_count("inputs that were opened");
         FUZZ_CHECK(!missing, "a file of which %zu bytes are missing", missing);
         const int *tokens = (const int *)(const void *)(bytes + HEADER);
