@@ -202,15 +202,15 @@ static bool parse_real(const char *text, double *value)
 
 static bool in_range(const Option *o, double value) { return value >= o->min && value <= o->max; }
 
-// The values that an option takes, for messages.
-static const char *expected_value(const Option *o, char buffer[80])
+// The values from `min` on that an option takes, for messages.
+static const char *expected_value(const Option *o, double min, char buffer[80])
 {
     switch (o->kind) {
     case REAL:
-        snprintf(buffer, 80, "a number from %g to %g", o->min, o->max);
+        snprintf(buffer, 80, "a number from %g to %g", min, o->max);
         return buffer;
     case COUNT:
-        snprintf(buffer, 80, "a whole number from %.0f to %.0f", o->min, o->max);
+        snprintf(buffer, 80, "a whole number from %.0f to %.0f", min, o->max);
         return buffer;
     case SEED:
         return "a whole number from 0 to 2^64 - 1";
@@ -287,7 +287,7 @@ static bool take_value(Options *options, const Option *o, const char *shown, con
     }
     return store_value(o, field, text) ||
            error_set(err, ERROR_USAGE, "%s%s%s: expected %s", shown, *text ? " " : "", text,
-                     expected_value(o, buffer));
+                     expected_value(o, o->min, buffer));
 }
 
 // --------------------------------------------------------------------------------------------
@@ -582,7 +582,8 @@ bool option_set_json(const Option *o, GenerateOptions *g, const JsonValue *value
                      Error *err)
 {
     char buffer[80];
+    const double min = o->minus_one_is_off ? -1 : o->min;
     return store_json(o, (char *)g + (o->offset - AT(generate)), value) ||
            field_unexpected(err, field, value,
-                            o->kind == FLAG ? "true or false" : expected_value(o, buffer));
+                            o->kind == FLAG ? "true or false" : expected_value(o, min, buffer));
 }

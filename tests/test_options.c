@@ -99,6 +99,9 @@ TEST(test_a_wrong_value_of_a_request_is_shown_and_what_was_expected)
           "%s", err.message);
     CHECK(!set("ignore_eos", "1", &g, &err), "a number was accepted");
     CHECK(strcmp(err.message, "ignore_eos is 1, expected true or false") == 0, "%s", err.message);
+    CHECK(!set("top_k", "-2", &g, &err), "-2 was accepted");
+    CHECK(strcmp(err.message, "top_k is -2, expected a whole number from -1 to 1000000000") == 0,
+          "%s", err.message);
 }
 
 TEST(test_fields_with_rules_of_their_own_are_no_options)
