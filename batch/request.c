@@ -10,6 +10,7 @@
 //     read       prompt, messages, seed, stop, ..: by a function of its own
 //     ignored    does not change what is generated
 //     neutral    a feature that we lack, as long as the request leaves it off
+//     empty      null, "", [] or {}, under any name: it says nothing
 //
 // A result begins with its head, which is known before anything is generated: the ids, made of the
 // number of the line and a hash of everything that decides the text. --resume compares that much.
@@ -72,6 +73,16 @@ static uint64_t derive_seed(uint64_t seed, uint64_t number)
 
 static bool is_null(const JsonValue *v) { return !v || v->kind == JSON_NULL; }
 
+// Is a field missing, null or empty? Clients write down every field of their data types, so an
+// answer that is put into the next request's history has "annotations": [] and "tool_calls": null.
+// Such a field asks for nothing, whatever its name: so it is never a reason to refuse a request.
+// Where the empty text is a value (prompt, content), the reader of that field looks for itself.
+static bool says_nothing(const JsonValue *v)
+{
+    return is_null(v) || (v->kind == JSON_STRING && !v->size) ||
+           (v->kind > JSON_STRING && !v->count);
+}
+
 static bool is_bool(const JsonValue *v) { return v->kind == JSON_FALSE || v->kind == JSON_TRUE; }
 
 static bool is_text(const JsonValue *v, const char *text)
@@ -130,8 +141,8 @@ static bool read_stop(Request *r, const JsonValue *v, Error *err)
 
 static bool read_echo(Request *r, const JsonValue *v, Error *err)
 {
-    if (!is_bool(v) || r->messages) {
-        return field_unexpected(err, "echo", v, r->messages ? "none in a chat" : "true or false");
+    if (!is_bool(v) || (r->messages && v->kind == JSON_TRUE)) {
+        return field_unexpected(err, "echo", v, r->messages ? "false in a chat" : "true or false");
     }
     r->echo = v->kind == JSON_TRUE;
     return true;
@@ -154,7 +165,7 @@ typedef enum {
     IGNORED,      // it does not change what is generated: any value
     ONLY_NUMBER,  // the number beside it
     ONLY_FALSE,   // false
-    ONLY_EMPTY,   // a string, array or object with nothing in it
+    ONLY_EMPTY,   // nothing: a value that says something is refused
     ONLY_WORD,    // one of the words beside it, or an object of that type
 } FieldKind;
 
@@ -210,7 +221,6 @@ static bool check_neutral(const Field *f, const JsonValue *v, Error *err)
         break;
     case ONLY_EMPTY:
         neutral = "nothing in it";
-        ok = v->kind == JSON_STRING ? !v->size : v->kind > JSON_STRING && !v->count;
         break;
     case ONLY_WORD:
         neutral = f->words[0];
@@ -227,6 +237,9 @@ static bool check_neutral(const Field *f, const JsonValue *v, Error *err)
 // Reads a field; `others` are the names that the caller has read.
 static bool read_field(Request *r, const JsonValue *v, const char *const *others, Error *err)
 {
+    if (says_nothing(v) || is_named(v, others)) {
+        return true;
+    }
     // A name with a NUL in it is none of ours, though its start may be.
     const bool comparable = strlen(v->name) == v->name_size;
     const Option *option = comparable ? option_for_request(v->name) : NULL;
@@ -234,14 +247,11 @@ static bool read_field(Request *r, const JsonValue *v, const char *const *others
     for (size_t i = 0; comparable && i < N_FIELDS && !field; i++) {
         field = strcmp(fields[i].name, v->name) == 0 ? &fields[i] : NULL;
     }
-    if (!option && !field && !is_named(v, others)) {
-        return error_set(err, ERROR_INPUT, "%.100s: not a parameter that we support", v->name);
-    }
-    if (v->kind == JSON_NULL || (!option && !field)) {
-        return true;
-    }
     if (option) {
         return option_set_json(option, &r->options, v, v->name, err);
+    }
+    if (!field) {
+        return error_set(err, ERROR_INPUT, "%.100s: not a parameter that we support", v->name);
     }
     return field->kind == IGNORED ||
            (field->kind == READ ? field->read(r, v, err) : check_neutral(field, v, err));
@@ -258,7 +268,7 @@ static bool read_fields(Request *r, const JsonValue *object, const char *const *
     }
     // OpenAI renamed max_tokens: where a request has both names, the new one counts.
     const JsonValue *newer = json_member(object, "max_completion_tokens");
-    return is_null(newer) || read_field(r, newer, others, err);
+    return !newer || read_field(r, newer, others, err);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -289,20 +299,24 @@ static void set_prompt(Request *r, const char *text, size_t size, const JsonValu
     }
 }
 
-// Finds the prompt, the messages, or whichever of both there is.
-static bool find_prompt(Request *r, const JsonValue *prompt, const JsonValue *messages, Error *err)
+// Finds the prompt or the messages, whichever of both there is; `name` says what is missing where
+// there is neither. An empty prompt is a prompt, but not beside messages.
+static bool find_prompt(Request *r, const JsonValue *prompt, const JsonValue *messages,
+                        const char *name, Error *err)
 {
-    if (prompt && messages) {
+    if (is_null(prompt) && is_null(messages)) {
+        return refuse_field(err, name, NULL, "");
+    }
+    if (!says_nothing(prompt) && !says_nothing(messages)) {
         return error_set(err, ERROR_INPUT, "prompt and messages: expected one of them");
     }
-    if (prompt && prompt->kind != JSON_STRING) {
-        return field_unexpected(err, "prompt", prompt, "a string");
+    if (!says_nothing(messages) || is_null(prompt)) {
+        set_prompt(r, NULL, 0, messages);
+        return (messages->kind == JSON_ARRAY && messages->count) ||
+               field_unexpected(err, "messages", messages, "an array of one or more");
     }
-    if (messages && (messages->kind != JSON_ARRAY || !messages->count)) {
-        return field_unexpected(err, "messages", messages, "an array of one or more");
-    }
-    set_prompt(r, prompt ? prompt->text : NULL, prompt ? prompt->size : 0, messages);
-    return true;
+    set_prompt(r, prompt->text, prompt->size, NULL);
+    return prompt->kind == JSON_STRING || field_unexpected(err, "prompt", prompt, "a string");
 }
 
 // Reads a plain object.
@@ -311,13 +325,11 @@ static bool read_plain(Request *r, const JsonValue *root, Error *err)
     static const char *const others[] = {"id", "prompt", "messages", NULL};
     const JsonValue *id = json_member(root, "id"), *prompt = json_member(root, "prompt"),
                     *messages = json_member(root, "messages");
-    if (!is_null(id) && id->kind != JSON_STRING && id->kind != JSON_NUMBER) {
+    if (!says_nothing(id) && id->kind != JSON_STRING && id->kind != JSON_NUMBER) {
         return field_unexpected(err, "id", id, "a string or a number");
     }
-    if (!prompt && !messages) {
-        return refuse_field(err, "prompt (or messages)", NULL, "");
-    }
-    return find_prompt(r, prompt, messages, err) && read_fields(r, root, others, err);
+    return find_prompt(r, prompt, messages, "prompt (or messages)", err) &&
+           read_fields(r, root, others, err);
 }
 
 // Reads the body of OpenAI's batch format, whose API the url names.
@@ -326,10 +338,7 @@ static bool read_body(Request *r, const JsonValue *body, Error *err)
     const bool chat = r->form == RESULT_CHAT;
     const char *const others[] = {chat ? "messages" : "prompt", NULL};
     const JsonValue *v = json_member(body, others[0]);
-    if (!v) {
-        return refuse_field(err, others[0], NULL, "");
-    }
-    return find_prompt(r, chat ? NULL : v, chat ? v : NULL, err) &&
+    return find_prompt(r, chat ? NULL : v, chat ? v : NULL, others[0], err) &&
            read_fields(r, body, others, err);
 }
 
@@ -341,7 +350,7 @@ static bool read_openai(Request *r, const JsonValue *root, Error *err)
                     *url = json_member(root, "url"), *body = json_member(root, "body");
     const JsonValue *member = json_first(root);
     for (size_t i = 0; i < root->count; i++, member = json_next(member)) {
-        if (!is_named(member, names)) {
+        if (!says_nothing(member) && !is_named(member, names)) {
             return error_set(err, ERROR_INPUT, "%.100s: unknown beside custom_id, url and body",
                              member->name);
         }
@@ -349,7 +358,7 @@ static bool read_openai(Request *r, const JsonValue *root, Error *err)
     if (!id || id->kind != JSON_STRING) {
         return refuse_field(err, "custom_id", id, "a string");
     }
-    if (!is_null(method) && !is_text(method, "POST")) {
+    if (!says_nothing(method) && !is_text(method, "POST")) {
         return refuse_field(err, "method", method, "POST");
     }
     r->form = is_text(url, "/v1/completions") ? RESULT_COMPLETION : RESULT_CHAT;
@@ -395,7 +404,7 @@ static void write_plain_head(Request *r, const JsonValue *id, bool unknown_form)
 {
     JsonWriter w = {.out = &r->head};
     json_open(&w, NULL, '{');
-    if (id && id->kind == JSON_STRING) {
+    if (id && id->kind == JSON_STRING && id->size) {
         json_put_string(&w, "id", id->text, id->size);
     } else if (id && id->kind == JSON_NUMBER) {
         json_put_json(&w, "id", id->text, id->size);
@@ -437,7 +446,8 @@ static bool read_object(Request *r, Json *json, const Line *line, Error *err)
         return is_json && field_unexpected(err, "the line", root, "an object");
     }
     const JsonValue *custom_id = json_member(root, "custom_id");
-    if (custom_id || json_member(root, "url") || json_member(root, "body")) {
+    if (!says_nothing(custom_id) || !says_nothing(json_member(root, "url")) ||
+        !says_nothing(json_member(root, "body"))) {
         r->form = RESULT_CHAT;  // until the url says otherwise: errors have one form for both APIs
         write_openai_head(r, custom_id);
         return read_openai(r, root, err);
@@ -479,26 +489,74 @@ void request_free(Request *r)
 static bool message_unexpected(Error *err, size_t i, const char *part, const JsonValue *v,
                                const char *expected)
 {
-    char field[48];
+    char field[96];
     snprintf(field, sizeof field, "messages[%zu]%s", i, part);
     return v ? field_unexpected(err, field, v, expected)
              : error_set(err, ERROR_INPUT, "%s is missing, expected %s", field, expected);
 }
 
-// Reads the content of message i: a string, or the array of one part of type text that clients make
-// of it, [{"type": "text", "text": ..}].
-static bool read_content(const JsonValue *message, size_t i, Message *out, Error *err)
+// The text of part k of the content of message i, {"type": "text", "text": ..}: a string or null.
+// Returns NULL after an error.
+static const JsonValue *read_part(const JsonValue *part, size_t i, size_t k, Error *err)
+{
+    char where[48];
+    const int n = snprintf(where, sizeof where, ".content[%zu]", k);
+    if (part->kind != JSON_OBJECT) {
+        message_unexpected(err, i, where, part, "an object");
+        return NULL;
+    }
+    const JsonValue *type = json_member(part, "type"), *text = json_member(part, "text");
+    const bool known = is_text(type, "text");
+    snprintf(where + n, sizeof where - (size_t)n, known ? ".text" : ".type");
+    if (!known) {
+        message_unexpected(err, i, where, type, "text (we support no other type of content)");
+        return NULL;
+    }
+    if (!text || (text->kind != JSON_STRING && text->kind != JSON_NULL)) {
+        message_unexpected(err, i, where, text, "a string");
+        return NULL;
+    }
+    return text;
+}
+
+// Joins the parts of a message's content with a newline between them, and leaves out those without
+// a text: the same as vLLM (renderers/chat_utils.py, version 0.32) and llama.cpp (common/chat.cpp,
+// common_chat_msgs_to_json_oaicompat) do for templates that expect one string. The joined text is
+// appended to *joined, and out->text stays NULL: the buffer may move yet.
+static bool join_parts(const JsonValue *parts, size_t i, Message *out, Buffer *joined, Error *err)
+{
+    const size_t begin = joined->size;
+    const JsonValue *part = json_first(parts);
+    for (size_t k = 0; k < parts->count; k++, part = json_next(part)) {
+        const JsonValue *text = read_part(part, i, k, err);
+        if (!text) {
+            return false;
+        }
+        if (!says_nothing(text)) {
+            buffer_add(joined, "\n", joined->size > begin);
+            buffer_add(joined, text->text, text->size);
+        }
+    }
+    out->text = NULL;
+    out->size = joined->size - begin;
+    return buffer_check(joined, err);
+}
+
+// Reads the content of message i: a string or an array of parts. An assistant's may be missing:
+// that is how an answer without a text is written.
+static bool read_content(const JsonValue *message, size_t i, Message *out, Buffer *joined,
+                         Error *err)
 {
     const JsonValue *v = json_member(message, "content");
-    if (v && v->kind == JSON_ARRAY && v->count == 1 && json_first(v)->kind == JSON_OBJECT &&
-        is_text(json_member(json_first(v), "type"), "text")) {
-        v = json_member(json_first(v), "text");
+    if (v && v->kind == JSON_ARRAY) {
+        return join_parts(v, i, out, joined, err);
     }
-    if (!v || v->kind != JSON_STRING) {
+    const bool missing = is_null(v) && out->role == ROLE_ASSISTANT;
+    if (!missing && (!v || v->kind != JSON_STRING)) {
         return message_unexpected(err, i, ".content", v, "a text");
     }
-    out->text = v->text;
-    out->size = v->size;
+    out->text = missing ? "" : v->text;
+    out->size = missing ? 0 : v->size;
     return true;
 }
 
@@ -522,7 +580,7 @@ static bool read_role(const JsonValue *message, size_t i, Message *out, Error *e
 }
 
 // Reads message i, which lies in the Json.
-static bool read_message(const JsonValue *v, size_t i, Message *out, Error *err)
+static bool read_message(const JsonValue *v, size_t i, Message *out, Buffer *joined, Error *err)
 {
     static const char *const names[] = {"role", "content", "name", NULL};
     if (v->kind != JSON_OBJECT) {
@@ -530,16 +588,17 @@ static bool read_message(const JsonValue *v, size_t i, Message *out, Error *err)
     }
     const JsonValue *member = json_first(v);
     for (size_t k = 0; k < v->count; k++, member = json_next(member)) {
-        if (member->kind != JSON_NULL && !is_named(member, names)) {
+        if (!says_nothing(member) && !is_named(member, names)) {
             return error_set(err, ERROR_INPUT, "messages[%zu].%.100s: not supported", i,
                              member->name);
         }
     }
-    return read_role(v, i, out, err) && read_content(v, i, out, err);
+    return read_role(v, i, out, err) && read_content(v, i, out, joined, err);
 }
 
-// Reads the request's messages, or makes one of its prompt.
-static bool read_messages(const Request *r, Message *out, Error *err)
+// Reads the request's messages, or makes one of its prompt. Their texts lie in the Json or, where
+// they have several parts, in *joined.
+static bool read_messages(const Request *r, Message *out, Buffer *joined, Error *err)
 {
     if (!r->messages) {
         out[0] = (Message){ROLE_USER, r->prompt, r->prompt_size};
@@ -547,8 +606,16 @@ static bool read_messages(const Request *r, Message *out, Error *err)
     }
     const JsonValue *v = json_first(r->messages);
     for (size_t i = 0; i < r->messages->count; i++, v = json_next(v)) {
-        if (!read_message(v, i, &out[i], err)) {
+        if (!read_message(v, i, &out[i], joined, err)) {
             return false;
+        }
+    }
+    // Only now: adding to the buffer may have moved it.
+    const char *text = joined->size ? joined->data : "";
+    for (size_t i = 0; i < r->messages->count; i++) {
+        if (!out[i].text) {
+            out[i].text = text;
+            text += out[i].size;
         }
     }
     return true;
@@ -577,13 +644,14 @@ static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out,
 {
     const char *system = d->options->system;
     const size_t n = r->messages ? r->messages->count : 1;
+    Buffer joined = {0};
     Message *messages = calloc(n + 1, sizeof *messages);
     if (!messages) {
         return error_memory(err, "messages", (n + 1) * sizeof *messages);
     }
     // messages[0] is the command line's system message, for a chat that has none.
     messages[0] = (Message){ROLE_SYSTEM, system, system ? strlen(system) : 0};
-    bool ok = read_messages(r, messages + 1, err);
+    bool ok = read_messages(r, messages + 1, &joined, err);
     if (ok) {
         const size_t first = system && messages[1].role != ROLE_SYSTEM ? 0 : 1;
         ChatPrompt chat = {.defaults = d,
@@ -598,6 +666,7 @@ static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out,
                  : encode_shortened(&chat, 0, out, err);
     }
     free(messages);
+    buffer_free(&joined);
     return ok;
 }
 

@@ -290,7 +290,7 @@ BAD_LINES = {
     "unknown url": ('{"custom_id": "a", "url": "/v1/embeddings", "body": {"prompt": "a"}}', "url"),
     "no body": ('{"custom_id": "a", "url": "/v1/completions"}', "body"),
     "prompt too long": (json.dumps({"prompt": "x" * 500}), "64"),
-    "wrong parameter": ('{"prompt": "a", "temperature": []}', "temperature"),
+    "wrong parameter": ('{"prompt": "a", "temperature": [1]}', "temperature"),
     "no custom_id": ('{"url": "/v1/completions", "body": {"prompt": "a"}}', "custom_id"),
     "method": ('{"custom_id": "a", "method": "GET", "url": "/v1/completions", "body": {"prompt": "a"}}', "method"),
     "chat without a template": ('{"messages": [{"role": "user", "content": "a"}]}', "template"),
