@@ -65,9 +65,12 @@ typedef struct {
 // --------------------------------------------------------------------------------------------
 // Requests
 
-// Reads the next request. Blank lines between objects are no requests, but are counted as lines.
+// Reads the next request. Blank lines between objects are no requests, but are counted as lines. A
+// byte order mark is no part of the file that it begins; before an object it is none of that
+// either, wherever it stands: files with marks may have been joined.
 static LineStatus next_request(Batch *b, bool wait, Request *r, Error *err)
 {
+    const Options *o = b->setup->options;
     Line line;
     LineStatus status;
     do {
@@ -75,7 +78,10 @@ static LineStatus next_request(Batch *b, bool wait, Request *r, Error *err)
         if (status != LINE_READ) {
             return status;
         }
-    } while (!b->setup->options->lines && !line.too_long && line_is_blank(&line));
+        if (!o->lines || line.number == o->first_line) {
+            line_skip_mark(&line);
+        }
+    } while (!o->lines && !line.too_long && line_is_blank(&line));
     return request_read(r, &b->defaults, &b->json, &line, err) ? LINE_READ : LINE_FAILED;
 }
 
@@ -303,12 +309,20 @@ static bool open_input(Batch *b, Error *err)
 {
     const Options *o = b->setup->options;
     const bool standard = strcmp(o->batch, "-") == 0;
+    LineStatus status = LINE_PENDING;
     b->input = (Lines){.fd = standard ? STDIN_FILENO : open(o->batch, O_RDONLY | O_CLOEXEC),
                        .name = standard ? "standard input" : o->batch,
                        .limit = REQUEST_MAX_BYTES,
                        .number = o->first_line};
-    return b->input.fd >= 0 ||
-           error_set(err, ERROR_INPUT, "%s: cannot be opened: %s", o->batch, strerror(errno));
+    if (b->input.fd < 0) {
+        return error_set(err, ERROR_INPUT, "%s: cannot be opened: %s", o->batch, strerror(errno));
+    }
+    // Counts from the start of the file, so before anything is read.
+    b->stats->total = b->setup->progress ? lines_count(b->input.fd, !o->lines) : 0;
+    while (status == LINE_PENDING && !*b->setup->interrupted) {
+        status = lines_begin(&b->input, err);
+    }
+    return status != LINE_FAILED;
 }
 
 static bool batch_open(Batch *b, Error *err)
@@ -317,7 +331,6 @@ static bool batch_open(Batch *b, Error *err)
     if (!open_input(b, err) || !slots_create(&b->slots, b->engine, err)) {
         return false;
     }
-    b->stats->total = b->setup->progress ? lines_count(b->input.fd, !o->lines) : 0;
     return results_open(&b->results, o->output, o->resume, err) && (!o->resume || resume(b, err));
 }
 

@@ -65,6 +65,31 @@ static LineStatus read_more(Lines *l, bool wait, Error *err)
     return LINE_READ;
 }
 
+// In UTF-16 no newline and no brace is where a reader of bytes looks for it: each line would fail
+// by itself, with an error about a stray byte. Windows tools write it with a mark, U+FEFF in either
+// byte order, which is never UTF-8; without one, every other byte of ASCII text is 0.
+LineStatus lines_begin(Lines *l, Error *err)
+{
+    while (l->end - l->begin < 2 && !l->ended) {
+        const LineStatus status = read_more(l, true, err);
+        if (status != LINE_READ) {
+            return status;
+        }
+    }
+    if (l->end - l->begin < 2) {
+        return LINE_READ;
+    }
+    const unsigned char first = (unsigned char)l->buffer[l->begin],
+                        second = (unsigned char)l->buffer[l->begin + 1];
+    if ((first == 0xff && second == 0xfe) || (first == 0xfe && second == 0xff) ||
+        !first != !second) {
+        error_set(err, ERROR_INPUT,
+                  "%s: is UTF-16, expected UTF-8 (iconv -f UTF-16 -t UTF-8 converts it)", l->name);
+        return LINE_FAILED;
+    }
+    return LINE_READ;
+}
+
 // Returns the line of `size` bytes at begin.
 static LineStatus return_line(Lines *l, size_t size, bool ended, Line *line)
 {
@@ -110,6 +135,14 @@ void lines_free(Lines *l)
 {
     free(l->buffer);
     *l = (Lines){.fd = -1};
+}
+
+void line_skip_mark(Line *line)
+{
+    if (line->size >= 3 && memcmp(line->text, "\xef\xbb\xbf", 3) == 0) {
+        line->text += 3;
+        line->size -= 3;
+    }
 }
 
 bool line_is_blank(const Line *line)

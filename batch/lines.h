@@ -36,10 +36,17 @@ typedef struct {
     bool ended;         // the input has no more bytes
 } Lines;
 
+// Waits for the first bytes, before any line is read. Errors: ERROR_INPUT where they are UTF-16, or
+// cannot be read; ERROR_RUN without memory.
+LineStatus lines_begin(Lines *l, Error *err);
+
 // Reads the next line. Unless `wait`, returns LINE_PENDING rather than wait for input. Errors:
 // ERROR_INPUT where the input cannot be read; ERROR_RUN without memory.
 LineStatus lines_next(Lines *l, bool wait, Line *line, Error *err);
 void lines_free(Lines *l);
+
+// Drops a byte order mark at the beginning of the line.
+void line_skip_mark(Line *line);
 
 // Is there nothing in the line but spaces and tabs, and the CR of a Windows line end?
 bool line_is_blank(const Line *line);

@@ -1,9 +1,10 @@
-"""What a line of a batch may hold: fields that say nothing, contents of several parts; and what the error says of those
-that cannot be used. A test's name is the promise that it pins."""
+"""What a line of a batch may hold: fields that say nothing, contents of several parts, a byte order mark; and what the
+error says of those that cannot be used. A test's name is the promise that it pins."""
 
 import json
 
 import pytest
+from conftest import assert_refused, run
 from test_batch import batch, chatty, text_of, write_lines  # noqa: F401
 
 EMPTY = [None, "", [], {}]
@@ -129,3 +130,48 @@ def test_a_part_that_is_no_text_is_refused_by_its_type(chatty, tmp_path, part, w
     line = chat_line([{"role": "user", "content": [text_part("the"), part]}])
     [bad] = batch([chatty], write_lines(tmp_path / "q", [line]), code=1)
     assert bad["error"]["message"].startswith(f"line 1: messages[0].content[1]{where} {what}"), bad
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Byte order marks.
+
+MARK = b"\xef\xbb\xbf"
+
+
+def test_a_byte_order_mark_is_skipped(tiny, tmp_path):
+    path = tmp_path / "q"
+    lines = b'{"prompt": "the cat"}\r\n\r\n{"prompt": "hat"}\r\n'
+    path.write_bytes(lines)
+    want = run(*tiny, "-b", path, "-n", 5).ok().bytes
+    path.write_bytes(MARK + lines)
+    assert run(*tiny, "-b", path, "-n", 5).ok().bytes == want
+    with open(path, "rb") as source:
+        assert run(*tiny, "-b", "-", "-n", 5, stdin=source).ok().bytes == want
+
+
+def test_files_with_byte_order_marks_may_be_joined(tiny, tmp_path):
+    path = tmp_path / "q"
+    path.write_bytes(MARK + b'{"prompt": "the"}\n' + MARK + b"\n" + MARK + b'{"prompt": "hat"}\n')
+    assert [result["index"] for result in batch(tiny, path, "-n", 1)] == [1, 3]
+
+
+def test_of_prompts_only_the_first_loses_a_byte_order_mark(tiny, tmp_path):
+    path = tmp_path / "q"
+    path.write_bytes(b"the\nthe\n")
+    without, _ = (result["usage"]["prompt_tokens"] for result in batch(tiny, path, "--lines", "-n", 1))
+    path.write_bytes(MARK + b"the\n" + MARK + b"the\n")
+    first, second = (result["usage"]["prompt_tokens"] for result in batch(tiny, path, "--lines", "-n", 1))
+    assert first == without < second
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("piped", [False, True], ids=["file", "pipe"])
+def test_utf16_is_named_and_nothing_is_written(tiny, tmp_path, encoding, piped):
+    path, out = tmp_path / "requests.jsonl", tmp_path / "r"
+    path.write_bytes('{"prompt": "the"}\r\n'.encode(encoding))
+    if piped:
+        done = run(*tiny, "-b", "-", "-o", out, stdin=path.read_bytes())
+    else:
+        done = run(*tiny, "-b", path, "-o", out)
+    assert_refused(done, 3, "standard input" if piped else "requests.jsonl", "UTF-16", "UTF-8")
+    assert not out.exists()
