@@ -14,7 +14,7 @@
 #define CACHE_H
 
 #include "base/error.h"
-#include "formats/checkpoint.h"
+#include "formats/config.h"
 
 // Its fields are at the end of this file. Of these others read the sizes; the rest is cache.c's.
 typedef struct Cache Cache;

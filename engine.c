@@ -131,7 +131,7 @@ static size_t choose_threads(const Engine *e)
 
 static bool open_model(Engine *e, Error *err)
 {
-    if (e->checkpoint.vocab_only) {
+    if (e->checkpoint.config.vocab_only) {
         return error_set(err, ERROR_INPUT,
                          "%s: holds a vocabulary only; it can be used with --tokenize",
                          e->options->model);
@@ -153,7 +153,8 @@ static bool open_parts(Engine *e, unsigned parts, Error *err)
            checkpoint_open(&e->checkpoint, o->model, team_max(), err) &&
            (!(parts & ENGINE_TOKENIZER) || open_tokenizer(e, err)) &&
            (!(parts & ENGINE_CHAT) || open_chat(e, err)) &&
-           (!(parts & ENGINE_CONTEXT) || e->checkpoint.vocab_only || choose_context(e, err)) &&
+           (!(parts & ENGINE_CONTEXT) || e->checkpoint.config.vocab_only ||
+            choose_context(e, err)) &&
            (!(parts & ENGINE_MODEL) || open_model(e, err));
 }
 
@@ -202,7 +203,7 @@ void engine_close(Engine *e)
 bool engine_sequence_bytes(const Engine *e, size_t *bytes, Error *err)
 {
     *bytes = 0;
-    return e->checkpoint.vocab_only ||
+    return e->checkpoint.config.vocab_only ||
            cache_sequence_bytes(&e->checkpoint.config, e->context, e->f16, bytes) ||
            error_memory(err, "keys and values", SIZE_MAX);
 }

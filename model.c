@@ -343,7 +343,8 @@ static Activations norm(Team team, const Pass *pass, const float *weight, const 
     }
     for (size_t r = begin; r < end; r++) {
         const float *x = s->x + (from ? from[r] : r) * s->dim_stride;
-        const float mean = rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim, p->norm_eps);
+        const float mean = rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim,
+                                    (float)p->norm_eps);
         if (!isfinite(mean) && s->bad_step[team.id] > x_step) {
             s->bad_step[team.id] = x_step;
         }

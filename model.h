@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "cache.h"
+#include "formats/checkpoint.h"
 
 // The weights of one layer. Matrices are (outputs, inputs), in the checkpoint's memory.
 typedef struct {

@@ -145,8 +145,9 @@ static inline void rope(float *x, const float *cos, const float *sin, size_t hea
 //              arXiv:2407.21783): a wave has original_context * frequency / (2 pi) turns in the
 //              original context; below low_freq_factor turns it is long, above high_freq_factor it
 //              is short, and in between the two frequencies are mixed
+typedef enum { ROPE_UNSCALED, ROPE_LINEAR, ROPE_LLAMA3, N_ROPE_SCALINGS } RopeScalingKind;
 typedef struct {
-    enum { ROPE_UNSCALED, ROPE_LINEAR, ROPE_LLAMA3, N_ROPE_SCALINGS } kind;
+    RopeScalingKind kind;
     size_t original_context;                   // llama3: positions of the training
     double factor;                             // linear and llama3
     double low_freq_factor, high_freq_factor;  // llama3: turns

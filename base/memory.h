@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "checkpoints are little-endian and are read in place: this machine cannot run them"
@@ -21,6 +22,25 @@ bool size_add(size_t a, size_t b, size_t *out);
 static inline size_t round_up(size_t n, size_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;
+}
+
+// Are all bytes zero?
+static inline bool all_zero(const void *data, size_t size)
+{
+    const uint8_t *p = data;
+    for (size_t i = 0; i < size; i++) {
+        if (p[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Does a field of a file hold a name of 1 to size - 1 bytes, followed by zeros?
+static inline bool is_padded_name(const char *field, size_t size)
+{
+    const size_t length = strnlen(field, size);
+    return length > 0 && length < size && all_zero(field + length, size - length);
 }
 
 // Allocates count * size zeroed bytes, aligned to 64 (a cache line, a 512-bit register). NULL if

@@ -41,7 +41,7 @@ static void find_config(Facts *f, const Config *p)
                                      {"context_length", (double)p->context_length},
                                      {"sliding_window", (double)p->sliding_window},
                                      {"rope_theta", p->rope_theta},
-                                     {"norm_eps", (double)p->norm_eps},
+                                     {"norm_eps", p->norm_eps},
                                      {"tied_head", p->tied_head},
                                      {"qkv_bias", p->qkv_bias}};
     memcpy(f->config, config, sizeof config);

@@ -1,21 +1,21 @@
 // checkpoint.c - the native checkpoint: one flat file that is mapped and read in place.
 //
-//     0        256                      multiples of 64 (matrices: 4096)             file_bytes
+//     0        64                       multiples of 64 (matrices: 4096)             file_bytes
 //     +--------+------------------------+---------+-------+---------+-------+-- - - --+
-//     | header | table: an entry for    | section | zeros | section | zeros |   ...   |
-//     | 256    | each section, 96 bytes |         |       |         |       |         |
+//     | header | table: an entry for    | config  | zeros | section | zeros |   ...   |
+//     | 64     | each section, 96 bytes |         |       |         |       |         |
 //     +--------+------------------------+---------+-------+---------+-------+-- - - --+
 //
 // docs/format.md defines every byte. Nothing in the file is trusted. Header and table share one
-// checksum; every field is compared with its range, every section with its shape, its alignment and
-// the end of the section before it, and the end of the last section with the length of the file.
-// Once a checkpoint is open, a matrix of known rows and columns can be read without further checks.
+// checksum, and the config is compared with its own; every field is compared with its range, every
+// section with its shape, its alignment and the end of the section before it, and the end of the
+// last section with the length of the file. Once a checkpoint is open, a matrix of known rows and
+// columns can be read without further checks.
 //
 // Header and table are read through structs with the layout of the file: the machine is
 // little-endian (base/memory.h) and the mapping is aligned to 64 bytes.
 #include "formats/checkpoint.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,11 +24,11 @@
 #include "base/threads.h"
 #include "formats/llama2c.h"
 
+#define VERSION           2
 #define MAX_SECTIONS      65536
-#define MATRIX_ALIGNMENT  4096  // a page: a matrix can be mapped, advised or dropped by itself
-#define SECTION_ALIGNMENT 64    // a cache line, a 512-bit register
-
-enum { FLAG_TIED_HEAD = 1, FLAG_QKV_BIAS = 2, FLAG_VOCAB_ONLY = 4, ALL_FLAGS = 7 };
+#define MAX_CONFIG_BYTES  (1 << 20)  // its checksum is compared whenever a file is opened
+#define MATRIX_ALIGNMENT  4096       // a page: a matrix can be mapped, advised or dropped by itself
+#define SECTION_ALIGNMENT 64         // a cache line, a 512-bit register
 
 static const uint8_t native_magic[8] = {0x89, 'R', 'U', 'N', '\r', '\n', 0x1a, '\n'};
 
@@ -38,25 +38,12 @@ typedef struct {
     uint32_t version, n_sections;
     uint64_t file_bytes, table_offset;
     uint32_t header_crc;  // CRC-32 of header and table, with this field as zero
-    uint32_t dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim;
-    uint32_t vocab_size, context_length, sliding_window;
-    uint32_t flags;  // FLAG_...
-    float norm_eps;
-    double rope_theta;
-    uint32_t rope_scaling, rope_original_context;
-    double rope_factor, rope_low_freq_factor, rope_high_freq_factor;
-    uint8_t zeros[136];
+    uint8_t zeros[28];
 } NativeHeader;
 _Static_assert(offsetof(NativeHeader, n_sections) == 12, "docs/format.md");
 _Static_assert(offsetof(NativeHeader, table_offset) == 24, "docs/format.md");
 _Static_assert(offsetof(NativeHeader, header_crc) == 32, "docs/format.md");
-_Static_assert(offsetof(NativeHeader, dim) == 36, "docs/format.md");
-_Static_assert(offsetof(NativeHeader, vocab_size) == 60, "docs/format.md");
-_Static_assert(offsetof(NativeHeader, flags) == 72, "docs/format.md");
-_Static_assert(offsetof(NativeHeader, rope_theta) == 80, "docs/format.md");
-_Static_assert(offsetof(NativeHeader, rope_factor) == 96, "docs/format.md");
-_Static_assert(offsetof(NativeHeader, zeros) == 120, "docs/format.md");
-_Static_assert(sizeof(NativeHeader) == 256, "docs/format.md");
+_Static_assert(sizeof(NativeHeader) == 64, "docs/format.md");
 
 typedef enum { SECTION_BYTES, SECTION_VECTOR, SECTION_MATRIX, N_SECTION_KINDS } SectionKind;
 
@@ -85,16 +72,6 @@ static const SectionEntry *table_of(const Checkpoint *c)
     return (const SectionEntry *)(const void *)(c->file.data + sizeof(NativeHeader));
 }
 
-static bool all_zero(const uint8_t *p, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (p[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
 // --------------------------------------------------------------------------------------------
 // Header
 
@@ -109,102 +86,15 @@ static bool check_integer(const Checkpoint *c, const char *field, uint64_t found
     return true;
 }
 
-// The comparison is written so that it refuses NaN too.
-static bool check_real(const Checkpoint *c, const char *field, double found, double min, double max,
-                       Error *err)
+static bool check_version(const Checkpoint *c, uint32_t version, Error *err)
 {
-    if (!(found >= min && found <= max)) {
-        return error_set(err, ERROR_INPUT, "%s: %s is %g, expected %g to %g", c->path, field, found,
-                         min, max);
-    }
-    return true;
-}
-
-// Fills the sizes of the config. The limits keep every later product of two of them within 64 bits.
-static bool read_sizes(Checkpoint *c, const NativeHeader *h, Error *err)
-{
-    Config *p = &c->config;
-    const uint32_t one = c->vocab_only ? 0 : 1;  // without weights there need be no shape
-    const struct {
-        const char *name;
-        uint32_t found, min, max;
-        size_t *field;
-    } sizes[] = {
-        {"dim", h->dim, one, 1 << 20, &p->dim},
-        {"hidden_dim", h->hidden_dim, one, 1 << 22, &p->hidden_dim},
-        {"n_layers", h->n_layers, one, 1 << 12, &p->n_layers},
-        {"n_heads", h->n_heads, one, 1 << 12, &p->n_heads},
-        {"n_kv_heads", h->n_kv_heads, one, 1 << 12, &p->n_kv_heads},
-        {"head_dim", h->head_dim, 2 * one, 1 << 12, &p->head_dim},
-        {"vocab_size", h->vocab_size, 1, 1 << 24, &p->vocab_size},
-        {"context_length", h->context_length, one, 1 << 24, &p->context_length},
-        {"sliding_window", h->sliding_window, 0, 1 << 24, &p->sliding_window},
-        {"rope_original_context", h->rope_original_context, 0, 1 << 24,
-         &p->rope_scaling.original_context},
-    };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        if (!check_integer(c, sizes[i].name, sizes[i].found, sizes[i].min, sizes[i].max, err)) {
-            return false;
-        }
-        *sizes[i].field = sizes[i].found;
-    }
-    return true;
-}
-
-// Checks the base of the rotary frequencies, and fills how they are scaled for longer contexts.
-static bool read_rope(Checkpoint *c, const NativeHeader *h, Error *err)
-{
-    RopeScaling *s = &c->config.rope_scaling;
-    if (!check_real(c, "rope_theta", h->rope_theta, 1, 1e12, err) ||
-        !check_integer(c, "rope_scaling", h->rope_scaling, 0, N_ROPE_SCALINGS - 1, err)) {
-        return false;
-    }
-    s->kind = h->rope_scaling == 1   ? ROPE_LINEAR
-              : h->rope_scaling == 2 ? ROPE_LLAMA3
-                                     : ROPE_UNSCALED;
-    s->factor = h->rope_factor;
-    s->low_freq_factor = h->rope_low_freq_factor;
-    s->high_freq_factor = h->rope_high_freq_factor;
-    if (s->kind != ROPE_UNSCALED && !check_real(c, "rope_factor", s->factor, 1, 1e6, err)) {
-        return false;
-    }
-    if (s->kind != ROPE_LLAMA3) {
-        return true;
-    }
-    // Between the two factors Llama 3's scaling interpolates, and divides by their difference.
-    const double above_low = s->low_freq_factor * 1.000001;
-    return check_integer(c, "rope_original_context", s->original_context, 1, 1 << 24, err) &&
-           check_real(c, "rope_low_freq_factor", s->low_freq_factor, 1e-6, 1e6, err) &&
-           check_real(c, "rope_high_freq_factor", s->high_freq_factor, above_low, 1e6, err);
-}
-
-static bool read_config(Checkpoint *c, const NativeHeader *h, Error *err)
-{
-    Config *p = &c->config;
-    if (!check_integer(c, "flags", h->flags, 0, ALL_FLAGS, err)) {
-        return false;
-    }
-    c->vocab_only = h->flags & FLAG_VOCAB_ONLY;
-    p->tied_head = h->flags & FLAG_TIED_HEAD;
-    p->qkv_bias = h->flags & FLAG_QKV_BIAS;
-    p->norm_eps = h->norm_eps;
-    p->rope_theta = h->rope_theta;
-    if (!read_sizes(c, h, err)) {
-        return false;
-    }
-    if (c->vocab_only) {
-        return true;
-    }
-    if (p->n_heads % p->n_kv_heads != 0) {
+    if (version > 0 && version < VERSION) {
         return error_set(err, ERROR_INPUT,
-                         "%s: n_kv_heads is %zu, expected a divisor of n_heads, %zu", c->path,
-                         p->n_kv_heads, p->n_heads);
+                         "%s: version is %u, expected %d: convert the model again "
+                         "(scripts/convert.py SOURCE %s)",
+                         c->path, (unsigned)version, VERSION, c->path);
     }
-    if (p->head_dim % 2 != 0) {
-        return error_set(err, ERROR_INPUT, "%s: head_dim is %zu, expected an even number", c->path,
-                         p->head_dim);
-    }
-    return check_real(c, "norm_eps", (double)p->norm_eps, 0, 1, err) && read_rope(c, h, err);
+    return check_integer(c, "version", version, VERSION, VERSION, err);
 }
 
 static bool check_file_bytes(const Checkpoint *c, uint64_t file_bytes, Error *err)
@@ -234,7 +124,7 @@ static bool read_header(Checkpoint *c, Error *err)
         return error_set(err, ERROR_INPUT, "%s: the file has %zu bytes, the header alone needs %zu",
                          c->path, c->file.size, sizeof *h);
     }
-    if (!check_integer(c, "version", h->version, 1, 1, err) ||
+    if (!check_version(c, h->version, err) ||
         !check_integer(c, "n_sections", h->n_sections, 1, MAX_SECTIONS, err) ||
         !check_file_bytes(c, h->file_bytes, err) ||
         !check_integer(c, "table_offset", h->table_offset, sizeof *h, sizeof *h, err)) {
@@ -257,7 +147,7 @@ static bool read_header(Checkpoint *c, Error *err)
         return error_set(err, ERROR_INPUT, "%s: bytes %zu to %zu of the header are not all zero",
                          c->path, offsetof(NativeHeader, zeros), sizeof *h - 1);
     }
-    return read_config(c, h, err);
+    return true;
 }
 
 // --------------------------------------------------------------------------------------------
@@ -266,9 +156,7 @@ static bool read_header(Checkpoint *c, Error *err)
 // Checks what an entry says about itself: name, kind and type.
 static bool check_description(const Checkpoint *c, size_t i, const SectionEntry *e, Error *err)
 {
-    const size_t length = strnlen(e->name, sizeof e->name);
-    if (length == 0 || length == sizeof e->name ||
-        !all_zero((const uint8_t *)e->name + length, sizeof e->name - length)) {
+    if (!is_padded_name(e->name, sizeof e->name)) {
         return error_set(err, ERROR_INPUT,
                          "%s: the name of section %zu is not 1 to 47 characters followed by zeros",
                          c->path, i);
@@ -343,7 +231,10 @@ static bool add_bytes(Checkpoint *c, const SectionEntry *e, Error *err)
     const struct {
         const char *name;
         Bytes *to;
-    } known[] = {{"tokenizer", &c->tokenizer}, {"chat", &c->chat}, {"provenance", &c->provenance}};
+    } known[] = {{"config", &c->config_section},
+                 {"tokenizer", &c->tokenizer},
+                 {"chat", &c->chat},
+                 {"provenance", &c->provenance}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(e->name, known[i].name) != 0) {
             continue;
@@ -395,6 +286,29 @@ static bool read_table(Checkpoint *c, Error *err)
         return error_set(err, ERROR_INPUT, "%s: section tokenizer is missing", c->path);
     }
     return true;
+}
+
+// Reads the first section, the config, whose checksum is compared first: everything else relies on
+// its values.
+static bool read_config(Checkpoint *c, Error *err)
+{
+    const SectionEntry *e = table_of(c);
+    const Bytes section = c->config_section;
+    if (strcmp(e->name, "config") != 0) {
+        return error_set(err, ERROR_INPUT, "%s: the first section is %s, expected config", c->path,
+                         e->name);
+    }
+    if (section.size > MAX_CONFIG_BYTES) {
+        return error_set(err, ERROR_INPUT, "%s: section config has %zu bytes, expected at most %d",
+                         c->path, section.size, MAX_CONFIG_BYTES);
+    }
+    Crc32 tables;
+    crc32_init(&tables);
+    if (crc32_update(&tables, 0, section.data, section.size) != e->crc) {
+        return error_set(err, ERROR_INPUT, "%s: section config is damaged: its checksum differs",
+                         c->path);
+    }
+    return config_read(&c->config, &c->sampling, c->path, section.data, section.size, err);
 }
 
 static int compare_tensor_names(const void *a, const void *b)
@@ -452,7 +366,7 @@ bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size
     const size_t matches = magic_matches(c);
     bool ok;
     if (matches == sizeof native_magic) {
-        ok = read_header(c, err) && read_table(c, err);
+        ok = read_header(c, err) && read_table(c, err) && read_config(c, err);
     } else if (matches == sizeof native_magic - 1) {
         // Read as a file of llama2.c it would give an error about a field that it does not have.
         ok = error_set(err, ERROR_INPUT, "%s: the header is damaged: one byte of its magic differs",

@@ -5,25 +5,8 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "formats/config.h"
 #include "ops.h"
-
-// The shape of the model, in the field's usual names.
-typedef struct {
-    size_t dim;         // width of the residual stream
-    size_t hidden_dim;  // width of the mlp
-    size_t n_layers;
-    size_t n_heads;     // query heads
-    size_t n_kv_heads;  // key and value heads; n_heads is a multiple of it
-    size_t head_dim;    // width of a query, key or value; even
-    size_t vocab_size;
-    size_t context_length;  // positions the model was trained for
-    size_t sliding_window;  // positions a query sees, its own included; 0: all
-    double rope_theta;      // base of the rotary frequencies
-    RopeScaling rope_scaling;
-    float norm_eps;  // of rms_norm
-    bool qkv_bias;   // q, k and v have biases
-    bool tied_head;  // lm_head is the embedding
-} Config;
 
 // A named matrix, or a vector (the weights of a norm, a bias): its values in order, padded with
 // zeros to a multiple of 16.
@@ -43,11 +26,11 @@ typedef struct {
 typedef struct {
     const char *path;  // the caller's; for messages
     Config config;
-    Tensor *tensors;  // owned
+    Sampling sampling;  // what the model's makers recommend
+    Tensor *tensors;    // owned
     size_t n_tensors;
     Tensor **by_name;  // (n_tensors): pointers to them, sorted by name; owned
-    Bytes tokenizer, chat, provenance;
-    bool vocab_only;      // no weights
+    Bytes config_section, tokenizer, chat, provenance;
     bool repacked;        // a llama2.c file: the tensors are copies in the layout of the kernels
     Mapping file;         // owned; a native file's tensors point into it
     void *memory;         // the copies of a repacked file, owned; else NULL

@@ -125,7 +125,7 @@ static bool fill_config(Checkpoint *c, const Llama2cSizes *s, bool tied_head, Er
                          .vocab_size = (size_t)s->vocab_size,
                          .context_length = (size_t)s->seq_len,
                          .rope_theta = 10000.0,
-                         .norm_eps = 1e-5f,
+                         .norm_eps = 1e-5,
                          .tied_head = tied_head};
     return true;
 }

@@ -1,12 +1,12 @@
 """Writes checkpoints in the native format (docs/format.md), one section after the other.
 
-    header 256 | table of sections, 96 each | section | zeros | section | ...
+    header 64 | table of sections, 96 each | config | zeros | section | zeros | section | ...
 
 The sections and their sizes are declared first, which fixes the offset of each. Their contents are then written in
 that order, in pieces of any size, so a model never has to fit in memory. Header and table, with the checksums, come
 last. Until then the file has a temporary name; a file with the final name is complete.
 
-    with Writer("model.bin", config, sections) as writer:
+    with Writer("model.bin", sections) as writer:
         for section in sections:
             writer.write(section.name, pieces)
 """
@@ -15,12 +15,12 @@ import os
 import struct
 import tempfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 MAGIC = b"\x89RUN\r\n\x1a\n"
-VERSION = 1
-HEADER_BYTES = 256
+VERSION = 2
+HEADER_BYTES = 64
 ENTRY_BYTES = 96
 NAME_BYTES = 48
 MATRIX_ALIGNMENT = 4096
@@ -29,7 +29,7 @@ GROUP_ROWS = 16  # rows that are stored together
 
 BYTES, VECTOR, MATRIX = range(3)  # kinds of section
 ROPE_SCALINGS = ("none", "linear", "llama3")
-TIED_HEAD, QKV_BIAS, VOCAB_ONLY = 1, 2, 4  # flags of the header
+U32, F64 = range(2)  # types of a named value
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ WEIGHT_TYPES = {
 
 @dataclass(frozen=True)
 class Config:
-    """The shape of a model; fields are those of the header. vocab_only: the file has no weights."""
+    """The shape of a model, by the names of the section `config`. vocab_only: the file has no weights."""
 
     vocab_size: int
     dim: int = 0
@@ -72,29 +72,22 @@ class Config:
     qkv_bias: bool = False
     vocab_only: bool = False
 
-    def pack(self):
-        """The header's bytes 36 to 119."""
-        flags = self.tied_head * TIED_HEAD | self.qkv_bias * QKV_BIAS | self.vocab_only * VOCAB_ONLY
-        return struct.pack(
-            "<10If d II 3d",
-            self.dim,
-            self.hidden_dim,
-            self.n_layers,
-            self.n_heads,
-            self.n_kv_heads,
-            self.head_dim,
-            self.vocab_size,
-            self.context_length,
-            self.sliding_window,
-            flags,
-            self.norm_eps,
-            self.rope_theta,
-            ROPE_SCALINGS.index(self.rope_scaling),
-            self.rope_original_context,
-            self.rope_factor,
-            self.rope_low_freq_factor,
-            self.rope_high_freq_factor,
-        )
+    def section(self, sampling=None):
+        """The bytes of the section `config`; sampling: {name: value} of what the model's makers recommend."""
+        entries = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "rope_scaling":
+                value = ROPE_SCALINGS.index(value)
+            if value or (field.name == "norm_eps" and not self.vocab_only):  # others are 0 unless given
+                entries.append(named_value(field.name, value, F64 if field.type is float else U32))
+        entries += [named_value(f"sampling.{name}", value, F64) for name, value in (sampling or {}).items()]
+        return b"".join(entries)
+
+
+def named_value(name, value, kind):
+    """An entry of the section `config`."""
+    return struct.pack("<32s2I" + ("I4x" if kind == U32 else "d"), name.encode("ascii"), kind, 1, value)
 
 
 @dataclass
@@ -170,9 +163,8 @@ def model_tensors(config):
 class Writer:
     """A checkpoint being written. A context manager: if it fails, it leaves no file behind."""
 
-    def __init__(self, path, config, sections):
+    def __init__(self, path, sections):
         self.path = Path(path)
-        self.config = config
         self.sections = sections
         self.n_written = 0
         end = HEADER_BYTES + ENTRY_BYTES * len(sections)
@@ -211,8 +203,7 @@ class Writer:
     def _finish(self):
         assert self.n_written == len(self.sections), f"section {self.sections[self.n_written].name} is missing"
         start = MAGIC + struct.pack("<IIQQ", VERSION, len(self.sections), self.file_bytes, HEADER_BYTES)
-        config = self.config.pack()
-        rest = config + bytes(HEADER_BYTES - 36 - len(config)) + b"".join(s.pack() for s in self.sections)
+        rest = bytes(HEADER_BYTES - len(start) - 4) + b"".join(s.pack() for s in self.sections)
         crc = zlib.crc32(start + bytes(4) + rest)
         self.file.seek(0)
         self.file.write(start + struct.pack("<I", crc) + rest)

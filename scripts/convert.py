@@ -182,7 +182,11 @@ def convert(args):
     config = source.config
     tensors = list(checkpoint.model_tensors(config)) if not config.vocab_only else []
     types = choose_types(args, source, tensors)
-    contents = {"provenance": provenance(args, source, types), "tokenizer": words.section(config.vocab_size)}
+    contents = {
+        "config": config.section(),
+        "provenance": provenance(args, source, types),
+        "tokenizer": words.section(config.vocab_size),
+    }
     chat = chat_section(args, words)
     if chat:
         contents["chat"] = chat
@@ -196,7 +200,7 @@ def convert(args):
     total = sum(section.size for section in sections)
     with (
         tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as progress,
-        checkpoint.Writer(args.out, config, sections) as writer,
+        checkpoint.Writer(args.out, sections) as writer,
     ):
         for section in sections:
             if section.kind == checkpoint.BYTES:

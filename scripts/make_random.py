@@ -85,6 +85,7 @@ def main():
     head_type = args.head or ("q8" if args.type in ("q4", "q4m") else args.type)
     about = f"source: random, like {args.like}\nlicense: none\ntype: {args.type}\nhead_type: {head_type}\n"
     contents = {
+        "config": config.section(),
         "provenance": f"{about}converter: make_random.py 1\n".encode("ascii"),
         "tokenizer": words(config.vocab_size).section(),
     }
@@ -96,7 +97,7 @@ def main():
             types[name] = head_type if name in ("embedding", "head") else args.type
             sections.append(checkpoint.matrix_section(name, types[name], rows, cols))
     try:
-        with checkpoint.Writer(args.out, config, sections) as writer:
+        with checkpoint.Writer(args.out, sections) as writer:
             for section in sections:
                 if section.kind == checkpoint.BYTES:
                     pieces = [contents[section.name]]

@@ -270,11 +270,12 @@ def golden_rows(n_tokens):
 
 
 def vocabulary_checkpoint(tokenizer, vocab_size):
-    """header | table of one section | zeros | section `tokenizer`."""
-    offset = 384  # the multiple of 64 after 256 + 96
-    start = bytes.fromhex("8952554e0d0a1a0a") + struct.pack("<IIQQ", 1, 1, offset + len(tokenizer), HEADER_BYTES)
-    rest = struct.pack("<6I", *[0] * 6) + struct.pack("<4I", vocab_size, 0, 0, 4)  # the shape, flag 4: only a vocabulary
-    rest = rest.ljust(HEADER_BYTES - 36, b"\0")
-    rest += struct.pack("<48s4I2QI12x", b"tokenizer", 0, 0, 0, 0, offset, len(tokenizer), zlib.crc32(tokenizer))
+    """header | table of two sections | config | zeros | section `tokenizer`."""
+    config = b"".join(struct.pack("<32s3I4x", name, 0, 1, value)
+                      for name, value in ((b"vocab_size", vocab_size), (b"vocab_only", 1)))  # fmt: skip
+    sections = {b"config": (256, config), b"tokenizer": (384, tokenizer)}  # multiples of 64: 64 + 2 * 96, 256 + 2 * 48
+    start = bytes.fromhex("8952554e0d0a1a0a") + struct.pack("<IIQQ", 2, 2, 384 + len(tokenizer), 64)
+    rest = bytes(28) + b"".join(struct.pack("<48s4I2QI12x", name, 0, 0, 0, 0, offset, len(data), zlib.crc32(data))
+                                for name, (offset, data) in sections.items())  # fmt: skip
     head = start + struct.pack("<I", zlib.crc32(start + bytes(4) + rest)) + rest
-    return head.ljust(offset, b"\0") + tokenizer
+    return (head + config).ljust(384, b"\0") + tokenizer

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 
 TYPES = {0: ("f32", 1, 64), 1: ("bf16", 1, 32), 2: ("q8", 32, 544), 3: ("q4", 32, 288), 4: ("q4m", 32, 320)}
-FIELDS = {"dim": 36, "hidden_dim": 40, "n_layers": 44, "n_heads": 48, "n_kv_heads": 52, "head_dim": 56,
-          "vocab_size": 60, "context_length": 64, "sliding_window": 68, "flags": 72, "rope_scaling": 88,
-          "rope_original_context": 92}  # fmt: skip
+HEAD = 64  # bytes of the header
+# The values of the section `config`, in the order in which the writer below has them, and their types.
+CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "n_layers": "I", "n_heads": "I",
+          "n_kv_heads": "I", "head_dim": "I", "context_length": "I", "norm_eps": "d", "rope_theta": "d",
+          "sliding_window": "I", "tied_head": "I", "qkv_bias": "I", "rope_scaling": "I", "rope_factor": "d",
+          "rope_original_context": "I", "rope_low_freq_factor": "d", "rope_high_freq_factor": "d"}  # fmt: skip
 
 
 @dataclass
@@ -31,15 +34,15 @@ class Native:
         self.data = Path(path).read_bytes()
         assert self.data[:8] == bytes.fromhex("8952554e0d0a1a0a"), "magic"
         version, count, size, table = struct.unpack_from("<IIQQ", self.data, 8)
-        assert (version, size, table) == (1, len(self.data), 256)
-        head = bytearray(self.data[: 256 + 96 * count])
+        assert (version, size, table) == (2, len(self.data), HEAD)
+        head = bytearray(self.data[: HEAD + 96 * count])
         head[32:36] = bytes(4)
         assert zlib.crc32(head) == struct.unpack_from("<I", self.data, 32)[0], "header_crc"
-        self.fields = {name: struct.unpack_from("<I", self.data, at)[0] for name, at in FIELDS.items()}
+        assert not any(head[36:HEAD]), "zeros of the header"
         self.sections = {}
-        end = 256 + 96 * count
+        end = HEAD + 96 * count
         for i in range(count):
-            entry = struct.unpack_from("<48s4I2QI12s", self.data, 256 + 96 * i)
+            entry = struct.unpack_from("<48s4I2QI12s", self.data, HEAD + 96 * i)
             s = Section(entry[0].rstrip(b"\0").decode("ascii"), *entry[1:8])
             alignment = 4096 if s.kind == 2 else 64
             assert s.offset == -(-end // alignment) * alignment, f"{s.name} is at {s.offset}"
@@ -48,6 +51,21 @@ class Native:
             end = s.offset + s.bytes
             self.sections[s.name] = s
         assert end == len(self.data)
+        assert next(iter(self.sections)) == "config"
+        self.fields, self.sampling = self.read_config()
+
+    def read_config(self):
+        """The values of the section `config`, 0 where the file has none, and those of sampling by themselves."""
+        values, data, at = {}, self.bytes("config"), 0
+        while at < len(data):
+            name, kind, count = struct.unpack_from("<32s2I", data, at)
+            name, form = name.rstrip(b"\0").decode("ascii"), "Id"[kind]
+            assert count == 1 and name not in values, name
+            assert name.startswith("sampling.") or CONFIG[name] == form, name
+            values[name] = struct.unpack_from(f"<{form}", data, at + 40)[0]
+            at += 48
+        sampling = {name[9:]: value for name, value in values.items() if name.startswith("sampling.")}
+        return {name: values.get(name, 0) for name in CONFIG}, sampling
 
     def bytes(self, section):
         s = self.sections[section] if isinstance(section, str) else section
@@ -104,13 +122,18 @@ def f16(raw, at):
 MAGIC = bytes.fromhex("8952554e0d0a1a0a")
 # field of the header -> where it is, and its format
 HEADER = {"version": (8, "I"), "n_sections": (12, "I"), "file_bytes": (16, "Q"), "table_offset": (24, "Q"),
-          "header_crc": (32, "I"), **{name: (at, "I") for name, at in FIELDS.items()},
-          "norm_eps": (76, "f"), "rope_theta": (80, "d"), "rope_factor": (96, "d"), "rope_low_freq_factor": (104, "d"),
-          "rope_high_freq_factor": (112, "d")}  # fmt: skip
+          "header_crc": (32, "I")}  # fmt: skip
 # field of an entry of the table -> the same
 ENTRY = {"name": (0, "48s"), "kind": (48, "I"), "type": (52, "I"), "rows": (56, "I"), "cols": (60, "I"),
          "offset": (64, "Q"), "bytes": (72, "Q"), "crc": (80, "I"), "zeros": (84, "I")}  # fmt: skip
-TIED_HEAD, QKV_BIAS, VOCAB_ONLY = 1, 2, 4
+U32, F64 = range(2)  # types of a named value
+
+
+def named_value(name, form, *values):
+    """An entry of the section `config`: the values in the format of struct, padded to a multiple of 8 bytes."""
+    data = struct.pack(f"<{len(values)}{form}", *values)
+    kind = F64 if form == "d" else U32
+    return struct.pack("<32s2I", name.encode(), kind, len(values)) + data.ljust(-(-len(data) // 8) * 8, b"\0")
 
 
 def tensors(fields):
@@ -122,12 +145,12 @@ def tensors(fields):
         block = [("attn_norm", None, dim), ("attn.q_proj", q, dim), ("attn.k_proj", kv, dim), ("attn.v_proj", kv, dim),
                  ("attn.o_proj", dim, q), ("mlp_norm", None, dim), ("mlp.gate_proj", hidden, dim),
                  ("mlp.up_proj", hidden, dim), ("mlp.down_proj", dim, hidden)]  # fmt: skip
-        if fields["flags"] & QKV_BIAS:
+        if fields.get("qkv_bias"):
             block[4:4] = [("attn.q_bias", None, q), ("attn.k_bias", None, kv), ("attn.v_bias", None, kv)]
         for name, rows, cols in block:
             yield f"blocks.{layer}.{name}", rows, cols
     yield "norm", None, dim
-    if not fields["flags"] & TIED_HEAD:
+    if not fields.get("tied_head"):
         yield "head", fields["vocab_size"], dim
 
 
@@ -142,19 +165,19 @@ def interleaved(matrix):
 class Writer:
     """A model in f32 whose fields, table and contents can be changed before it is packed.
 
-    fields    the header's, by the names of HEADER
+    config    its values by their names, in the order of the file; none is left out that is there
     entries   one dict per section: the names of ENTRY, and `data`, its contents
     """
 
-    def __init__(self, fields, tokenizer, values):
+    def __init__(self, fields, tokenizer, values, sampling=()):
         """values(name, shape) gives the f32 weights of a tensor."""
-        self.fields = {"version": 1, "table_offset": 256, "sliding_window": 0, "rope_scaling": 0,
-                       "rope_original_context": 0, "norm_eps": 1e-5, "rope_theta": 10000.0, "rope_factor": 0.0,
-                       "rope_low_freq_factor": 0.0, "rope_high_freq_factor": 0.0, **fields}  # fmt: skip
+        self.config = {"norm_eps": 1e-5, "rope_theta": 10000.0, **fields}
+        self.sampling = dict(sampling)
         self.entries = []
+        self.add("config", 0, 0, 0, self.config_section())
         self.add("provenance", 0, 0, 0, b"source: a test\n")
         self.add("tokenizer", 0, 0, 0, tokenizer)
-        for name, rows, cols in () if self.fields["flags"] & VOCAB_ONLY else tensors(self.fields):
+        for name, rows, cols in () if fields.get("vocab_only") else tensors(self.config):
             if rows is None:
                 data = values(name, (1, cols)).astype("<f4").tobytes()
                 self.add(name, 1, 1, cols, data.ljust(-(-len(data) // 64) * 64, b"\0"))
@@ -164,12 +187,20 @@ class Writer:
     def add(self, name, kind, rows, cols, data):
         self.entries.append({"name": name.encode(), "kind": kind, "type": 0, "rows": rows, "cols": cols, "data": data})
 
+    def config_section(self, **changes):
+        """The section's bytes, with other values or, where a change is None, without one."""
+        values = {**self.config, **changes}
+        return b"".join([
+            *(named_value(name, CONFIG[name], value) for name, value in values.items() if value is not None),
+            *(named_value(f"sampling.{name}", "d", value) for name, value in self.sampling.items()),
+        ])  # fmt: skip
+
     def index(self, name):
         return [e["name"] for e in self.entries].index(name.encode())
 
     def places(self):
         """(offset, bytes) of each section, and the length of the file."""
-        end, places = 256 + 96 * len(self.entries), []
+        end, places = HEAD + 96 * len(self.entries), []
         for e in self.entries:
             alignment = 4096 if e["kind"] == 2 else 64
             offset = -(-end // alignment) * alignment
@@ -183,7 +214,8 @@ class Writer:
         places, end = self.places()
         data = bytearray(end)
         data[:8] = MAGIC
-        fields = {**self.fields, "n_sections": len(self.entries), "file_bytes": end, "header_crc": 0, **dict(header)}
+        fields = {"version": 2, "table_offset": HEAD, "n_sections": len(self.entries), "file_bytes": end, "header_crc": 0,
+                  **dict(header)}  # fmt: skip
         for name, value in fields.items():
             at, form = HEADER[name]
             struct.pack_into("<" + form, data, at, value)
@@ -193,11 +225,11 @@ class Writer:
             fixed.pop("data")
             for name, value in fixed.items():
                 at, form = ENTRY[name]
-                struct.pack_into("<" + form, data, 256 + 96 * i + at, value)
+                struct.pack_into("<" + form, data, HEAD + 96 * i + at, value)
         for (section, name), value in dict(entry).items():
             at, form = ENTRY[name]
             i = section if isinstance(section, int) else self.index(section)
-            struct.pack_into("<" + form, data, 256 + 96 * i + at, value)
+            struct.pack_into("<" + form, data, HEAD + 96 * i + at, value)
         if crc:
             seal(data)
         return bytes(data)
@@ -207,4 +239,4 @@ def seal(data):
     """Sets header_crc to the checksum of the header and of the table, as much of it as there is."""
     data[32:36] = bytes(4)
     count = struct.unpack_from("<I", data, 12)[0]
-    struct.pack_into("<I", data, 32, zlib.crc32(data[: 256 + 96 * count]))
+    struct.pack_into("<I", data, 32, zlib.crc32(data[: HEAD + 96 * count]))

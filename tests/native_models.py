@@ -13,7 +13,7 @@ sys.path.append(str(ROOT / "scripts"))
 import vocabulary  # noqa: E402
 
 TINY = {"dim": 16, "hidden_dim": 20, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 4, "vocab_size": 260,
-        "context_length": 64, "flags": native.TIED_HEAD}  # fmt: skip
+        "context_length": 64, "tied_head": 1}  # fmt: skip
 
 
 def byte_vocabulary(add_bos=True):
@@ -38,7 +38,7 @@ def tiny(chat=False, add_bos=True, **fields):
     writer = native.Writer({**TINY, **fields}, byte_vocabulary(add_bos).section(), lambda _, s: models.uniform(next(seeds), s))
     if chat:
         writer.add("chat", 0, 0, 0, chat_section())
-        writer.entries.insert(2, writer.entries.pop())
+        writer.entries.insert(3, writer.entries.pop())
     return writer
 
 

@@ -18,7 +18,13 @@ import native_models
 
 U32, U64 = 2**32 - 1, 2**64 - 1
 MOST_SECONDS, MOST_KILOBYTES = 5.0 * SLOWER, 64 << 10
-WRITER = native_models.tiny(chat=True, n_layers=1, flags=0)
+
+
+def good_writer():
+    return native_models.tiny(chat=True, n_layers=1, tied_head=0)
+
+
+WRITER = good_writer()
 GOOD = WRITER.pack()
 PLACES, END = WRITER.places()
 NAMES = [e["name"].decode() for e in WRITER.entries]
@@ -59,70 +65,156 @@ def with_weight(section, index, value):
     return with_bytes(at, struct.pack("<f", value), crc=False)
 
 
+def with_section(name, data):
+    """Another content of a section, with its checksum."""
+    def make():
+        writer = good_writer()
+        writer.entries[writer.index(name)]["data"] = data
+        return writer.pack()
+
+    return make
+
+
+def with_config(**values):
+    return with_section("config", WRITER.config_section(**values))
+
+
+def with_values(*entries):
+    """The config with these entries after its own."""
+    return with_section("config", WRITER.config_section() + b"".join(entries))
+
+
 def header_cases():
-    limits = {"dim": 1 << 20, "hidden_dim": 1 << 22, "n_layers": 1 << 12, "n_heads": 1 << 12, "n_kv_heads": 1 << 12,
-              "head_dim": 1 << 12, "vocab_size": 1 << 24}  # fmt: skip
-    for field, most in limits.items():
-        good = WRITER.fields[field]
-        for value in sorted({0, 1, good - 1, good + 1, 2 * good, most - 1, most} - {good}):
-            # Within its limits it disagrees with the table, with another field or with the tokenizer.
-            case(f"{field}={value}", with_header(**{field: value}))
-        for value in (most + 1, 1 << 31, U32):
-            case(f"{field}={value}", with_header(**{field: value}), field, value)
     for field, values in {
-        "version": (0, 2, 1 << 31, U32),
+        "version": (0, 1, 3, 1 << 31, U32),
         "n_sections": (0, 65537, 1 << 31, U32),
         "file_bytes": (0, 1, END - 1, END + 1, 1 << 32, 1 << 63, U64),
-        "table_offset": (0, 1, 255, 257, 1 << 63, U64),
-        "context_length": (0, (1 << 24) + 1, 1 << 31, U32),
-        "sliding_window": ((1 << 24) + 1, 1 << 31, U32),
-        "flags": (8, 16, 1 << 31, U32),
-        "rope_scaling": (3, 4, 1 << 31, U32),
-        "norm_eps": (-1.0, -1e-30, 1.5, np.inf, -np.inf, np.nan),
-        "rope_theta": (-1.0, 0.0, 0.5, 1e13, np.inf, -np.inf, np.nan),
+        "table_offset": (0, 1, native.HEAD - 1, native.HEAD + 1, 1 << 63, U64),
     }.items():
         for value in values:
             crc = field != "n_sections"  # the table of so many ends beyond the file, and its checksum with it
             case(f"{field}={value}", lambda f=field, v=value, c=crc: WRITER.pack(header={f: v}, crc=c), field)
+    case("version_1", with_header(version=1), "version is 1", "convert the model again", "scripts/convert.py")
     for value in (1, len(NAMES) - 1, len(NAMES) + 1, 600):
         case(f"n_sections={value}", with_header(n_sections=value))
-    for value in (1, 2, 4, 5, 6, 7):  # a head that must not be there, biases that are missing, weights that are too many
-        if value in (2, 3):
-            case(f"flags={value}", with_header(flags=value), "bias")
-    for kind in (1, 2):
-        for value in (-1.0, 0.0, 0.5, 1e7, np.inf, np.nan):
-            fields = {"rope_original_context": 64, "rope_low_freq_factor": 1.0, "rope_high_freq_factor": 4.0}
-            make = with_header(rope_scaling=kind, **{**fields, "rope_factor": value})
-            case(f"rope_scaling={kind},rope_factor={value}", make, "rope_factor")
+    for at in range(8):
+        case(f"magic[{at}]", with_bytes(at, bytes([GOOD[at] ^ 1])), "magic")
+    for bit in range(0, 32, 3):
+        case(f"header_crc^{bit}", with_bytes(32 + bit // 8, bytes([GOOD[32 + bit // 8] ^ 1 << bit % 8]), False), "header_crc")
+    for at in range(36, native.HEAD, 3):
+        case(f"zero[{at}]", with_bytes(at, b"\1"), "header")
+    for at in range(36, native.HEAD + 96 * len(NAMES), 61):
+        case(f"damaged[{at}]", with_bytes(at, bytes([GOOD[at] ^ 0x10]), False), "header_crc")
+
+
+LLAMA3 = {"rope_scaling": 2, "rope_factor": 8.0, "rope_original_context": 64, "rope_low_freq_factor": 1.0,
+          "rope_high_freq_factor": 4.0}  # fmt: skip
+
+
+def value_cases():
+    """Values of the config that are out of range, or disagree with the rest of the file."""
+    limits = {"dim": 1 << 20, "hidden_dim": 1 << 22, "n_layers": 1 << 12, "n_heads": 1 << 12, "n_kv_heads": 1 << 12,
+              "head_dim": 1 << 12, "vocab_size": 1 << 24}  # fmt: skip
+    for field, most in limits.items():
+        good = WRITER.config[field]
+        for value in sorted({0, 1, good - 1, good + 1, 2 * good, most - 1, most} - {good}):
+            # Within its limits it disagrees with the table, with another field or with the tokenizer.
+            case(f"{field}={value}", with_config(**{field: value}))
+        for value in (most + 1, 1 << 31, U32):
+            case(f"{field}={value}", with_config(**{field: value}), field, value)
+    for field, values in {
+        "context_length": (0, (1 << 24) + 1, 1 << 31, U32),
+        "sliding_window": ((1 << 24) + 1, 1 << 31, U32),
+        "rope_scaling": (3, 4, 1 << 31, U32),
+        "tied_head": (2, U32),
+        "qkv_bias": (2, U32),
+        "vocab_only": (2, U32),
+        "norm_eps": (-1.0, -1e-30, 1.5, np.inf, -np.inf, np.nan),
+        "rope_theta": (-1.0, 0.0, 0.5, 1e13, np.inf, -np.inf, np.nan),
+    }.items():
+        for value in values:
+            case(f"{field}={value}", with_config(**{field: value}), field)
+    case("qkv_bias=1", with_config(qkv_bias=1), "bias")  # which are missing
+    case("vocab_only=1", with_config(vocab_only=1), "config", "unexpected dim", "a file with weights")
+    case("linear,without:rope_factor", with_config(rope_scaling=1), "rope_factor is missing")
+    for field in ("rope_factor", "rope_original_context", "rope_low_freq_factor", "rope_high_freq_factor"):
+        case(f"unscaled,{field}", with_config(**{field: LLAMA3[field]}), f"unexpected {field}")
+        case(f"llama3,without:{field}", with_config(**{**LLAMA3, field: None}), f"{field} is missing")
+        if field != "rope_factor":
+            scaled = {"rope_scaling": 1, "rope_factor": 2.0, field: LLAMA3[field]}
+            case(f"linear,{field}", with_config(**scaled), f"unexpected {field}")
+    for value in (-1.0, 0.0, 0.5, 1e7, np.inf, np.nan):
+        case(f"linear,rope_factor={value}", with_config(rope_scaling=1, rope_factor=value), "rope_factor")
+        case(f"llama3,rope_factor={value}", with_config(**{**LLAMA3, "rope_factor": value}), "rope_factor")
     for field, values in {
         "rope_original_context": (0, (1 << 24) + 1, U32),
         "rope_low_freq_factor": (-1.0, 0.0, 1e7, np.inf, np.nan),
         "rope_high_freq_factor": (-1.0, 0.0, 1.0, 1e7, np.inf, np.nan),
     }.items():
         for value in values:
-            good = {"rope_scaling": 2, "rope_factor": 8.0, "rope_original_context": 64, "rope_low_freq_factor": 1.0,
-                    "rope_high_freq_factor": 4.0}  # fmt: skip
-            case(f"llama3,{field}={value}", with_header(**{**good, field: value}), "rope_")
+            case(f"llama3,{field}={value}", with_config(**{**LLAMA3, field: value}), "rope_")
     for fields in (("dim", "vocab_size"), ("dim", "hidden_dim"), ("n_heads", "head_dim"), ("n_layers", "dim"), limits):
         most = {field: limits[field] for field in fields}
-        case("at_most:" + ",".join(fields), with_header(**most))
+        case("at_most:" + ",".join(fields), with_config(**most))
         overflowing = {field: U32 for field in fields}
-        case("overflow:" + ",".join(fields), with_header(**overflowing))
-    for at in range(8):
-        case(f"magic[{at}]", with_bytes(at, bytes([GOOD[at] ^ 1])), "magic")
-    for bit in range(0, 32, 3):
-        case(f"header_crc^{bit}", with_bytes(32 + bit // 8, bytes([GOOD[32 + bit // 8] ^ 1 << bit % 8]), False), "header_crc")
-    for at in range(120, 256, 15):
-        case(f"zero[{at}]", with_bytes(at, b"\1"), "header")
-    for at in range(36, 256 + 96 * len(NAMES), 61):
-        case(f"damaged[{at}]", with_bytes(at, bytes([GOOD[at] ^ 0x10]), False), "header_crc")
+        case("overflow:" + ",".join(fields), with_config(**overflowing))
+
+
+def config_cases():
+    """The section `config` itself: its names, types and bytes."""
+    optional = ("sliding_window", "tied_head", "qkv_bias", "vocab_only", "rope_scaling")
+    for name, value in WRITER.config.items():
+        form = native.CONFIG[name]
+        if name not in optional:
+            case(f"without:value:{name}", with_config(**{name: None}), "config", f"{name} is missing")
+        wrong, seen, expected = ("I", "u32", "f64") if form == "d" else ("d", "f64", "u32")
+        twice = native.named_value(name, form, value)
+        case(f"twice:value:{name}", with_values(twice), "config", f"duplicate {name}")
+        entries = {n: native.named_value(n, native.CONFIG[n], v) for n, v in WRITER.config.items()}
+        entries[name] = native.named_value(name, wrong, int(value) if wrong == "I" else value)
+        case(f"type:{name}", with_section("config", b"".join(entries.values())),
+             f"{name} has the type {seen}, expected {expected}")  # fmt: skip
+        entries[name] = native.named_value(name, form, value, value)
+        case(f"count:{name}", with_section("config", b"".join(entries.values())), f"{name} has 2 values, expected 1")
+    for name in ("stranger", "Dim", "dim ", "dim2", "sampling"):
+        case(f"value:{name}", with_values(native.named_value(name, "I", 1)), "config", f"unknown value {name}")
+    whole = WRITER.config_section()
+    for label, name in {"empty": b"", "unended": b"x" * 32, "tail": b"dim\0x"}.items():
+        entry = name.ljust(32, b"\0") + native.named_value("x", "I", 1)[32:]
+        case(f"value_name={label}", with_values(entry), "config", f"the name of value {len(WRITER.config)}")
+    for kind in (2, 255, U32):
+        entry = b"sliding_window".ljust(32, b"\0") + struct.pack("<IIQ", kind, 1, 0)
+        case(f"value_type={kind}", with_values(entry), "config", "sliding_window", kind)
+    for count in (0, 3, 1 << 29, 1 << 31, U32):
+        for kind in (native.U32, native.F64):
+            entry = b"sliding_window".ljust(32, b"\0") + struct.pack("<IIQ", kind, count, 0)
+            case(f"value_count={count},{kind}", with_values(entry), "config", "sliding_window", count)
+    for at in (-1, -4):
+        padded = bytearray(native.named_value("sliding_window", "I", 0))
+        padded[at] = 1
+        case(f"value_padding[{at}]", with_values(bytes(padded)), "config", "sliding_window")
+    for length in sorted({0, 1, 31, 32, 39, 40, 47, *range(len(whole) - 47, len(whole), 5)}):
+        case(f"config.cut={length}", with_section("config", whole[:length]), "config")
+    case("config.longer", with_section("config", whole + bytes(8)), "config", "8 bytes")
+    case("config.large", with_section("config", whole + bytes(1 << 20)), "config", "expected at most 1048576")
+    at = PLACES[0][0]
+    for i in range(0, len(whole), 37):
+        case(f"config.damaged[{i}]", with_bytes(at + i, bytes([whole[i] ^ 2]), False), "config", "damaged")
+    sampling = native.named_value("sampling.top_p", "d", 0.5)
+    case("sampling.twice", with_values(sampling, sampling), "duplicate sampling.top_p")
+    case("sampling.type", with_values(native.named_value("sampling.top_k", "I", 3)), "sampling.top_k", "expected f64")
+    case("sampling.count", with_values(native.named_value("sampling.top_k", "d", 3, 4)), "sampling.top_k", "expected 1")
+    many = [native.named_value(f"sampling.{i}", "d", 1) for i in range(17)]
+    case("sampling.many", with_values(*many), "sampling.16", "expected at most 16")
 
 
 def table_cases():
     for i, (name, e, (offset, size)) in enumerate(zip(NAMES, WRITER.entries, PLACES)):
         for label, value in {"empty": b"", "unended": b"x" * 48, "tail": name.encode() + b"\0x"}.items():
             case(f"{name}.name={label}", with_entry(i, "name", value), "name")
-        if name not in ("provenance", "chat"):
+        if name == "config":
+            case("config.name=unknown", with_entry(i, "name", b"stranger"), "stranger")
+        elif name not in ("provenance", "chat"):
             case(f"{name}.name=unknown", with_entry(i, "name", b"stranger"), name if e["kind"] else "stranger")
         for value in {0, 1, 2, 3, 255, U32} - {e["kind"]}:
             case(f"{name}.kind={value}", with_entry(i, "kind", value), "section")
@@ -140,7 +232,7 @@ def table_cases():
         for value in (0, size - 1 if e["kind"] else size - 64, size + 64, 1 << 32, 1 << 63, U64):
             case(f"{name}.bytes={value}", with_entry(i, "bytes", value % 2**64))
         for at in (0, 8):
-            place = 256 + 96 * i + 84 + at
+            place = native.HEAD + 96 * i + 84 + at
             case(f"{name}.zeros[{at}]", with_bytes(place, b"\1"), name)
 
 
@@ -149,7 +241,7 @@ def section_cases():
 
     def edited(edit, **header):
         def make():
-            writer = native_models.tiny(chat=True, n_layers=1, flags=0)
+            writer = good_writer()
             edit(writer.entries)
             return writer.pack(header=header)
 
@@ -170,12 +262,12 @@ def section_cases():
                 return bytes(data)
 
             case(f"shrunk:{name}:{at}", sealed, "section")
-    for at in (0, 1, 7, 8, 9, 31, 32, 35, 36, 119, 120, 255, 256, 257, 351, 352, 256 + 96 * len(NAMES) - 1):
+    for at in (0, 1, 7, 8, 9, 31, 32, 35, 36, 63, 64, 65, 159, 160, native.HEAD + 96 * len(NAMES) - 1):
         case(f"cut:{at}", lambda at=at: GOOD[:at])
     for extra in (1, 63, 64, 4096):
         case(f"longer:{extra}", lambda n=extra: GOOD + bytes(n), "file_bytes")
         case(f"longer_sealed:{extra}", lambda n=extra: WRITER.pack(header={"file_bytes": END + n}) + bytes(n), END)
-    case("no_sections_of_weights", edited(lambda entries: entries.__delitem__(slice(3, None))), "embedding")
+    case("no_sections_of_weights", edited(lambda entries: entries.__delitem__(slice(4, None))), "embedding")
     case("a_gguf_file", lambda: b"GGUF" + bytes(100), "GGUF", "convert")
 
 
@@ -187,7 +279,7 @@ def chat_cases():
         case(f"chat.length={value}", with_bytes(at + 4, struct.pack("<I", value), False), "chat")
     for length in range(size):
         def make(length=length):
-            writer = native_models.tiny(chat=True, n_layers=1, flags=0)
+            writer = good_writer()
             writer.entries[i]["data"] = writer.entries[i]["data"][:length]
             return writer.pack()
         case(f"chat.cut={length}", make, "chat")  # fmt: skip
@@ -202,6 +294,8 @@ def weight_cases():
 
 
 header_cases()
+value_cases()
+config_cases()
 table_cases()
 section_cases()
 chat_cases()

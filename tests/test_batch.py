@@ -73,13 +73,15 @@ def chatty(workdir):
     texts = ["<s>[", "<s>(", ")[", "]=", ";["]
     chat = b"\2\0\0\0" + b"".join(len(t).to_bytes(4, "little") + t.encode() for t in texts)
     tensors = list(checkpoint.model_tensors(shape))
-    sections = [checkpoint.bytes_section("provenance", 9), checkpoint.bytes_section("tokenizer", len(tokenizer)),
+    config = shape.section()
+    sections = [checkpoint.bytes_section("config", len(config)), checkpoint.bytes_section("provenance", 9), checkpoint.bytes_section("tokenizer", len(tokenizer)),
                 checkpoint.bytes_section("chat", len(chat))]  # fmt: skip
     for name, rows, cols in tensors:
         sections.append(checkpoint.vector_section(name, cols) if rows is None
                         else checkpoint.matrix_section(name, "f32", rows, cols))  # fmt: skip
     path = workdir / "chatty.bin"
-    with checkpoint.Writer(path, shape, sections) as writer:
+    with checkpoint.Writer(path, sections) as writer:
+        writer.write("config", [config])
         writer.write("provenance", [b"type: f32"])
         writer.write("tokenizer", [tokenizer])
         writer.write("chat", [chat])

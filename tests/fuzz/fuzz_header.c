@@ -20,10 +20,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Input in = {data, size};
     const size_t mode = take_number(&in, 1), token = take_number(&in, 1);
-    if (in.size < 4 || memcmp(in.data, "\x89RUN", 4) != 0) {
+    const NativeFile file = native_file(mode, token, in, false);
+    if (file.size < 4 || memcmp(file.data, "\x89RUN", 4) != 0) {
+        free(file.data);
         return 0;  // llama2.c's checkpoints have a target of their own
     }
-    const NativeFile file = native_file(mode, token, in, false);
     Error err = {0};
     Checkpoint c;
     Model m = {0};
@@ -33,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         check_place(&file, c.tokenizer.data, c.tokenizer.size);
         fuzz_count("inputs that were opened");
-        if (!c.vocab_only && !model_create(&m, &c, &err)) {
+        if (!c.config.vocab_only && !model_create(&m, &c, &err)) {
             check_error(&err);
         }
         model_free(&m);

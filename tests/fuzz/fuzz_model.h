@@ -35,7 +35,7 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
         check_error(&err);  // damaged contents are run all the same
         err = (Error){0};
     }
-    bool ok = !c.vocab_only && model_create(&m, &c, &err) &&
+    bool ok = !c.config.vocab_only && model_create(&m, &c, &err) &&
               cache_create(&cache, &m.config, context, 1, first_token % 2, &err) &&
               scratch_create(&scratch, &m.config, &cache, (ScratchSizes){FUZZ_ROWS, FUZZ_ROWS, 1},
                              &err);

@@ -15,6 +15,7 @@ import checkpoint  # noqa: E402
 import models  # noqa: E402
 import vocabulary  # noqa: E402
 
+SAMPLING = {"temperature": 0.2, "top_k": 40.0}
 TEXT = "Zoë's 3 abab  <x>\n".encode()
 
 
@@ -38,17 +39,20 @@ def vocabularies():
             pre_tokenizer=rule, bos=0, eos=0, end=[0])  # fmt: skip
 
 
-def checkpoint_input(mode, config, weight_type, contents):
-    """mode, token, header, table and contents; the target fills in offsets, sizes and checksums."""
-    sizes = {"provenance": 5, "tokenizer": len(contents), "chat": 32}
+def checkpoint_input(mode, config, weight_type, contents, more=b""):
+    """mode, token, length of the config, header, table, config (with `more` after it) and contents; the target fills
+    in offsets, sizes and checksums."""
+    named = config.section(SAMPLING) + more
+    sizes = {"config": len(named), "provenance": 5, "tokenizer": len(contents), "chat": 32}
     sections = [checkpoint.bytes_section(name, size) for name, size in sizes.items()]
     if not config.vocab_only:
         for name, rows, cols in checkpoint.model_tensors(config):
             sections.append(checkpoint.vector_section(name, cols) if rows is None else
                             checkpoint.matrix_section(name, weight_type, rows, cols))  # fmt: skip
-    head = checkpoint.MAGIC + struct.pack("<IIQQI", 1, len(sections), 0, 256, 0) + config.pack()
+    start = checkpoint.MAGIC + struct.pack("<IIQQI", checkpoint.VERSION, len(sections), 0, checkpoint.HEADER_BYTES, 0)
     table = b"" if mode & 8 else b"".join(s.pack() for s in sections)
-    return bytes([mode, 15]) + head.ljust(256, b"\0") + table + contents
+    head = struct.pack("<2BH", mode, 15, len(named)) + start.ljust(checkpoint.HEADER_BYTES, b"\0")
+    return head + table + named + contents
 
 
 def checkpoint_inputs():
@@ -72,6 +76,15 @@ def checkpoint_inputs():
         yield f"{name}_made", checkpoint_input(15, config, "f32", contents)
     yield "misshapen", checkpoint_input(3, checkpoint.Config(**{**small, "dim": 16}), "f32", contents)
     yield "layers_made", checkpoint_input(15, checkpoint.Config(**{**small, "n_layers": 3}), "f32", contents)
+    good = checkpoint.Config(**small)
+    for name, more in {
+        "unknown_value": checkpoint.named_value("stranger", 1, checkpoint.U32),
+        "value_twice": checkpoint.named_value("dim", 8, checkpoint.U32),
+        "value_of_another_type": checkpoint.named_value("sliding_window", 8.0, checkpoint.F64),
+        "many_values": struct.pack("<32s2I", b"sliding_window", checkpoint.U32, 1 << 31),
+        "value_cut": checkpoint.named_value("sliding_window", 8, checkpoint.U32)[:43],
+    }.items():
+        yield name, checkpoint_input(7, good, "f32", contents, more)
     only = checkpoint.Config(vocab_size=9, vocab_only=True)
     yield "vocabulary", checkpoint_input(3, only, "f32", section)
     yield "plain", b"\0\0" + models.vocabulary_checkpoint(section, 9)

@@ -1,0 +1,317 @@
+// config.c - reads the section `config` of a native checkpoint: named values, one after the other.
+//
+//     0          32     36      40
+//     +----------+------+-------+----------------+----------+- - -
+//     | name     | type | count | values         | name     |
+//     | "dim" 00 | u32  | 1     | 128, zeros (8) | "n_la..  |
+//     +----------+------+-------+----------------+----------+- - -
+//
+// The table below says of each name what type it has, what range, where it goes in Config, and which
+// models need it. A new switch of the model is a new row: it moves no byte of the files that do
+// without it, and a program that does not know it refuses the file by its name.
+#include "formats/config.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+// Names that begin with this are recommended values of sampling.
+#define SAMPLING_PREFIX "sampling."
+
+// What stands before the values of an entry, as it lies in the file.
+typedef struct {
+    char name[32];   // ends with a zero byte, filled up with zeros
+    uint32_t type;   // ValueType
+    uint32_t count;  // of the values, which are padded with zeros to a multiple of 8 bytes
+} EntryHead;
+_Static_assert(offsetof(EntryHead, type) == 32 && sizeof(EntryHead) == 40, "docs/format.md");
+
+typedef enum { VALUE_U32, VALUE_F64, N_VALUE_TYPES } ValueType;
+static const struct {
+    const char *name;
+    size_t size;
+} value_types[N_VALUE_TYPES] = {{"u32", 4}, {"f64", 8}};
+
+// How a value is held in Config.
+typedef enum {
+    COUNT,    // u32: a size_t
+    SWITCH,   // u32, 0 or 1: a bool
+    SCALING,  // u32: the kind of a RopeScaling
+    REAL,     // f64: a double
+} FieldKind;
+
+// Which files have a value. Where it is not needed it is refused too, unless it is optional.
+typedef enum {
+    OPTIONAL,  // 0 unless given
+    ALWAYS,
+    WITH_WEIGHTS,
+    WITH_SCALING,  // of RoPE
+    WITH_LLAMA3,   // Llama 3's scaling of RoPE
+} Need;
+
+#define AT(field) offsetof(Config, field)
+
+static const struct Field {
+    const char *name;
+    FieldKind kind;
+    Need need;
+    size_t offset;
+    double min, max;
+} fields[] = {
+    // The limits keep every later product of two sizes within 64 bits.
+    {"vocab_size", COUNT, ALWAYS, AT(vocab_size), 1, 1 << 24},
+    {"vocab_only", SWITCH, OPTIONAL, AT(vocab_only), 0, 1},
+    {"dim", COUNT, WITH_WEIGHTS, AT(dim), 1, 1 << 20},
+    {"hidden_dim", COUNT, WITH_WEIGHTS, AT(hidden_dim), 1, 1 << 22},
+    {"n_layers", COUNT, WITH_WEIGHTS, AT(n_layers), 1, 1 << 12},
+    {"n_heads", COUNT, WITH_WEIGHTS, AT(n_heads), 1, 1 << 12},
+    {"n_kv_heads", COUNT, WITH_WEIGHTS, AT(n_kv_heads), 1, 1 << 12},
+    {"head_dim", COUNT, WITH_WEIGHTS, AT(head_dim), 2, 1 << 12},
+    {"context_length", COUNT, WITH_WEIGHTS, AT(context_length), 1, 1 << 24},
+    {"norm_eps", REAL, WITH_WEIGHTS, AT(norm_eps), 0, 1},
+    {"rope_theta", REAL, WITH_WEIGHTS, AT(rope_theta), 1, 1e12},
+    {"sliding_window", COUNT, OPTIONAL, AT(sliding_window), 0, 1 << 24},
+    {"tied_head", SWITCH, OPTIONAL, AT(tied_head), 0, 1},
+    {"qkv_bias", SWITCH, OPTIONAL, AT(qkv_bias), 0, 1},
+    {"rope_scaling", SCALING, OPTIONAL, AT(rope_scaling.kind), 0, N_ROPE_SCALINGS - 1},
+    {"rope_factor", REAL, WITH_SCALING, AT(rope_scaling.factor), 1, 1e6},
+    {"rope_original_context", COUNT, WITH_LLAMA3, AT(rope_scaling.original_context), 1, 1 << 24},
+    {"rope_low_freq_factor", REAL, WITH_LLAMA3, AT(rope_scaling.low_freq_factor), 1e-6, 1e6},
+    {"rope_high_freq_factor", REAL, WITH_LLAMA3, AT(rope_scaling.high_freq_factor), 1e-6, 1e6},
+};
+typedef struct Field Field;
+#define N_FIELDS (sizeof fields / sizeof *fields)
+
+typedef struct {
+    const char *path;  // for messages
+    const uint8_t *data;
+    size_t size, at;       // of the section, and where in it the next entry begins
+    size_t n;              // entries that were read
+    bool given[N_FIELDS];  // which fields were among them
+    Config *config;
+    Sampling *sampling;
+} ConfigReader;
+
+// An entry that was read.
+typedef struct {
+    char name[sizeof((EntryHead *)0)->name];
+    ValueType type;
+    size_t count;
+    double value;  // the first one; exact
+} Entry;
+
+// --------------------------------------------------------------------------------------------
+// Entries
+
+// Reads the next entry, whatever its name.
+static bool read_entry(ConfigReader *r, Entry *e, Error *err)
+{
+    EntryHead head;
+    const size_t left = r->size - r->at;
+    if (left < sizeof head) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: %zu bytes follow its last value, expected 0", r->path, left);
+    }
+    memcpy(&head, r->data + r->at, sizeof head);
+    if (!is_padded_name(head.name, sizeof head.name)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: the name of value %zu is not 1 to 31 characters followed by "
+                         "zeros",
+                         r->path, r->n);
+    }
+    if (head.type >= N_VALUE_TYPES) {
+        return error_set(err, ERROR_INPUT, "%s: config: the type of %s is %u, expected 0 to %d",
+                         r->path, head.name, (unsigned)head.type, N_VALUE_TYPES - 1);
+    }
+    const size_t used = head.count * value_types[head.type].size, padded = round_up(used, 8);
+    const uint8_t *values = r->data + r->at + sizeof head;
+    if (!head.count || padded > left - sizeof head) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: %s has %u values, expected 1 to %zu, as many as the section "
+                         "has room for",
+                         r->path, head.name, (unsigned)head.count,
+                         (left - sizeof head) / value_types[head.type].size);
+    }
+    if (!all_zero(values + used, padded - used)) {
+        return error_set(err, ERROR_INPUT, "%s: config: the bytes after %s are not all zero",
+                         r->path, head.name);
+    }
+    uint32_t whole;
+    memcpy(&whole, values, sizeof whole);
+    *e = (Entry){.type = (ValueType)head.type, .count = head.count, .value = whole};
+    memcpy(e->name, head.name, sizeof e->name);
+    if (e->type == VALUE_F64) {
+        memcpy(&e->value, values, sizeof e->value);
+    }
+    r->at += sizeof head + padded;
+    r->n++;
+    return true;
+}
+
+static bool expect_one(const ConfigReader *r, const Entry *e, ValueType type, Error *err)
+{
+    if (e->type != type) {
+        return error_set(err, ERROR_INPUT, "%s: config: %s has the type %s, expected %s", r->path,
+                         e->name, value_types[e->type].name, value_types[type].name);
+    }
+    return e->count == 1 || error_set(err, ERROR_INPUT, "%s: config: %s has %zu values, expected 1",
+                                      r->path, e->name, e->count);
+}
+
+// --------------------------------------------------------------------------------------------
+// Values
+
+// Checks a value's range. The comparison is written so that it refuses NaN too.
+static bool check_range(const ConfigReader *r, const char *name, double found, double min,
+                        double max, Error *err)
+{
+    char text[3][32];
+    const double values[] = {found, min, max};
+    if (found >= min && found <= max) {
+        return true;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        // Sizes have up to ten digits; %g would round them.
+        snprintf(text[i], sizeof text[i], "%.10g", values[i]);
+    }
+    return error_set(err, ERROR_INPUT, "%s: config: %s is %s, expected %s to %s", r->path, name,
+                     text[0], text[1], text[2]);
+}
+
+static bool take_field(ConfigReader *r, size_t i, const Entry *e, Error *err)
+{
+    const Field *f = &fields[i];
+    if (r->given[i]) {
+        return error_set(err, ERROR_INPUT, "%s: config: duplicate %s", r->path, e->name);
+    }
+    if (!expect_one(r, e, f->kind == REAL ? VALUE_F64 : VALUE_U32, err) ||
+        !check_range(r, f->name, e->value, f->min, f->max, err)) {
+        return false;
+    }
+    void *field = (char *)r->config + f->offset;
+    switch (f->kind) {
+    case COUNT:
+        *(size_t *)field = (size_t)e->value;
+        break;
+    case SWITCH:
+        *(bool *)field = e->value != 0;
+        break;
+    case SCALING:
+        *(RopeScalingKind *)field = (RopeScalingKind)e->value;
+        break;
+    case REAL:
+        *(double *)field = e->value;
+        break;
+    }
+    r->given[i] = true;
+    return true;
+}
+
+static bool take_sampling(ConfigReader *r, const Entry *e, Error *err)
+{
+    Sampling *s = r->sampling;
+    const char *name = e->name + strlen(SAMPLING_PREFIX);
+    for (size_t i = 0; i < s->n; i++) {
+        if (strcmp(s->values[i].name, name) == 0) {
+            return error_set(err, ERROR_INPUT, "%s: config: duplicate %s", r->path, e->name);
+        }
+    }
+    if (s->n == MAX_SAMPLING) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: %s is number %d of the values of sampling, "
+                         "expected at most %d",
+                         r->path, e->name, MAX_SAMPLING + 1, MAX_SAMPLING);
+    }
+    if (!expect_one(r, e, VALUE_F64, err)) {
+        return false;
+    }
+    memcpy(s->values[s->n].name, name, strlen(name) + 1);
+    s->values[s->n++].value = e->value;
+    return true;
+}
+
+static bool take_entry(ConfigReader *r, const Entry *e, Error *err)
+{
+    if (strncmp(e->name, SAMPLING_PREFIX, strlen(SAMPLING_PREFIX)) == 0) {
+        return take_sampling(r, e, err);
+    }
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        if (strcmp(fields[i].name, e->name) == 0) {
+            return take_field(r, i, e, err);
+        }
+    }
+    return error_set(err, ERROR_INPUT,
+                     "%s: config: unknown value %s (from a newer version of the program?)", r->path,
+                     e->name);
+}
+
+// --------------------------------------------------------------------------------------------
+// The whole
+
+static bool is_needed(const Config *c, Need need)
+{
+    const bool weights = !c->vocab_only;
+    return need == ALWAYS || (need == WITH_WEIGHTS && weights) ||
+           (need == WITH_SCALING && weights && c->rope_scaling.kind != ROPE_UNSCALED) ||
+           (need == WITH_LLAMA3 && weights && c->rope_scaling.kind == ROPE_LLAMA3);
+}
+
+// Checks that the values are there that such a model needs, and no others.
+static bool check_presence(const ConfigReader *r, Error *err)
+{
+    static const char *const needs[] = {[WITH_WEIGHTS] = "a file with weights",
+                                        [WITH_SCALING] = "a file with rope_scaling",
+                                        [WITH_LLAMA3] = "a file with rope_scaling 2"};
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        const Field *f = &fields[i];
+        const bool needed = is_needed(r->config, f->need);
+        if (needed && !r->given[i]) {
+            return error_set(err, ERROR_INPUT, "%s: config: %s is missing", r->path, f->name);
+        }
+        if (!needed && r->given[i] && f->need != OPTIONAL) {
+            return error_set(err, ERROR_INPUT, "%s: config: unexpected %s, which belongs in %s",
+                             r->path, f->name, needs[f->need]);
+        }
+    }
+    return true;
+}
+
+// Checks what values say about each other.
+static bool check_relations(const ConfigReader *r, Error *err)
+{
+    const Config *c = r->config;
+    const RopeScaling *s = &c->rope_scaling;
+    if (c->vocab_only) {
+        return true;
+    }
+    if (c->n_heads % c->n_kv_heads != 0) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: n_kv_heads is %zu, expected a divisor of n_heads, %zu",
+                         r->path, c->n_kv_heads, c->n_heads);
+    }
+    if (c->head_dim % 2 != 0) {
+        return error_set(err, ERROR_INPUT, "%s: config: head_dim is %zu, expected an even number",
+                         r->path, c->head_dim);
+    }
+    // Between the two factors Llama 3's scaling interpolates, and divides by their difference.
+    return s->kind != ROPE_LLAMA3 || check_range(r, "rope_high_freq_factor", s->high_freq_factor,
+                                                 s->low_freq_factor * 1.000001, 1e6, err);
+}
+
+bool config_read(Config *config, Sampling *sampling, const char *path, const uint8_t *data,
+                 size_t size, Error *err)
+{
+    ConfigReader r = {
+        .path = path, .data = data, .size = size, .config = config, .sampling = sampling};
+    *config = (Config){0};
+    sampling->n = 0;
+    while (r.at < r.size) {
+        Entry e;
+        if (!read_entry(&r, &e, err) || !take_entry(&r, &e, err)) {
+            return false;
+        }
+    }
+    return check_presence(&r, err) && check_relations(&r, err);
+}

@@ -1,0 +1,47 @@
+// config.h - what makes a model the model it is, apart from its weights: its shape, and how it wants
+// to be sampled. Both are read from the section `config` of a native checkpoint.
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include "base/error.h"
+#include "ops.h"
+
+// The shape of the model, in the field's usual names.
+typedef struct {
+    size_t dim;         // width of the residual stream
+    size_t hidden_dim;  // width of the mlp
+    size_t n_layers;
+    size_t n_heads;     // query heads
+    size_t n_kv_heads;  // key and value heads; n_heads is a multiple of it
+    size_t head_dim;    // width of a query, key or value; even
+    size_t vocab_size;
+    size_t context_length;  // positions the model was trained for
+    size_t sliding_window;  // positions a query sees, its own included; 0: all
+    double rope_theta;      // base of the rotary frequencies
+    RopeScaling rope_scaling;
+    double norm_eps;  // of rms_norm
+    bool qkv_bias;    // q, k and v have biases
+    bool tied_head;   // lm_head is the embedding
+    bool vocab_only;  // no weights: everything else but vocab_size is 0
+} Config;
+
+// Recommended values of sampling that a checkpoint carries at most: twice as many as there are
+// options that they can stand for.
+#define MAX_SAMPLING 16
+
+// What the makers of the model recommend. Which names there are and what values they take is known
+// to the table of options (options.c), not to the format.
+typedef struct {
+    struct {
+        char name[32];  // of the option, with _ for -: "top_p"; ends with a zero byte
+        double value;
+    } values[MAX_SAMPLING];
+    size_t n;
+} Sampling;
+
+// Reads a section `config` (docs/format.md) of `size` bytes. Errors: ERROR_INPUT naming the file
+// `path`, the value's name, what was found and what was expected.
+bool config_read(Config *config, Sampling *sampling, const char *path, const uint8_t *data,
+                 size_t size, Error *err);
+
+#endif
