@@ -239,14 +239,14 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err
     buffer_add_text(&row, c->path);
     put_row(out, "file", &row, 2);
     buffer_addf(&row, "%s, %.1f MB%s", checkpoint_kind(c), (double)c->file.size / 1e6,
-                c->vocab_only ? ", a vocabulary only" : "");
+                c->config.vocab_only ? ", a vocabulary only" : "");
     put_row(out, "kind", &row, 1);
     for (size_t i = 0; i < N_CONFIG; i++) {
         buffer_addf(&row, "%s %.6g, ", f->config[i].name, f->config[i].value);
     }
     buffer_addf(&row, "rope_scaling %s", f->rope_scaling);
     put_row(out, "config", &row, 7);
-    if (!c->vocab_only) {
+    if (!c->config.vocab_only) {
         put_weights_row(out, &row, f);
     }
     put_tokenizer_row(out, &row, e->tokenizer);
@@ -254,7 +254,7 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err
                           : e->chat.has_system ? "yes, with a place for a system message"
                                                : "yes, without a place for a system message");
     put_row(out, "chat template", &row, 1);
-    if (!c->vocab_only) {
+    if (!c->config.vocab_only) {
         buffer_addf(&row,
                     "%.1f MB: weights %.1f MB, keys and values %.1f MB (%s) at a context of %zu",
                     (double)(f->weight_bytes + f->kv_bytes) / 1e6, (double)f->weight_bytes / 1e6,

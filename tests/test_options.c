@@ -37,8 +37,8 @@ TEST(test_defaults_are_those_of_the_table)
     Error err;
     CHECK(parse("", &o, &err), "%s", err.message);
     const SamplerOptions *s = &o.generate.sampler;
-    CHECK(o.generate.max_tokens == 256 && o.chunk == 256 && s->repeat_last_n == 64,
-          "%zu, %zu, %zu", o.generate.max_tokens, o.chunk, s->repeat_last_n);
+    CHECK(o.generate.max_tokens == 256 && o.chunk == 256 && s->repeat_last_n == 64, "%zu, %zu, %zu",
+          o.generate.max_tokens, o.chunk, s->repeat_last_n);
     CHECK(s->temperature == 1 && s->top_p == 0.9f && s->repeat_penalty == 1, "%g, %g, %g",
           (double)s->temperature, (double)s->top_p, (double)s->repeat_penalty);
     CHECK(o.parallel == 64 && o.first_line == 1, "%zu, %zu", o.parallel, o.first_line);
