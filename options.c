@@ -122,6 +122,8 @@ static const Option option_table[] = {
     {0, "lines", NULL, FLAG, AT(lines), .help = "each line of the batch is itself a prompt"},
     {0, "resume", NULL, FLAG, AT(resume),
      .help = "keep the results in the output file, and continue after them"},
+    {0, "retry", NULL, FLAG, AT(retry),
+     .help = "with --resume: run requests again whose result is an error"},
     {0, "first-line", "N", COUNT, AT(first_line), .min = 1, .max = 1e15, .initial = 1,
      .help = "number of the batch's first line ({default}): for a piece of a longer file"},
     {0, "prompt-cache", "FILE", PATH, AT(prompt_cache),
@@ -437,7 +439,8 @@ static bool refuse(const Options *o, const char *const *names, const char *why, 
 
 static bool check_batch(const Options *o, Error *err)
 {
-    static const char *const only_with[] = {"parallel", "lines", "resume", "first-line", NULL};
+    static const char *const only_with[] = {"parallel", "lines",      "resume",
+                                            "retry",    "first-line", NULL};
     static const char *const never_with[] = {"prompt",  "prompt-file", "json",
                                              "no-echo", "digest",      NULL};
     if (o->mode != MODE_BATCH) {
@@ -445,6 +448,9 @@ static bool check_batch(const Options *o, Error *err)
     }
     if (!refuse(o, never_with, "not with --batch", err)) {
         return false;
+    }
+    if (o->retry && !o->resume) {
+        return error_set(err, ERROR_USAGE, "--retry: expected --resume with it");
     }
     return !o->resume || o->output ||
            error_set(err, ERROR_USAGE, "--resume: expected --output FILE with it");

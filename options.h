@@ -64,6 +64,7 @@ typedef struct {
     size_t parallel;    // requests that are run together
     bool lines;         // each line is itself a prompt
     bool resume;        // keep the results that the output has
+    bool retry;         // but run requests again whose result is an error
     size_t first_line;  // number of the first line
     // Output.
     const char *output;        // NULL: standard output, also for "-"

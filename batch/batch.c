@@ -57,6 +57,14 @@ typedef struct {
     Error cache_error;     // why the prompt cache could not be written: told at the end
     // The output, and the results that wait to be written to it.
     Results results;
+    // Resuming: the results that the output had when the run began, read along with the input.
+    Lines old;
+    Line old_line;          // the next of them
+    LineStatus old_status;  // LINE_READ: there is a next one; LINE_END: there is not
+    uint64_t old_failed;    // if it is an error: the number of its request's line; else 0
+    Json old_json;          // owned: in which results are read
+    bool retrying;          // until the last of them has been dealt with
+    Lines redone;           // results that an earlier retry left; fd < 0: no more of them
     // Times, by now_seconds.
     double start;  // of this run
     double told;   // when progress was last told
@@ -112,9 +120,49 @@ static bool deliver(Batch *b, const Request *r, const Sequence *s, size_t number
 // of its own, a hash of the line, the model and the options: another input, model or option is
 // refused before anything is changed. What follows the head need not be compared; the same request
 // has the same result.
+//
+// With --retry that ends at the first error. From there on results are written to another file
+// (results.c), as requests are started, one for each result of the output: a text is copied, an
+// error makes its request run. An error has to be of the same line only, which may have been
+// corrected since.
 
-// Keeps a line of the output, if it is the result of the next request.
-static bool keep_result(Batch *b, const Line *line, Request *r, Error *err)
+// Refuses the next result of the output as that of a request.
+static bool refuse_result(const Batch *b, bool ended, Error *err)
+{
+    return error_set(err, ERROR_INPUT,
+                     "%s: line %llu is not the result of %s %llu of %s with these options; nothing "
+                     "was changed (%s)",
+                     b->results.name, (unsigned long long)b->old_line.number,
+                     ended ? "any request after line" : "line",
+                     (unsigned long long)(b->input.number - 1), b->input.name,
+                     b->old_failed ? "it is an error: --retry runs the line again"
+                                   : "use another --output to start over");
+}
+
+// Does a line of the output begin as the result of this request does?
+static bool begins_with_head(const Line *line, const Request *r)
+{
+    return line->size >= r->head.size && memcmp(line->text, r->head.data, r->head.size) == 0;
+}
+
+// Reads the next result of the output. A last one that is half-written does not count.
+static bool next_old(Batch *b, Error *err)
+{
+    do {
+        b->old_status = lines_next(&b->old, true, &b->old_line, err);
+    } while (b->old_status == LINE_PENDING);
+    b->old_failed = 0;
+    if (b->old_status == LINE_READ && !b->old_line.ended && !b->old_line.too_long) {
+        b->old_status = LINE_END;
+    }
+    if (b->old_status == LINE_READ) {
+        return result_read(&b->old_json, &b->old_line, &b->old_failed, err);
+    }
+    return b->old_status == LINE_END;
+}
+
+// Keeps the next result of the output, if it is that of the next request.
+static bool keep_result(Batch *b, Request *r, Error *err)
 {
     LineStatus status = LINE_PENDING;
     while (status == LINE_PENDING && !*b->setup->interrupted) {
@@ -123,40 +171,132 @@ static bool keep_result(Batch *b, const Line *line, Request *r, Error *err)
     if (status == LINE_FAILED || status == LINE_PENDING) {
         return status == LINE_PENDING;  // interrupted
     }
-    if (status == LINE_END || line->size < r->head.size ||
-        memcmp(line->text, r->head.data, r->head.size) != 0) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: line %llu is not the result of %s %llu of %s with these options; "
-                         "nothing was changed (use another --output to start over)",
-                         b->results.name, (unsigned long long)line->number,
-                         status == LINE_END ? "any request after line" : "line",
-                         (unsigned long long)(b->input.number - 1), b->input.name);
+    if (status == LINE_END || !begins_with_head(&b->old_line, r)) {
+        return refuse_result(b, status == LINE_END, err);
     }
-    const bool failed = request_failed(r, line->text + r->head.size, line->size - r->head.size);
-    results_keep(&b->results, line->size + 1, failed ? r->number : 0);
+    results_keep(&b->results, b->old_line.size + 1, b->old_failed);
     return true;
 }
 
-// Keeps the results that are in the output, and cuts off a last one that is half-written.
+// Begins to write the other file, at the result that was read last.
+static bool begin_retry(Batch *b, Error *err)
+{
+    b->retrying = true;
+    b->redone = (Lines){.name = b->results.name, .limit = MAX_RESULT_BYTES};
+    const bool ok = results_retry(&b->results, err);
+    b->redone.fd = b->results.fd;
+    return ok;
+}
+
+// Keeps the results that are in the output, and cuts off a last one that is half-written; or with
+// --retry, keeps those before the first error.
 static bool resume(Batch *b, Error *err)
 {
-    Lines output = {
-        .fd = b->results.fd, .name = b->results.name, .limit = MAX_RESULT_BYTES, .number = 1};
     Request request = {0};
-    Line line;
-    LineStatus status = LINE_READ;
-    while (!*b->setup->interrupted && (status == LINE_READ || status == LINE_PENDING)) {
-        status = lines_next(&output, true, &line, err);
-        if (status == LINE_READ && !line.ended && !line.too_long) {
-            status = LINE_END;
-        } else if (status == LINE_READ && !keep_result(b, &line, &request, err)) {
-            status = LINE_FAILED;
+    bool ok, retry = false;
+    b->old = (Lines){
+        .fd = b->results.fd, .name = b->results.name, .limit = MAX_RESULT_BYTES, .number = 1};
+    while ((ok = next_old(b, err)) && b->old_status == LINE_READ && !*b->setup->interrupted) {
+        retry = b->setup->options->retry && b->old_failed;
+        if (retry || !(ok = keep_result(b, &request, err))) {
+            break;
         }
     }
-    lines_free(&output);
     request_free(&request);
     b->stats->done = b->stats->kept = b->results.kept;
-    return status != LINE_FAILED && (*b->setup->interrupted || results_cut(&b->results, err));
+    if (!ok || *b->setup->interrupted) {
+        return ok;
+    }
+    return retry ? begin_retry(b, err) : results_cut(&b->results, err);
+}
+
+// Cuts off what is left of an earlier retry. Results of this run are written from here on.
+static bool cut_redone(Batch *b, Error *err)
+{
+    lines_free(&b->redone);
+    return results_cut(&b->results, err);
+}
+
+// Keeps the next result of an earlier retry in the other file, if it is this request's, and differs
+// from the output's next only where that is an error.
+static bool keep_redone(Batch *b, const Request *r, bool *kept, Error *err)
+{
+    Line line;
+    uint64_t failed;
+    LineStatus status = LINE_PENDING;
+    *kept = false;
+    if (b->redone.fd < 0) {
+        return true;
+    }
+    while (status == LINE_PENDING) {
+        status = lines_next(&b->redone, true, &line, err);
+    }
+    if (status == LINE_FAILED) {
+        return false;
+    }
+    *kept = status == LINE_READ && line.ended && begins_with_head(&line, r) &&
+            (b->old_failed || (line.size == b->old_line.size &&
+                               memcmp(line.text, b->old_line.text, line.size) == 0));
+    if (!*kept) {
+        return cut_redone(b, err);
+    }
+    if (!result_read(&b->old_json, &line, &failed, err)) {
+        return false;
+    }
+    results_keep(&b->results, line.size + 1, failed);
+    b->stats->done++;
+    b->stats->kept++;
+    return true;
+}
+
+// Delivers a result of the output once more.
+static bool copy_result(Batch *b, Error *err)
+{
+    Buffer line = {0};
+    buffer_add(&line, b->old_line.text, b->old_line.size);
+    buffer_add_text(&line, "\n");
+    if (!buffer_check(&line, err)) {
+        buffer_free(&line);
+        return false;
+    }
+    results_deliver(&b->results, results_promise(&b->results), &line, 0);
+    b->stats->done++;
+    b->stats->kept++;
+    return true;
+}
+
+// Ends the retry: the output has no more results. `runs`: the request that was read last is run to
+// replace the last of them.
+static bool end_retry(Batch *b, bool runs, Error *err)
+{
+    b->retrying = false;
+    results_retried(&b->results, runs);
+    return b->redone.fd < 0 || cut_redone(b, err);
+}
+
+// Deals with a request that was read while retrying, or with the end of the input (NULL). *run: the
+// request has to be run, because its result is an error or it has none yet.
+static bool retry_next(Batch *b, const Request *r, bool *run, Error *err)
+{
+    bool kept = false;
+    // An error whose line is blank by now has no request any more: it is left out.
+    while (b->old_failed && (!r || b->old_failed < r->number)) {
+        if (!next_old(b, err)) {
+            return false;
+        }
+    }
+    *run = r && (b->old_failed || b->old_status == LINE_END);
+    if (b->old_status == LINE_END) {
+        return end_retry(b, false, err);
+    }
+    if (!r || (b->old_failed ? b->old_failed != r->number : !begins_with_head(&b->old_line, r))) {
+        return refuse_result(b, !r, err);
+    }
+    if (!keep_redone(b, r, &kept, err) || (!kept && !*run && !copy_result(b, err))) {
+        return false;
+    }
+    *run = *run && !kept;
+    return next_old(b, err) && (b->old_status == LINE_READ || end_retry(b, *run, err));
 }
 
 // --------------------------------------------------------------------------------------------
@@ -188,8 +328,13 @@ static LineStatus fill_next(Batch *b, Slot *slot, Error *err)
         return LINE_PENDING;
     }
     const LineStatus status = next_request(b, !b->slots.n_active, &slot->request, err);
+    bool run = status == LINE_READ;
     b->ended = status == LINE_END;
-    return status != LINE_READ || prepare(b, slot, err) ? status : LINE_FAILED;
+    if (b->retrying && (run || b->ended) &&
+        !retry_next(b, run ? &slot->request : NULL, &run, err)) {
+        return LINE_FAILED;
+    }
+    return !run || prepare(b, slot, err) ? status : LINE_FAILED;
 }
 
 // Starts requests in all slots that are idle, as far as there are requests and pages for them.
@@ -342,6 +487,9 @@ static void batch_close(Batch *b)
     lines_free(&b->input);
     slots_free(&b->slots);
     results_close(&b->results);
+    lines_free(&b->old);
+    lines_free(&b->redone);
+    json_free(&b->old_json);
     json_free(&b->json);
     tokens_free(&b->prompt);
     free(b);
@@ -386,7 +534,6 @@ bool batch_run(Engine *e, const BatchSetup *setup, BatchStats *stats, Error *err
     }
     // Not those behind one that an interruption has left undone: they are not in the output.
     stats->done = b->results.kept + b->results.first;
-    stats->kept = b->results.kept;
     stats->failed = b->results.failed;
     stats->first_failed = b->results.first_failed;
     stats->seconds = now_seconds() - b->start;

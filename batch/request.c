@@ -776,8 +776,23 @@ void request_failure(const Request *r, Buffer *out)
     buffer_add_text(out, "\n");
 }
 
-bool request_failed(const Request *r, const char *rest, size_t size)
+// The message of an error names the line, so a result says by itself whether it is one and of which
+// request: also when that request has been corrected since, and its head is another.
+bool result_read(Json *json, const Line *line, uint64_t *failed_line, Error *err)
 {
-    const char *failed = r->form == RESULT_PLAIN ? "\"error\": " : "\"response\": null, ";
-    return size >= strlen(failed) && memcmp(rest, failed, strlen(failed)) == 0;
+    static const char begin[] = "line ";
+    Error why = {0};
+    *failed_line = 0;
+    if (!json_read(json, line->text, line->size, &why)) {
+        *err = why;
+        return why.kind != ERROR_RUN;  // no result of ours: its head will say so
+    }
+    const JsonValue *root = json->values;
+    const JsonValue *error = root->kind == JSON_OBJECT ? json_member(root, "error") : NULL;
+    const JsonValue *message = error && error->kind == JSON_OBJECT ? json_member(error, "message")
+                                                                   : NULL;
+    if (message && message->kind == JSON_STRING && strncmp(message->text, begin, 5) == 0) {
+        *failed_line = strtoull(message->text + 5, NULL, 10);
+    }
+    return true;
 }

@@ -69,7 +69,8 @@ bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Err
 void request_result(const Request *r, const Sequence *s, Buffer *out);
 void request_failure(const Request *r, Buffer *out);
 
-// Is a result an error? `rest` (size) are its bytes after the request's head.
-bool request_failed(const Request *r, const char *rest, size_t size);
+// Reads a line of the output. If it is a result that is an error, *failed_line becomes the number of
+// its request's line; else 0. Error: ERROR_RUN without memory.
+bool result_read(Json *json, const Line *line, uint64_t *failed_line, Error *err);
 
 #endif

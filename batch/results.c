@@ -8,10 +8,19 @@
 //
 // Here 5 can be written; 7 and 8 wait for 6. The window is a ring, bounded in results and in bytes:
 // when it is full, no request is started until its first result is done.
+//
+// A retry puts results in the place of others, so it writes a second file, and renames it:
+//
+//     results.jsonl             ok  ok  error  ok  error  ok     as it is until then
+//     results.jsonl.retrying    ok  ok  ok     ok ..             grows in the same order
+//
+// At any moment the results that count are in one file, whole. If the program is killed, the other
+// has what was done so far: the next retry goes on there.
 #include "batch/results.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -23,6 +32,8 @@
 
 // Results that a power failure may cost, in seconds of work.
 #define SYNC_SECONDS 5
+// Of the file that a retry writes. Not a name that a user would give.
+#define RETRY_SUFFIX ".retrying"
 
 // Opens the file itself.
 static bool open_output(Results *r, const char *path, bool resume, Error *err)
@@ -47,9 +58,41 @@ static bool open_output(Results *r, const char *path, bool resume, Error *err)
            error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
 }
 
+// Locks a file against other processes. The lock is on the file, not its name: it stays when the
+// file is renamed, and ends with the process.
+static bool lock_output(int fd, const char *name, Error *err)
+{
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        return true;
+    }
+    return errno == EWOULDBLOCK
+               ? error_set(err, ERROR_RUN, "%s: another process is writing it", name)
+               : error_set(err, ERROR_RUN, "%s: cannot be locked: %s", name, strerror(errno));
+}
+
+// Finds out where a retry would write. A rename must replace the output, not a link to it.
+static bool find_paths(Results *r, Error *err)
+{
+    r->path = realpath(r->name, NULL);
+    if (!r->path) {
+        return error_set(err, ERROR_RUN, "%s: cannot be found: %s", r->name, strerror(errno));
+    }
+    const size_t size = strlen(r->path) + sizeof RETRY_SUFFIX;
+    r->retry_path = malloc(size);
+    if (!r->retry_path) {
+        return error_memory(err, "a file's name", size);
+    }
+    snprintf(r->retry_path, size, "%s%s", r->path, RETRY_SUFFIX);
+    return true;
+}
+
 bool results_open(Results *r, const char *path, bool resume, Error *err)
 {
-    *r = (Results){.name = "standard output", .fd = STDOUT_FILENO, .synced = now_seconds()};
+    *r = (Results){.name = "standard output",
+                   .fd = STDOUT_FILENO,
+                   .synced = now_seconds(),
+                   .old_fd = -1,
+                   .replace_at = SIZE_MAX};
     if (!path) {
         return true;
     }
@@ -60,12 +103,15 @@ bool results_open(Results *r, const char *path, bool resume, Error *err)
     if (!r->regular) {
         return !resume || error_set(err, ERROR_USAGE, "--resume: %s is not a regular file", path);
     }
-    if (flock(r->fd, LOCK_EX | LOCK_NB) == 0) {
-        return true;
+    if (!lock_output(r->fd, path, err) || !find_paths(r, err)) {
+        return false;
     }
-    return errno == EWOULDBLOCK
-               ? error_set(err, ERROR_RUN, "%s: another process is writing it", path)
-               : error_set(err, ERROR_RUN, "%s: cannot be locked: %s", path, strerror(errno));
+    // Where no results are yet, those of an earlier retry belong to other requests.
+    struct stat st;
+    if (fstat(r->fd, &st) == 0 && st.st_size == 0) {
+        unlink(r->retry_path);
+    }
+    return true;
 }
 
 void results_close(Results *r)
@@ -77,7 +123,12 @@ void results_close(Results *r)
     if (r->fd > STDOUT_FILENO) {
         close(r->fd);
     }
-    r->fd = -1;
+    if (r->retry_path && r->old_fd >= 0) {
+        close(r->old_fd);
+    }
+    free(r->path);
+    free(r->retry_path);
+    *r = (Results){.fd = -1, .old_fd = -1};
 }
 
 static void count_failure(Results *r, uint64_t failed_line)
@@ -100,6 +151,73 @@ bool results_cut(Results *r, Error *err)
     return (ftruncate(r->fd, end) == 0 && lseek(r->fd, end, SEEK_SET) >= 0) ||
            error_set(err, ERROR_RUN, "%s: cannot be truncated: %s", r->name, strerror(errno));
 }
+
+// --------------------------------------------------------------------------------------------
+// Retrying
+
+// Writes the results that were kept to the beginning of the new file.
+static bool copy_kept(Results *r, Error *err)
+{
+    char bytes[65536];
+    for (size_t at = 0; at < r->kept_bytes;) {
+        const size_t left = r->kept_bytes - at;
+        const ssize_t n = pread(r->old_fd, bytes, left < sizeof bytes ? left : sizeof bytes,
+                                (off_t)at);
+        if (n <= 0) {
+            return error_set(err, ERROR_RUN, "%s: cannot be read: %s", r->name,
+                             n < 0 ? strerror(errno) : "it became shorter");
+        }
+        if (!write_all(r->fd, r->retry_path, bytes, (size_t)n, err)) {
+            return false;
+        }
+        at += (size_t)n;
+    }
+    return true;
+}
+
+bool results_retry(Results *r, Error *err)
+{
+    struct stat st;
+    // O_NOFOLLOW: the name is not one that the user chose.
+    const int fd = open(r->retry_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd < 0) {
+        return error_set(err, ERROR_RUN, "%s: cannot be created: %s", r->retry_path,
+                         strerror(errno));
+    }
+    r->old_fd = r->fd;
+    r->fd = fd;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return error_set(err, ERROR_RUN, "%s: is not a regular file", r->retry_path);
+    }
+    if (fstat(r->old_fd, &st) == 0) {
+        fchmod(fd, st.st_mode & 07777);
+    }
+    return lock_output(fd, r->retry_path, err) && copy_kept(r, err);
+}
+
+void results_retried(Results *r, size_t n) { r->replace_at = r->next + n; }
+
+// Puts the new file in the place of the output. A name is on disk when its folder is.
+static bool replace_output(Results *r, Error *err)
+{
+    r->replace_at = SIZE_MAX;
+    if (fsync(r->fd) != 0 || rename(r->retry_path, r->path) != 0) {
+        return error_set(err, ERROR_RUN, "%s: cannot be replaced by %s: %s", r->name, r->retry_path,
+                         strerror(errno));
+    }
+    char *slash = strrchr(r->path, '/');
+    *slash = 0;
+    const int folder = open(slash == r->path ? "/" : r->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *slash = '/';
+    if (folder >= 0) {
+        fsync(folder);
+        close(folder);
+    }
+    return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// The window
 
 bool results_have_room(const Results *r)
 {
@@ -140,6 +258,9 @@ bool results_write(Results *r, Error *err)
     }
     if (r->joined.size && !write_all(r->fd, r->name, r->joined.data, r->joined.size, err)) {
         r->torn = true;
+        return false;
+    }
+    if (r->first >= r->replace_at && !replace_output(r, err)) {
         return false;
     }
     return buffer_check(&r->joined, err) &&

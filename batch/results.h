@@ -23,10 +23,15 @@ typedef struct {
 typedef struct {
     // The output.
     const char *name;  // for messages
-    int fd;
-    bool regular;   // a file on disk: can be synced
-    bool torn;      // a write failed, maybe half-way: nothing may follow
-    double synced;  // when it last was, by now_seconds
+    int fd;            // what results are written to
+    bool regular;      // a file on disk: can be synced
+    bool torn;         // a write failed, maybe half-way: nothing may follow
+    double synced;     // when it last was, by now_seconds
+    // Retrying: results go to a file beside the output, which replaces it in the end.
+    int old_fd;         // the output that is replaced, locked until the end; -1: none
+    char *path;         // owned: of the output, with no link in it
+    char *retry_path;   // owned: of the file beside it; NULL: the output is not a regular file
+    size_t replace_at;  // once so many results are written, it replaces the output
     // The window: result i is window[i % RESULTS_WINDOW].
     size_t first;   // the first that is not written
     size_t next;    // the next to be promised
@@ -51,6 +56,15 @@ void results_close(Results *r);
 // in Result. results_cut then cuts off what follows the last of them. Error: ERROR_RUN.
 void results_keep(Results *r, size_t size, uint64_t failed_line);
 bool results_cut(Results *r, Error *err);
+
+// Retrying. From here on results are written to a file beside the output, OUTPUT.retrying, which
+// begins with the results kept so far; what it had after those, from a retry that was interrupted,
+// can be read from fd, kept with results_keep, and has to be cut off (results_cut) before a result
+// is delivered. The output is untouched, until results_retried says that all its results have been
+// dealt with: when those promised so far and the `n` next ones are written, the file takes its place.
+// Error: ERROR_RUN.
+bool results_retry(Results *r, Error *err);
+void results_retried(Results *r, size_t n);
 
 // Is there room in the window for one more request's result?
 bool results_have_room(const Results *r);

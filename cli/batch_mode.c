@@ -53,8 +53,8 @@ static bool conclude(const Options *o, const BatchStats *s, Error *err)
 {
     if (*output_interrupted()) {
         if (o->output) {
-            output_note("run: %s: interrupted after %zu requests; --resume continues it", o->output,
-                        s->done);
+            output_note("run: %s: interrupted after %zu requests; --resume%s continues it",
+                        o->output, s->done, o->retry ? " --retry" : "");
         }
         return true;
     }

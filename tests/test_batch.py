@@ -833,13 +833,13 @@ def script_of_docs(name, tiny):
 
 
 def test_a_failed_line_is_run_again_as_the_page_says(tiny, tmp_path):
-    lines = requests_of(20)
+    lines = ["", *requests_of(20)]
     want = results_bytes(tiny, write_lines(tmp_path / "right", lines), tmp_path / "want")
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
     write_lines(requests, [*lines[:16], "{", *lines[17:]])
     results_bytes(tiny, requests, results, code=1)
     write_lines(requests, lines)
-    done = subprocess.run(["bash", "-euc", script_of_docs("again", tiny)], cwd=tmp_path, env=environment(),
+    done = subprocess.run(["bash", "-euc", script_of_docs("retry", tiny)], cwd=tmp_path, env=environment(),
                           capture_output=True, timeout=60 * SLOWER)  # fmt: skip
     assert done.returncode == 0, done
     assert results.read_bytes() == want

@@ -32,7 +32,7 @@ NEEDS_JSON = {"--logprobs"}
 VALUED = ["-i", "--prompt", "-f", "--prompt-file", "--stop", "-z", "--tokenizer", "-o", "--output", "-b", "--batch",
           "--prompt-cache", *WRONG_VALUES]  # fmt: skip
 FLAGS = ["--tokenize", "--json", "--stats", "--quiet", "--digest", "--no-echo", "--ignore-eos", "--special",
-         "--truncate-prompt", "--lines", "--resume"]  # fmt: skip
+         "--truncate-prompt", "--lines", "--resume", "--retry"]  # fmt: skip
 
 
 @pytest.mark.parametrize("option, value", [(o, v) for o, values in WRONG_VALUES.items() for v in values])

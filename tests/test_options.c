@@ -165,6 +165,7 @@ TEST(test_options_that_do_not_go_together_are_named)
         {"--lines", "--lines"},
         {"--parallel 64", "--parallel"},
         {"-b q --resume", "--resume"},
+        {"-b q -o r --retry", "--retry"},
         {"--logprobs 3", "--logprobs"},
         {"--quiet --stats", "--quiet"},
         {"--system a", "--system"},
