@@ -142,6 +142,7 @@ CHAT = b"""{"custom_id": "a1", "method": "POST", "url": "/v1/chat/completions", 
 PLAIN = {"prompt": "Once", "id": "p", "max_tokens": 3, "stop": "x", "top_k": 4, "min_p": 0.1, "seed": 1}
 ENVELOPE = {"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Once", "echo": True}}
 USER = {"role": "user", "content": "hi"}
+PART = {"type": "text", "text": "hi"}
 ODD_MESSAGES = [
     1, [], [1], [{}], [{"role": "tool", "content": "x"}], [{**USER, "name": "n", "tool_calls": None}],
     [{**USER, "tool_calls": []}], [{**USER, "content": 1}], [{"role": "user"}], [{**USER, "content": []}],
@@ -175,6 +176,9 @@ def requests():
     yield 8, b'{"prompt": "' + b"long " * 30 + b'"}'
     yield 0, b'{"prompt": "' + b"long " * 30 + b'"}'
     yield 0, b"{"
+    parts = [[], [PART, PART], [PART, {**PART, "text": ""}, {**PART, "text": None}], [PART, {"type": "image_url"}], ["a"], [{}]]
+    for content in parts:
+        yield 0, json.dumps({"messages": [{**USER, "content": content}, {"role": "assistant"}, USER]}).encode()
 
 
 COMMAND_LINES = [
