@@ -224,11 +224,12 @@ def test_an_interrupted_retry_leaves_the_results_and_says_how_it_goes_on(slow, t
 
 
 def test_a_retry_loses_nothing_by_any_call_that_fails(faults, long, tmp_path):  # noqa: F811
-    """The n-th allocation, open, read, write, sync or rename fails, for every n; then the retry is done again."""
+    """The n-th open, read, write, sync or rename fails, for every n, and every third allocation; then the retry is done
+    again."""
     case = Case(long, tmp_path, 6, {1: "{", 4: "{"}).correct()
     tried = 0
     for call in ("memory", "open", "read", "write", "fsync", "rename"):
-        for n in range(1, 400):
+        for n in range(1, 400, 3 if call == "memory" else 1):
             case.results.write_bytes(case.had)
             case.retrying.unlink(missing_ok=True)
             env = {"LD_PRELOAD": faults, "FAULT": f"{call} {n} once", "OMP_NUM_THREADS": "1"}
@@ -241,7 +242,7 @@ def test_a_retry_loses_nothing_by_any_call_that_fails(faults, long, tmp_path):  
             assert len(done.err.splitlines()) == (1 if done.code in (1, 3) else 0), f"expected exit 1 or 3 and a line\n{done}"
             assert case.results.read_bytes() in ([case.had] if done.code else []) + [case.want], f"other results\n{done}"
             assert case.retry() == case.want, done
-    assert tried > 40, f"only {tried} calls failed"
+    assert tried > 30, f"only {tried} calls failed"
 
 
 def test_retry_needs_resume(tiny, tmp_path):
