@@ -3,9 +3,14 @@
 // It times the forward pass on six standard loads, and the machine's limits before and after them
 // in the same process, so that a share of the limit means something on a noisy machine too.
 //
+// A test runs as many tokens, as often, as its part of BENCH_SECONDS allows: a quick pass tells how
+// long a token takes, and from it follows how much is measured. Small models run all of a load many
+// times, a model of 7 billion parameters some of it once; the table says which.
+//
 // The limit of a load is the longer of two times: reading the weights (and the keys and values)
 // once per pass at the speed of memory, and multiplying each weight with each row at the peak of
 // the arithmetic that its type uses.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,21 +19,27 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/threads.h"
+#include "cli/bench.h"
 #include "cli/modes.h"
 
 #define READ_BYTES    ((size_t)512 << 20)  // larger than any processor's caches
 #define PEAK_STEPS    ((size_t)1 << 20)    // long enough that starting the threads does not show
 #define PEAK_OPERANDS 256                  // bytes that peak_int8 reads
 #define LIMIT_ROUNDS  5                    // of which the best counts: noise only slows down
+#define LIMIT_SECONDS 2.0                  // no further round after this long
 
+#define BENCH_SECONDS 45.0  // of all tests together, as far as their quick passes fit in it
 #define BENCH_TESTS   6
-#define MIN_CONTEXT   64  // a context must be longer than this for the tests to mean something
+#define MIN_CONTEXT   64   // a context must be longer than this for the tests to mean something
+#define SMALL_PROMPT  256  // tokens
+#define LARGE_PROMPT  2048
+#define QUICK_PROMPT  16  // tokens of a prompt's quick pass
 #define DECODE_TOKENS 32  // single tokens per repetition
 #define MAX_SEQUENCES 16
 
 // A test is repeated until it took this long, within bounds, and its median time counts.
 #define REPEAT_SECONDS 2.0
-#define MIN_REPEATS    3
+#define MIN_REPEATS    3  // if its part of BENCH_SECONDS allows
 #define MAX_REPEATS    9
 
 // --------------------------------------------------------------------------------------------
@@ -80,24 +91,22 @@ static void fill_thread(Team team, void *arg)
 
 static double best_time(Peak *p, size_t threads)
 {
-    double best = 1e30;
-    for (int round = 0; round < LIMIT_ROUNDS; round++) {
+    const double first = now_seconds();
+    double best = 1e30, end = first;
+    for (int round = 0; round < LIMIT_ROUNDS && (round < 2 || end - first < LIMIT_SECONDS);
+         round++) {
         const double start = now_seconds();
         team_run(threads, peak_thread, p);
-        const double seconds = now_seconds() - start;
-        best = seconds < best ? seconds : best;
+        end = now_seconds();
+        best = end - start < best ? end - start : best;
     }
     return best;
 }
 
-// Raises each limit to what is measured now, if that is more.
-static bool measure_limits(Limits *limits, size_t threads, Error *err)
+// Raises each limit to what is measured now, if that is more. `memory` (READ_BYTES) has been filled.
+static void measure_limits(Limits *limits, float *memory, size_t threads)
 {
-    Peak p = {.memory = memory_map(READ_BYTES)};
-    if (!p.memory) {
-        return error_memory(err, "the test of the memory", READ_BYTES);
-    }
-    team_run(threads, fill_thread, p.memory);
+    Peak p = {.memory = memory};
     const size_t steps = PEAK_STEPS * threads;
     const struct {
         double *limit, work;
@@ -111,8 +120,6 @@ static bool measure_limits(Limits *limits, size_t threads, Error *err)
         const double rate = peaks[i].work / best_time(&p, threads) * 1e-9;
         *peaks[i].limit = rate > *peaks[i].limit ? rate : *peaks[i].limit;
     }
-    memory_unmap(p.memory, READ_BYTES);
-    return true;
 }
 
 // --------------------------------------------------------------------------------------------
@@ -123,19 +130,24 @@ static bool measure_limits(Limits *limits, size_t threads, Error *err)
 typedef struct {
     const char *name;
     bool prompt;
+    double weight;  // its part of the time that is left, relative to the tests after it
     size_t depth, steps, n_sequences;
 } Test;
 
 typedef struct {
     char test[32];
-    double tokens_per_second;  // median of the repetitions
-    double share;              // of the speed that the slower of memory and arithmetic allows
+    Test measured;     // with the steps of a repetition
+    double seconds;    // of a repetition: the median
+    size_t n_repeats;  // fewer than MIN_REPEATS where there was no time for them
+    double tokens_per_second;
+    double share;  // of the speed that the slower of memory and arithmetic allows
 } BenchResult;
 
 typedef struct {
     Engine *engine;
     Output *out;
-    size_t chunk;  // prompt tokens that are run together
+    size_t chunk;     // prompt tokens that are run together
+    double deadline;  // of the tests, by now_seconds
     Limits limits;
     BenchResult results[BENCH_TESTS];
     size_t n_results;  // fewer than BENCH_TESTS after an interruption
@@ -190,31 +202,64 @@ static int compare_times(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// Median time of a repetition; each starts with t->depth tokens in the first sequence.
-static bool time_test(Bench *b, const Test *t, double *seconds, Error *err)
+// Runs a test once. A decode test at a depth comes right after the prompt of that length, which it
+// finds in the first sequence.
+static bool time_once(Bench *b, const Test *t, double *seconds, Error *err)
 {
-    Cache *cache = &b->engine->cache;
+    for (size_t i = 0; i < MAX_SEQUENCES; i++) {
+        cache_truncate(&b->engine->cache, i, i == 0 ? t->depth : 0);
+    }
+    const double start = now_seconds();
+    const bool ok = t->prompt ? run_prompt(b, t->steps, err) : run_tokens(b, t, err);
+    *seconds = now_seconds() - start;
+    return ok;
+}
+
+size_t bench_steps(size_t full, size_t least, double step_seconds, double budget)
+{
+    size_t steps = full;
+    while (steps / 2 >= least && (double)steps * step_seconds > budget) {
+        steps /= 2;
+    }
+    return steps;
+}
+
+bool bench_repeats(size_t n, double total, double budget)
+{
+    if (n < MIN_REPEATS) {
+        return n == 0 || total + total / (double)n <= budget;
+    }
+    return n < MAX_REPEATS && total < REPEAT_SECONDS;
+}
+
+// Measures test i of all in `budget` seconds.
+static bool run_test(Bench *b, size_t i, double budget, Error *err)
+{
+    BenchResult *r = &b->results[i];
+    Test quick = r->measured;
+    const size_t least = quick.prompt ? QUICK_PROMPT : 1;
+    quick.steps = least < quick.steps ? least : quick.steps;
     double times[MAX_REPEATS], total = 0;
-    int n = 0;
-    while (n < MIN_REPEATS || (n < MAX_REPEATS && total < REPEAT_SECONDS)) {
-        if (cache_length(cache, 0) < t->depth) {
-            cache_truncate(cache, 0, 0);
-            if (!run_prompt(b, t->depth, err)) {
-                return false;
-            }
-        }
-        for (size_t i = 0; i < MAX_SEQUENCES; i++) {
-            cache_truncate(cache, i, i == 0 ? t->depth : 0);
-        }
-        const double start = now_seconds();
-        if (!(t->prompt ? run_prompt(b, t->steps, err) : run_tokens(b, t, err))) {
+    if (!time_once(b, &quick, &times[0], err)) {
+        return false;
+    }
+    budget -= times[0];
+    r->measured.steps = bench_steps(r->measured.steps, quick.steps, times[0] / (double)quick.steps,
+                                    budget);
+    if (r->measured.steps == quick.steps) {
+        total = times[r->n_repeats++];  // the quick pass was a repetition
+    }
+    while (bench_repeats(r->n_repeats, total, budget)) {
+        output_progress(b->out, "test %zu of %d: %s, repetition %zu; at most %.0f s left", i + 1,
+                        BENCH_TESTS, r->test, r->n_repeats + 1,
+                        fmax(b->deadline - now_seconds(), 0));
+        if (!time_once(b, &r->measured, &times[r->n_repeats], err)) {
             return false;
         }
-        times[n] = now_seconds() - start;
-        total += times[n++];
+        total += times[r->n_repeats++];
     }
-    qsort(times, (size_t)n, sizeof *times, compare_times);
-    *seconds = times[n / 2];
+    qsort(times, r->n_repeats, sizeof *times, compare_times);
+    r->seconds = times[r->n_repeats / 2];
     return true;
 }
 
@@ -264,37 +309,88 @@ static double limit_seconds(const Bench *b, const Test *t)
     return read > multiply ? read : multiply;
 }
 
-// Measures the limits before and after the tests, and keeps the better. Lengths are cut to the
-// context. True also after an interruption, with the results up to there.
-static bool run_tests(Bench *b, Error *err)
+// Plans the tests, with lengths that fit the context.
+static void plan_tests(Bench *b)
 {
     const size_t most = b->engine->cache.context - DECODE_TOKENS;  // so deep that tokens can follow
-    const size_t small = most < 256 ? most : 256, large = most < 2048 ? most : 2048;
+    const size_t small = most < SMALL_PROMPT ? most : SMALL_PROMPT;
+    const size_t large = most < LARGE_PROMPT ? most : LARGE_PROMPT;
+    // The long prompt gets more time: its length is also the depth of the next test.
     const Test tests[BENCH_TESTS] = {
-        {"prompt", true, 0, small, 1},
-        {"prompt", true, 0, large, 1},
-        {"decode at depth", false, large, DECODE_TOKENS, 1},
-        {"decode at depth", false, 0, DECODE_TOKENS, 1},
-        {"batch", false, 0, DECODE_TOKENS, 8},
-        {"batch", false, 0, DECODE_TOKENS, MAX_SEQUENCES},
+        {"prompt", true, 1, 0, small, 1},
+        {"prompt", true, 3, 0, large, 1},
+        {"decode at depth", false, 1, large, DECODE_TOKENS, 1},
+        {"decode at depth", false, 1, 0, DECODE_TOKENS, 1},
+        {"batch", false, 1, 0, DECODE_TOKENS, 8},
+        {"batch", false, 1, 0, DECODE_TOKENS, MAX_SEQUENCES},
     };
-    double seconds[BENCH_TESTS] = {0};
-    bool ok = measure_limits(&b->limits, b->engine->threads, err);
+    for (size_t i = 0; i < BENCH_TESTS; i++) {
+        b->results[i].measured = tests[i];
+    }
+}
+
+// Names a result by what is, or was, measured.
+static void name_result(BenchResult *r)
+{
+    const Test *t = &r->measured;
+    const size_t number = t->prompt ? t->steps : t->n_sequences > 1 ? t->n_sequences : t->depth;
+    snprintf(r->test, sizeof r->test, "%s %zu", t->name, number);
+}
+
+// Runs all tests, each in its part of the time that is left.
+static bool run_all_tests(Bench *b, Error *err)
+{
+    double weight = 0, seconds;
+    const Test first = {.steps = 1, .n_sequences = 1};
+    for (size_t i = 0; i < BENCH_TESTS; i++) {
+        weight += b->results[i].measured.weight;
+    }
+    output_progress(b->out, "reading the weights");
+    bool ok = time_once(b, &first, &seconds, err);  // from the disk, if need be
     for (size_t i = 0; ok && i < BENCH_TESTS; i++) {
-        const Test *t = &tests[i];
-        const size_t number = t->prompt ? t->steps : t->n_sequences > 1 ? t->n_sequences : t->depth;
-        snprintf(b->results[i].test, sizeof b->results[i].test, "%s %zu", t->name, number);
-        output_progress(b->out, "%s", b->results[i].test);
-        ok = time_test(b, t, &seconds[i], err);
+        BenchResult *r = &b->results[i];
+        if (r->measured.depth) {
+            r->measured.depth = cache_length(&b->engine->cache, 0);  // the prompt may be shorter
+        }
+        name_result(r);
+        output_progress(b->out, "test %zu of %d: %s", i + 1, BENCH_TESTS, r->test);
+        const double left = fmax(b->deadline - now_seconds(), 0);
+        ok = run_test(b, i, left * r->measured.weight / weight, err);
+        name_result(r);
+        weight -= r->measured.weight;
         b->n_results += ok;
     }
-    ok = ok && measure_limits(&b->limits, b->engine->threads, err);
-    for (size_t i = 0; i < b->n_results; i++) {
-        const Test *t = &tests[i];
-        b->results[i].tokens_per_second = (double)(t->steps * t->n_sequences) / seconds[i];
-        b->results[i].share = limit_seconds(b, t) / seconds[i];
+    return ok;
+}
+
+// Measures the limits before and after the tests, and keeps the better. The memory for it is kept
+// between: to get it may take longer than to read it. True also after an interruption, with the
+// results up to there.
+static bool run_tests(Bench *b, Error *err)
+{
+    const size_t threads = b->engine->threads;
+    float *memory = memory_map(READ_BYTES);
+    if (!memory) {
+        return error_memory(err, "the test of the memory", READ_BYTES);
     }
+    output_progress(b->out, "measuring the machine's limits");
+    team_run(threads, fill_thread, memory);
+    measure_limits(&b->limits, memory, threads);
+    plan_tests(b);
+    b->deadline = now_seconds() + BENCH_SECONDS;
+    const bool ok = run_all_tests(b, err);
+    if (ok) {
+        output_progress(b->out, "measuring the machine's limits again");
+        measure_limits(&b->limits, memory, threads);
+    }
+    memory_unmap(memory, READ_BYTES);
     output_wipe(b->out);
+    for (size_t i = 0; i < b->n_results; i++) {
+        BenchResult *r = &b->results[i];
+        const Test *t = &r->measured;
+        r->tokens_per_second = (double)(t->steps * t->n_sequences) / r->seconds;
+        r->share = limit_seconds(b, t) / r->seconds;
+    }
     return ok || err->kind == ERROR_NONE;
 }
 
@@ -315,9 +411,12 @@ static void put_json(Buffer *text, const Bench *b)
     json_open(&w, "results", '[');
     for (size_t i = 0; i < b->n_results; i++) {
         json_open(&w, NULL, '{');
-        json_put_text(&w, "test", b->results[i].test);
-        json_put_real(&w, "tokens_per_second", b->results[i].tokens_per_second, 3);
-        json_put_real(&w, "share", b->results[i].share, 4);
+        const BenchResult *r = &b->results[i];
+        json_put_text(&w, "test", r->test);
+        json_put_count(&w, "tokens", r->measured.steps * r->measured.n_sequences);
+        json_put_count(&w, "repetitions", r->n_repeats);
+        json_put_real(&w, "tokens_per_second", r->tokens_per_second, 3);
+        json_put_real(&w, "share", r->share, 4);
         json_close(&w, '}');
     }
     json_close(&w, ']');
@@ -330,10 +429,11 @@ static void put_table(Buffer *text, const Bench *b)
     buffer_addf(text, "%zu thread(s), %s\n", b->engine->threads, ops_name());
     buffer_addf(text, "memory read %.1f GB/s, int8 %.0f and f32 %.0f billion multiply-adds/s\n\n",
                 b->limits.read_gbs, b->limits.int8_gmacs, b->limits.f32_gmacs);
-    buffer_addf(text, "%-22s %12s %15s\n", "test", "tokens/s", "share of limit");
+    buffer_addf(text, "%-22s %13s %12s %15s\n", "test", "tokens", "tokens/s", "share of limit");
     for (size_t i = 0; i < b->n_results; i++) {
         const BenchResult *r = &b->results[i];
-        buffer_addf(text, "%-22s %12.1f %13.0f %%\n", r->test, r->tokens_per_second,
+        buffer_addf(text, "%-22s %8zu x %zu %14.1f %13.0f %%\n", r->test,
+                    r->measured.steps * r->measured.n_sequences, r->n_repeats, r->tokens_per_second,
                     r->share * 100);
     }
 }

@@ -10,7 +10,7 @@ import pytest
 from conftest import TIMEOUT, start
 
 
-def on_terminal(*args, columns=80, stdin_too=False):
+def on_terminal(*args, columns=80, stdin_too=False, timeout=TIMEOUT):
     """Runs with stderr on a terminal. Gives the exit status, stdout, and what the terminal received."""
     ours, theirs = pty.openpty()
     attributes = termios.tcgetattr(theirs)
@@ -18,7 +18,7 @@ def on_terminal(*args, columns=80, stdin_too=False):
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)
     process = start(*args, stderr=theirs, **({"stdin": theirs} if stdin_too else {}))
     os.close(theirs)
-    screen, out, end = b"", b"", time.monotonic() + TIMEOUT
+    screen, out, end = b"", b"", time.monotonic() + timeout
     fds = [ours, process.stdout.fileno()]
     while fds and time.monotonic() < end:
         for fd in select.select(fds, [], [], 0.1)[0]:
@@ -38,6 +38,6 @@ def on_terminal(*args, columns=80, stdin_too=False):
     if process.poll() is None and time.monotonic() >= end:
         process.kill()
         process.communicate()
-        pytest.fail(f"still running after {TIMEOUT} s: {args}")
+        pytest.fail(f"still running after {timeout} s: {args}")
     process.stdout.close()
     return process.wait(), out.decode(), screen.decode()
