@@ -146,26 +146,34 @@ static bool open_model(Engine *e, Error *err)
 // --------------------------------------------------------------------------------------------
 // Opening and closing
 
-static bool open_parts(Engine *e, unsigned parts, Error *err)
+static bool open_checkpoint(Engine *e, Error *err)
 {
     const EngineOptions *o = e->options;
     return ops_select(o->simd ? o->simd : "auto", err) &&
-           checkpoint_open(&e->checkpoint, o->model, team_max(), err) &&
-           (!(parts & ENGINE_TOKENIZER) || open_tokenizer(e, err)) &&
-           (!(parts & ENGINE_CHAT) || open_chat(e, err)) &&
-           (!(parts & ENGINE_CONTEXT) || e->checkpoint.config.vocab_only ||
-            choose_context(e, err)) &&
-           (!(parts & ENGINE_MODEL) || open_model(e, err));
+           checkpoint_open(&e->checkpoint, o->model, team_max(), err);
+}
+
+bool engine_open_parts(Engine *e, unsigned parts, Error *err)
+{
+    const bool weights = !e->checkpoint.config.vocab_only;
+    const bool ok = (!(parts & ENGINE_TOKENIZER) || open_tokenizer(e, err)) &&
+                    (!(parts & ENGINE_CHAT) || open_chat(e, err)) &&
+                    (!(parts & ENGINE_CONTEXT) || !weights || choose_context(e, err)) &&
+                    (!(parts & ENGINE_MODEL) || open_model(e, err));
+    if (!ok) {
+        engine_close(e);
+    }
+    return ok;
 }
 
 bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error *err)
 {
     *e = (Engine){.options = options};
-    if (!open_parts(e, parts, err)) {
+    if (!open_checkpoint(e, err)) {
         engine_close(e);
         return false;
     }
-    return true;
+    return engine_open_parts(e, parts, err);
 }
 
 bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t max_logits,

@@ -53,6 +53,8 @@ typedef struct {
 // engine. On failure the engine is closed. Errors: ERROR_USAGE where an option does not suit the
 // checkpoint or the machine; ERROR_INPUT where a file cannot be used; ERROR_RUN without memory.
 bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error *err);
+// The same for parts that are not open yet, of an engine that is.
+bool engine_open_parts(Engine *e, unsigned parts, Error *err);
 void engine_close(Engine *e);
 
 // Makes the cache for n_sequences and the buffers for passes of max_rows rows, of which max_logits

@@ -67,7 +67,7 @@ static const Option option_table[] = {
      .help = "print what the checkpoint holds and the memory it needs"},
     {0, "tensors", NULL, FLAG, AT(tensors), .help = "with --info: list the tensors"},
     {0, "verify", NULL, MODE, .mode = MODE_VERIFY,
-     .help = "check all checksums of the checkpoint, and print MODEL: OK"},
+     .help = "check all checksums, and that all of it opens; print MODEL: OK"},
     {'h', "help", NULL, MODE, .mode = MODE_HELP, .help = "print this text"},
     {0, "version", NULL, MODE, .mode = MODE_VERSION, .help = "print the version"},
     {'i', "prompt", "TEXT", PROMPT_TEXT, AT(prompt),

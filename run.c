@@ -28,7 +28,7 @@ static const struct {
     [MODE_SCORE] = {mode_score, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_BENCH] = {mode_bench, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_INFO] = {mode_info, ENGINE_TOKENIZER | ENGINE_CHAT | ENGINE_CONTEXT},
-    [MODE_VERIFY] = {mode_verify, 0},  // the tokenizer may be what is damaged
+    [MODE_VERIFY] = {mode_verify, 0},  // opens the rest after its checksums
 };
 
 // --help and --version: they need no model.

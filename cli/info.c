@@ -308,9 +308,12 @@ bool mode_info(Engine *e, const Options *o, Output *out, Error *err)
 
 bool mode_verify(Engine *e, const Options *o, Output *out, Error *err)
 {
+    // The rest is opened only after the sums: where a section is damaged, that is the error to tell.
+    const unsigned model = e->checkpoint.config.vocab_only ? 0 : ENGINE_MODEL;
     const bool sums = !e->checkpoint.repacked;
     Buffer text = {0};
-    if (sums && !checkpoint_verify(&e->checkpoint, team_max(), err)) {
+    if ((sums && !checkpoint_verify(&e->checkpoint, team_max(), err)) ||
+        !engine_open_parts(e, ENGINE_TOKENIZER | ENGINE_CHAT | model, err)) {
         return false;
     }
     buffer_addf(&text, "%s: OK%s\n", o->engine.model,

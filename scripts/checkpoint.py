@@ -4,7 +4,7 @@
 
 The sections and their sizes are declared first, which fixes the offset of each. Their contents are then written in
 that order, in pieces of any size, so a model never has to fit in memory. Header and table, with the checksums, come
-last. Until then the file has a temporary name; a file with the final name is complete.
+last. Until then the file has a temporary name; a file with the final name is complete, and was accepted by `check`.
 
     with Writer("model.bin", sections) as writer:
         for section in sections:
@@ -161,10 +161,14 @@ def model_tensors(config):
 
 
 class Writer:
-    """A checkpoint being written. A context manager: if it fails, it leaves no file behind."""
+    """A checkpoint being written. A context manager: if it fails, it leaves no file behind.
 
-    def __init__(self, path, sections):
+    check(path) is called with the finished file before that gets its name; if it raises, the file is removed.
+    """
+
+    def __init__(self, path, sections, check=None):
         self.path = Path(path)
+        self.check = check
         self.sections = sections
         self.n_written = 0
         end = HEADER_BYTES + ENTRY_BYTES * len(sections)
@@ -184,6 +188,8 @@ class Writer:
                 if failure is None:
                     self._finish()
             if failure is None:
+                if self.check:
+                    self.check(self.temporary)
                 os.replace(self.temporary, self.path)
         finally:
             Path(self.temporary).unlink(missing_ok=True)

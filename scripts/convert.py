@@ -12,6 +12,7 @@ Needs scripts/requirements.txt. Exit status: 2 for a usage error, 3 for an unusa
 
 import argparse
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ except ModuleNotFoundError as error:
 
 CONVERTER = "convert.py 1"
 FOUR_BIT = ("q4", "q4m")
+PROGRAM = Path(__file__).resolve().parent.parent / "run"
 CHUNK_BYTES = 16 << 20  # of f32 values that are converted at once
 
 
@@ -45,6 +47,8 @@ def parse_arguments():
                         help="weight type of embedding and head; default: that of --type, q8 for the 4-bit types")  # fmt: skip
     parser.add_argument("--vocab-only", action="store_true", help="only the vocabulary, without weights, for --tokenize")
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.bin of a llama2.c checkpoint")
+    parser.add_argument("--run", type=Path, default=PROGRAM, metavar="PROGRAM",
+                        help="the program that opens the finished file before it gets its name; default: %(default)s")  # fmt: skip
     args = parser.parse_args()
     if args.vocab_only and (args.type or args.head):
         parser.error("--vocab-only writes no weights: it cannot be used with --type or --head")
@@ -161,6 +165,18 @@ def warn(args, message):
     print(f"convert: {args.source}: {message}", file=sys.stderr)
 
 
+def check_opens(args, path):
+    """Has the program itself open the finished file, so that whatever is written can be used."""
+    if args.run == PROGRAM and not PROGRAM.exists():
+        print(f"convert: {args.out}: was not opened to check it: {PROGRAM} is not built (make builds it)", file=sys.stderr)
+        return
+    done = subprocess.run([args.run, path, "--verify"], stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip() or f"it ended with status {done.returncode}"
+        reason = said.removeprefix("run: ").replace(str(path), str(args.out))
+        raise SourceError(f"{args.source}: {args.run} does not open what was made of it, which is removed: {reason}")
+
+
 def read_source(args):
     """The model's Source and its Vocabulary."""
     kind = source_kind(args.source)
@@ -200,7 +216,7 @@ def convert(args):
     total = sum(section.size for section in sections)
     with (
         tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as progress,
-        checkpoint.Writer(args.out, sections) as writer,
+        checkpoint.Writer(args.out, sections, lambda path: check_opens(args, path)) as writer,
     ):
         for section in sections:
             if section.kind == checkpoint.BYTES:

@@ -6,7 +6,7 @@ import sys
 import gguf
 import numpy as np
 import pytest
-from conftest import GOLDEN_DIR, ROOT, assert_refused, execute, logits, run
+from conftest import EXECUTABLE, GOLDEN_DIR, ROOT, assert_refused, execute, logits, run
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import importance  # noqa: E402
@@ -15,6 +15,7 @@ import source_huggingface  # noqa: E402
 
 import models
 import native
+import native_models
 import sources
 import vocabularies
 
@@ -24,7 +25,8 @@ GGUF_TYPES = {"f32": "F32", "bf16": "BF16", "q8": "Q8_0", "q4": "Q4_0", "q4m": "
 
 
 def convert(source, out, *options):
-    return execute([sys.executable, ROOT / "scripts" / "convert.py", source, out, *options], timeout=300)
+    script = ROOT / "scripts" / "convert.py"
+    return execute([sys.executable, script, "--run", EXECUTABLE, source, out, *options], timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -479,6 +481,34 @@ def test_verify_names_the_damaged_section(tmp_path, checkpoint):
     for at, name in places:
         damaged.write_bytes(data[:at] + bytes([data[at] ^ 0x20]) + data[at + 1 :])
         assert_refused(run(damaged, "--verify"), 3, "damaged", name)
+
+
+def test_verify_opens_what_the_checksums_do_not_tell(tmp_path):
+    """Files whose checksums are right, but which no run can use."""
+    path = tmp_path / "m.bin"
+    for name, data in (("tokenizer", bytes(64)), ("chat", b"\xff" * 32), ("norm", None)):
+        writer = native_models.tiny(chat=True)
+        entry = writer.entries[writer.index(name)]
+        entry.update({"data": data} if data else {"name": b"stranger"})
+        path.write_bytes(writer.pack())
+        assert_refused(run(path, "--verify"), 3, path, name)
+
+
+def test_a_file_that_the_program_refuses_is_removed(tmp_path, folder):
+    """Whatever the converter writes opens: an older file of that name stays."""
+    out, program = tmp_path / "out.bin", tmp_path / "program"
+    out.write_bytes(b"older")
+    program.write_text("#!/bin/sh\n[ $# = 2 ] && [ $2 = --verify ] && [ -s $1 ] && echo \"run: $1: bos is 7\" >&2; exit 3\n")
+    program.chmod(0o755)
+    done = convert(folder("llama"), out, "--run", program)
+    assert_refused(done, 3, folder("llama"), program, "does not open", f"{out}: bos is 7")
+    assert out.read_bytes() == b"older" and sorted(p.name for p in tmp_path.iterdir()) == ["out.bin", "program"]
+
+
+def test_a_program_that_cannot_be_run_is_named(tmp_path, folder):
+    done = convert(folder("llama"), tmp_path / "out.bin", "--run", tmp_path / "absent")
+    assert_refused(done, 1, "convert: ", tmp_path / "absent", "No such file")
+    assert not list(tmp_path.iterdir())
 
 
 def test_info_shows_what_was_converted(checkpoint):
