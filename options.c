@@ -171,6 +171,9 @@ void options_help(Buffer *out)
         add_help(out, o);
         buffer_add_text(out, "\n");
     }
+    buffer_add_text(out,
+                    "\nA model may recommend values of sampling (--info shows them); they take "
+                    "the place of\nthe defaults above.\n");
     buffer_add_text(out, "\n  ./run stories.bin -i \"Once upon a time\"\n"
                          "  git log -5 | ./run model.bin -n 100 > out.txt\n");
 }
@@ -531,6 +534,54 @@ bool options_parse(Options *o, int argc, char **argv, Error *err)
         return true;
     }
     return check_combinations(o, err);
+}
+
+// --------------------------------------------------------------------------------------------
+// What the model's makers recommend
+
+// The option of sampling that a name of the checkpoint stands for ("top_p": --top-p), or NULL.
+static const Option *find_recommended(const char *name)
+{
+    const size_t begin = AT(generate.sampler), end = begin + sizeof(SamplerOptions);
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const Option *o = &option_table[i];
+        size_t n = 0;
+        while (name[n] && name[n] != '-' && (name[n] == '_' ? '-' : name[n]) == o->name[n]) {
+            n++;
+        }
+        const bool values = o->kind == COUNT || o->kind == REAL;
+        if (!name[n] && !o->name[n] && values && o->offset >= begin && o->offset < end) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+bool options_recommend(Options *options, const char *path, const Sampling *recommended, Error *err)
+{
+    for (size_t i = 0; i < recommended->n; i++) {
+        const char *name = recommended->values[i].name;
+        const double value = recommended->values[i].value;
+        const Option *o = find_recommended(name);
+        char buffer[80];
+        if (!o) {
+            return error_set(err, ERROR_INPUT, "%s: config: unknown value sampling.%s", path, name);
+        }
+        if (!in_range(o, value) || (o->kind == COUNT && value != (double)(size_t)value)) {
+            return error_set(err, ERROR_INPUT, "%s: config: sampling.%s is %g, expected %s", path,
+                             name, value, expected_value(o, buffer));
+        }
+        void *field = (char *)options + o->offset;
+        if (options->given[o - option_table]) {
+            continue;
+        }
+        if (o->kind == COUNT) {
+            *(size_t *)field = (size_t)value;
+        } else {
+            *(float *)field = (float)value;
+        }
+    }
+    return true;
 }
 
 // --------------------------------------------------------------------------------------------

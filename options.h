@@ -89,6 +89,11 @@ void options_choose_chat(Options *o);
 // Was the option of this name (without dashes) given?
 bool option_given(const Options *o, const char *name);
 
+// Takes what a model's makers recommend (formats/config.h) for each option of sampling that the
+// command line leaves out; `path` is the checkpoint, for messages. Error: ERROR_INPUT naming a value
+// that no option of sampling has, or that is out of its range.
+bool options_recommend(Options *o, const char *path, const Sampling *recommended, Error *err);
+
 // Adds the text of --help.
 void options_help(Buffer *out);
 

@@ -69,7 +69,9 @@ static bool open_engine(Engine *e, Options *o, Error *err)
 static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
 {
     output_watch(out, &e->checkpoint.file, o->engine.model);
-    bool ok = open_engine(e, o, err) && output_open(out, o, err);
+    bool ok = open_engine(e, o, err) &&
+              options_recommend(o, o->engine.model, &e->checkpoint.sampling, err) &&
+              output_open(out, o, err);
     if (ok) {
         const bool converses = o->mode == MODE_GENERATE && o->chat && prompt_is_typed(o);
         ok = (converses ? mode_converse : modes[o->mode].run)(e, o, out, err);

@@ -67,6 +67,17 @@ static const char *checkpoint_kind(const Checkpoint *c)
     return c->repacked ? "llama2.c" : "native";
 }
 
+static void put_sampling_json(JsonWriter *w, const Sampling *s)
+{
+    json_open(w, "sampling", '{');
+    for (size_t i = 0; i < s->n; i++) {
+        char number[32];
+        const int size = snprintf(number, sizeof number, "%.9g", s->values[i].value);
+        json_put_json(w, s->values[i].name, number, (size_t)size);
+    }
+    json_close(w, '}');
+}
+
 static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
 {
     const Checkpoint *c = &e->checkpoint;
@@ -85,6 +96,7 @@ static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
     json_put_count(&w, "parameters", f->parameters);
     json_put_text(&w, "tokenizer", tokenizer_kind(e->tokenizer));
     json_put_bool(&w, "chat", e->has_chat);
+    put_sampling_json(&w, &c->sampling);
     json_put_count(&w, "weight_bytes", f->weight_bytes);
     json_put_count(&w, "context", e->context);
     json_put_count(&w, "kv_bytes", f->kv_bytes);
@@ -218,6 +230,20 @@ static void put_tokenizer_row(Buffer *out, Buffer *row, const Tokenizer *t)
     put_row(out, "tokenizer", row, 3);
 }
 
+// By the names of the options: temperature 0.2, top-p 0.9.
+static void put_sampling_row(Buffer *out, Buffer *row, const Sampling *s)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        buffer_add_text(row, i ? ", " : "");
+        for (const char *c = s->values[i].name; *c; c++) {
+            buffer_add(row, *c == '_' ? "-" : c, 1);
+        }
+        buffer_addf(row, " %.9g", s->values[i].value);
+    }
+    buffer_add_text(row, s->n ? "" : "none recommended");
+    put_row(out, "sampling", row, 1);
+}
+
 // Its lines, one after the other.
 static void add_provenance(Buffer *row, Bytes provenance)
 {
@@ -254,6 +280,7 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err
                           : e->chat.has_system ? "yes, with a place for a system message"
                                                : "yes, without a place for a system message");
     put_row(out, "chat template", &row, 1);
+    put_sampling_row(out, &row, &c->sampling);
     if (!c->config.vocab_only) {
         buffer_addf(&row,
                     "%.1f MB: weights %.1f MB, keys and values %.1f MB (%s) at a context of %zu",

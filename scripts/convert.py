@@ -14,14 +14,18 @@ import argparse
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+import checkpoint
+import sampling
+
+MISSING = None  # a package that is not installed; --help works without it
 try:
     import numpy as np
     from tqdm import tqdm
 
     import chat_template
-    import checkpoint
     import importance
     import quantize
     import source_gguf
@@ -30,7 +34,7 @@ try:
     import vocabulary
     from source import Source, SourceError
 except ModuleNotFoundError as error:
-    sys.exit(f"convert: {error.name} is not installed: run `make converter`, then .venv-convert/bin/python scripts/convert.py")
+    MISSING = error.name
 
 CONVERTER = "convert.py 1"
 FOUR_BIT = ("q4", "q4m")
@@ -46,12 +50,15 @@ def parse_arguments():
     parser.add_argument("--head", choices=checkpoint.WEIGHT_TYPES,
                         help="weight type of embedding and head; default: that of --type, q8 for the 4-bit types")  # fmt: skip
     parser.add_argument("--vocab-only", action="store_true", help="only the vocabulary, without weights, for --tokenize")
+    parser.add_argument("--set", type=sampling.assignment, action="append", default=[], metavar="NAME=VALUE",
+                        help="recommended value of sampling, before that of the source; may be repeated. Names: "
+                             + ", ".join(sampling.LIMITS))  # fmt: skip
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.bin of a llama2.c checkpoint")
     parser.add_argument("--run", type=Path, default=PROGRAM, metavar="PROGRAM",
                         help="the program that opens the finished file before it gets its name; default: %(default)s")  # fmt: skip
     args = parser.parse_args()
-    if args.vocab_only and (args.type or args.head):
-        parser.error("--vocab-only writes no weights: it cannot be used with --type or --head")
+    if args.vocab_only and (args.type or args.head or args.set):
+        parser.error("--vocab-only writes no weights: it cannot be used with --type, --head or --set")
     return args
 
 
@@ -161,6 +168,34 @@ def chat_section(args, words):
     return texts.section()
 
 
+def recommended(args, source):
+    """{name: value} of sampling: --set, then what the source recommends."""
+    values = {}
+    for name, field, value in source.recommended:
+        if name in dict(args.set):
+            continue
+        if not sampling.is_valid(name, value):
+            raise SourceError(
+                f"{source.recommended_in}: {field} is {str(value)[:100]!r}, expected {sampling.expected(name)} "
+                f"(--set {name}=VALUE sets another)"
+            )
+        values[name] = value
+    return values | dict(args.set)
+
+
+@contextmanager
+def step(text):
+    """Shows on a terminal what takes a while."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(f"{text} ..", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
 def warn(args, message):
     print(f"convert: {args.source}: {message}", file=sys.stderr)
 
@@ -170,7 +205,8 @@ def check_opens(args, path):
     if args.run == PROGRAM and not PROGRAM.exists():
         print(f"convert: {args.out}: was not opened to check it: {PROGRAM} is not built (make builds it)", file=sys.stderr)
         return
-    done = subprocess.run([args.run, path, "--verify"], stdin=subprocess.DEVNULL, capture_output=True)
+    with step("opening what was written, to check it"):
+        done = subprocess.run([args.run, path, "--verify"], stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip() or f"it ended with status {done.returncode}"
         reason = said.removeprefix("run: ").replace(str(path), str(args.out))
@@ -194,12 +230,13 @@ def read_source(args):
 
 
 def convert(args):
-    source, words = read_source(args)
+    with step("reading shape and vocabulary"):
+        source, words = read_source(args)
     config = source.config
     tensors = list(checkpoint.model_tensors(config)) if not config.vocab_only else []
     types = choose_types(args, source, tensors)
     contents = {
-        "config": config.section(),
+        "config": config.section(recommended(args, source)),
         "provenance": provenance(args, source, types),
         "tokenizer": words.section(config.vocab_size),
     }
@@ -215,7 +252,7 @@ def convert(args):
     columns = column_importance(source, types)
     total = sum(section.size for section in sections)
     with (
-        tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as progress,
+        tqdm(total=total, desc="writing", unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as progress,
         checkpoint.Writer(args.out, sections, lambda path: check_opens(args, path)) as writer,
     ):
         for section in sections:
@@ -237,6 +274,10 @@ def counted(pieces, progress):
 
 def main():
     args = parse_arguments()
+    if MISSING:
+        print(f"convert: {MISSING} is not installed: run `make converter`, then .venv-convert/bin/python scripts/convert.py",
+              file=sys.stderr)  # fmt: skip
+        return 1
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes the unfinished file
     try:
         convert(args)

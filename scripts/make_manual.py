@@ -57,6 +57,12 @@ Every byte counts, including a newline at the end.
 Names of special tokens in the prompt are plain text unless
 .B \-\-special
 is given.
+.SH SAMPLING
+A checkpoint may carry the values of sampling that the makers of the model recommend;
+.B \-\-info
+shows them.
+They take the place of the defaults above.
+A value on the command line overrides them, and one in a request of a batch overrides both.
 .SH "EXIT STATUS"
 .TP
 .B 0

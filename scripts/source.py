@@ -99,6 +99,9 @@ class Source:
     vocabulary: object = None  # what vocabulary.read_vocabulary takes
     keeps_types: bool = False  # keep the source's weight types if there is no --type
     license: str = "unknown"
+    # What the source recommends for sampling: (name, the source's field, value), see sampling.py; and the file it is in.
+    recommended: list = field(default_factory=list)
+    recommended_in: Path = None
 
 
 def is_count(value):

@@ -7,6 +7,7 @@ For RoPE, GGUF stores the rows of q and k of llama models in llama2.c's order, t
 import gguf
 import numpy as np
 
+import sampling
 from checkpoint import Config
 from source import Source, SourceError, Tensor, check_config, is_count, plain_tensor
 
@@ -71,8 +72,21 @@ def read(path):
             if name.endswith(("attn.q_proj", "attn.k_proj", "attn.q_bias", "attn.k_bias")):
                 tensor.neighbours = config.head_dim
     return Source(
-        path, config, tensors, fields.reader, keeps_types=True, license=str(fields.get("general.license", "unknown"))
+        path,
+        config,
+        tensors,
+        fields.reader,
+        keeps_types=True,
+        license=str(fields.get("general.license", "unknown")),
+        recommended=read_recommended(fields),
+        recommended_in=path,
     )
+
+
+def read_recommended(fields):
+    """(name, key, value) of the keys of sampling. Their f32 become the shortest decimal numbers that stand for them."""
+    found = [(name, key, fields.get(key)) for key, name in sampling.GGUF.items()]
+    return [(n, k, float(str(np.float32(v))) if isinstance(v, float) else v) for n, k, v in found if v is not None]
 
 
 def check_supported(fields):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import safetensors
 
+import sampling
 from checkpoint import Config
 from source import Source, SourceError, check_config, is_count, plain_tensor
 
@@ -42,7 +43,11 @@ def read(folder):
     config = read_config(path, fields, tensors)
     if config.tied_head:
         tensors.pop("head", None)  # a copy of the embedding
-    return Source(folder, config, tensors, folder, license=read_license(folder))
+    generation = folder / "generation_config.json"
+    recommended = sampling.from_generation_config(read_json(generation)) if generation.exists() else []
+    return Source(
+        folder, config, tensors, folder, license=read_license(folder), recommended=recommended, recommended_in=generation
+    )
 
 
 def read_json(path):

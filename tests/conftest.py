@@ -142,14 +142,14 @@ def run(*args, **options):
     return execute([EXECUTABLE, *args], **options)
 
 
-def start(*args, env=None, **popen):
-    """Starts the executable and returns its Popen; stdout and stderr are pipes unless `popen` says otherwise."""
+def start(*args, env=None, program=EXECUTABLE, **popen):
+    """Starts the executable (or another program) and returns its Popen; stdout and stderr are pipes unless `popen` says otherwise."""
     # Unbuffered: bytes that a buffer reads ahead are lost to communicate(), which reads the pipe itself.
     popen.setdefault("bufsize", 0)
     popen.setdefault("stdin", subprocess.DEVNULL)
     popen.setdefault("stdout", subprocess.PIPE)
     popen.setdefault("stderr", subprocess.PIPE)
-    command = [str(EXECUTABLE), *(str(a) for a in args)]
+    command = [str(program), *(str(a) for a in args)]
     return subprocess.Popen(command, env=environment(env), **popen)
 
 

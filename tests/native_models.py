@@ -32,10 +32,11 @@ def chat_section():
     return struct.pack("<I", 2) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
 
 
-def tiny(chat=False, add_bos=True, **fields):
+def tiny(chat=False, add_bos=True, sampling=(), **fields):
     """A native.Writer of a model of a few thousand random weights."""
     seeds = iter(range(1, 1000))
-    writer = native.Writer({**TINY, **fields}, byte_vocabulary(add_bos).section(), lambda _, s: models.uniform(next(seeds), s))
+    writer = native.Writer({**TINY, **fields}, byte_vocabulary(add_bos).section(),
+                           lambda _, s: models.uniform(next(seeds), s), sampling)  # fmt: skip
     if chat:
         writer.add("chat", 0, 0, 0, chat_section())
         writer.entries.insert(3, writer.entries.pop())

@@ -210,7 +210,7 @@ def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}):
         w.add_value_length(config["head_dim"])
     add = {int: w.add_uint32, float: w.add_float32, str: w.add_string}
     for key, value in fields.items():
-        add[type(value)](f"{architecture}.{key}", value)
+        add[type(value)](key if key.startswith("general.") else f"{architecture}.{key}", value)
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("gpt-2")
     w.add_token_list([*tokenizer_json()["model"]["vocab"], "<|im_start|>", "<|im_end|>"])

@@ -10,13 +10,14 @@ import pytest
 from conftest import TIMEOUT, start
 
 
-def on_terminal(*args, columns=80, stdin_too=False, timeout=TIMEOUT):
-    """Runs with stderr on a terminal. Gives the exit status, stdout, and what the terminal received."""
+def on_terminal(*args, columns=80, stdin_too=False, timeout=TIMEOUT, **options):
+    """Runs with stderr on a terminal; options are those of start. Gives the exit status, stdout, and what the terminal
+    received."""
     ours, theirs = pty.openpty()
     attributes = termios.tcgetattr(theirs)
     attributes[1] &= ~termios.OPOST
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)
-    process = start(*args, stderr=theirs, **({"stdin": theirs} if stdin_too else {}))
+    process = start(*args, stderr=theirs, **({"stdin": theirs} if stdin_too else {}), **options)
     os.close(theirs)
     screen, out, end = b"", b"", time.monotonic() + timeout
     fds = [ours, process.stdout.fileno()]

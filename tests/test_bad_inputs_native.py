@@ -204,6 +204,15 @@ def config_cases():
     case("sampling.twice", with_values(sampling, sampling), "duplicate sampling.top_p")
     case("sampling.type", with_values(native.named_value("sampling.top_k", "I", 3)), "sampling.top_k", "expected f64")
     case("sampling.count", with_values(native.named_value("sampling.top_k", "d", 3, 4)), "sampling.top_k", "expected 1")
+    for name in ("stranger", "seed", "max_tokens", "top-p", "temperature2", "top", ""):
+        case(f"sampling.{name}", with_values(native.named_value(f"sampling.{name}", "d", 0.5)), f"sampling.{name}")
+    for name, values in {
+        "temperature": (-0.1, 1001, np.nan, np.inf), "top_p": (-1, 1.1), "min_p": (1.1,), "repeat_penalty": (0, 101),
+        "top_k": (0.5, -1, 1e10, np.nan), "repeat_last_n": (1.5, 1e10),
+    }.items():  # fmt: skip
+        for value in values:
+            case(f"sampling.{name}={value}", with_values(native.named_value(f"sampling.{name}", "d", value)),
+                 f"sampling.{name}", "expected a ")  # fmt: skip
     many = [native.named_value(f"sampling.{i}", "d", 1) for i in range(17)]
     case("sampling.many", with_values(*many), "sampling.16", "expected at most 16")
 

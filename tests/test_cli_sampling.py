@@ -1,9 +1,13 @@
 """Sampling, as far as it can be seen from outside: seeds, temperature, top-k, top-p, min-p, the repeat penalty."""
 
+import json
+
 import numpy as np
+import pytest
 from conftest import GREEDY, PROMPT, run
 
 import models
+import native_models
 
 
 def test_same_seed_same_text_and_other_seeds_other_texts(stories):
@@ -99,3 +103,63 @@ def test_zero_model_draws_every_token_about_equally(tiny, tmp_path):
 def test_extreme_settings_draw_something(stories):
     for options in (("-t", "1e-30"), ("-t", "1000"), ("-k", "1000000"), ("--min-p", "0"), ("-p", "0.9999999")):
         stories.generate(*PROMPT, "-n", "10", "-s", "1", *options).ok()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What the checkpoint recommends
+
+
+@pytest.fixture(scope="module")
+def recommending(tmp_path_factory):
+    """recommending(NAME=VALUE, ..): a small model that recommends these values."""
+    folder = tmp_path_factory.mktemp("recommending")
+
+    def make(**sampling):
+        path = folder / "-".join([*sampling, "m.bin"])
+        path.write_bytes(native_models.tiny(sampling=sampling).pack())
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "recommended, same",
+    [
+        ({"temperature": 0.0}, ("-t", 0)),
+        ({"temperature": 0.5, "top_p": 0.8}, ("-t", 0.5, "-p", 0.8)),
+        ({"top_k": 3.0}, ("-k", 3)),
+        ({"min_p": 0.9}, ("--min-p", 0.9)),
+        ({"repeat_penalty": 1.9, "repeat_last_n": 2.0}, ("--repeat-penalty", 1.9, "--repeat-last-n", 2)),
+    ],
+)
+def test_recommended_values_are_the_defaults_and_options_override_them(recommending, recommended, same):
+    model, plain = recommending(**recommended), recommending()
+    prompt = ("-i", "ab", "-n", 30, "-s", 5, "--digest")
+    expected, without = run(plain, *prompt, *same).ok(), run(plain, *prompt).ok()
+    done = run(model, *prompt).ok()
+    assert (done.bytes, done.err) == (expected.bytes, expected.err)
+    assert done.err != without.err, "the values that are tried make no difference"
+    overridden = run(model, *prompt, "-t", 1, "-p", 0.9, "-k", 0, "--min-p", 0, "--repeat-penalty", 1).ok()
+    assert (overridden.bytes, overridden.err) == (without.bytes, without.err)
+
+
+def test_a_request_overrides_the_command_line_and_that_the_model(recommending, tmp_path):
+    def text(model, body, *options):
+        (tmp_path / "q").write_text(json.dumps({"prompt": "ab", "max_tokens": 20, "seed": 5, **body}) + "\n")
+        return json.loads(run(model, "--batch", tmp_path / "q", *options).ok().out)["text"]
+
+    model, plain = recommending(temperature=0.0), recommending()
+    hot, greedy = text(plain, {"temperature": 3}), text(plain, {"temperature": 0})
+    assert hot != greedy
+    assert text(model, {}) == greedy
+    assert text(model, {}, "-t", 3) == hot
+    assert text(model, {"temperature": 3}, "-t", 0) == hot
+    assert text(model, {"temperature": 0}, "-t", 3) == greedy
+
+
+def test_info_shows_what_the_model_recommends(recommending):
+    model = recommending(temperature=0.2, top_p=0.9)
+    assert "\nsampling         temperature 0.2, top-p 0.9\n" in run(model, "--info").ok().out
+    assert run(model, "--info", "--json").ok().json["sampling"] == {"temperature": 0.2, "top_p": 0.9}
+    assert "\nsampling         none recommended\n" in run(recommending(), "--info").ok().out
+    assert run(recommending(), "--info", "--json").ok().json["sampling"] == {}

@@ -18,6 +18,7 @@ import native
 import native_models
 import sources
 import vocabularies
+from terminal import on_terminal
 
 TOLERANCE = 1e-4  # of logits with a standard deviation of about 1.5
 TYPES = ("f32", "bf16", "q8", "q4", "q4m")
@@ -523,6 +524,62 @@ def test_info_shows_what_was_converted(checkpoint):
     assert tensors["embedding"]["type"] == "q8"
     lines = dict(line.split(": ", 1) for line in info["provenance"].splitlines())
     assert lines["source"] == "llama3_parameters" and lines["type"] == "q4" and lines["head_type"] == "q8"
+
+
+@pytest.mark.parametrize(
+    "fields, stored",
+    [
+        ({"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1},
+         {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.05, "repeat_penalty": 1.1}),
+        ({"temperature": 0.7, "top_p": None, "eos_token_id": 2, "max_new_tokens": 2048}, {"temperature": 0.7}),
+        ({"do_sample": False, "temperature": 0.6, "top_k": 20}, {"temperature": 0}),
+        ({"bos_token_id": 1}, {}),
+    ],
+)  # fmt: skip
+def test_recommended_sampling_travels(tmp_path, fields, stored):
+    folder = sources.write_folder(tmp_path / "m", sources.LLAMA)
+    (folder / "generation_config.json").write_text(json.dumps(fields))
+    convert(folder, tmp_path / "m.bin").ok()
+    assert native.Native(tmp_path / "m.bin").sampling == stored
+    assert run(tmp_path / "m.bin", "--info", "--json").ok().json["sampling"] == stored
+
+
+def test_set_overrides_the_sampling_of_the_source(tmp_path):
+    folder = sources.write_folder(tmp_path / "m", sources.LLAMA)
+    (folder / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 7, "top_k": 20}')
+    out = tmp_path / "m.bin"
+    assert_refused(convert(folder, out), 3, "generation_config.json", "top_p is '7'", "from 0 to 1", "--set top_p=VALUE")
+    convert(folder, out, "--set", "top-p=0.9", "--set", "temperature=0.2", "--set", "repeat_last_n=32").ok()
+    assert native.Native(out).sampling == {"temperature": 0.2, "top_p": 0.9, "top_k": 20, "repeat_last_n": 32}
+    for wrong in ("top_p=1.5", "top_k=0.5", "top_k=", "heat=1", "temperature"):
+        done = convert(folder, out, "--set", wrong)
+        assert done.code == 2 and wrong in done.err and "expected" in done.err, done
+
+
+def test_recommended_sampling_of_a_gguf_travels(tmp_path):
+    config = sources.VARIANTS["llama"]
+    keys = {"general.sampling.temp": 0.7, "general.sampling.top_k": 20, "general.sampling.penalty_last_n": 32}
+    path = tmp_path / "m.gguf"
+    sources.write_gguf(path, config, "F32", fields=keys)
+    convert(path, tmp_path / "m.bin").ok()
+    assert native.Native(tmp_path / "m.bin").sampling == {"temperature": 0.7, "top_k": 20, "repeat_last_n": 32}
+
+
+def test_help_and_usage_errors_need_no_packages(tmp_path):
+    command = [sys.executable, "-S", ROOT / "scripts" / "convert.py"]  # -S: without the folder of packages
+    assert "--set NAME=VALUE" in execute([*command, "--help"]).ok().out
+    assert execute([*command, "--type", "q3"]).code == 2
+    assert_refused(execute([*command, tmp_path, tmp_path / "m.bin"]), 1, "numpy is not installed", "make converter")
+
+
+def test_steps_show_on_a_terminal_and_nowhere_else(tmp_path, folder):
+    done = convert(folder("llama"), tmp_path / "m.bin", "--type", "q4").ok()
+    assert done.out == "" and done.err == "", done
+    options = ["--run", EXECUTABLE, folder("llama"), tmp_path / "m.bin", "--type", "q4"]
+    code, _, shown = on_terminal(ROOT / "scripts" / "convert.py", *options, program=sys.executable)
+    assert code == 0
+    steps = ("reading shape and vocabulary", "measuring activations", "writing", "opening what was written")
+    assert all(step in shown for step in steps), shown
 
 
 def test_the_license_comes_from_the_model_card(tmp_path):
