@@ -1,15 +1,16 @@
 // tokenizer.c - text <-> tokens: SentencePiece BPE and byte-level BPE.
 //
-// Encoding takes three steps. The names of special tokens are found first, in the spans that allow
-// it (and the names of pieces "found before merging" in all spans). They cut the text into
-// stretches. A stretch is cut further into symbols, which are merged; what is left is tokens.
+// Encoding takes three steps. The names of added tokens are found first, those of special tokens in
+// the spans that allow it. They cut the text into stretches. A stretch is cut further into symbols,
+// which are merged; what is left is tokens.
 //
 //                      SentencePiece                        byte-level BPE
-//     merged at once   a whole stretch                      a word (text/pretokenizer.h): no merge
-//                                                           crosses its ends
+//     merged at once   a stretch, between the names in it   a word (text/pretokenizer.h): no merge
+//                      that are found before merging        crosses its ends
 //     put before it    a space, if the model wants one      nothing
 //     first symbols    characters                           bytes
-//     a pair merges    if its bytes are a piece             if the pair is in the list of merges
+//     a pair merges    if its bytes are a piece, or as in   if the pair is in the list of merges
+//                      byte-level BPE
 //     ranked by        the score of that piece              its place in that list
 //     left without     spelled in byte tokens, or the       cannot happen after the first step:
 //     a token          unknown token, or refused            bytes without a token are refused
@@ -138,8 +139,16 @@ typedef struct {
     int id;          // of the piece they make
 } MergeCandidate;
 
+// Text between two names that cut it: text[begin .. end), with a space before it if `prefix`.
+typedef struct {
+    size_t begin, end;
+    bool prefix;
+} Stretch;
+
 typedef struct {
     const Vocabulary *v;
+    const TextSpan *spans;  // (n_spans): the caller's
+    size_t n_spans;
     const char *text;  // (size): of all spans, concatenated
     size_t size;
     Tokens *out;        // the caller's; tokens are appended
@@ -216,7 +225,7 @@ static bool consider(Encoder *e, uint32_t left)
     const Vocabulary *v = e->v;
     MergeCandidate c = {.size = l->size + r->size};
     uint32_t rank;
-    if (v->kind == SENTENCEPIECE_BPE) {
+    if (v->score) {
         c.id = vocabulary_find(v, e->bytes + l->start, c.size);
         if (c.id < 0) {
             return true;
@@ -308,41 +317,61 @@ static bool no_token(Encoder *e, char byte, size_t offset)
 // so that a word is the same piece at the start of a text as within it: that space, the dummy
 // prefix, is put before a text when it is encoded and dropped when it is decoded.
 
-// Builds the normal form of text[begin .. end) and one symbol for each of its characters. A byte
-// that is not UTF-8 counts as a character.
-static bool begin_stretch(Encoder *e, size_t begin, size_t end, bool prefix)
+// Whether U+2581 is at text[at .. end).
+static bool is_space_mark(const Encoder *e, size_t at, size_t end)
 {
-    const Vocabulary *v = e->v;
+    return end - at >= 3 && memcmp(e->text + at, SPACE_MARK, 3) == 0;
+}
+
+// Builds the normal form of a stretch.
+static bool normalize(Encoder *e, const Stretch *s)
+{
     buffer_clear(&e->normal);
-    if (!begin_symbols(e, end - begin)) {
-        return false;
-    }
-    if (prefix) {
-        add_symbol(e, 0, 1, vocabulary_find(v, " ", 1));
+    if (s->prefix) {
         buffer_add(&e->normal, " ", 1);
     }
-    for (size_t i = begin; i < end;) {
-        const int scan = utf8_scan(e->text + i, end - i);
-        const size_t length = scan > 0 ? (size_t)scan : 1;
-        const bool mark = length == 3 && memcmp(e->text + i, SPACE_MARK, 3) == 0;
-        const char *bytes = mark ? " " : e->text + i;
-        const size_t n = mark ? 1 : length;
-        add_symbol(e, e->normal.size, n, vocabulary_find(v, bytes, n));
-        buffer_add(&e->normal, bytes, n);
-        i += length;
+    size_t from = s->begin;  // text[from .. i) is not yet copied
+    for (size_t i = s->begin; i < s->end; i++) {
+        if (is_space_mark(e, i, s->end)) {
+            buffer_add(&e->normal, e->text + from, i - from);
+            buffer_add(&e->normal, " ", 1);
+            from = i + 3;
+        }
     }
-    e->bytes = e->normal.data;
+    buffer_add(&e->normal, e->text + from, s->end - from);
     return buffer_check(&e->normal, e->err);
 }
 
-// The offset in the text that byte `at` of the normal form of a stretch comes from. Only error
-// messages need it, so it is found by walking the stretch again.
-static size_t original_offset(const Encoder *e, size_t begin, size_t end, bool prefix, size_t at)
+// Makes one symbol for each character of normal[from .. to). A byte that is not UTF-8 counts as a
+// character.
+static bool begin_characters(Encoder *e, size_t from, size_t to)
 {
-    size_t offset = begin;
-    for (size_t n = prefix; n < at; n++) {
-        const bool mark = end - offset >= 3 && memcmp(e->text + offset, SPACE_MARK, 3) == 0;
-        offset += mark ? 3 : 1;
+    const size_t size = to - from;
+    if (!begin_symbols(e, size)) {
+        return false;
+    }
+    e->bytes = e->normal.data + from;
+    for (size_t i = 0; i < size;) {
+        const int scan = utf8_scan(e->bytes + i, size - i);
+        const size_t n = scan > 0 ? (size_t)scan : 1;
+        add_symbol(e, i, n, vocabulary_find(e->v, e->bytes + i, n));
+        i += n;
+    }
+    return true;
+}
+
+// The offset in the text of byte at + 1 of the normal form of a stretch, given that of byte `at`.
+static size_t next_offset(const Encoder *e, const Stretch *s, size_t at, size_t offset)
+{
+    return at < s->prefix ? offset : offset + (is_space_mark(e, offset, s->end) ? 3 : 1);
+}
+
+// The offset of byte `at`, found by walking the stretch again: only error messages need it.
+static size_t original_offset(const Encoder *e, const Stretch *s, size_t at)
+{
+    size_t offset = s->begin;
+    for (size_t i = 0; i < at; i++) {
+        offset = next_offset(e, s, i, offset);
     }
     return offset;
 }
@@ -357,13 +386,13 @@ static size_t count_byte_tokens(const Vocabulary *v, const char *bytes, size_t s
     return n;
 }
 
-// Encodes text[begin .. end). Byte fallback: a character that is no piece is spelled in the tokens
+// Encodes normal[from .. to). Byte fallback: a character that is no piece is spelled in the tokens
 // of its bytes. If one of those is missing, it becomes the unknown token, of which one stands for
 // all such characters in a row, as in sentencepiece. What is not UTF-8 has no unknown token.
-static bool encode_sentence(Encoder *e, size_t begin, size_t end, bool prefix)
+static bool encode_characters(Encoder *e, const Stretch *stretch, size_t from, size_t to)
 {
     const Vocabulary *v = e->v;
-    if (!begin_stretch(e, begin, end, prefix) || !merge_all(e)) {
+    if (!begin_characters(e, from, to) || !merge_all(e)) {
         return false;
     }
     bool unknown = false;  // the token before is the unknown token
@@ -385,13 +414,74 @@ static bool encode_sentence(Encoder *e, size_t begin, size_t end, bool prefix)
             unknown = true;
         } else {
             const size_t at = s.start + n_spelled;
-            ok = no_token(e, e->bytes[at], original_offset(e, begin, end, prefix, at));
+            ok = no_token(e, e->bytes[at], original_offset(e, stretch, from + at));
         }
         if (!ok) {
             return false;
         }
     }
     return true;
+}
+
+// How many bytes from text[at] on lie in one span that allows special tokens.
+static size_t special_bytes(const Encoder *e, size_t at)
+{
+    size_t end = 0;
+    for (size_t i = 0; i < e->n_spans; i++) {
+        end += e->spans[i].size;
+        if (at < end) {
+            return e->spans[i].special ? end - at : 0;
+        }
+    }
+    return 0;
+}
+
+// The id of the longest name with which normal[at ..) begins, or -1. Byte `at` comes from the
+// offset `offset` of the text. A special token's name may begin with a space of anyone's; the rest
+// of it has to lie within one span that allows it.
+static int find_in_stretch(const Encoder *e, const Stretch *s, size_t at, size_t offset)
+{
+    const Vocabulary *v = e->v;
+    const char *bytes = e->normal.data + at;
+    const size_t size = e->normal.size - at;
+    const int id = vocabulary_find_name(v, &v->stretch_names, bytes, size, SIZE_MAX);
+    if (id < 0 || !is_special(v, id)) {
+        return id;
+    }
+    const size_t space = *bytes == ' ', begin = space ? next_offset(e, s, at, offset) : offset;
+    const size_t left = special_bytes(e, begin);
+    size_t n = space;  // normal[at .. at + n) may be a special token's name
+    for (size_t end = begin; n < piece_size(v, (size_t)id); n++) {
+        end = next_offset(e, s, at + n, end);
+        if (end - begin > left) {
+            break;
+        }
+    }
+    return vocabulary_find_name(v, &v->stretch_names, bytes, size, n > space ? n : 0);
+}
+
+// Encodes a stretch: the names in it, and the characters between them.
+static bool encode_sentence(Encoder *e, const Stretch *s)
+{
+    if (!normalize(e, s)) {
+        return false;
+    }
+    size_t from = 0, at = 0;   // normal[from .. at) is not yet encoded
+    size_t offset = s->begin;  // of byte `at`, in the text
+    while (e->v->stretch_names.n && at < e->normal.size) {
+        const int id = find_in_stretch(e, s, at, offset);
+        const size_t end = at + (id < 0 ? 1 : piece_size(e->v, (size_t)id));
+        if (id >= 0) {
+            if (!encode_characters(e, s, from, at) || !put_token(e, id)) {
+                return false;
+            }
+            from = end;
+        }
+        for (; at < end; at++) {
+            offset = next_offset(e, s, at, offset);
+        }
+    }
+    return encode_characters(e, s, from, e->normal.size);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -443,59 +533,59 @@ static bool encode_words(Encoder *e, size_t begin, size_t end)
 // --------------------------------------------------------------------------------------------
 // Encoding
 
-static bool is_special(const Vocabulary *v, int id) { return v->attribute[id] == PIECE_SPECIAL; }
-
-// Whether the stretch that comes next in *out begins with SentencePiece's dummy prefix: at the
-// start of a text, and after a special token in models whose turns were encoded one by one.
-static bool needs_prefix(const Encoder *e)
+// Whether the stretch that comes next in *out begins with SentencePiece's dummy prefix. Models put
+// it before every stretch or only before one with which a text begins, and some of them only where
+// there is no space.
+static bool needs_prefix(const Encoder *e, size_t begin, size_t end)
 {
     const Vocabulary *v = e->v;
     const Tokens *out = e->out;
     if (!v->add_prefix) {
         return false;
     }
-    const bool after_special = out->size && is_special(v, out->ids[out->size - 1]);
-    return out->size == e->text_start || (after_special && !v->prefix_first);
+    if (v->prefix_new && (e->text[begin] == ' ' || is_space_mark(e, begin, end))) {
+        return false;
+    }
+    const bool after_cut = out->size && cuts_text(v, out->ids[out->size - 1]);
+    return out->size == e->text_start || (after_cut && !v->prefix_first);
 }
 
-// Encodes text[begin .. end), which lies between two names. `before_piece`: the second one is that
-// of a piece found before merging. SentencePiece treats such a piece as a symbol of the stretch, so
-// there the prefix may stand alone.
-static bool encode_stretch(Encoder *e, size_t begin, size_t end, bool before_piece)
+// Encodes text[begin .. end), which lies between two names.
+static bool encode_stretch(Encoder *e, size_t begin, size_t end)
 {
+    if (begin == end) {
+        return true;
+    }
     if (e->v->kind == BYTE_LEVEL_BPE) {
         return encode_words(e, begin, end);
     }
-    const bool prefix = needs_prefix(e);
-    if (begin == end && !(before_piece && prefix)) {
-        return true;
-    }
-    return encode_sentence(e, begin, end, prefix);
+    return encode_sentence(e, &(Stretch){begin, end, needs_prefix(e, begin, end)});
 }
 
 // Finds the names in the text, longest first, and encodes the stretches between them. The name of a
 // special token has to lie within one span that allows it, so that no text of a user can complete
-// it; that of a piece may straddle spans.
-static bool encode_spans(Encoder *e, const TextSpan *spans, size_t n_spans)
+// it; that of any other token may straddle spans.
+static bool encode_spans(Encoder *e)
 {
     size_t begin = 0, at = 0, end = 0;  // text[begin .. at) is not yet encoded; end: of the span
-    for (size_t i = 0; i < n_spans; i++) {
-        end += spans[i].size;
+    for (size_t i = 0; i < e->n_spans; i++) {
+        end += e->spans[i].size;
         while (at < end) {
-            const size_t special_size = spans[i].special ? end - at : 0;
-            const int id = vocabulary_find_name(e->v, e->text + at, e->size - at, special_size);
+            const size_t special_size = e->spans[i].special ? end - at : 0;
+            const int id = vocabulary_find_name(e->v, &e->v->text_names, e->text + at, e->size - at,
+                                                special_size);
             if (id < 0) {
                 at++;
                 continue;
             }
-            if (!encode_stretch(e, begin, at, !is_special(e->v, id)) || !put_token(e, id)) {
+            if (!encode_stretch(e, begin, at) || !put_token(e, id)) {
                 return false;
             }
             at += piece_size(e->v, (size_t)id);
             begin = at;
         }
     }
-    return encode_stretch(e, begin, e->size, false);
+    return encode_stretch(e, begin, e->size);
 }
 
 bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans, bool add_bos,
@@ -511,12 +601,14 @@ bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans,
         buffer_add(&text, spans[i].text, spans[i].size);
     }
     Encoder e = {.v = v,
+                 .spans = spans,
+                 .n_spans = n_spans,
                  .text = text.size ? text.data : "",
                  .size = text.size,
                  .out = out,
                  .text_start = new_text ? out->size : SIZE_MAX,
                  .err = err};
-    const bool ok = buffer_check(&text, err) && encode_spans(&e, spans, n_spans);
+    const bool ok = buffer_check(&text, err) && encode_spans(&e);
     buffer_free(&text);
     buffer_free(&e.normal);
     free(e.symbols);
@@ -527,18 +619,26 @@ bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans,
 // --------------------------------------------------------------------------------------------
 // Decoding
 
-// The mirror of needs_prefix: the dummy prefix is dropped where encoding puts one.
+// Whether a leading space of a token is the dummy prefix, given the token before it: the mirror of
+// needs_prefix. An answer that follows a special token is a text of its own, so after those the
+// space is dropped whatever encoding does.
+static bool drops_prefix(const Vocabulary *v, int previous, int id)
+{
+    const bool begins = previous < 0 || is_special(v, previous) ||
+                        (cuts_text(v, previous) && !v->prefix_first);
+    return v->add_prefix && begins && v->attribute[id] != PIECE_ADDED;
+}
+
 const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *size)
 {
     const Vocabulary *v = &t->vocabulary;
     const char *piece = tokenizer_piece(t, id, size);
-    if (v->attribute[id] == PIECE_SPECIAL) {
+    if (is_special(v, id)) {
         *size = 0;
     } else if (v->attribute[id] == PIECE_UNKNOWN) {
         *size = 3;
         return UTF8_REPLACEMENT;
-    } else if (v->add_prefix && (previous < 0 || is_special(v, previous)) &&
-               v->attribute[id] == PIECE_NORMAL && *piece == ' ') {
+    } else if (*size && *piece == ' ' && drops_prefix(v, previous, id)) {
         piece++;
         --*size;
     }
@@ -557,7 +657,7 @@ uint64_t tokenizer_fingerprint(const Tokenizer *t)
     uint64_t h = hash_bytes(HASH_BEGIN, v->offset, (v->size + 1) * sizeof *v->offset);
     h = hash_bytes(h, v->bytes, v->offset[v->size]);
     h = hash_bytes(h, v->attribute, v->size);
-    if (v->kind == SENTENCEPIECE_BPE) {
+    if (v->score) {
         h = hash_bytes(h, v->score, v->size * sizeof *v->score);
     }
     return v->n_merges ? hash_bytes(h, v->merges, v->n_merges * sizeof *v->merges) : h;

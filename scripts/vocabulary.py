@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SENTENCEPIECE, BYTE_LEVEL = 0, 1  # kinds
-NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT = range(6)  # attributes of a piece
-ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST = 1, 2, 4, 8  # flags
+# Attributes of a piece. Names of ADDED and SPECIAL tokens cut the text; those of USER_DEFINED ones and of
+# SPECIAL_IN_STRETCH are found between the cuts, in the text with SentencePiece's spaces.
+NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT, ADDED, SPECIAL_IN_STRETCH = range(8)
+ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST, PREFIX_NEW, BY_MERGES = 1, 2, 4, 8, 16, 32  # flags
 GPT2, LLAMA3, SMOLLM, QWEN2 = 1, 2, 3, 4  # pre-tokenizers
 
 MAX_PIECE = 4096  # bytes of the longest piece that the program accepts
@@ -41,8 +43,8 @@ GGUF_WORDS = {
     "qwen2": (QWEN2, False, False),
     "deepseek-r1-qwen": (QWEN2, False, False),
 }
-# GGUF's types from 1: normal, unknown, control, user-defined, unused, byte.
-GGUF_ATTRIBUTES = {1: NORMAL, 2: UNKNOWN, 3: SPECIAL, 4: USER_DEFINED, 5: ABSENT, 6: BYTE}
+# GGUF's types from 1: normal, unknown, control, user-defined, unused, byte. User-defined ones cut the text there.
+GGUF_ATTRIBUTES = {1: NORMAL, 2: UNKNOWN, 3: SPECIAL, 4: ADDED, 5: ABSENT, 6: BYTE}
 # A GGUF file usually names only one of the tokens that end a turn. These always do if they are special tokens.
 END_NAMES = (b"<|eot_id|>", b"<|im_end|>", b"<|end_of_text|>", b"<|endoftext|>")
 
@@ -56,22 +58,26 @@ class Vocabulary:
     kind: int
     pieces: list  # the bytes of each token; of a special token its name
     attributes: list  # of each piece
-    scores: list = field(default_factory=list)  # SentencePiece: of each piece
-    merges: list = field(default_factory=list)  # byte-level: ids (left, right, result) in order of rank
+    scores: list = field(default_factory=list)  # SentencePiece: of each piece, unless pairs merge by the list `merges`
+    merges: list = field(default_factory=list)  # ids (left, right, result) in order of rank
     pre_tokenizer: int = 0
     bos: int = -1
     eos: int = -1
     unknown: int = -1  # SentencePiece only; byte-level BPE refuses a text that it has no token for
     end: list = field(default_factory=list)  # ids at which generation stops, including eos
     add_bos: bool = False
-    add_prefix: bool = False  # put a space before a text and after special tokens
-    prefix_first: bool = False  # but not after special tokens
+    add_prefix: bool = False  # put a space before each stretch of a text
+    prefix_first: bool = False  # only before the first one, if no token cuts the text before it
+    prefix_new: bool = False  # only where the stretch does not begin with a space
     whole_words: bool = False  # a word that is itself a piece is never split
     chat_template: str = None  # Jinja
 
     def name(self, token):
         """The text of a token, by which chat templates know BOS and EOS; None for no token."""
-        return self.pieces[token].decode("utf-8", "replace") if token >= 0 else None
+        if token < 0:
+            return None
+        name = self.pieces[token].decode("utf-8", "replace")
+        return name[1:] if self.attributes[token] == SPECIAL_IN_STRETCH else name
 
     @property
     def bos_name(self):
@@ -92,10 +98,12 @@ class Vocabulary:
             offsets.append(offsets[-1] + len(piece))
         offsets += [offsets[-1]] * absent
         flags = ADD_BOS * self.add_bos | ADD_PREFIX * self.add_prefix | WHOLE_WORDS * self.whole_words
-        flags |= PREFIX_FIRST * self.prefix_first
+        flags |= PREFIX_FIRST * self.prefix_first | PREFIX_NEW * self.prefix_new
+        by_merges = self.kind == SENTENCEPIECE and not self.scores
+        flags |= BY_MERGES * by_merges
         head = struct.pack("<5I2iIQ24x", self.kind, self.pre_tokenizer, flags, n, len(self.merges), self.bos,
                            self.unknown, len(self.end), offsets[-1])  # fmt: skip
-        scores = [*self.scores, *[0.0] * absent] if self.kind == SENTENCEPIECE else []
+        scores = [*self.scores, *[0.0] * absent] if self.scores else []
         merges = [token for merge in self.merges for token in merge]
         return b"".join([
             head,
@@ -127,15 +135,12 @@ def read_vocabulary(source):
 
 
 def finish(vocabulary, where):
-    """Makes the fields consistent (end tokens are special and listed once) and checks that all ids exist."""
+    """Makes the fields consistent (end tokens are listed once) and checks that all ids exist."""
     v = vocabulary
     v.end = sorted({token for token in [*v.end, v.eos] if token >= 0})
     for token in [v.bos, v.unknown, *v.end]:
         if token >= len(v.pieces):
             raise VocabularyError(f"{where}: token {token} is named, but there are only {len(v.pieces)} tokens")
-    for token in [v.bos, *v.end]:
-        if token >= 0 and v.attributes[token] in (NORMAL, USER_DEFINED):
-            v.attributes[token] = SPECIAL
     for token, attribute in enumerate(v.attributes):
         if attribute == ABSENT or not v.pieces[token]:
             v.attributes[token], v.pieces[token] = ABSENT, b""
@@ -144,10 +149,44 @@ def finish(vocabulary, where):
         if len(v.pieces[token]) > MAX_PIECE:
             raise VocabularyError(f"{where}: token {token} is longer than {MAX_PIECE} bytes")
     check_distinct(v, (NORMAL,), where)
-    check_distinct(v, (SPECIAL, USER_DEFINED), where)
-    if v.kind == SENTENCEPIECE and not all(math.isfinite(score) for score in v.scores):
+    check_distinct(v, (SPECIAL, ADDED), where)
+    check_distinct(v, (USER_DEFINED, SPECIAL_IN_STRETCH), where)
+    check_merges(v, where)
+    if not all(math.isfinite(score) for score in v.scores):
         raise VocabularyError(f"{where}: a score is not a finite number")
     return v
+
+
+def check_merges(v, where):
+    """Refuses a merge whose result is not the concatenation of its parts, as an added token of other text makes it."""
+    for merge in v.merges:
+        left, right, result = (v.pieces[token] for token in merge)
+        if left + right != result:
+            raise VocabularyError(f"{where}: token {merge[2]} is {result!r}, but a merge makes it of {left!r} and {right!r}")
+
+
+def ordinary(v, tokens):
+    """Those of the tokens that text becomes without a search for their names: single characters or bytes, and what
+    merging makes."""
+    normal = {piece for piece, attribute in zip(v.pieces, v.attributes) if attribute == NORMAL}
+    merged = {result for _, _, result in v.merges}
+
+    def reached(token):
+        piece = v.pieces[token]
+        if len(piece if v.kind == BYTE_LEVEL else piece.decode("utf-8", "replace")) == 1 or token in merged:
+            return True
+        return bool(v.scores) and any(piece[:i] in normal and piece[i:] in normal for i in range(1, len(piece)))
+
+    return {token for token in tokens if reached(token)}
+
+
+def make_special(v, tokens):
+    """Makes tokens special that the source names as BOS, EOS and the like. Ordinary pieces stay what they are: where a
+    full stop ends the text, it is still a full stop."""
+    tokens = [token for token in tokens if 0 <= token < len(v.pieces)]
+    for token in set(tokens) - ordinary(v, tokens):
+        if v.attributes[token] in (NORMAL, ADDED, USER_DEFINED):
+            v.attributes[token] = SPECIAL
 
 
 def check_distinct(v, attributes, where):
@@ -242,6 +281,7 @@ def read_gguf(source):
     v.bos, v.eos = get("ggml.bos_token_id", v.bos), get("ggml.eos_token_id", v.eos)
     v.add_bos = bool(get("ggml.add_bos_token", v.add_bos))
     v.end = [get(f"ggml.{name}_token_id", -1) for name in ("eot", "eom")]
+    make_special(v, [v.bos, v.eos, *v.end])
     v.end += [i for i, a in enumerate(v.attributes) if a == SPECIAL and v.pieces[i] in END_NAMES]
     v.chat_template = get("chat_template")
     return finish(v, where)
@@ -305,17 +345,20 @@ def read_hugging_face(folder, tokenizer=None):
     """The vocabulary of a folder, from tokenizer.json or else tokenizer.model; special tokens from the other files."""
     tokenizer = tokenizer or folder / "tokenizer.json"
     config = read_json(folder / "tokenizer_config.json", {})
+    names = {**read_json(folder / "special_tokens_map.json", {}), **config}
+    special = special_names(names)
     if tokenizer.exists():
-        v = read_tokenizer_json(tokenizer)
+        v = read_tokenizer_json(tokenizer, special)
     elif (folder / "tokenizer.model").exists():
         v = read_sentencepiece(folder / "tokenizer.model")
-        v.prefix_first = v.add_prefix and config.get("legacy") is False
-        add_tokens(v, config_tokens(folder, config), folder / "tokenizer_config.json")
+        v.prefix_first = v.prefix_new = v.add_prefix and config.get("legacy") is False  # as transformers converts it
+        add_tokens(v, config_tokens(folder, config), special, folder / "tokenizer_config.json")
     else:
         raise VocabularyError(f"{folder}: has neither tokenizer.json nor tokenizer.model")
+    make_special(v, [token for token in range(len(v.pieces)) if v.name(token) in special])
     model, generation = read_json(folder / "config.json", {}), read_json(folder / "generation_config.json", {})
-    names = {**read_json(folder / "special_tokens_map.json", {}), **config}
-    v.bos = named_token(v, names, "bos_token", first(model.get("bos_token_id"), v.bos))
+    if v.bos < 0 or not tokenizer.exists():  # tokenizer.json says which token it puts before a text
+        v.bos = named_token(v, names, "bos_token", first(model.get("bos_token_id"), v.bos))
     v.eos = named_token(v, names, "eos_token", first(model.get("eos_token_id"), v.eos))
     v.end = [*listed(model.get("eos_token_id")), *listed(generation.get("eos_token_id"))]
     if isinstance(config.get("add_bos_token"), bool):
@@ -323,6 +366,20 @@ def read_hugging_face(folder, tokenizer=None):
     v.add_bos = v.add_bos and v.bos >= 0
     v.chat_template = read_chat_template(folder, config)
     return finish(v, str(folder))
+
+
+def content(token):
+    """The text of a token, which a config gives as such or as an object that contains it."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def special_names(names):
+    """The texts of the tokens that transformers takes for special because a config names them: bos_token and the like."""
+    found = [token for key, token in names.items() if key.endswith("_token")]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        more = names.get(key) or []
+        found += more.values() if isinstance(more, dict) else more
+    return {content(token) for token in found if isinstance(content(token), str)}
 
 
 def listed(ids):
@@ -334,13 +391,12 @@ def first(ids, default):
 
 
 def named_token(v, names, field_name, default):
-    """The id of the token that a config names, as text or as an object that contains the text."""
-    name = names.get(field_name)
-    name = name.get("content") if isinstance(name, dict) else name
+    """The id of the token that a config names by its text."""
+    name = content(names.get(field_name))
     if name is None:
         return default
-    for token, piece in enumerate(v.pieces):
-        if piece == name.encode() and v.attributes[token] != ABSENT:
+    for token, attribute in enumerate(v.attributes):
+        if attribute not in (ABSENT, BYTE) and v.name(token) == name:
             return token
     raise VocabularyError(f"tokenizer_config.json: {field_name} is {name!r}, which is not a token")
 
@@ -361,21 +417,36 @@ def config_tokens(folder, config):
     tokens = [{"id": int(id), **token} for id, token in config.get("added_tokens_decoder", {}).items()]
     for name, id in read_json(folder / "added_tokens.json", {}).items():
         if all(token["id"] != id for token in tokens):
-            tokens.append({"id": id, "content": name, "special": True})
+            tokens.append({"id": id, "content": name})
     return tokens
 
 
-def add_tokens(v, tokens, where):
-    """Applies Hugging Face's added tokens: appends new ones, changes existing pieces."""
+def add_tokens(v, tokens, special, where, prepends=False):
+    """Applies Hugging Face's added tokens: appends new ones, changes existing pieces. All of them are found in the text
+    before anything is merged. Those that are special or named in the set `special` are not shown, unless text becomes
+    them in other ways too. prepends: the normalizer puts a space before a text. It does so with the text of a
+    `normalized` token as well, which is then found only after a space."""
     for token in tokens:
         for option in ("lstrip", "rstrip", "single_word"):
             if token.get(option):
                 raise VocabularyError(f"{where}: added token {token['content']!r} has {option}, which is not supported")
-        id = token["id"]
-        extend(v, id + 1)
-        if v.attributes[id] not in (UNKNOWN, BYTE):
-            v.pieces[id] = token["content"].encode()
-            v.attributes[id] = SPECIAL if token.get("special") else USER_DEFINED
+        extend(v, token["id"] + 1)
+    shown = ordinary(v, [token["id"] for token in tokens])
+    # SentencePiece's own spaces are not in a text; what it makes of a text's spaces is found by merging.
+    tokens = [token for token in tokens if not (token["id"] in shown and SPACE_MARK in token["content"])]
+    tokens = [token for token in tokens if v.attributes[token["id"]] not in (UNKNOWN, BYTE)]
+    for token in tokens:
+        v.pieces[token["id"]] = token["content"].encode()
+    shown |= ordinary(v, [token["id"] for token in tokens])
+    for token in tokens:
+        id, hidden = token["id"], token.get("special") or token["content"] in special
+        if not (prepends and token.get("normalized", not token.get("special"))):
+            v.attributes[id] = SPECIAL if hidden and id not in shown else ADDED
+            continue
+        if id in shown:
+            raise VocabularyError(f"{where}: added token {token['content']!r} is normalized and also a piece, which is not supported")
+        v.pieces[id] = b" " + v.pieces[id]
+        v.attributes[id] = SPECIAL_IN_STRETCH if hidden else USER_DEFINED
 
 
 def extend(v, size):
@@ -383,11 +454,11 @@ def extend(v, size):
     absent = max(0, size - len(v.pieces))
     v.pieces += [b""] * absent
     v.attributes += [ABSENT] * absent
-    if v.kind == SENTENCEPIECE:
+    if v.scores:
         v.scores += [0.0] * absent
 
 
-def read_tokenizer_json(path):
+def read_tokenizer_json(path, special):
     data = read_json(path)
     model = data.get("model", {})
     if model.get("type", "BPE") != "BPE" or "merges" not in model:
@@ -400,7 +471,7 @@ def read_tokenizer_json(path):
         raise VocabularyError(f"{path}: an entry of model.merges is not two pieces")
     read = json_sentencepiece if model.get("byte_fallback") else json_byte_level
     v = read(data, model, merges, path)
-    add_tokens(v, data.get("added_tokens") or [], path)
+    add_tokens(v, data.get("added_tokens") or [], special, path, prepends=v.add_prefix and not v.prefix_new)
     v.add_bos = begins_with_bos(v, data.get("post_processor"))
     return v
 
@@ -439,11 +510,11 @@ def json_byte_level(data, model, merges, path):
         raise VocabularyError(f"{path}: normalizer is {normalizers}, which is not supported")
     added = {token["id"] for token in data.get("added_tokens") or []}
     pieces = by_id(model["vocab"], path)
-    attributes = [USER_DEFINED if i in added else NORMAL if p else ABSENT for i, p in enumerate(pieces)]
+    attributes = [ADDED if i in added else NORMAL if p else ABSENT for i, p in enumerate(pieces)]
     return Vocabulary(
         BYTE_LEVEL,
         pieces=[
-            from_letters(p, f"{path}: a piece of model.vocab") if a != USER_DEFINED else p.encode()
+            from_letters(p, f"{path}: a piece of model.vocab") if a != ADDED else p.encode()
             for p, a in zip(pieces, attributes)
         ],
         attributes=attributes,
@@ -475,61 +546,41 @@ def json_words(component, path):
 
 
 def json_sentencepiece(data, model, merges, path):
+    if model.get("ignore_merges"):
+        raise VocabularyError(f"{path}: model.ignore_merges is true, expected false with byte_fallback")
     pieces = by_id(model["vocab"], path)
     unknown = model["vocab"].get(model.get("unk_token"), -1)
     attributes = [
         UNKNOWN if i == unknown else BYTE if BYTE_PIECE.fullmatch(p) else NORMAL if p else ABSENT
         for i, p in enumerate(pieces)
     ]
-    add_prefix, prefix_first = json_prefix(data, path)
     return Vocabulary(
         SENTENCEPIECE,
         pieces=[sentencepiece_bytes(p, a, f"{path}: model.vocab") for p, a in zip(pieces, attributes)],
         attributes=attributes,
-        scores=merge_scores(merges, model["vocab"], path),
+        merges=merge_ids(merges, model["vocab"], f"{path}: model.merges"),
         unknown=unknown,
-        add_prefix=add_prefix,
-        prefix_first=prefix_first,
+        **json_prefix(data, path),
     )
 
 
 def json_prefix(data, path):
-    """Whether a space is put before texts, and whether only before the first one."""
+    """The fields of Vocabulary that say where a space is put before text."""
     normalizers = steps(data.get("normalizer"), "normalizers")
     words = steps(data.get("pre_tokenizer"), "pretokenizers")
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
     if not words and normalizers and normalizers[-1] == replace:
         if normalizers[:-1] in ([], [{"type": "Prepend", "prepend": SPACE_MARK}]):
-            return len(normalizers) == 2, False
+            return {"add_prefix": len(normalizers) == 2}
     if not normalizers and [w["type"] for w in words] == ["Metaspace"] and words[0].get("split") is False:
         if words[0].get("replacement") == SPACE_MARK:
             scheme = words[0].get("prepend_scheme", "always")
-            return scheme != "never", scheme == "first"
+            prefix = scheme != "never" and words[0].get("add_prefix_space") is not False
+            return {"add_prefix": prefix, "prefix_first": prefix and scheme == "first", "prefix_new": prefix}
     raise VocabularyError(
         f"{path}: normalizer and pre_tokenizer are {json.dumps([data.get('normalizer'), data.get('pre_tokenizer')])}, "
         "expected those of a SentencePiece tokenizer"
     )
-
-
-def merge_scores(merges, ids, path):
-    """Scores with which SentencePiece merges as this list of merges does. SentencePiece tries every pair that makes a
-    piece and ranks pairs by that piece alone, so all pairs of a piece must be in the list, one after the other."""
-    scores = [0.0] * (max(ids.values()) + 1)
-    order, listed_pairs = {}, set()
-    for left, right in merges:
-        piece = left + right
-        if piece not in ids or left not in ids or right not in ids:
-            raise VocabularyError(f"{path}: model.merges has {left!r} {right!r}, but not all of these are pieces")
-        if piece in order and order[piece] != len(order) - 1:
-            raise VocabularyError(f"{path}: model.merges has the merges into {piece!r} in two places")
-        order.setdefault(piece, len(order))
-        listed_pairs.add((left, right))
-    for piece, rank in order.items():
-        scores[ids[piece]] = -float(rank)
-        for i in range(1, len(piece)):
-            if piece[:i] in ids and piece[i:] in ids and (piece[:i], piece[i:]) not in listed_pairs:
-                raise VocabularyError(f"{path}: model.merges lacks {piece[:i]!r} {piece[i:]!r}, a pair of pieces")
-    return scores
 
 
 # ----------------------------------------------------------------------------------------------------------------------

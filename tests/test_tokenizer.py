@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import random
+import re
 import struct
 import sys
 
@@ -32,12 +33,14 @@ from vocabularies import (  # noqa: E402
     NAMES,
     SENTENCEPIECE,
     gguf_path,
+    letters,
     llama2c_path,
     processor,
     rule_of,
     sentencepiece_path,
     train_sentencepiece,
     words,
+    write_gguf,
 )
 
 COUNT = int(os.environ.get("STRINGS", "3000"))
@@ -82,7 +85,9 @@ class Tokenize:
         self.command = [BUILD_DIR / "tests" / "tokenize", path, vocab_size]
 
     def encode(self, texts, special=False, timeout=120 * SLOWER):
-        data = b"".join(struct.pack("<II", special, len(t)) + t for t in map(as_bytes, texts))
+        """special: how many bytes at the start of each text may be names of special tokens; True: all."""
+        count = 2**32 - 1 if special is True else special
+        data = b"".join(struct.pack("<II", count, len(t)) + t for t in map(as_bytes, texts))
         done = execute(self.command, stdin=data, timeout=timeout).ok()
         self.cpu_seconds = done.cpu_seconds
         answers, at = [], 0
@@ -246,42 +251,153 @@ def test_special_tokens_are_found_only_where_they_may_be(name, tokenize):
     assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
 
 
-def hugging_face_llama2(name, prefix):
-    """A SentencePiece vocabulary as Hugging Face has Llama 2's: BPE over a list of merges. prefix: "legacy" (a space
-    before each stretch), "first" (before the first) or "never"."""
-    model = processor(name)
-    vocab = {model.id_to_piece(i): i for i in range(model.vocab_size())}
+def list_merges(model, vocab, by_lengths):
+    """The pairs of pieces that make a piece, those of a higher score first, as transformers lists them: the pairs of one
+    piece together, or, from 4.44 to 4.57, pairs of equal score by the lengths of their parts."""
     merges = []
     for piece, i in vocab.items():
         pairs = [(piece[:k], piece[k:]) for k in range(1, len(piece)) if piece[:k] in vocab and piece[k:] in vocab]
         merges += sorted(((vocab[a], vocab[b]), (a, b), model.get_score(i)) for a, b in pairs)
-    merges = [pair for _, pair, _ in sorted(merges, key=lambda m: -m[2])]  # sorted() keeps the order of a piece's pairs
+    if by_lengths:
+        merges.sort(key=lambda m: (m[2], len(m[1][0]), len(m[1][1])), reverse=True)
+    else:
+        merges.sort(key=lambda m: -m[2])
+    return [pair for _, pair, _ in merges]
+
+
+SPACE = "\u2581"
+PREFIXES = ("legacy", "replace", "always", "first", "never")
+
+
+def hugging_face_llama2(name, prefix, by_lengths=False):
+    """A SentencePiece vocabulary as Hugging Face has Llama 2's: BPE over a list of merges. prefix: "legacy" (a normalizer
+    that puts a space before each stretch), "replace" (one that does not), or Metaspace's prepend_scheme."""
+    model = processor(name)
+    vocab = {model.id_to_piece(i): i for i in range(model.vocab_size())}
+    merges = list_merges(model, vocab, by_lengths)
     bpe = tokenizers.models.BPE(vocab=vocab, merges=merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
     tokenizer = tokenizers.Tokenizer(bpe)
+    n = tokenizers.normalizers
     if prefix == "legacy":
-        n = tokenizers.normalizers
-        tokenizer.normalizer = n.Sequence([n.Prepend("\u2581"), n.Replace(" ", "\u2581")])
+        tokenizer.normalizer = n.Sequence([n.Prepend(SPACE), n.Replace(" ", SPACE)])
+    elif prefix == "replace":
+        tokenizer.normalizer = n.Sequence([n.Replace(" ", SPACE)])
     else:
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace("\u2581", prepend_scheme=prefix, split=False)
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(SPACE, prepend_scheme=prefix, split=False)
     tokenizer.add_special_tokens([tokenizers.AddedToken(t, special=True) for t in ("<unk>", "<s>", "</s>")])
     return tokenizer
 
 
+def assert_same_ids(v, original, texts, tokenize):
+    """All names count, as they do in the tokenizers package."""
+    expected = [e.ids for e in original.encode_batch(texts, add_special_tokens=False)]
+    found = [answer[0] for answer in tokenize(v).encode(texts, special=True)]
+    wrong = [(t, f, w) for t, f, w in zip(texts, found, expected) if f != w]
+    assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first, found and expected: {wrong[0]}"
+
+
+ADDED = {"<|im_start|>": (False, False), "<|im_end|>": (True, False), "[tool]": (False, True), "[/tool]": (True, True)}
+
+
 @pytest.mark.parametrize("name", SENTENCEPIECE)
-@pytest.mark.parametrize("prefix", ["legacy", "first", "never"])
+@pytest.mark.parametrize("prefix", PREFIXES)
 def test_tokenizer_json_of_sentencepiece_kind_is_read_as_it_tokenizes(name, prefix, tokenize, tmp_path):
+    """Added tokens: special or not, normalized or not, and two that are pieces of the vocabulary anyway."""
     original = hugging_face_llama2(name, prefix)
+    make = tokenizers.AddedToken
+    original.add_tokens([make(t, special=s, normalized=n) for t, (s, n) in ADDED.items()])
+    pieces = [make("er", special=True, normalized=False), make("!", special=False, normalized=False)]
+    assert all(original.token_to_id(piece.content) for piece in pieces), "the vocabulary lacks a piece"
+    original.add_tokens(pieces)
     original.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": {"content": "</s>"}}')
     v = vocabulary.read_vocabulary(tmp_path)
     assert (v.bos_name, v.eos_name, v.end) == ("<s>", "</s>", [2])
-    texts = with_names(["<s>", "</s>"], strings.natural_strings(6, 500) + strings.random_strings(7, 500))
-    if prefix != "legacy":  # Metaspace adds no space to a text that has one; sentencepiece and we do
-        texts = [t for t in texts if t[:1] not in (" ", "\u2581")]
-    expected = [e.ids for e in original.encode_batch(texts, add_special_tokens=False)]
-    found = [answer[0] for answer in tokenize(v).encode(texts, special=True)]
-    wrong = [(t, f, w) for t, f, w in zip(texts, found, expected) if f != w]
-    assert not wrong, f"{len(wrong)} of {len(texts)} differ; the first: {wrong[0]}"
+    texts = strings.SENTENCES + strings.natural_strings(6, 250) + strings.random_strings(7, 200)
+    texts += with_names(["<s>", "</s>", *ADDED], texts) + with_names([f" {t}" for t in ADDED], texts)
+    texts += [space + t for space in (" ", "  ", SPACE, "\n") for t in texts[:40]] + ["", " ", SPACE, *ADDED]
+    assert_same_ids(v, original, texts, tokenize)
+
+
+@pytest.mark.parametrize("name", SENTENCEPIECE)
+def test_merges_may_come_in_any_order(name, tokenize, tmp_path):
+    original = hugging_face_llama2(name, "legacy", by_lengths=True)
+    original.save(str(tmp_path / "tokenizer.json"))
+    texts = strings.SENTENCES + strings.natural_strings(14, 200) + ["a" + " " * n + "b" for n in range(60)]
+    assert_same_ids(vocabulary.read_vocabulary(tmp_path), original, texts, tokenize)
+
+
+def tiny_json(pieces, merges, added=(), normalizer=None):
+    """A tokenizer.json: three control pieces, the bytes, `pieces` from id 259 on."""
+    vocab = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), *pieces]
+    bpe = tokenizers.models.BPE({p: i for i, p in enumerate(vocab)}, merges, byte_fallback=True, unk_token="<unk>")
+    tokenizer = tokenizers.Tokenizer(bpe)
+    n = tokenizers.normalizers
+    tokenizer.normalizer = normalizer or n.Sequence([n.Prepend(SPACE), n.Replace(" ", SPACE)])
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.add_tokens(list(added))
+    return tokenizer
+
+
+def test_only_listed_pairs_merge(tokenize, tmp_path):
+    original = tiny_json([SPACE, "a", "b", "ab", "aba", "ba", f"{SPACE}a"], [("a", "b"), ("ab", "a")])
+    original.save(str(tmp_path / "tokenizer.json"))
+    texts = ["ab", "aba", "baba", "abab", "a a"]
+    assert_same_ids(vocabulary.read_vocabulary(tmp_path), original, texts, tokenize)
+
+
+def test_runs_of_spaces_that_are_added_tokens_and_pieces_too_are_found_by_merging(tokenize, tmp_path):
+    """As in Gemma's vocabulary, whose added tokens are written with SentencePiece's space."""
+    replace = tokenizers.normalizers.Replace(" ", SPACE)
+    added = [tokenizers.AddedToken(t, special=False, normalized=False) for t in (2 * SPACE, 4 * SPACE, "\n\n")]
+    pieces = [SPACE, "a", "\n", 2 * SPACE, 4 * SPACE, "\n\n"]
+    merges = [(SPACE, SPACE), (2 * SPACE, 2 * SPACE), ("\n", "\n")]
+    original = tiny_json(pieces, merges, added, tokenizers.normalizers.Sequence([replace]))
+    original.save(str(tmp_path / "tokenizer.json"))
+    texts = ["a" + " " * n + "a" + "\n" * n + "a" for n in range(10)]
+    assert_same_ids(vocabulary.read_vocabulary(tmp_path), original, texts, tokenize)
+
+
+@pytest.mark.parametrize("prefix, text, shown", [
+    ({}, b"ab<z>ab", None), ({}, b"ab<z> ab", None), ({}, b" ab", None), ({}, b"<s> ab", b" ab"),
+    ({"prefix_first": True}, b"ab<z>ab", None), ({"prefix_first": True}, b"ab<z> ab", None),
+    ({"prefix_new": True}, b"ab<z>ab", None), ({"prefix_new": True}, b"<z> ab", b"<z>ab"),
+])  # fmt: skip
+def test_the_space_that_encoding_puts_is_not_shown(prefix, text, shown, tokenize):
+    """After a cut as at the start; where it is put only if there is none, the text's own space cannot be told from it."""
+    v = dataclasses.replace(SMALL["by_merges"], **prefix)
+    assert tokenize(v).encode([text], special=True)[0][1] == (text if shown is None else shown)
+
+
+def test_added_tokens_are_shown_unless_they_are_special_or_named_so(tmp_path):
+    added = [tokenizers.AddedToken(t, special=s, normalized=False) for t, s in (("<a>", False), ("<b>", True), ("<c>", False))]
+    tiny_json([SPACE], [], added).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<c>", "additional_special_tokens": ["</s>"]}')
+    v = vocabulary.read_vocabulary(tmp_path)
+    assert v.attributes[-3:] == [vocabulary.ADDED, vocabulary.SPECIAL, vocabulary.SPECIAL]
+    assert (v.eos, v.end) == (v.pieces.index(b"<c>"), [v.pieces.index(b"<c>")])
+
+
+def test_a_normalized_token_that_is_also_a_piece_is_refused(tmp_path):
+    added = [tokenizers.AddedToken("a", special=False, normalized=True)]
+    tiny_json([SPACE, "a"], [], added).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(vocabulary.VocabularyError, match="added token 'a' is normalized"):
+        vocabulary.read_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize("text, special, ids", [
+    (b"ab ab", True, [5, 5]), (b"ab<z>ab", True, [5, 8, 5]), (b"<x>ab", True, [6, 4]), (b"ab <x>b", True, [5, 6, 3]),
+    (b"<y>ab <y>", True, [7, 4, 7]), (b"<s><y><z>", True, [0, 7, 8]), (b"ab <y> <x>", 6, [5, 7, 6]),
+])  # fmt: skip
+def test_names_are_found_where_they_may_be(text, special, ids, tokenize):
+    assert tokenize(SMALL["by_merges"]).encode([text], special)[0][0] == ids
+
+
+@pytest.mark.parametrize("text, special", [(b"ab<x>", True), (b"ab <y>", 0), (b"ab <y>", 5), (b"ab<y>", True), (b"ab <s>", 5)])
+def test_names_are_not_found_elsewhere(text, special, tokenize):
+    """Without the space that they need, or outside of the bytes in which special tokens may be."""
+    offset = text.index(b"<")
+    assert tokenize(SMALL["by_merges"]).encode([text], special)[0].startswith(f"the prompt's byte {offset} is 0x3c")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -346,6 +462,71 @@ def test_tokenizer_bin_is_the_same_read_by_the_program_and_by_the_script(name, t
     texts = strings.natural_strings(10, 200) + strings.broken_strings(11, 200)
     v = vocabulary.read_vocabulary(path)
     assert Tokenize(path, len(v.pieces)).encode(texts) == tokenize(v).encode(texts)
+
+
+@pytest.mark.parametrize("name", SENTENCEPIECE)
+@pytest.mark.parametrize("legacy", [None, True, False])
+def test_a_folder_with_tokenizer_model_and_added_tokens(name, legacy, tokenize, tmp_path):
+    """Each stretch between added tokens is encoded by sentencepiece. legacy: false is what Metaspace's "first" is for."""
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_path(name).read_bytes())
+    model = processor(name)
+    n, names = model.vocab_size(), ["<|im_start|>", "<|im_end|>"]
+    (tmp_path / "added_tokens.json").write_text(json.dumps({t: n + i for i, t in enumerate(names)}))
+    config = {"bos_token": "<s>", "eos_token": "<|im_end|>", **({} if legacy is None else {"legacy": legacy})}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    v = vocabulary.read_vocabulary(tmp_path)
+    assert (v.eos, v.attributes[n:]) == (n + 1, [vocabulary.ADDED, vocabulary.SPECIAL])
+    texts = with_names(names, strings.natural_strings(15, 100)) + [*names, " user", "<|im_start|>user", "a<|im_end|> b"]
+    if legacy is False:
+        original = hugging_face_llama2(name, "first")
+        original.add_tokens([tokenizers.AddedToken(t, normalized=True) for t in names])
+        return assert_same_ids(v, original, texts, tokenize)
+    for text, (found, _) in zip(texts, tokenize(v).encode(texts, special=True)):
+        parts = re.split("(" + "|".join(map(re.escape, names)) + ")", text)
+        assert found == [i for part in parts for i in ([n + names.index(part)] if part in names else model.encode(part))]
+
+
+@pytest.mark.parametrize("end", [1, 2, [2, 260]])
+def test_an_ordinary_piece_that_ends_the_text_stays_one(end, tokenize, tmp_path):
+    """As with LlamaConfig's defaults, 1 and 2, beside a vocabulary that has other tokens there."""
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = words("gpt2")
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=260, show_progress=False, initial_alphabet=alphabet)
+    bpe.train_from_iterator(["## a ## b"] * 9, trainer)
+    bpe.add_special_tokens(["<|endoftext|>"])
+    bpe.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": end}))
+    v = vocabulary.read_vocabulary(tmp_path)
+    assert (v.bos, v.add_bos, v.end) == (1, False, end if isinstance(end, list) else [end])
+    assert [v.attributes[i] for i in (1, 2)] == [vocabulary.NORMAL] * 2
+    assert_same_ids(v, bpe, ["a # b", '"', "## a", '#"#<|endoftext|>"'], tokenize)
+
+
+def test_a_full_stop_that_ends_the_text_is_a_full_stop_in_the_prompt(tokenize, tmp_path):
+    original = tiny_json([SPACE, ".", "a"], [])
+    original.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 260]}')
+    v = vocabulary.read_vocabulary(tmp_path)
+    assert v.end == [2, 260]
+    assert_same_ids(v, original, ["a.a", "..", ". a"], tokenize)
+
+
+def test_a_special_token_of_a_gguf_that_has_the_wrong_type_becomes_special(tmp_path):
+    """As in llama.cpp, if no text would become it otherwise."""
+    pieces = [*letters(), "<|im_end|>"]
+    fields = {"tokenizer_model": "gpt2", "tokenizer_pre": "gpt-2", "token_list": pieces, "token_types": [1] * 257,
+              "bos_token_id": 1, "eos_token_id": 256}  # fmt: skip
+    write_gguf(tmp_path / "v.gguf", fields)
+    v = vocabulary.read_vocabulary(tmp_path / "v.gguf")
+    assert (v.attributes[1], v.attributes[256]) == (vocabulary.NORMAL, vocabulary.SPECIAL)
+
+
+def test_the_token_that_tokenizer_json_puts_before_a_text_is_bos(tmp_path):
+    save_hugging_face(tmp_path, "made-llama3", None, bos=read("made-llama3").bos)
+    (tmp_path / "config.json").write_text('{"bos_token_id": 1, "eos_token_id": 2}')
+    v = vocabulary.read_vocabulary(tmp_path)
+    assert (v.bos, v.add_bos, v.end) == (read("made-llama3").bos, True, [2])
 
 
 def save_hugging_face(folder, name, rule, bos=None):
@@ -479,11 +660,17 @@ SMALL = {
         [vocabulary.UNKNOWN, vocabulary.SPECIAL, vocabulary.SPECIAL, vocabulary.BYTE, 0, 0, 0, 0],
         scores=[0.0, 0.0, 0.0, 0.0, -1.0, -2.0, -3.0, -4.0], bos=1, eos=2, unknown=0, end=[2], add_bos=True,
         add_prefix=True),
+    # The names that are found in a stretch begin with the space that they need.
+    "by_merges": vocabulary.Vocabulary(
+        vocabulary.SENTENCEPIECE, [b"<s>", b" ", b"a", b"b", b"ab", b" ab", b" <x>", b" <y>", b"<z>"],
+        [vocabulary.SPECIAL, 0, 0, 0, 0, 0, vocabulary.USER_DEFINED, vocabulary.SPECIAL_IN_STRETCH, vocabulary.ADDED],
+        merges=[(2, 3, 4), (1, 4, 5)], bos=0, eos=2, end=[2], add_bos=True, add_prefix=True),
     "byte_level": vocabulary.Vocabulary(
         vocabulary.BYTE_LEVEL, [b"<e>", b"a", b"b", b"ab", b"abab", b"", b"<x>"],
-        [vocabulary.SPECIAL, 0, 0, 0, 0, vocabulary.ABSENT, vocabulary.USER_DEFINED],
+        [vocabulary.SPECIAL, 0, 0, 0, 0, vocabulary.ABSENT, vocabulary.ADDED],
         merges=[(1, 2, 3), (3, 3, 4)], pre_tokenizer=vocabulary.GPT2, bos=0, eos=0, end=[0]),
 }  # fmt: skip
+MERGING = ("by_merges", "byte_level")
 HEADER = {"kind": (0, "I"), "pre_tokenizer": (4, "I"), "flags": (8, "I"), "vocab_size": (12, "I"),
           "n_merges": (16, "I"), "bos": (20, "i"), "unknown": (24, "i"), "n_end": (28, "I"), "n_bytes": (32, "Q"),
           "byte 40": (40, "I"), "byte 60": (60, "I")}  # fmt: skip
@@ -493,11 +680,11 @@ def place(v, field, index):
     """(offset, format) of a field of the section, by docs/format.md."""
     if field in HEADER:
         return HEADER[field]
-    n, sentencepiece_kind = len(v.pieces), v.kind == vocabulary.SENTENCEPIECE
+    n = len(v.pieces)
     end = 64
     offsets = end + 4 * len(v.end)
     scores = offsets + 4 * (n + 1)
-    merges = scores + 4 * n * sentencepiece_kind
+    merges = scores + 4 * len(v.scores)
     attributes = merges + 12 * len(v.merges)
     places = {"end": (end, 4, "i"), "piece_offset": (offsets, 4, "I"), "score": (scores, 4, "f"),
               "merge": (merges, 4, "I"), "attribute": (attributes, 1, "B"),
@@ -511,22 +698,25 @@ HOSTILE = [
     *[(k, "kind", 0, value, "kind") for k in SMALL for value in (2, 0xFFFFFFFF)],
     ("sentencepiece", "pre_tokenizer", 0, 1, "pre_tokenizer"),
     *[("byte_level", "pre_tokenizer", 0, value, "pre_tokenizer") for value in (0, 5, 0xFFFFFFFF)],
-    *[("sentencepiece", "flags", 0, value, "flags") for value in (4, 8, 16, 0x80000000)],
-    *[("byte_level", "flags", 0, value, "flags") for value in (2, 8, 16, 0x80000000)],
-    *[(k, "vocab_size", 0, value, "vocab_size") for k in SMALL for value in (0, 6, 9, 0xFFFFFFFF)],
+    *[("sentencepiece", "flags", 0, value, "flags") for value in (4, 8, 16, 24, 64, 0x80000000)],
+    ("sentencepiece", "flags", 0, 32, "section tokenizer has"),  # no scores
+    *[("by_merges", "flags", 0, value, "n_merges") for value in (0, 1)],
+    *[("by_merges", "flags", 0, value, "flags") for value in (36, 40, 48, 96)],
+    *[("byte_level", "flags", 0, value, "flags") for value in (2, 8, 16, 32, 64, 0x80000000)],
+    *[(k, "vocab_size", 0, value, "vocab_size") for k in SMALL for value in (0, 6, 10, 0xFFFFFFFF)],
     ("sentencepiece", "n_merges", 0, 1, "n_merges"),
-    *[("byte_level", "n_merges", 0, value, "n_merges") for value in (0x80000000, 0xFFFFFFFF)],
-    *[("byte_level", "n_merges", 0, value, "section tokenizer has") for value in (0, 1, 3, 0x7FFFFFFF)],
-    *[(k, "bos", 0, value, "bos") for k in SMALL for value in (-2, 8, 2**31 - 1, -(2**31), 4)],
-    *[("sentencepiece", "unknown", 0, value, "unknown") for value in (-2, 8, 2**31 - 1, 4)],
-    *[("sentencepiece", "unknown", 0, -1, "attribute 0")],
+    *[(k, "n_merges", 0, value, "n_merges") for k in MERGING for value in (0x80000000, 0xFFFFFFFF)],
+    *[(k, "n_merges", 0, value, "section tokenizer has") for k in MERGING for value in (0, 1, 3, 0x7FFFFFFF)],
+    *[(k, "bos", 0, value, "bos") for k in SMALL for value in (-2, 9, 2**31 - 1, -(2**31))],
+    *[("sentencepiece", "unknown", 0, value, "unknown") for value in (-2, 8, 2**31 - 1)],
+    *[("sentencepiece", "unknown", 0, value, "attribute 0") for value in (-1, 4)],
     *[("byte_level", "unknown", 0, value, "unknown") for value in (0, 1, -2)],
-    *[(k, "n_end", 0, 9, "n_end") for k in SMALL],
+    *[(k, "n_end", 0, 10, "n_end") for k in SMALL],
     *[(k, "n_end", 0, value, "section tokenizer has") for k in SMALL for value in (0, 2)],
     *[(k, "n_bytes", 0, value, "n_bytes") for k in SMALL for value in (2**32, 2**63, 2**64 - 1)],
     *[(k, "n_bytes", 0, value, "section tokenizer has") for k in SMALL for value in (0, 2**32 - 1)],
     *[(k, f"byte {at}", 0, 1, f"byte {at}") for k in SMALL for at in (40, 60)],
-    *[(k, "end", 0, value, "end") for k in SMALL for value in (-1, 8, 2**31 - 1, -(2**31), 4)],
+    *[(k, "end", 0, value, "end 0") for k in SMALL for value in (-1, 9, 2**31 - 1, -(2**31))],
     *[(k, "piece_offset", 0, value, "piece_offset 0") for k in SMALL for value in (1, 0xFFFFFFFF)],
     *[(k, "piece_offset", 3, value, "piece_offset 3") for k in SMALL for value in (1000, 0xFFFFFFFF)],
     *[(k, "piece_offset", 3, 0, "piece_offset 3") for k in SMALL],
@@ -537,12 +727,14 @@ HOSTILE = [
     ("byte_level", "merge", 0, 2, "merge 0"),
     ("byte_level", "merge", 1, 1, "merge 0"),
     ("byte_level", "merge", 2, 4, "merge 0"),
-    *[(k, "attribute", 4, value, "attribute 4") for k in SMALL for value in (3, 5, 6, 255)],
+    *[(k, "attribute", 4, value, "attribute 4") for k in SMALL for value in (3, 5, 8, 255)],
     ("sentencepiece", "attribute", 7, 2, "attribute 7"),
-    ("byte_level", "attribute", 4, 2, "attribute 4"),
-    ("byte_level", "attribute", 5, 0, "attribute 5"),
+    *[("byte_level", "attribute", 4, value, "attribute 4") for value in (2, 4, 7)],
+    *[("byte_level", "attribute", 5, value, "attribute 5") for value in (0, 1, 6)],
+    *[("by_merges", "attribute", 4, value, "merge 0") for value in (1, 7)],  # a part of a merge
     ("sentencepiece", "bytes", 14, ord("b"), "same"),  # piece 5, "a", becomes another "b"
     ("byte_level", "bytes", 12, ord("e"), "same"),  # the name <x> becomes another <e>
+    ("by_merges", "bytes", 13, ord("y"), "same"),  # the name " <x>" becomes another " <y>"
 ]  # fmt: skip
 
 
@@ -586,7 +778,7 @@ def test_a_damaged_section_is_refused_or_works(kind, tmp_path):
         for _ in range(rng.randint(1, 3)):
             section[rng.randrange(len(section))] = rng.choice([0, 1, 2, 3, 4, 5, 0x7F, 0x80, 0xFF, rng.randrange(256)])
         path.write_bytes(section)
-        requests = b"".join(struct.pack("<II", 1, len(t)) + t for t in texts)
+        requests = b"".join(struct.pack("<II", len(t), len(t)) + t for t in texts)
         done = execute([BUILD_DIR / "tests" / "tokenize", path, len(SMALL[kind].pieces)], stdin=requests)
         assert done.code in ends, f"{section.hex()}\n{done}"
         ends[done.code] += 1

@@ -5,7 +5,8 @@
 // VOCABULARY is a file that holds the tokenizer section of a checkpoint, or llama2.c's
 // tokenizer.bin if its name ends in .bin. All numbers are u32 in the machine's byte order:
 //
-//     request    1 if names of special tokens count, else 0; length, the bytes
+//     request    number of bytes at the start in which names of special tokens count; length, the
+//                bytes
 //     answer     number of ids, the ids, length of the decoded text, the bytes
 //                or ffffffff, length of the error message, the message
 //
@@ -31,13 +32,13 @@ static bool put_text(const char *text, size_t size)
 }
 
 // Encodes a text, decodes the tokens again, and writes the answer; false if it cannot be written.
-static bool answer(const Tokenizer *t, const char *text, size_t size, bool special)
+static bool answer(const Tokenizer *t, const char *text, size_t size, size_t special)
 {
     Tokens tokens = {0};
     Buffer decoded = {0};
     Error err = {0};
-    const TextSpan span = {text, size, special};
-    bool ok = tokenizer_encode(t, &span, 1, false, &tokens, &err);
+    const TextSpan spans[] = {{text, special, true}, {text + special, size - special, false}};
+    bool ok = tokenizer_encode(t, spans, 2, false, &tokens, &err);
     for (size_t i = 0; ok && i < tokens.size; i++) {
         size_t n;
         const char *bytes = tokenizer_decode(t, i ? tokens.ids[i - 1] : -1, tokens.ids[i], &n);
@@ -67,7 +68,7 @@ static bool answer_all(const Tokenizer *t)
         char *grown = realloc(text, head[1] + (size_t)1);
         text = grown ? grown : text;
         ok = grown && fread(text, 1, head[1], stdin) == head[1] &&
-             answer(t, text, head[1], head[0] != 0);
+             answer(t, text, head[1], head[0] < head[1] ? head[0] : head[1]);
     }
     free(text);
     return ok && fflush(stdout) == 0;

@@ -10,7 +10,7 @@
 //                 | 64 bytes |     |              |                |           |       |
 //                 +----------+-----+--------------+----------------+-----------+-------+
 //
-// Three indices are built over the pieces.
+// Four indices are built over the pieces.
 //
 // Normal pieces by their bytes, and merges by their pair of ids: two open hash tables with linear
 // probing. A place holds only an index + 1, 0 where it is empty; keys are compared where they
@@ -20,10 +20,11 @@
 //     piece_table     0   0   17  4   0   0   ...     17 - 1 is the id of a piece; 4 - 1 hashed to
 //                                                     the same place and moved on to the next
 //
-// The names of special tokens: a list sorted by bytes. To find the longest name with which a text
-// begins, each further byte of the text narrows the range of names that agree with it so far.
-// names_from[b] is where the names with the first byte b start: at nearly every place of a text
-// that range is empty, and the search ends at once.
+// The names that are looked for in the text, and those that are looked for in a stretch of it: two
+// lists sorted by bytes. To find the longest name with which a text begins, each further byte of
+// the text narrows the range of names that agree with it so far. from[b] is where the names with
+// the first byte b start: at nearly every place of a text that range is empty, and the search ends
+// at once.
 #include "text/vocabulary.h"
 
 #include <math.h>
@@ -33,7 +34,14 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 
-enum { FLAG_BOS = 1, FLAG_PREFIX = 2, FLAG_WHOLE_WORDS = 4, FLAG_PREFIX_FIRST = 8 };
+enum {
+    FLAG_BOS = 1,
+    FLAG_PREFIX = 2,
+    FLAG_WHOLE_WORDS = 4,
+    FLAG_PREFIX_FIRST = 8,
+    FLAG_PREFIX_NEW = 16,
+    FLAG_MERGES = 32
+};
 
 // --------------------------------------------------------------------------------------------
 // Tables
@@ -153,32 +161,36 @@ static int compare_piece_names(const void *a, const void *b)
     return order ? order : (x->size > y->size) - (x->size < y->size);
 }
 
-static bool has_name(const Vocabulary *v, size_t id)
+static bool is_text_name(const Vocabulary *v, size_t id) { return cuts_text(v, (int)id); }
+
+static bool is_stretch_name(const Vocabulary *v, size_t id)
 {
-    return v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_FIRST;
+    return v->attribute[id] == PIECE_FIRST || v->attribute[id] == PIECE_FIRST_SPECIAL;
 }
 
-static bool sort_names(Vocabulary *v, const char *path, Error *err)
+// Fills a table with the names of the pieces that `belongs` accepts.
+static bool sort_names(Vocabulary *v, NameTable *names, bool (*belongs)(const Vocabulary *, size_t),
+                       const char *path, Error *err)
 {
     for (size_t id = 0; id < v->size; id++) {
-        v->n_names += has_name(v, id);
+        names->n += belongs(v, id);
     }
-    Name *sorted = calloc(v->n_names + 1, sizeof *sorted);
-    v->names = calloc(v->n_names + 1, sizeof *v->names);
-    if (!sorted || !v->names) {
+    Name *sorted = calloc(names->n + 1, sizeof *sorted);
+    names->ids = calloc(names->n + 1, sizeof *names->ids);
+    if (!sorted || !names->ids) {
         free(sorted);
-        return error_memory(err, "the names of special tokens", v->n_names * sizeof *sorted);
+        return error_memory(err, "the names of special tokens", names->n * sizeof *sorted);
     }
     for (size_t id = 0, n = 0; id < v->size; id++) {
-        if (has_name(v, id)) {
+        if (belongs(v, id)) {
             sorted[n++] = (Name){piece_bytes(v, id), piece_size(v, id), (uint32_t)id};
-            v->names_from[(uint8_t)*piece_bytes(v, id) + 1]++;
+            names->from[(uint8_t)*piece_bytes(v, id) + 1]++;
         }
     }
-    qsort(sorted, v->n_names, sizeof *sorted, compare_piece_names);
+    qsort(sorted, names->n, sizeof *sorted, compare_piece_names);
     bool ok = true;
-    for (size_t i = 0; ok && i < v->n_names; i++) {
-        v->names[i] = sorted[i].id;
+    for (size_t i = 0; ok && i < names->n; i++) {
+        names->ids[i] = sorted[i].id;
         if (i && compare_piece_names(&sorted[i - 1], &sorted[i]) == 0) {
             ok = error_set(err, ERROR_INPUT,
                            "%s: special token %u is the same as %u, expected distinct names", path,
@@ -187,19 +199,20 @@ static bool sort_names(Vocabulary *v, const char *path, Error *err)
     }
     // From the number of names with each first byte to where they start.
     for (size_t b = 0; b < 256; b++) {
-        v->names_from[b + 1] += v->names_from[b];
+        names->from[b + 1] += names->from[b];
     }
     free(sorted);
     return ok;
 }
 
-// Of names[low .. high), which agree in their first `depth` bytes and all are longer, the first
+// Of ids[low .. high), whose names agree in their first `depth` bytes and all are longer, the first
 // whose next byte is `byte` or greater; `high` if there is none. Binary search.
-static size_t first_name(const Vocabulary *v, size_t low, size_t high, size_t depth, unsigned byte)
+static size_t first_name(const Vocabulary *v, const uint32_t *ids, size_t low, size_t high,
+                         size_t depth, unsigned byte)
 {
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if ((uint8_t)piece_bytes(v, v->names[middle])[depth] < byte) {
+        if ((uint8_t)piece_bytes(v, ids[middle])[depth] < byte) {
             low = middle + 1;
         } else {
             high = middle;
@@ -208,26 +221,27 @@ static size_t first_name(const Vocabulary *v, size_t low, size_t high, size_t de
     return low;
 }
 
-int vocabulary_find_name(const Vocabulary *v, const char *text, size_t size, size_t special_size)
+int vocabulary_find_name(const Vocabulary *v, const NameTable *names, const char *bytes,
+                         size_t size, size_t special_size)
 {
-    const uint8_t first = (uint8_t)*text;
-    size_t low = v->names_from[first], high = v->names_from[first + 1];
+    const uint8_t first = (uint8_t)*bytes;
+    size_t low = names->from[first], high = names->from[first + 1];
     int best = -1;
-    // names[low .. high) begin with the first `depth` bytes of the text.
+    // ids[low .. high) begin with the first `depth` bytes.
     for (size_t depth = 1; low < high; depth++) {
-        const uint32_t id = v->names[low];
-        if (piece_size(v, id) == depth) {  // the text has all of it; longer ones may follow
-            if (v->attribute[id] == PIECE_FIRST || depth <= special_size) {
-                best = (int)id;
+        const int id = (int)names->ids[low];
+        if (piece_size(v, (size_t)id) == depth) {  // it is all there; longer ones may follow
+            if (!is_special(v, id) || depth <= special_size) {
+                best = id;
             }
             low++;
         }
         if (depth == size) {
             break;
         }
-        const uint8_t next = (uint8_t)text[depth];
-        low = first_name(v, low, high, depth, next);
-        high = first_name(v, low, high, depth, next + 1u);
+        const uint8_t next = (uint8_t)bytes[depth];
+        low = first_name(v, names->ids, low, high, depth, next);
+        high = first_name(v, names->ids, low, high, depth, next + 1u);
     }
     return best;
 }
@@ -236,14 +250,16 @@ static bool fill_tables(Vocabulary *v, const char *path, Error *err)
 {
     memset(v->byte_id, 0xff, sizeof v->byte_id);
     return fill_piece_table(v, path, err) && fill_merge_table(v, path, err) &&
-           sort_names(v, path, err);
+           sort_names(v, &v->text_names, is_text_name, path, err) &&
+           sort_names(v, &v->stretch_names, is_stretch_name, path, err);
 }
 
 void vocabulary_close(Vocabulary *v)
 {
     free(v->piece_table);
     free(v->merge_table);
-    free(v->names);
+    free(v->text_names.ids);
+    free(v->stretch_names.ids);
     free(v->memory);
     *v = (Vocabulary){0};
 }
@@ -434,12 +450,24 @@ _Static_assert(offsetof(TokenizerHeader, n_bytes) == 32, "docs/format.md");
 _Static_assert(offsetof(TokenizerHeader, zeros) == 40, "docs/format.md");
 _Static_assert(sizeof(TokenizerHeader) == 64, "docs/format.md");
 
+// Whether pairs merge by a list, not by the score of the piece that they make.
+static bool has_merges(const TokenizerHeader *h)
+{
+    return h->kind == BYTE_LEVEL_BPE || h->flags & FLAG_MERGES;
+}
+
+static uint32_t allowed_flags(const TokenizerHeader *h)
+{
+    if (h->kind == BYTE_LEVEL_BPE) {
+        return FLAG_BOS | FLAG_WHOLE_WORDS;
+    }
+    const uint32_t prefix = FLAG_PREFIX | FLAG_PREFIX_FIRST | FLAG_PREFIX_NEW;
+    return FLAG_BOS | FLAG_MERGES | (h->flags & FLAG_PREFIX ? prefix : 0);
+}
+
 static bool check_header(const TokenizerHeader *h, const char *name, size_t vocab_size, Error *err)
 {
-    const bool byte_level = h->kind == BYTE_LEVEL_BPE;
-    const uint32_t allowed = byte_level               ? FLAG_BOS | FLAG_WHOLE_WORDS
-                             : h->flags & FLAG_PREFIX ? FLAG_BOS | FLAG_PREFIX | FLAG_PREFIX_FIRST
-                                                      : FLAG_BOS;
+    const bool byte_level = h->kind == BYTE_LEVEL_BPE, merges = has_merges(h);
     const long long last = (long long)vocab_size - 1;
     const struct {
         const char *field;
@@ -448,7 +476,7 @@ static bool check_header(const TokenizerHeader *h, const char *name, size_t voca
         {"kind", h->kind, SENTENCEPIECE_BPE, BYTE_LEVEL_BPE},
         {"pre_tokenizer", h->pre_tokenizer, byte_level, byte_level ? N_WORD_RULES - 1 : 0},
         {"vocab_size", h->vocab_size, last + 1, last + 1},
-        {"n_merges", h->n_merges, 0, byte_level ? INT32_MAX : 0},
+        {"n_merges", h->n_merges, 0, merges ? INT32_MAX : 0},
         {"bos", h->bos, -1, last},
         {"unknown", h->unknown, -1, byte_level ? -1 : last},
         {"n_end", h->n_end, 0, last + 1},
@@ -461,6 +489,7 @@ static bool check_header(const TokenizerHeader *h, const char *name, size_t voca
                              checks[i].field, checks[i].found, checks[i].min, checks[i].max);
         }
     }
+    const uint32_t allowed = allowed_flags(h);
     if (h->flags & ~allowed) {
         return error_set(err, ERROR_INPUT,
                          "%s: flags of section tokenizer are %u, expected no bits but those of %u",
@@ -481,7 +510,7 @@ static bool check_header(const TokenizerHeader *h, const char *name, size_t voca
 static bool lay_out(Vocabulary *v, const TokenizerHeader *h, const char *name, const uint8_t *data,
                     size_t size, Error *err)
 {
-    const size_t n = v->size, n_scores = v->kind == SENTENCEPIECE_BPE ? n : 0;
+    const size_t n = v->size, n_scores = has_merges(h) ? 0 : n;
     const struct {
         size_t count, element;
     } parts[] = {{v->n_end, sizeof *v->end},   {n + 1, sizeof *v->offset},
@@ -508,7 +537,7 @@ static bool lay_out(Vocabulary *v, const TokenizerHeader *h, const char *name, c
     }
     v->end = (const int32_t *)(const void *)part[0];
     v->offset = (const uint32_t *)(const void *)part[1];
-    v->score = (const float *)(const void *)part[2];
+    v->score = has_merges(h) ? NULL : (const float *)(const void *)part[2];
     v->merges = (const Merge *)(const void *)part[3];
     v->attribute = part[4];
     v->bytes = (const char *)part[5];
@@ -521,13 +550,13 @@ static const char *expected_attribute(const Vocabulary *v, size_t id)
     const uint8_t a = v->attribute[id];
     const bool unknown = v->unknown >= 0 && id == (size_t)v->unknown;
     if (a >= N_PIECE_ATTRIBUTES) {
-        return "0 to 5";
+        return "0 to 7";
     }
     if ((a == PIECE_ABSENT) != (piece_size(v, id) == 0)) {
         return "5 for an empty piece and for no other";
     }
-    if (a == PIECE_BYTE && v->kind == BYTE_LEVEL_BPE) {
-        return "no 2 in byte-level BPE";
+    if (v->kind == BYTE_LEVEL_BPE && (a == PIECE_BYTE || is_stretch_name(v, id))) {
+        return "0, 1, 5 or 6 in byte-level BPE";
     }
     if (a == PIECE_BYTE && piece_size(v, id) != 1) {
         return "2 only for a piece of one byte";
@@ -561,7 +590,7 @@ static bool check_pieces(const Vocabulary *v, const char *name, size_t n_bytes, 
                              "%s: attribute %zu of section tokenizer is %u, expected %s", name, id,
                              v->attribute[id], expected);
         }
-        if (v->kind == SENTENCEPIECE_BPE && !isfinite(v->score[id])) {
+        if (v->score && !isfinite(v->score[id])) {
             return error_set(err, ERROR_INPUT,
                              "%s: score %zu of section tokenizer is %g, expected a finite number",
                              name, id, (double)v->score[id]);
@@ -570,39 +599,29 @@ static bool check_pieces(const Vocabulary *v, const char *name, size_t n_bytes, 
     return true;
 }
 
-// BOS and the ids at which generation stops have to be special tokens, because those are never
-// printed.
-static bool check_special(const Vocabulary *v, const char *name, const char *field, int id,
-                          Error *err)
+static bool check_end(const Vocabulary *v, const char *name, Error *err)
 {
-    if (id < 0 || (size_t)id >= v->size) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: an id of %s of section tokenizer is %d, expected 0 to %zu", name,
-                         field, id, v->size - 1);
-    }
-    if (v->attribute[id] != PIECE_SPECIAL) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: %s of section tokenizer is %d, whose attribute is %u, expected a "
-                         "special token",
-                         name, field, id, v->attribute[id]);
+    for (size_t i = 0; i < v->n_end; i++) {
+        if (v->end[i] < 0 || (size_t)v->end[i] >= v->size) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: end %zu of section tokenizer is %d, expected 0 to %zu", name, i,
+                             v->end[i], v->size - 1);
+        }
     }
     return true;
 }
 
-static bool check_special_ids(const Vocabulary *v, const char *name, Error *err)
-{
-    for (size_t i = 0; i < v->n_end; i++) {
-        if (!check_special(v, name, "end", v->end[i], err)) {
-            return false;
-        }
-    }
-    return v->bos < 0 || check_special(v, name, "bos", v->bos, err);
-}
-
-// Merges join pieces of text: a control token or a byte of SentencePiece cannot be part of one.
+// Merges join pieces of text: a control token or a byte of SentencePiece cannot be part of one. Nor
+// can an added token that begins with a space, because decoding could not tell it from the same
+// text with SentencePiece's prefix.
 static bool can_merge(const Vocabulary *v, uint32_t id)
 {
-    return id < v->size && (v->attribute[id] == PIECE_NORMAL || v->attribute[id] == PIECE_FIRST);
+    if (id >= v->size) {
+        return false;
+    }
+    const uint8_t a = v->attribute[id];
+    const bool clear = v->kind == BYTE_LEVEL_BPE || *piece_bytes(v, id) != ' ';
+    return a == PIECE_NORMAL || a == PIECE_FIRST || (a == PIECE_ADDED && clear);
 }
 
 static bool check_merge(const Vocabulary *v, const char *name, size_t i, Error *err)
@@ -664,14 +683,14 @@ bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *dat
     v->add_prefix = h.flags & FLAG_PREFIX;
     v->whole_words = h.flags & FLAG_WHOLE_WORDS;
     v->prefix_first = h.flags & FLAG_PREFIX_FIRST;
+    v->prefix_new = h.flags & FLAG_PREFIX_NEW;
     v->bos = h.bos;
     v->unknown = h.unknown;
     v->n_end = h.n_end;
     v->n_merges = h.n_merges;
     const bool ok = lay_out(v, &h, name, data, size, err) &&
-                    check_pieces(v, name, (size_t)h.n_bytes, err) &&
-                    check_special_ids(v, name, err) && check_merges(v, name, err) &&
-                    fill_tables(v, name, err);
+                    check_pieces(v, name, (size_t)h.n_bytes, err) && check_end(v, name, err) &&
+                    check_merges(v, name, err) && fill_tables(v, name, err);
     if (!ok) {
         vocabulary_close(v);
     }

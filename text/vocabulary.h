@@ -12,14 +12,19 @@
 
 typedef enum { SENTENCEPIECE_BPE, BYTE_LEVEL_BPE } VocabularyKind;
 
-// What a piece is; the numbers are those of docs/format.md.
+// What a piece is; the numbers are those of docs/format.md. Special tokens are control tokens: they
+// stand for no text, and their names in a text stand for them only in spans that allow it. Names
+// are looked for in two places: in the text, which they cut into stretches, and in the normal form
+// of a stretch (SentencePiece), where they are one symbol among others.
 enum {
-    PIECE_NORMAL,   // text; the result of merging
-    PIECE_SPECIAL,  // a control token; its name in a text stands for it only in spans that allow it
-    PIECE_BYTE,     // one byte of a character that has no piece (SentencePiece)
-    PIECE_UNKNOWN,  // stands for characters that have no piece (SentencePiece)
-    PIECE_FIRST,    // text that is looked for before anything is merged ("user-defined" elsewhere)
-    PIECE_ABSENT,   // a row of the embedding without a token
+    PIECE_NORMAL,         // text; the result of merging
+    PIECE_SPECIAL,        // a special token, looked for in the text
+    PIECE_BYTE,           // one byte of a character that has no piece (SentencePiece)
+    PIECE_UNKNOWN,        // stands for characters that have no piece (SentencePiece)
+    PIECE_FIRST,          // text, looked for in a stretch ("user-defined" in SentencePiece)
+    PIECE_ABSENT,         // a row of the embedding without a token
+    PIECE_ADDED,          // text, looked for in the text ("added" in Hugging Face's tokenizers)
+    PIECE_FIRST_SPECIAL,  // a special token, looked for in a stretch (SentencePiece)
     N_PIECE_ATTRIBUTES
 };
 
@@ -29,13 +34,21 @@ typedef struct {
 } Merge;
 _Static_assert(sizeof(Merge) == 12, "docs/format.md");
 
+// Names of pieces that are found before anything is merged.
+typedef struct {
+    uint32_t *ids;     // (n): sorted by bytes; owned
+    size_t n;          // number of names
+    size_t from[257];  // ids[from[b] .. from[b + 1]) begin with byte b
+} NameTable;
+
 // The const arrays lie in the checkpoint's section, or in `memory` if a llama2.c file was read.
 typedef struct {
     VocabularyKind kind;
     WordRule words;      // of byte-level BPE
     bool add_bos;        // texts begin with BOS
-    bool add_prefix;     // a space is put before a text, and after special tokens
-    bool prefix_first;   // the space is put before a text only
+    bool add_prefix;     // a space is put before the stretches of a text (SentencePiece)
+    bool prefix_first;   // only before a stretch with which a text begins
+    bool prefix_new;     // only before a stretch that does not begin with a space itself
     bool whole_words;    // a word that is a piece is taken whole, whatever the merges
     int bos, unknown;    // ids, -1: none
     const int32_t *end;  // (n_end): ids at which generation stops
@@ -45,18 +58,17 @@ typedef struct {
     const char *bytes;         // of all pieces, concatenated; a byte piece is its one byte
     const uint32_t *offset;    // (size + 1): piece i is bytes[offset[i] .. offset[i + 1])
     const uint8_t *attribute;  // (size): PIECE_NORMAL ...
-    const float *score;        // (size), SentencePiece: the higher score is merged first
-    const Merge *merges;       // (n_merges), byte-level: the earlier one is merged first
+    const float *score;        // (size): the higher score is merged first; NULL: by `merges`
+    const Merge *merges;       // (n_merges): the earlier one is merged first
     size_t n_merges;
 
     int byte_id[256];       // the piece that spells a byte, -1: none
     uint32_t *piece_table;  // (piece_places): id + 1 of normal pieces by hash, 0: empty; owned
     uint32_t *merge_table;  // (merge_places): index + 1 of merges by hash of the pair; owned
     size_t piece_places, merge_places;  // powers of two, at least twice the number of entries
-    uint32_t *names;  // (n_names): ids of special and first pieces, sorted by bytes; owned
-    size_t n_names;
-    size_t names_from[257];  // names[names_from[b] .. names_from[b + 1]) begin with byte b
-    void *memory;            // owned; NULL if the arrays lie in a checkpoint
+    NameTable text_names;               // of PIECE_SPECIAL and PIECE_ADDED
+    NameTable stretch_names;            // of PIECE_FIRST and PIECE_FIRST_SPECIAL
+    void *memory;                       // owned; NULL if the arrays lie in a checkpoint
 } Vocabulary;
 
 // See tokenizer_open_llama2c and tokenizer_open_section in tokenizer.h. *v is closed on failure.
@@ -82,9 +94,20 @@ int vocabulary_find(const Vocabulary *v, const char *bytes, size_t size);
 // The merge of two neighbours, given by their ids, or NULL.
 const Merge *vocabulary_merge(const Vocabulary *v, int left, int right);
 
-// The id of the longest name with which a text of `size` > 0 bytes begins: of a piece that is
-// looked for before merging, or of a special token, if its name ends within `special_size` bytes;
-// -1: none.
-int vocabulary_find_name(const Vocabulary *v, const char *text, size_t size, size_t special_size);
+static inline bool is_special(const Vocabulary *v, int id)
+{
+    return v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_FIRST_SPECIAL;
+}
+
+// Whether the name of a token cuts a text into stretches.
+static inline bool cuts_text(const Vocabulary *v, int id)
+{
+    return v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_ADDED;
+}
+
+// The id of the longest name in the table with which `size` > 0 bytes begin, that of a special
+// token only if it ends within the first `special_size` of them; -1: none.
+int vocabulary_find_name(const Vocabulary *v, const NameTable *names, const char *bytes,
+                         size_t size, size_t special_size);
 
 #endif

@@ -15,15 +15,19 @@
 #define HEADER     64
 #define MAX_PIECES 4096
 
+// Flags of a section: no space before a text that has one; merges in place of scores.
+enum { PREFIX_NEW = 16, BY_MERGES = 32 };
+
 // Makes the section's header agree with its length.
 static void fix_length(uint8_t *section, size_t size, bool last_offset)
 {
-    const size_t kind = get_u32(section), vocab = get_u32(section + 12);
+    const bool scores = get_u32(section) == 0 && !(get_u32(section + 8) & BY_MERGES);
+    const size_t vocab = get_u32(section + 12);
     const size_t merges = get_u32(section + 16), ends = get_u32(section + 28);
     if (vocab > MAX_PIECES || merges > size || ends > size) {
         return;
     }
-    const size_t fixed = HEADER + 4 * ends + 4 * (vocab + 1) + (kind == 0 ? 4 * vocab : 0) +
+    const size_t fixed = HEADER + 4 * ends + 4 * (vocab + 1) + (scores ? 4 * vocab : 0) +
                          12 * merges + vocab;
     if (fixed > size) {
         return;
@@ -50,9 +54,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     Error err = {0};
     Tokenizer *t;
     if (tokenizer_open_section(&t, "fuzz", section, in.size, vocab, &err)) {
-        // SentencePiece's unknown token loses the bytes it stands for.
+        // SentencePiece's unknown token loses the bytes it stands for. A prefix that is put only
+        // where there is no space cannot be told from that space.
         const bool unknown = get_u32(section) == 0 && (int32_t)get_u32(section + 24) >= 0;
-        encode_text(t, text, mode & 1, mode & 2, !(mode & 3) && !unknown);
+        const bool exact = !unknown && !(get_u32(section + 8) & PREFIX_NEW);
+        encode_text(t, text, mode & 1, mode & 2, !(mode & 3) && exact);
         tokenizer_free(t);
     } else {
         check_error(&err);

@@ -17,6 +17,7 @@ import vocabulary  # noqa: E402
 
 SAMPLING = {"temperature": 0.2, "top_k": 40.0}
 TEXT = "Zoë's 3 abab  <x>\n".encode()
+NAMED = "<x>ab <y><z> ab</s>\u2581 <y><y> <x>\n".encode()
 
 
 def vocabularies():
@@ -32,10 +33,18 @@ def vocabularies():
     yield "sentencepiece_bytes", v.Vocabulary(
         v.SENTENCEPIECE, [b"<s>", *every_byte, b" ", b"ab"], [v.SPECIAL, *[v.BYTE] * 256, 0, 0],
         scores=[0.0] * 257 + [-1.0, -2.0], bos=0, eos=0, unknown=-1, end=[0], add_bos=True, add_prefix=True)  # fmt: skip
+    # By merges, with a name of each attribute and each way of putting spaces before stretches.
+    names = {b"<z>": v.ADDED, b"</s>": v.SPECIAL, b" <x>": v.USER_DEFINED, b" <y>": v.SPECIAL_IN_STRETCH}
+    for name, prefix in (("none", {}), ("each", {"add_prefix": True}), ("first", {"add_prefix": True, "prefix_first": True}),
+                         ("new", {"add_prefix": True, "prefix_new": True})):  # fmt: skip
+        yield f"merges_{name}", v.Vocabulary(
+            v.SENTENCEPIECE, [*every_byte, b" ", b"a", b"b", b"ab", b" ab", *names],
+            [*[v.BYTE] * 256, *[0] * 5, *names.values()], merges=[(257, 258, 259), (256, 259, 260)], bos=257, eos=262,
+            unknown=-1, end=[258, 262], add_bos=True, **prefix)  # fmt: skip
     for name, rule in (("gpt2", v.GPT2), ("llama3", v.LLAMA3), ("smollm2", v.SMOLLM), ("qwen2", v.QWEN2)):
         yield name, v.Vocabulary(
             v.BYTE_LEVEL, [b"<e>", *every_byte, b"ab", b"abab", b"", b"<x>"],
-            [v.SPECIAL, *[0] * 256, 0, 0, v.ABSENT, v.USER_DEFINED], merges=[(98, 99, 257), (257, 257, 258)],
+            [v.SPECIAL, *[0] * 256, 0, 0, v.ABSENT, v.ADDED], merges=[(98, 99, 257), (257, 257, 258)],
             pre_tokenizer=rule, bos=0, eos=0, end=[0])  # fmt: skip
 
 
@@ -109,7 +118,9 @@ def corpora():
 
     for name, v in vocabularies():
         for mode in (0, 1, 2):
-            yield "fuzz_tokenizer", f"{name}_{mode}", bytes([mode, len(TEXT)]) + TEXT + v.section()
+            text = NAMED if name.startswith("merges") else TEXT
+            text = text if mode else text.replace("\u2581".encode(), b"")  # decoding makes a space of it
+            yield "fuzz_tokenizer", f"{name}_{mode}", bytes([mode, len(text)]) + text + v.section()
     pieces = models.SPECIAL + [b"<0x61>", b" ", b"a", b"b", b"ab", "ë".encode()]
     for name, n in (("pieces", len(pieces)), ("too_many", len(pieces) + 1)):
         data = models.tokenizer_bytes(pieces, [0.0] * 4 + [-float(i) for i in range(len(pieces) - 4)])
