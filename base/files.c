@@ -83,6 +83,12 @@ static bool map_regular(Mapping *m, int fd, const char *path, Error *err)
     return true;
 }
 
+bool is_directory(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 bool mapping_open(Mapping *m, const char *path, Error *err)
 {
     *m = (Mapping){0};

@@ -16,6 +16,8 @@ typedef struct {
     void *address;  // for mapping_close; NULL: the bytes are the caller's
 } Mapping;
 
+bool is_directory(const char *path);  // false too if there is nothing, or it cannot be told
+
 // Maps a whole regular file. Errors: ERROR_INPUT if it cannot be opened, is not a regular file, or
 // is empty; ERROR_RUN if it cannot be mapped. On failure *m is empty.
 bool mapping_open(Mapping *m, const char *path, Error *err);

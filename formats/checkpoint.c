@@ -342,11 +342,65 @@ static bool sort_tensors(Checkpoint *c, Error *err)
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err)
 {
     Mapping file;
+    if (is_directory(path)) {
+        *c = (Checkpoint){.path = path};
+        return error_set(err, ERROR_INPUT,
+                         "%s: is a directory; one with a Hugging Face model is converted by "
+                         "scripts/convert.py %s model.bin",
+                         path, path);
+    }
     if (!mapping_open(&file, path, err)) {
         *c = (Checkpoint){.path = path};
         return false;
     }
     return checkpoint_open_mapping(c, path, file, threads, err);
+}
+
+static bool begins_with(const Checkpoint *c, const char *start, size_t size)
+{
+    return c->file.size >= size && memcmp(c->file.data, start, size) == 0;
+}
+
+// A safetensors file begins with the length of its header, 8 bytes, and the header, which is JSON.
+// As a llama2.c checkpoint it would have a hidden_dim of 0.
+static bool is_safetensors(const Checkpoint *c)
+{
+    return c->file.size > 8 && memcmp(c->file.data + 4, "\0\0\0\0{", 5) == 0;
+}
+
+// Refuses files that people have and that are no checkpoints, by what they are: read as a llama2.c
+// file, which has no magic number, they would give an error about a field that they do not have.
+static bool check_kind(const Checkpoint *c, Error *err)
+{
+    static const char pointer[] = "version https://git-lfs.github.com/spec/";
+    const char *path = c->path, *slash = strrchr(path, '/');
+    const int folder_size = slash && slash > path ? (int)(slash - path) : 1;
+    const char *folder = slash ? path : ".";
+    if (begins_with(c, pointer, sizeof pointer - 1)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: is a Git LFS pointer, not the file itself; git lfs pull in its "
+                         "folder fetches it",
+                         path);
+    }
+    if (begins_with(c, "GGUF", 4)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: is a GGUF file; scripts/convert.py %s model.bin converts it", path,
+                         path);
+    }
+    if (is_safetensors(c)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: is a safetensors file, one of a Hugging Face model; its folder is "
+                         "converted by scripts/convert.py %.*s model.bin",
+                         path, folder_size, folder);
+    }
+    if (begins_with(c, "PK\3\4", 4)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: is a zip archive, as PyTorch writes weights; it can contain code and "
+                         "is not read: expected a model with safetensors files, whose folder "
+                         "scripts/convert.py converts",
+                         path);
+    }
+    return true;
 }
 
 // How many of the file's first bytes are those of the magic number.
@@ -371,11 +425,8 @@ bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size
         // Read as a file of llama2.c it would give an error about a field that it does not have.
         ok = error_set(err, ERROR_INPUT, "%s: the header is damaged: one byte of its magic differs",
                        path);
-    } else if (c->file.size >= 4 && memcmp(c->file.data, "GGUF", 4) == 0) {
-        ok = error_set(err, ERROR_INPUT, "%s: is a GGUF file; scripts/convert.py converts it",
-                       path);
     } else {
-        ok = llama2c_open(c, threads, err);
+        ok = check_kind(c, err) && llama2c_open(c, threads, err);
     }
     ok = ok && sort_tensors(c, err);
     if (!ok) {

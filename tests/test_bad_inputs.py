@@ -202,7 +202,7 @@ def test_missing_model_is_refused_by_its_path(tmp_path, path):
 
 
 def test_model_that_is_a_directory_is_refused(tmp_path):
-    assert_refused(run(tmp_path, "-i", "a"), 3, tmp_path.name, "directory")
+    assert_refused(run(tmp_path, "-i", "a"), 3, tmp_path.name, "directory", f"scripts/convert.py {tmp_path} model.bin")
 
 
 def test_model_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path):
