@@ -32,7 +32,7 @@ try:
     import source_huggingface
     import source_llama2c
     import vocabulary
-    from source import Source, SourceError
+    from source import Source, SourceError, refuse_pointer
 except ModuleNotFoundError as error:
     MISSING = error.name
 
@@ -66,6 +66,7 @@ def source_kind(path):
     if path.is_dir():
         return "huggingface"
     try:
+        refuse_pointer(path)
         with open(path, "rb") as file:
             start = file.read(8)
     except OSError as error:

@@ -21,6 +21,9 @@ PLAIN_TYPES = {
 }
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
 class SourceError(Exception):
     """The source cannot be converted; the message, one line, names the file, the field or tensor, and the reason."""
 
@@ -102,6 +105,14 @@ class Source:
     # What the source recommends for sampling: (name, the source's field, value), see sampling.py; and the file it is in.
     recommended: list = field(default_factory=list)
     recommended_in: Path = None
+
+
+def refuse_pointer(path):
+    """Refuses what `git clone` leaves in place of a large file where Git LFS is not installed."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise SourceError(f"{path}: is a Git LFS pointer, not the file itself: `git lfs pull` in its folder fetches it")
 
 
 def is_count(value):

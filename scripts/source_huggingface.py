@@ -1,4 +1,4 @@
-"""Reads a Hugging Face folder: config.json and one safetensors file, or several with an index.
+"""Reads a Hugging Face folder: config.json and model.safetensors, or the files that its index lists.
 
 Whatever model.c does not compute (another architecture, experts, other biases, other scalings of RoPE, another
 quantisation) is refused by name.
@@ -12,7 +12,7 @@ import safetensors
 
 import sampling
 from checkpoint import Config
-from source import Source, SourceError, check_config, is_count, plain_tensor
+from source import Source, SourceError, check_config, is_count, plain_tensor, refuse_pointer
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -39,6 +39,7 @@ IGNORED = re.compile(r"(model\.layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq|mo
 def read(folder):
     path = folder / "config.json"
     fields = read_json(path)
+    check_supported(path, fields)  # before the tensors, whose names depend on it
     tensors = read_tensors(folder)
     config = read_config(path, fields, tensors)
     if config.tied_head:
@@ -70,21 +71,21 @@ def read_license(folder):
     return found[1] if found else "unknown"
 
 
-def read_config(path, fields, tensors):
+def refuser(path, fields):
+    """refuse(field, expected), which raises the error that says so."""
+
     def refuse(field, expected):
         raise SourceError(f"{path}: {field} is {json.dumps(fields.get(field))[:200]}, expected {expected}")
 
-    def count(field, default=None, null=None):
-        value = fields.get(field, default)
-        value = null if value is None else value
-        if not is_count(value):
-            refuse(field, "a whole number of at least 1")
-        return value
+    return refuse
 
+
+def check_supported(path, fields):
+    """Refuses what model.c does not compute, the architecture first."""
+    refuse = refuser(path, fields)
     architectures = fields.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in ARCHITECTURES:
         refuse("architectures", "one of " + ", ".join(ARCHITECTURES))
-    architecture = architectures[0]
     for experts in ("num_local_experts", "num_experts", "n_routed_experts"):
         if fields.get(experts):
             refuse(experts, "none: a mixture of experts is not supported")
@@ -100,6 +101,19 @@ def read_config(path, fields, tensors):
             refuse(field, "false")
     if fields.get("partial_rotary_factor", 1) != 1:
         refuse("partial_rotary_factor", "1")
+
+
+def read_config(path, fields, tensors):
+    refuse = refuser(path, fields)
+
+    def count(field, default=None, null=None):
+        value = fields.get(field, default)
+        value = null if value is None else value
+        if not is_count(value):
+            refuse(field, "a whole number of at least 1")
+        return value
+
+    architecture = fields["architectures"][0]
     mistral, qwen2 = architecture == "MistralForCausalLM", architecture == "Qwen2ForCausalLM"
     dim, n_heads, n_layers = count("hidden_size"), count("num_attention_heads"), count("num_hidden_layers")
     tied = fields.get("tie_word_embeddings", False)
@@ -173,24 +187,38 @@ def rope_fields(fields, refuse):
     return {"rope_theta": theta, "rope_scaling": kind, **rope}
 
 
-def read_tensors(folder):
-    """Name -> Tensor, from all files."""
+def weight_files(folder):
+    """The names of the files of one set of weights. A folder may have more of them, in other types or other formats:
+    as in transformers, model.safetensors comes first, then the files of the index. Without either there must be one."""
+    if (folder / "model.safetensors").exists():
+        return ["model.safetensors"]
     index = folder / "model.safetensors.index.json"
     if index.exists():
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
             raise SourceError(f"{index}: weight_map is missing, expected an object of names and files")
         files = sorted(set(weight_map.values()))
-    else:
-        files = sorted(path.name for path in folder.glob("*.safetensors"))
+        for file in files:
+            if Path(file).name != file:
+                raise SourceError(f"{index}: {file!r} is not a file of the folder")
+        return files
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    if len(files) > 1:
+        raise SourceError(
+            f"{folder}: has {files[0]} and {files[1]}, expected model.safetensors, or an index of the files that belong together"
+        )
+    return files
+
+
+def read_tensors(folder):
+    """Name -> Tensor, from all files."""
+    files = weight_files(folder)
     if not files:
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         found = f"; found {others[0]}, which is not read because it can contain code" if others else ""
         raise SourceError(f"{folder}: has no weights, expected model.safetensors{found}")
     tensors = {}
     for file in files:
-        if Path(file).name != file:
-            raise SourceError(f"{index}: {file!r} is not a file of the folder")
         read_safetensors(folder / file, tensors)
     return tensors
 
@@ -198,6 +226,7 @@ def read_tensors(folder):
 def read_safetensors(path, tensors):
     """The package validates the file but does not give the offsets of tensors, and numpy has no bf16. So the offsets
     are read here, from the header: its length in 8 bytes, then JSON; the data follows."""
+    refuse_pointer(path)
     try:
         with safetensors.safe_open(path, framework="np"):
             pass

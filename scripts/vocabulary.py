@@ -3,10 +3,10 @@
     vocabulary = read_vocabulary(source)      # a folder or file of Hugging Face, GGUF, sentencepiece or llama2.c
     section = vocabulary.section(vocab_size)  # the bytes that docs/format.md describes
 
-There are two kinds. SentencePiece BPE (Llama 1 and 2, Mistral, TinyLlama) merges by the score of the resulting piece.
-Byte-level BPE (GPT-2, Llama 3, SmolLM2, Qwen 2) cuts text into words by a regular expression, the pre-tokenizer, and
-merges by rank. Both have special tokens. A source that needs anything else is refused: a VocabularyError names the
-file and the field.
+There are two kinds. SentencePiece BPE (Llama 1 and 2, Mistral, TinyLlama) merges by the score of the resulting piece
+or, as Hugging Face's tokenizer.json has it, by a list of merges. Byte-level BPE (GPT-2, Llama 3, SmolLM2, Qwen 2) cuts
+text into words by a regular expression, the pre-tokenizer, and merges by rank. Both have special tokens. A source that
+needs anything else is refused: a VocabularyError names the file and the field.
 """
 
 import json

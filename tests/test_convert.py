@@ -459,6 +459,55 @@ def test_an_output_that_cannot_be_written_exits_with_1(tmp_path, folder):
     assert_refused(done, 1, "convert: ", "absent")
 
 
+@pytest.mark.parametrize("more", ["model.fp16.safetensors", "consolidated.safetensors", "pytorch_model.bin", "index"])
+def test_a_second_set_of_weights_is_not_read(tmp_path, checkpoint, more):
+    config = sources.VARIANTS["llama"]
+    source = sources.write_folder(tmp_path / "llama", config)
+    if more == "index":  # of shards that are no longer there
+        index = {"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+        (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    else:
+        (source / more).write_bytes((source / "model.safetensors").read_bytes())
+    convert(source, tmp_path / "out.bin").ok()
+    assert (tmp_path / "out.bin").read_bytes() == checkpoint("llama").read_bytes()
+
+
+def test_only_the_files_of_the_index_are_read(tmp_path, checkpoint):
+    source = sources.write_folder(tmp_path / "grouped_queries", sources.VARIANTS["grouped_queries"], shards=3)
+    (source / "consolidated.safetensors").write_bytes(b"of another format")
+    convert(source, tmp_path / "out.bin", "--type", "q4").ok()
+    assert (tmp_path / "out.bin").read_bytes() == checkpoint("grouped_queries", "--type", "q4").read_bytes()
+
+
+def test_several_files_that_nothing_puts_together_are_refused(tmp_path):
+    source = sources.write_folder(tmp_path / "m", sources.LLAMA)
+    weights = (source / "model.safetensors").read_bytes()
+    (source / "model.safetensors").unlink()
+    (source / "a.safetensors").write_bytes(weights)
+    convert(source, tmp_path / "out.bin").ok()
+    (source / "b.safetensors").write_bytes(weights)
+    assert_refused(convert(source, tmp_path / "other.bin"), 3, "a.safetensors and b.safetensors", "model.safetensors")
+    assert_nothing_left(tmp_path, "m", "out.bin")
+
+
+@pytest.mark.parametrize("weights", ["of another architecture", "none"])
+def test_an_architecture_that_is_not_supported_is_named_before_its_tensors(tmp_path, weights):
+    config = {**sources.LLAMA, "architectures": ["GPTNeoXForCausalLM"]}
+    tensors = {"gpt_neox.layers.0.attention.query_key_value.weight": np.zeros((8, 8), np.float32)}
+    source = sources.write_folder(tmp_path / "m", config, tensors)
+    if weights == "none":
+        (source / "model.safetensors").unlink()
+    assert_refused(convert(source, tmp_path / "out.bin"), 3, "config.json: architectures", "GPTNeoXForCausalLM")
+
+
+def test_a_git_lfs_pointer_is_refused_by_what_it_is(tmp_path):
+    source = sources.write_folder(tmp_path / "m", sources.LLAMA)
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 548105171\n"
+    for path, given in ((source / "model.safetensors", source), (tmp_path / "m.gguf", tmp_path / "m.gguf")):
+        path.write_bytes(pointer)
+        assert_refused(convert(given, tmp_path / "out.bin"), 3, path.name, "Git LFS pointer", "git lfs pull")
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # The file
 
