@@ -115,18 +115,17 @@ static void echo_prompt(Sequence *s)
     }
 }
 
-static bool check_prompt(const Sequence *s, Error *err)
+static bool check_prompt(const Tokens *prompt, size_t context, Error *err)
 {
-    const size_t context = s->cache->context;
-    if (s->n_prompt == 0) {
+    if (prompt->size == 0) {
         return error_set(err, ERROR_INPUT,
                          "the prompt is empty, and the model has no token to begin with");
     }
-    return s->n_prompt < context ||
+    return prompt->size < context ||
            error_set(err, ERROR_INPUT,
                      "the prompt has %zu tokens, expected at most %zu, which leaves one new token "
                      "in the context of %zu (--truncate-prompt keeps its end)",
-                     s->n_prompt, context - 1, context);
+                     prompt->size, context - 1, context);
 }
 
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err)
@@ -138,7 +137,7 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Err
                     .tokens = *prompt,
                     .n_prompt = prompt->size};
     *prompt = (Tokens){0};
-    bool ok = check_prompt(s, err) &&
+    bool ok = check_prompt(&s->tokens, s->cache->context, err) &&
               sampler_create(&s->sampler, tokenizer_vocab_size(s->tokenizer), &s->options->sampler,
                              setup->seed, err);
     if (ok && setup->echo) {
@@ -151,24 +150,28 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Err
     return ok;
 }
 
-bool sequence_continue(Sequence *s, Tokens *more, Error *err)
+bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err)
 {
-    const size_t context = s->cache->context;
-    if (more->size >= context - s->tokens.size) {
-        return error_set(
-            err, ERROR_INPUT,
-            "the conversation has %zu tokens, expected at most %zu, which leaves one new "
-            "token in the context of %zu",
-            s->tokens.size + more->size, context - 1, context);
+    if (!check_prompt(prompt, cache->context, err)) {
+        tokens_free(prompt);
+        return false;
     }
-    for (size_t i = 0; i < more->size; i++) {
-        if (!tokens_append(&s->tokens, more->ids[i], err)) {
-            return false;
-        }
+    // The last token is run in any case: its logits are wanted.
+    const size_t n_past = sequence_n_past(s), last = prompt->size - 1;
+    const size_t most = n_past < last ? n_past : last;
+    size_t n = 0;
+    while (n < most && s->tokens.ids[n] == prompt->ids[n]) {
+        n++;
     }
-    tokens_free(more);
+    cache_truncate(cache, s->slot, n);
+    tokens_free(&s->tokens);
+    s->tokens = *prompt;
+    *prompt = (Tokens){0};
     s->n_prompt = s->tokens.size;
     s->finish = FINISH_NONE;
+    s->n_partial = 0;
+    buffer_clear(&s->text);
+    buffer_clear(&s->held);
     return true;
 }
 
@@ -298,6 +301,40 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
 // --------------------------------------------------------------------------------------------
 // Prompts
 
+// The message with ids whose text a span is, or NULL.
+static const Message *message_with_ids(const Conversation *c, const TextSpan *span)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        if (c->messages[i].ids && c->messages[i].text == span->text) {
+            return &c->messages[i];
+        }
+    }
+    return NULL;
+}
+
+// Encodes spans: what lies between two messages with ids is one text.
+static bool encode_rendered(const Tokenizer *tokenizer, const Conversation *c,
+                            const TextSpan *spans, size_t n_spans, Tokens *out, Error *err)
+{
+    size_t first = 0;  // of the spans that are not encoded yet
+    for (size_t i = 0; i < n_spans; i++) {
+        const Message *m = message_with_ids(c, &spans[i]);
+        if (!m) {
+            continue;
+        }
+        if (!tokenizer_encode(tokenizer, spans + first, i - first, false, out, err)) {
+            return false;
+        }
+        for (size_t k = 0; k < m->n_ids; k++) {
+            if (!tokens_append(out, m->ids[k], err)) {
+                return false;
+            }
+        }
+        first = i + 1;
+    }
+    return tokenizer_encode(tokenizer, spans + first, n_spans - first, false, out, err);
+}
+
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
                         const Conversation *conversation, Tokens *out, Error *err)
 {
@@ -307,7 +344,7 @@ bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
         return false;
     }
     // The template names BOS itself if it wants one, so the tokenizer adds none.
-    const bool ok = tokenizer_encode(tokenizer, spans, n_spans, false, out, err);
+    const bool ok = encode_rendered(tokenizer, conversation, spans, n_spans, out, err);
     free(spans);
     return ok;
 }

@@ -71,10 +71,11 @@ typedef struct {
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err);
 void sequence_free(Sequence *s);
 
-// Continues a finished or interrupted sequence with further tokens of the prompt, which it takes
-// over. Their text is not echoed, and as many new tokens are allowed as at the start. Errors:
-// ERROR_INPUT without room in the context; ERROR_RUN without memory.
-bool sequence_continue(Sequence *s, Tokens *more, Error *err);
+// Gives a finished or interrupted sequence another prompt, which it takes over, whether it succeeds
+// or not. `cache` is the sequence's: its slot forgets what follows the tokens that both begin with.
+// The prompt is not echoed; the random numbers go on where they were. Errors: as sequence_start;
+// the sequence then stays as it was.
+bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err);
 
 // Tokens of the sequence that the cache holds.
 size_t sequence_n_past(const Sequence *s);
@@ -118,9 +119,10 @@ typedef struct {
 // has. Error: what decode or on_pass says.
 bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err);
 
-// Appends the tokens of a conversation, as the template renders it, to *out. Errors: ERROR_INPUT
-// where the messages are in an order that the template does not know, or the tokenizer lacks a
-// byte; ERROR_RUN without memory.
+// Appends the tokens of a conversation, as the template renders it, to *out. A message that has ids
+// contributes those, so what the model said stays as it said it. Errors: ERROR_INPUT where the
+// messages are in an order that the template does not know, or the tokenizer lacks a byte;
+// ERROR_RUN without memory.
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
                         const Conversation *conversation, Tokens *out, Error *err);
 

@@ -601,7 +601,7 @@ static bool read_message(const JsonValue *v, size_t i, Message *out, Buffer *joi
 static bool read_messages(const Request *r, Message *out, Buffer *joined, Error *err)
 {
     if (!r->messages) {
-        out[0] = (Message){ROLE_USER, r->prompt, r->prompt_size};
+        out[0] = (Message){ROLE_USER, r->prompt, r->prompt_size, NULL, 0};
         return true;
     }
     const JsonValue *v = json_first(r->messages);
@@ -650,7 +650,7 @@ static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out,
         return error_memory(err, "messages", (n + 1) * sizeof *messages);
     }
     // messages[0] is the command line's system message, for a chat that has none.
-    messages[0] = (Message){ROLE_SYSTEM, system, system ? strlen(system) : 0};
+    messages[0] = (Message){ROLE_SYSTEM, system, system ? strlen(system) : 0, NULL, 0};
     bool ok = read_messages(r, messages + 1, &joined, err);
     if (ok) {
         const size_t first = system && messages[1].role != ROLE_SYSTEM ? 0 : 1;

@@ -200,8 +200,16 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
 void answer_close(Answer *a)
 {
     sequence_free(&a->sequence);
+    buffer_free(&a->said);
     buffer_free(&a->logprobs);
     prompt_cache_detach(&a->prompt_cache, a->engine, a->out);
+}
+
+// Prints what there is of the text, and keeps it.
+static bool print_text(Answer *a, Error *err)
+{
+    buffer_add(&a->said, a->sequence.text.data, a->sequence.text.size);
+    return output_write(a->out, &a->sequence.text, err);
 }
 
 // See RunHooks.
@@ -226,7 +234,7 @@ static bool show_pass(void *arg, Sequence *s, const float *logits, Error *err)
         list_logprobs(a, logits, s->tokens.ids[s->tokens.size - 1]);
         a->listed = n_new;
     }
-    return o->json || !s->text.size || output_write(a->out, &s->text, err);
+    return o->json || !s->text.size || print_text(a, err);
 }
 
 static bool start_sequence(Answer *a, Tokens *prompt, bool echo, Error *err)
@@ -236,10 +244,11 @@ static bool start_sequence(Answer *a, Tokens *prompt, bool echo, Error *err)
                                  .cache = &a->engine->cache,
                                  .seed = a->seed,
                                  .echo = echo};
-    const bool ok = a->started ? sequence_continue(&a->sequence, prompt, err)
-                               : sequence_start(&a->sequence, &setup, prompt, err);
-    a->started = true;
-    return ok;
+    if (a->started) {
+        return sequence_restart(&a->sequence, &a->engine->cache, prompt, err);
+    }
+    a->started = sequence_start(&a->sequence, &setup, prompt, err);
+    return a->started;
 }
 
 bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
@@ -250,6 +259,7 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
     a->start = now_seconds();
     a->first_token = 0;
     a->listed = 0;
+    buffer_clear(&a->said);
     buffer_clear(&a->logprobs);
     a->logprobs_writer.follows = false;
     if (!start_sequence(a, prompt, echo, err)) {
@@ -263,6 +273,9 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
     output_wipe(a->out);
     a->end = now_seconds();
     a->first_token = a->first_token > 0 ? a->first_token : a->end;
+    if (a->options->json) {
+        buffer_add(&a->said, s->text.data, s->text.size);
+    }
     buffer_add_text(&s->text, a->options->json ? "" : "\n");
     if (a->options->json ? !print_json(a, err) : !output_write(a->out, &s->text, err)) {
         return false;

@@ -16,6 +16,7 @@ typedef struct {
     PromptCache prompt_cache;
     Sequence sequence;
     bool started;  // the sequence has been
+    Buffer said;   // the answer's text as it was printed, owned
     // Of the answer that is being made:
     double start, first_token, end;  // seconds of now_seconds(); 0: not yet
     size_t cached;                   // tokens of the prompt that the cache held already
@@ -30,8 +31,9 @@ typedef struct {
 bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err);
 void answer_close(Answer *a);
 
-// Generates an answer to the prompt, which it takes over, and prints it; the sequence goes on from
-// earlier answers. `echo` prints the prompt first. After an interruption it prints what there is.
+// Generates an answer to the prompt, which it takes over, and prints it; `echo` prints the prompt
+// first. The cache keeps what it holds of the start of the prompt from an earlier answer, and only
+// the rest is run. After an interruption it prints what there is.
 bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err);
 
 // The member "bytes" of a token's object: [226, 150, 129].

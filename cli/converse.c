@@ -1,44 +1,304 @@
-// converse.c - a conversation at a terminal: each line is a message, until the end of input. The
-// cache keeps all earlier turns, so only the new message is run. See modes.h.
-#include <stdio.h>
-#include <stdlib.h>
+// converse.c - a conversation at a terminal. See modes.h.
+//
+//     editor -> message -> dialogue -> tokens -> answer -> dialogue
+//            -> /command
+//
+// What cannot be done is told in a line, and the conversation goes on; only what makes answers
+// impossible ends it: no memory, output that cannot be written.
+#include <string.h>
+#include <unistd.h>
 
 #include "cli/answer.h"
+#include "cli/dialogue.h"
+#include "cli/editor.h"
 #include "cli/modes.h"
-#include "cli/prompt.h"
 
-// Answers one line of the user.
-static bool answer_line(Answer *a, const char *line, size_t size, Error *err)
+#define PROMPT      "> "
+#define PROMPT_MORE "... "    // within a message of several lines
+#define QUOTES      "\"\"\""  // around one
+
+typedef struct {
+    Engine *engine;
+    const Options *options;
+    Output *out;
+    Answer answer;
+    Dialogue dialogue;
+    Editor editor;
+    Buffer message;  // the lines of the one that is being typed
+    bool cancelled;  // the last that was typed was a Ctrl-C
+    bool done;       // the user leaves
+} Talk;
+
+// --------------------------------------------------------------------------------------------
+// Answers
+
+// Keeps what was said in reply to the last message. Of an answer that was stopped before it began
+// nothing is kept: neither is the message, or else the old answer stays.
+static bool keep_answer(Talk *t, Error *err)
 {
-    const Options *o = a->options;
-    Tokens message = {0};
-    const bool ok = prompt_encode_message(a->engine, o, (TextSpan){line, size, o->special},
-                                          a->started, &message, err) &&
-                    answer_prompt(a, &message, false, err);
-    tokens_free(&message);
+    const Sequence *s = &t->answer.sequence;
+    const size_t n = s->tokens.size - s->n_prompt;
+    if (!n && !s->finish) {
+        if (!t->dialogue.turns[t->dialogue.n - 1].answered) {
+            dialogue_drop_last(&t->dialogue);
+            output_note("(stopped before the answer: the message is forgotten)");
+        }
+        return true;
+    }
+    if (s->finish == FINISH_LENGTH && s->tokens.size == t->engine->cache.context) {
+        output_note("(the context of %zu tokens is full: the answer ends here)",
+                    t->engine->cache.context);
+    }
+    return dialogue_answer(&t->dialogue, &t->answer.said, s->tokens.ids + s->n_prompt, n, err);
+}
+
+// Answers the last turn.
+static bool answer_turn(Talk *t, Error *err)
+{
+    Tokens prompt = {0};
+    size_t dropped;
+    bool ok = dialogue_encode(&t->dialogue, t->engine, t->options, &prompt, &dropped, err);
+    if (ok && dropped && !t->options->quiet) {
+        output_note("(the context of %zu tokens is full: the model no longer sees the oldest %s)",
+                    t->engine->cache.context, dropped == 1 ? "turn" : "turns");
+    }
+    ok = ok && answer_prompt(&t->answer, &prompt, false, err) && keep_answer(t, err);
+    tokens_free(&prompt);
+    if (!ok && !t->dialogue.turns[t->dialogue.n - 1].answered) {
+        dialogue_drop_last(&t->dialogue);
+    }
+    output_go_on();  // a Ctrl-C stopped this answer only
     return ok;
+}
+
+static bool say(Talk *t, const char *message, size_t size, Error *err)
+{
+    return dialogue_add(&t->dialogue, message, size, err) && answer_turn(t, err);
+}
+
+// --------------------------------------------------------------------------------------------
+// Commands
+
+// A command's function gets what follows its name, without the space around it.
+typedef bool CommandFunction(Talk *t, const char *text, Error *err);
+static CommandFunction show_help, clear, set_system, regenerate, save, leave;
+
+static const struct {
+    const char *name, *argument, *help;
+    CommandFunction *run;
+} commands[] = {
+    {"/help", "", "show this", show_help},
+    {"/clear", "", "forget what was said, except the system message", clear},
+    {"/system", "TEXT", "set the system message; without TEXT: the model's own", set_system},
+    {"/regenerate", "", "answer the last message again, with other random numbers", regenerate},
+    {"/save", "FILE", "write the conversation to FILE, as JSON", save},
+    {"/exit", "", "leave, as Ctrl-D does", leave},
+};
+#define N_COMMANDS (sizeof commands / sizeof *commands)
+
+static bool show_help(Talk *t, const char *text, Error *err)
+{
+    (void)text;
+    (void)err;
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        output_note("  %s %-*s  %s", commands[i].name, (int)(16 - strlen(commands[i].name)),
+                    commands[i].argument, commands[i].help);
+    }
+    output_note("  " QUOTES "                begin and end a message of several lines");
+    output_note("  Ctrl-C             stop the answer, or clear the line; twice: leave");
+    if (t->editor.edits) {
+        output_note("  Up, Down           earlier lines; the other keys are those of a shell");
+    }
+    return true;
+}
+
+static bool clear(Talk *t, const char *text, Error *err)
+{
+    (void)text;
+    (void)err;
+    dialogue_clear(&t->dialogue);
+    output_note("(forgotten)");
+    return true;
+}
+
+static bool set_system(Talk *t, const char *text, Error *err)
+{
+    if (!dialogue_set_system(&t->dialogue, t->engine, *text ? text : NULL, err)) {
+        return false;
+    }
+    output_note(*text ? "(the system message is set)" : "(the system message is the model's own)");
+    return true;
+}
+
+static bool regenerate(Talk *t, const char *text, Error *err)
+{
+    (void)text;
+    return t->dialogue.n ? answer_turn(t, err)
+                         : error_set(err, ERROR_INPUT, "/regenerate: there is no answer yet");
+}
+
+static bool save(Talk *t, const char *text, Error *err)
+{
+    if (!*text) {
+        return error_set(err, ERROR_INPUT, "/save: expected the name of a file");
+    }
+    Buffer json = {0};
+    dialogue_write(&t->dialogue, &json);
+    Error why;
+    const bool ok = output_save(t->options, text, &json, &why);
+    buffer_free(&json);
+    if (ok) {
+        output_note("(saved in %s)", text);
+    }
+    // Whatever the reason, the conversation goes on.
+    return ok || error_set(err, ERROR_INPUT, "/save: %s", why.message);
+}
+
+static bool leave(Talk *t, const char *text, Error *err)
+{
+    (void)text;
+    (void)err;
+    t->done = true;
+    return true;
+}
+
+static bool run_command(Talk *t, char *line, size_t size, Error *err)
+{
+    const size_t length = strcspn(line, " \t\n");
+    while (size > length && strchr(" \t\n", line[size - 1])) {
+        line[--size] = '\0';
+    }
+    const char *text = line + length + strspn(line + length, " \t\n");
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (strlen(commands[i].name) != length || memcmp(commands[i].name, line, length) != 0) {
+            continue;
+        }
+        return *text && !*commands[i].argument
+                   ? error_set(err, ERROR_INPUT, "%s: expected nothing after it, found %s",
+                               commands[i].name, text)
+                   : commands[i].run(t, text, err);
+    }
+    return error_set(err, ERROR_INPUT,
+                     "%.*s: unknown command (/help lists them; a message may begin with a space)",
+                     (int)(length < 40 ? length : 40), line);
+}
+
+// --------------------------------------------------------------------------------------------
+// What is typed
+
+static size_t blanks(const Buffer *b) { return b->size ? strspn(b->data, " \t\r\n") : 0; }
+
+// Is the message that began with QUOTES complete? Then it is what stands between them.
+static bool complete(Buffer *message)
+{
+    const size_t n = sizeof QUOTES - 1;
+    size_t size = message->size;
+    while (size && strchr(" \t\r", message->data[size - 1])) {
+        size--;
+    }
+    if (size < 2 * n || memcmp(message->data + size - n, QUOTES, n) != 0) {
+        return false;
+    }
+    size -= 2 * n;
+    memmove(message->data, message->data + n, size);
+    message->size = size;
+    // The line ends beside the quotes belong to them.
+    if (message->size && message->data[message->size - 1] == '\n') {
+        message->size--;
+    }
+    if (message->size && message->data[0] == '\n') {
+        memmove(message->data, message->data + 1, --message->size);
+    }
+    return true;
+}
+
+// Takes a line that was entered: a command, a message, or a part of one.
+static bool take_entered(Talk *t, Error *err)
+{
+    Buffer *line = &t->editor.line, *m = &t->message;
+    const bool more = m->size;
+    if (!more && blanks(line) == line->size) {
+        return true;
+    }
+    if (!more && *line->data == '/') {
+        return run_command(t, line->data, line->size, err);
+    }
+    const bool quoted = more || strncmp(line->data, QUOTES, sizeof QUOTES - 1) == 0;
+    if (!quoted) {
+        return say(t, line->data, line->size, err);
+    }
+    buffer_add_text(m, more ? "\n" : "");
+    buffer_add(m, line->data, line->size);
+    if (!buffer_check(m, err)) {
+        return false;
+    }
+    if (!complete(m)) {
+        return true;
+    }
+    const bool ok = blanks(m) == m->size || say(t, m->data, m->size, err);
+    buffer_clear(m);
+    return ok;
+}
+
+// The first Ctrl-C clears what was typed, the second leaves.
+static void cancel(Talk *t)
+{
+    const bool typed = t->editor.line.size || t->message.size;
+    t->done = t->cancelled && !typed;
+    t->cancelled = true;
+    buffer_clear(&t->message);
+    if (!t->done && !t->options->quiet) {
+        output_note("(Ctrl-C again, Ctrl-D or /exit leaves)");
+    }
+}
+
+// Reads and handles a line. A failure ends the conversation only if it is none of the input.
+static bool converse_once(Talk *t, Error *err)
+{
+    EditResult got = editor_read(&t->editor, t->message.size ? PROMPT_MORE : PROMPT, err);
+    if (got == EDIT_INTERRUPTED && output_go_on()) {
+        got = EDIT_CANCEL;
+    }
+    if (got == EDIT_CANCEL) {
+        cancel(t);
+        return true;
+    }
+    t->cancelled = false;
+    if (got != EDIT_LINE) {
+        t->done = true;
+        return got != EDIT_FAILED;
+    }
+    if (take_entered(t, err)) {
+        return true;
+    }
+    if (err->kind != ERROR_INPUT) {
+        return false;
+    }
+    output_error(err);
+    return true;
 }
 
 bool mode_converse(Engine *e, const Options *o, Output *out, Error *err)
 {
-    Answer answer;
-    char *line = NULL;
-    size_t capacity = 0;
-    bool ok = true;
-    if (!answer_open(&answer, e, o, out, err)) {
+    Talk t = {.engine = e, .options = o, .out = out};
+    bool edits;
+    const int screen = output_screen(&edits);
+    if (!answer_open(&t.answer, e, o, out, err)) {
         return false;
     }
-    output_catch_signals();
-    while (ok && !*output_interrupted()) {
-        output_prompt();
-        const ssize_t length = getline(&line, &capacity, stdin);
-        if (length < 0) {
-            output_prompt_end();
-            break;
-        }
-        ok = answer_line(&answer, line, (size_t)length - (line[length - 1] == '\n'), err);
+    out->stats = o->stats;  // on a terminal, too: a line after each answer would be in the way
+    editor_open(&t.editor, STDIN_FILENO, screen, edits, output_interrupted());
+    bool ok = !o->system || dialogue_set_system(&t.dialogue, e, o->system, err);
+    if (ok && !o->quiet) {
+        output_note("Type a message. /help lists commands and keys; Ctrl-D or /exit leaves.");
     }
-    free(line);
-    answer_close(&answer);
+    output_catch_interrupts();
+    while (ok && !t.done && !*output_interrupted()) {
+        ok = converse_once(&t, err);
+    }
+    editor_close(&t.editor);
+    buffer_free(&t.message);
+    dialogue_free(&t.dialogue);
+    answer_close(&t.answer);
     return ok;
 }

@@ -54,6 +54,19 @@ static bool same_file(const char *a, const char *b)
            x.st_ino == y.st_ino;
 }
 
+// Refuses to replace a file that the run reads; `what` precedes its name in the message.
+static bool check_not_read(const Options *o, const char *what, const char *path, Error *err)
+{
+    const char *read[] = {o->engine.model, o->engine.tokenizer};
+    for (size_t i = 0; i < sizeof read / sizeof *read; i++) {
+        if (same_file(path, read[i])) {
+            return error_set(err, ERROR_USAGE, "%s%s: is the %s, expected another file", what, path,
+                             i ? "tokenizer" : "model");
+        }
+    }
+    return true;
+}
+
 bool output_open(Output *out, const Options *o, Error *err)
 {
     const bool terminal = !o->quiet && isatty(STDERR_FILENO);
@@ -61,17 +74,19 @@ bool output_open(Output *out, const Options *o, Error *err)
                     .stats = o->stats || terminal,
                     .progress = terminal,
                     .digest = HASH_BEGIN};
-    if (!o->output || o->mode == MODE_BATCH) {
-        return true;
+    return !o->output || o->mode == MODE_BATCH ||
+           (check_not_read(o, "--output ", o->output, err) &&
+            new_file_create(&out->file, o->output, err));
+}
+
+bool output_save(const Options *o, const char *path, Buffer *text, Error *err)
+{
+    Output file = {0};
+    if (!check_not_read(o, "", path, err) || !new_file_create(&file.file, path, err)) {
+        return false;
     }
-    const char *read[] = {o->engine.model, o->engine.tokenizer};
-    for (size_t i = 0; i < sizeof read / sizeof *read; i++) {
-        if (same_file(o->output, read[i])) {
-            return error_set(err, ERROR_USAGE, "--output %s: is the %s, expected another file",
-                             o->output, i ? "tokenizer" : "model");
-        }
-    }
-    return new_file_create(&out->file, o->output, err);
+    const bool ok = output_write(&file, text, err);
+    return output_close(&file, ok, err) && ok;
 }
 
 bool output_close(Output *out, bool keep, Error *err)
@@ -112,9 +127,13 @@ void output_note(const char *format, ...)
 
 void output_error(const Error *err) { output_note("run: %s", err->message); }
 
-void output_prompt(void) { fputs("> ", stderr); }
-
-void output_prompt_end(void) { fputc('\n', stderr); }
+int output_screen(bool *edits)
+{
+    const char *term = getenv("TERM");
+    *edits = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && term && *term &&
+             strcmp(term, "dumb") != 0;
+    return *edits && !isatty(STDERR_FILENO) ? STDOUT_FILENO : STDERR_FILENO;
+}
 
 // Columns of a terminal that was not made wider.
 #define STATS_COLUMNS 80
@@ -181,7 +200,12 @@ void output_wipe(Output *out)
 // --------------------------------------------------------------------------------------------
 // Signals
 
-static void on_signal(int number) { interrupted = number; }
+static void on_signal(int number)
+{
+    if (interrupted != SIGTERM) {
+        interrupted = number;
+    }
+}
 
 void output_catch_signals(void)
 {
@@ -190,6 +214,21 @@ void output_catch_signals(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+}
+
+void output_catch_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigemptyset(&action.sa_mask);
+    output_catch_signals();
+    sigaction(SIGINT, &action, NULL);
+}
+
+bool output_go_on(void)
+{
+    const bool interrupt = interrupted == SIGINT;
+    interrupted = interrupt ? 0 : interrupted;
+    return interrupt;
 }
 
 const volatile sig_atomic_t *output_interrupted(void) { return &interrupted; }

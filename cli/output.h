@@ -36,6 +36,10 @@ bool output_open(Output *out, const Options *o, Error *err);
 // Completes the output (keep), or leaves no trace of an output file. Error: ERROR_RUN.
 bool output_close(Output *out, bool keep, Error *err);
 
+// Writes a file besides the output, as output_open does: whole or not at all. Errors: ERROR_USAGE
+// where the run reads that file; ERROR_RUN.
+bool output_save(const Options *o, const char *path, Buffer *text, Error *err);
+
 // Writes the text and clears it. Errors: ERROR_RUN where it cannot be written, or memory was
 // lacking for it.
 bool output_write(Output *out, Buffer *text, Error *err);
@@ -46,9 +50,10 @@ void output_note(const char *format, ...) PRINTF_LIKE(1, 2);
 // "run: MESSAGE": why the program ends.
 void output_error(const Error *err);
 
-// "> ", and a newline: the ends of a line that the user types.
-void output_prompt(void);
-void output_prompt_end(void);
+// The descriptor that prompts are drawn on, standard error or, where only that is a terminal,
+// standard output. *edits: the terminal knows escape sequences, and text on standard output appears
+// on it as soon as it is written, so that a line can be edited there.
+int output_screen(bool *edits);
 
 // A line of statistics: parts in the order in which they are shown, each with the punctuation before
 // it. What does not fit a terminal's width is left out, by rank.
@@ -78,6 +83,12 @@ void output_catch_signals(void);
 
 // The flag: the signal that asked for an end, or 0.
 const volatile sig_atomic_t *output_interrupted(void);
+
+// In a conversation SIGINT stops an answer: it only ever sets the flag, which output_go_on clears
+// and tells whether it was SIGINT's. SIGTERM's stays. Call the first in place of
+// output_catch_signals.
+void output_catch_interrupts(void);
+bool output_go_on(void);
 
 // Files are read where they are mapped. When another program cuts such a file short, the pages past
 // its new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any more.

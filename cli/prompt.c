@@ -59,14 +59,15 @@ static bool read_prompt(const Options *o, PromptText *prompt, Error *err)
     return true;
 }
 
-bool prompt_encode_message(const Engine *e, const Options *o, TextSpan message, bool started,
-                           Tokens *out, Error *err)
+// Appends the tokens of a user's message, after the system message if there is one.
+static bool encode_message(const Engine *e, const Options *o, TextSpan message, Tokens *out,
+                           Error *err)
 {
     const char *system = o->system;
-    const Message messages[] = {{ROLE_SYSTEM, system, system ? strlen(system) : 0},
-                                {ROLE_USER, message.text, message.size}};
-    const size_t first = system && !started ? 0 : 1;
-    const Conversation c = {messages + first, 2 - first, started, message.special};
+    const Message messages[] = {{ROLE_SYSTEM, system, system ? strlen(system) : 0, NULL, 0},
+                                {ROLE_USER, message.text, message.size, NULL, 0}};
+    const size_t first = system ? 0 : 1;
+    const Conversation c = {messages + first, 2 - first, message.special};
     return prompt_encode_chat(e->tokenizer, &e->chat, &c, out, err);
 }
 
@@ -94,7 +95,7 @@ static bool encode_shortened(void *arg, size_t skip, Tokens *out, Error *err)
     buffer_add(&message, text->data + at, text->size - at);
     const TextSpan span = {message.data, message.size, p->options->special};
     const bool ok = buffer_check(&message, err) &&
-                    prompt_encode_message(p->engine, p->options, span, false, out, err);
+                    encode_message(p->engine, p->options, span, out, err);
     buffer_free(&message);
     return ok;
 }

@@ -18,11 +18,6 @@ bool prompt_is_typed(const Options *o);
 // or encoded; ERROR_RUN without memory.
 bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err);
 
-// Appends the tokens of a user's message to *out; `started` says that it follows an answer. The
-// first message comes after the system message, if there is one.
-bool prompt_encode_message(const Engine *e, const Options *o, TextSpan message, bool started,
-                           Tokens *out, Error *err);
-
 // Opens the file of --prompt-cache for the engine's cache, which exists by then. Closing it closes
 // the engine's cache first, as that reads the file's pages; with the statistics it says what became
 // of a file that the prompt does not fit.

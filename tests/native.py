@@ -240,3 +240,24 @@ def seal(data):
     data[32:36] = bytes(4)
     count = struct.unpack_from("<I", data, 12)[0]
     struct.pack_into("<I", data, 32, zlib.crc32(data[: HEAD + 96 * count]))
+
+
+
+def with_section(data, name, contents, after="tokenizer"):
+    """The bytes of a checkpoint with one more section of bytes, behind another one."""
+    count, table = struct.unpack_from("<I8xQ", data, 12)
+    entries = [bytearray(data[table + 96 * i : table + 96 * (i + 1)]) for i in range(count)]
+    parts = [data[o : o + n] for o, n in (struct.unpack_from("<QQ", e, 64) for e in entries)]
+    at = 1 + [bytes(e[:48]).rstrip(b"\0").decode() for e in entries].index(after)
+    entries.insert(at, bytearray(struct.pack("<48s4I2QI12s", name.encode(), 0, 0, 0, 0, 0, 0, 0, b"")))
+    parts.insert(at, contents)
+    out = bytearray(data[:table]) + bytes(96 * len(entries))
+    for i, (entry, part) in enumerate(zip(entries, parts)):
+        alignment = 4096 if struct.unpack_from("<I", entry, 48)[0] == 2 else 64
+        out += bytes(-len(out) % alignment)
+        struct.pack_into("<QQI", entry, 64, len(out), len(part), zlib.crc32(part))
+        out[table + 96 * i : table + 96 * (i + 1)] = entry
+        out += part
+    struct.pack_into("<IQ", out, 12, len(entries), len(out))
+    seal(out)
+    return bytes(out)

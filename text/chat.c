@@ -67,11 +67,12 @@ static bool is_white(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 static TextSpan message_span(const ChatTemplate *t, const Message *m, bool special)
 {
     TextSpan s = {m->text, m->size, special};
-    while (t->trim && s.size && is_white(s.text[0])) {
+    const bool trim = t->trim && !m->ids;
+    while (trim && s.size && is_white(s.text[0])) {
         s.text++;
         s.size--;
     }
-    while (t->trim && s.size && is_white(s.text[s.size - 1])) {
+    while (trim && s.size && is_white(s.text[s.size - 1])) {
         s.size--;
     }
     return s;
@@ -80,8 +81,8 @@ static TextSpan message_span(const ChatTemplate *t, const Message *m, bool speci
 // The template's text between message i and what precedes it; NULL if the message is out of order.
 static const TextSpan *text_before(const ChatTemplate *t, const Conversation *c, size_t i)
 {
-    const bool first = i == 0 && !c->started;
-    const bool after_answer = i ? c->messages[i - 1].role == ROLE_ASSISTANT : c->started;
+    const bool first = i == 0;
+    const bool after_answer = i && c->messages[i - 1].role == ROLE_ASSISTANT;
     const bool after_user = i && c->messages[i - 1].role == ROLE_USER;
     const bool after_system = i && c->messages[i - 1].role == ROLE_SYSTEM;
     switch (c->messages[i].role) {
@@ -135,7 +136,7 @@ bool chat_render(const ChatTemplate *t, const Conversation *c, TextSpan **out, s
     size_t n = 0;
     for (size_t i = 0; i < c->n; i++) {
         spans[n++] = *text_before(t, c, i);
-        if (c->messages[i].role == ROLE_ASSISTANT && t->answer_space) {
+        if (c->messages[i].role == ROLE_ASSISTANT && t->answer_space && !c->messages[i].ids) {
             spans[n++] = (TextSpan){" ", 1, false};
         }
         spans[n++] = message_span(t, &c->messages[i], c->special);

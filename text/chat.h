@@ -19,6 +19,8 @@ typedef struct {
     Role role;
     const char *text;  // need not be NUL-terminated
     size_t size;
+    const int *ids;  // (n_ids) tokens that stand for the text, of an answer that the model gave in
+    size_t n_ids;    // .. this run; NULL: the text is encoded
 } Message;
 
 // A conversation up to where the next answer begins: at most one system message, first, then users
@@ -26,7 +28,6 @@ typedef struct {
 typedef struct {
     const Message *messages;  // (n), the caller's
     size_t n;
-    bool started;  // they continue a conversation that is encoded up to the end of an answer
     bool special;  // names of special tokens in them become those tokens; else they are text
 } Conversation;
 
@@ -42,8 +43,8 @@ typedef struct {
 bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t size, Error *err);
 
 // Renders messages up to where the next answer begins. *spans: *n_spans spans, which point into
-// template and messages; the caller frees the array. Errors: ERROR_INPUT if the messages are in
-// another order; ERROR_RUN when out of memory.
+// template and messages; the caller frees the array. A message that has ids is one span, its text
+// as it is. Errors: ERROR_INPUT if the messages are in another order; ERROR_RUN when out of memory.
 bool chat_render(const ChatTemplate *t, const Conversation *m, TextSpan **spans, size_t *n_spans,
                  Error *err);
 

@@ -4,8 +4,7 @@
 //     roles 1 | mode 1 | section
 //
 // `roles` has two bits for each of up to four messages: 0 user, 1 system, 2 assistant, 3 no more.
-// The bits of `mode`: 1 the messages continue after an answer, 2 names of special tokens in them
-// count.
+// The bits of `mode`: 1 answers have ids, 2 names of special tokens in messages count.
 
 #include "base/error.h"
 #include "fuzz_text.h"
@@ -13,8 +12,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char text[] = " hi <end>\n";
+    static const char text[] = " hi <end>\n", given[] = "x";
     static const Role roles_of[] = {ROLE_USER, ROLE_SYSTEM, ROLE_ASSISTANT};
+    static const int ids[] = {BYTE_END, 'x'};
     static Tokenizer *tokenizer;
     tokenizer = tokenizer ? tokenizer : byte_tokenizer();
     Input in = {data, size};
@@ -22,7 +22,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const size_t mode = take_number(&in, 1);
     Message messages[4];
     for (; n < 4 && roles % 4 != 3; roles /= 4) {
-        messages[n++] = (Message){roles_of[roles % 4], text, sizeof text - 1};
+        const Role role = roles_of[roles % 4];
+        messages[n++] = role == ROLE_ASSISTANT && mode & 1
+                            ? (Message){role, given, sizeof given - 1, ids, 2}
+                            : (Message){role, text, sizeof text - 1, NULL, 0};
     }
     uint8_t *section = exact_block(in.size);
     if (in.size) {
@@ -43,8 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         FUZZ_CHECK(bytes == in.size, "%zu of %zu bytes", bytes, in.size);
         fuzz_count("inputs that were opened");
-        if (!prompt_encode_chat(tokenizer, &chat, &(Conversation){messages, n, mode & 1, mode & 2},
-                                &tokens, &err)) {
+        const Conversation conversation = {messages, n, mode & 2};
+        if (!prompt_encode_chat(tokenizer, &chat, &conversation, &tokens, &err)) {
             check_error(&err);
         }
     }
