@@ -63,6 +63,53 @@ A checkpoint may carry the values of sampling that the makers of the model recom
 shows them.
 They take the place of the defaults above.
 A value on the command line overrides them, and one in a request of a batch overrides both.
+.SH CONVERSATION
+With
+.B \-\-chat
+on a terminal and without a prompt, each line is a message.
+Lines are edited with the keys of a shell: arrow keys, Home, End, Ctrl-A, Ctrl-E, Ctrl-K, Ctrl-U, Ctrl-W, Alt-B, Alt-F;
+the up and down keys recall earlier lines.
+Lines that are pasted, or stand between two lines
+.BR \(dq\(dq\(dq ,
+are one message; Alt-Enter begins another line.
+Where
+.B TERM
+is
+.B dumb
+or standard output is no terminal, lines are those of the terminal itself.
+.PP
+Ctrl-C stops the answer, and what was said of it stays in the conversation; an answer that had not begun is forgotten with
+its message.
+On the line that is typed it clears that line, and leaves if it is pressed again. Ctrl-D leaves, too.
+.TP
+.B /help
+Lists these commands.
+.TP
+.B /clear
+Forgets what was said, except the system message.
+.TP
+.BI /system " TEXT"
+Sets the system message, for what was said before, too; without
+.I TEXT
+it is the one of the template.
+.TP
+.B /regenerate
+Answers the last message again, with other random numbers.
+.TP
+.BI /save " FILE"
+Writes what was said as one line of JSON, whole or not at all, in the form of a request of a batch:
+{"messages": [{"role": "user", "content": "Hi"}, ...]}.
+.TP
+.B /exit
+Leaves.
+.PP
+A message that begins with a slash is typed after a space.
+When a message and a quarter of the context, or as much of it as
+.B \-\-max\-tokens
+allows, do not fit, the oldest turns are dropped until half of the context is free; a line says so.
+The system message stays, and
+.B /save
+still writes all turns.
 .SH "EXIT STATUS"
 .TP
 .B 0
@@ -99,6 +146,9 @@ Many prompts. After an interruption the same command continues where it ended.
 The model, unless
 .I MODEL
 is given.
+.TP
+.B TERM
+Whether the terminal can edit lines.
 .TP
 .B OMP_NUM_THREADS
 The number of threads, unless
