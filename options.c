@@ -114,7 +114,7 @@ static const Option option_table[] = {
     {0, "chunk", "N", COUNT, AT(chunk), .min = 1, .max = 4096, .initial = 256,
      .help = "prompt tokens that are run together ({default}); never changes the text"},
     {'j', "threads", "N", COUNT, AT(engine.threads), .min = 1, .max = 1024,
-     .help = "default: what is fastest; also OMP_NUM_THREADS"},
+     .help = "default: the fastest within affinity and quota; also OMP_NUM_THREADS"},
     {0, "simd", "SET", TEXT, AT(engine.simd),
      .help = "kernels: auto, avx512, avx2, neon or scalar; never changes the text"},
     {0, "parallel", "N", COUNT, AT(parallel), .min = 1, .max = 1024, .initial = 64,

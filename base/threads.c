@@ -18,6 +18,10 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "base/quota.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -78,7 +82,9 @@ void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg)
 size_t team_max(void)
 {
 #ifdef _OPENMP
-    return (size_t)omp_get_max_threads();
+    const size_t processors = (size_t)omp_get_max_threads();
+    const size_t quota = getenv("OMP_NUM_THREADS") ? SIZE_MAX : quota_threads("");
+    return processors < quota ? processors : quota;
 #else
     return 1;
 #endif

@@ -19,7 +19,8 @@ void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg);
 // Returns when all of the team have called it. What any of them wrote before, all see afterwards.
 void team_barrier(Team team);
 
-// The processors that this process may use, or what OMP_NUM_THREADS says; 1 without OpenMP.
+// As many threads as make sense: what OMP_NUM_THREADS says, else the processors that this process may
+// use, but no more than its CPU quota keeps busy; 1 without OpenMP.
 size_t team_max(void);
 
 // This thread's share of n units, *begin .. *end - 1: consecutive, and equal to within one unit.

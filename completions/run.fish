@@ -28,7 +28,7 @@ complete -c run -s z -l tokenizer -r -d 'of a llama2.c checkpoint; default: toke
 complete -c run -s c -l context -x -d 'positions; default: the model\'s'
 complete -c run -l kv -x -a 'f16 f32' -d 'type of cached keys and values: f32 or f16'
 complete -c run -l chunk -x -d 'prompt tokens that are run together (256); never changes the text'
-complete -c run -s j -l threads -x -d 'default: what is fastest; also OMP_NUM_THREADS'
+complete -c run -s j -l threads -x -d 'default: the fastest within affinity and quota; also OMP_NUM_THREADS'
 complete -c run -l simd -x -a 'auto avx512 avx2 neon scalar' -d 'kernels: auto, avx512, avx2, neon or scalar; never changes the text'
 complete -c run -l parallel -x -d 'requests of a batch that are run together (64); never changes the text'
 complete -c run -l lines -d 'each line of the batch is itself a prompt'
