@@ -569,7 +569,7 @@ bool options_recommend(Options *options, const char *path, const Sampling *recom
         }
         if (!in_range(o, value) || (o->kind == COUNT && value != (double)(size_t)value)) {
             return error_set(err, ERROR_INPUT, "%s: config: sampling.%s is %g, expected %s", path,
-                             name, value, expected_value(o, buffer));
+                             name, value, expected_value(o, o->min, buffer));
         }
         void *field = (char *)options + o->offset;
         if (options->given[o - option_table]) {
