@@ -29,7 +29,7 @@ _run() {
     --logprobs) COMPREPLY=(); return ;;
     esac
     case $current in
-    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n -s --seed --stop --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk -j --threads --simd --parallel --lines --resume --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
+    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n -s --seed --stop --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     esac
 }
