@@ -398,6 +398,7 @@ static void write_openai_head(Request *r, const JsonValue *custom_id)
 
 // {"id": "a1", "index": 17,
 //
+// A number is copied as it was written: 1e3 and 1000 are different ids to whoever looks for them.
 // A line that is no object has no form that one could know: its result has a custom_id too, so that
 // a reader of either form finds the field that it looks for.
 static void write_plain_head(Request *r, const JsonValue *id, bool unknown_form)
@@ -436,7 +437,8 @@ static void reset(Request *r, const RequestDefaults *d, const Line *line)
     buffer_add_text(&r->model, d->model);
 }
 
-// Reads a line of JSON: its head first, then all that may turn out to be wrong with it.
+// Reads a line of JSON: its head first, then all that may turn out to be wrong with it. So whatever
+// that is, the line has a result with its name, in its place.
 static bool read_object(Request *r, Json *json, const Line *line, Error *err)
 {
     const bool is_json = json_read(json, line->text, line->size, err);

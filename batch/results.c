@@ -46,6 +46,8 @@ static bool open_output(Results *r, const char *path, bool resume, Error *err)
         return true;  // a device or a pipe
     }
     r->regular = true;
+    // A new file must be new: O_EXCL, not a look beforehand, decides that, so of two runs that start at
+    // once only one gets the name.
     r->fd = open(target, O_RDWR | O_CREAT | O_CLOEXEC | (resume ? 0 : O_EXCL), 0666);
     const int why = errno;
     free(target);
@@ -233,7 +235,7 @@ void results_deliver(Results *r, size_t number, Buffer *line, uint64_t failed_li
     *line = (Buffer){0};
 }
 
-// Waits until the output is on disk.
+// Waits until the output is on disk. Not after every result: a sync takes as long as many passes do.
 static bool sync_output(Results *r, Error *err)
 {
     r->synced = now_seconds();
@@ -256,6 +258,7 @@ bool results_write(Results *r, Error *err)
         *result = (Result){0};
         r->first++;
     }
+    // One write for all: after a torn one no further may follow, or a result would begin mid-line.
     if (r->joined.size && !write_all(r->fd, r->name, r->joined.data, r->joined.size, err)) {
         r->torn = true;
         return false;

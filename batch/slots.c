@@ -77,6 +77,7 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
         return false;
     }
     const size_t n_prompt = slot->sequence.n_prompt, max_tokens = r->options.max_tokens;
+    // The pages of the longest that the answer can become: without a limit that is the context.
     const bool bounded = max_tokens && max_tokens < cache->context - n_prompt;
     slot->max_pages = pages_for(bounded ? n_prompt + max_tokens : cache->context);
     slot->shared = 0;
@@ -108,7 +109,8 @@ void slots_release(Slots *s, size_t place)
     // The cache keeps pages that are full: a later prompt may begin with them.
     cache_truncate(&s->engine->cache, index, 0);
     sequence_free(&slot->sequence);
-    // To the end of the order, behind a slot that waits.
+    // To the end of the order, behind a slot that waits. The others keep their order, which is by age:
+    // older requests get rows first, and finish first.
     memmove(&s->order[place], &s->order[place + 1], (s->n_slots - 1 - place) * sizeof *s->order);
     s->order[s->n_slots - 1] = index;
     s->n_active--;

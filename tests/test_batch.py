@@ -316,6 +316,20 @@ def test_a_line_that_cannot_be_used_gives_an_error_with_its_number_and_the_run_g
         assert bad.get("response") is None
 
 
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_model_that_fails_for_one_request_fails_only_that(tmp_path, parallel):
+    """The embedding of z is not a number: alone in a pass as beside others, only the request that has it is to blame."""
+    data, pieces = bytearray(models.model_bytes(models.TINY_UNTIED, "v0")), models.tiny_pieces()
+    struct.pack_into("<f", data, 28 + pieces.index(b"z") * models.TINY_UNTIED.dim * 4, float("nan"))
+    model = Model(tmp_path / "m.bin", tmp_path / "t.bin")
+    model.path.write_bytes(data)
+    model.tokenizer.write_bytes(models.tokenizer_bytes(pieces))
+    path = write_lines(tmp_path / "q", ['{"prompt": "the"}', '{"prompt": "z"}', '{"prompt": "an"}', '{"prompt": "cat z"}'])
+    results = batch(model, path, "-n", 1, "--parallel", parallel, code=1)
+    assert ["error" in result for result in results] == [False, True, False, True], results
+    assert "the embedding of a token is not finite" in results[1]["error"]["message"], results
+
+
 def test_bytes_that_are_not_utf8_are_refused_in_json_and_kept_in_lines(tiny, tmp_path):
     path = tmp_path / "q"
     path.write_bytes(b'{"prompt": "\xff"}\n')
