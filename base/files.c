@@ -277,12 +277,13 @@ static bool create_beside(NewFile *f, Error *err)
         return error_set(err, ERROR_RUN, "%s: cannot be written: %s", f->name, strerror(errno));
     }
     const size_t size = strlen(f->target) + sizeof ".XXXXXX";
-    f->temporary = malloc(size);
-    if (!f->temporary) {
+    char *name = malloc(size);
+    if (!name) {
         return error_memory(err, "a file's name", size);
     }
-    snprintf(f->temporary, size, "%s.XXXXXX", f->target);
-    f->fd = mkstemp(f->temporary);
+    snprintf(name, size, "%s.XXXXXX", f->target);
+    f->temporary = name;  // whole: a handler of signals may unlink it from now on
+    f->fd = mkstemp(name);
     if (f->fd < 0) {
         return error_set(err, ERROR_RUN, "%s: cannot be created: %s", f->name, strerror(errno));
     }
@@ -292,9 +293,10 @@ static bool create_beside(NewFile *f, Error *err)
 
 static void forget_file(NewFile *f)
 {
-    free(f->target);
-    free(f->temporary);
-    *f = (NewFile){.fd = -1};
+    char *target = f->target, *temporary = f->temporary;
+    *f = (NewFile){.fd = -1};  // first: a handler of signals may look at it
+    free(target);
+    free(temporary);
 }
 
 bool new_file_create(NewFile *f, const char *path, Error *err)

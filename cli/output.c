@@ -67,6 +67,23 @@ static bool check_not_read(const Options *o, const char *what, const char *path,
     return true;
 }
 
+static void handle_signals(void (*handler)(int number), int flags)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+// A signal before output_catch_signals: nothing is to be flushed, but a temporary file goes.
+static void on_early_signal(int number)
+{
+    if (watched.out->file.temporary) {
+        unlink(watched.out->file.temporary);
+    }
+    watched.end(128 + number);
+}
+
 bool output_open(Output *out, const Options *o, Error *err)
 {
     const bool terminal = !o->quiet && isatty(STDERR_FILENO);
@@ -74,9 +91,12 @@ bool output_open(Output *out, const Options *o, Error *err)
                     .stats = o->stats || terminal,
                     .progress = terminal,
                     .digest = HASH_BEGIN};
-    return !o->output || o->mode == MODE_BATCH ||
-           (check_not_read(o, "--output ", o->output, err) &&
-            new_file_create(&out->file, o->output, err));
+    if (!o->output || o->mode == MODE_BATCH) {
+        return true;
+    }
+    handle_signals(on_early_signal, 0);
+    return check_not_read(o, "--output ", o->output, err) &&
+           new_file_create(&out->file, o->output, err);
 }
 
 bool output_save(const Options *o, const char *path, Buffer *text, Error *err)
@@ -209,11 +229,7 @@ static void on_signal(int number)
 
 void output_catch_signals(void)
 {
-    // SA_RESETHAND: the second signal finds the default action.
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    handle_signals(on_signal, (int)SA_RESETHAND);  // the second signal finds the default action
 }
 
 void output_catch_interrupts(void)
