@@ -70,7 +70,7 @@ def typed(kind):
     seeds = iter(range(1, 1000))
     writer = native.Writer(TYPED, byte_vocabulary().section(),
                            lambda _, s: models.uniform(next(seeds), s) * (0.17 if s[0] > 1 else 1))  # fmt: skip
-    for i, e in enumerate(writer.entries):
+    for i, e in enumerate(writer.entries[1:]):  # after the config
         if e["kind"] == 2 and kind != "f32":
             e["type"] = TYPES.index(kind)
             if kind == "bf16":

@@ -67,7 +67,7 @@ def test_requests_that_fail_again_stay_errors(tiny, tmp_path):
     case.correct()
     done = run(*tiny, "-b", case.requests, "-o", case.results, *RETRY, "--stats")
     assert done.code == 1 and "1 of 9 requests failed, the first in line 7" in done.err, done
-    assert statistics(done, "of them kept") == 7
+    assert statistics(done, "kept") == 7
     got, want = case.results.read_bytes().splitlines(), case.want.splitlines()
     differ = [i for i in range(9) if got[i] != want[i]]
     assert len(differ) == 1 and b"prompt is 8" in got[differ[0]]
@@ -152,7 +152,7 @@ def test_a_retry_goes_on_where_an_earlier_one_was_cut_off(tiny, tmp_path):
         assert case.results.read_bytes() == case.want, size
         errors = [i for i, line in enumerate(case.had.splitlines()) if b'"error": {' in line]
         redone = [i for i in errors if i < case.want[:size].count(b"\n")]
-        assert statistics(done, "of them kept") == 12 - len(errors) + len(redone), (size, redone)
+        assert statistics(done, "kept") == 12 - len(errors) + len(redone), (size, redone)
         assert not case.retrying.exists()
 
 
@@ -219,7 +219,7 @@ def test_an_interrupted_retry_leaves_the_results_and_says_how_it_goes_on(slow, t
     assert out.read_bytes() == had
     write_lines(path, [json.dumps(short)] * 4)
     done = run(*slow, "-b", path, "-o", out, *RETRY, "--stats").ok()
-    assert statistics(done, "of them kept") == 3 and not left.exists(), done
+    assert statistics(done, "kept") == 3 and not left.exists(), done
     assert out.read_bytes() == results_bytes(slow, path, tmp_path / "want")
 
 
