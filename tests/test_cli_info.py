@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import assert_refused, run
 
-import native
+import models
 import native_models
 
 
@@ -35,7 +35,8 @@ def test_info_is_a_summary_of_a_screen(stories, chatty):
     for done in (stories.generate("--info"), run(chatty, "--info")):
         assert_fits_a_screen(done)
         assert list(rows(done)) == [
-            "file", "kind", "config", "parameters", "tokenizer", "chat template", "memory", "provenance"
+            "file", "kind", "config", "parameters", "tokenizer", "chat template", "sampling", "memory",
+            "provenance",
         ]  # fmt: skip
 
 
@@ -49,6 +50,7 @@ def test_info_says_what_json_says(stories):
     assert summary["tokenizer"].startswith(f"{info['tokenizer']}, {info['config']['vocab_size']} tokens, 2 of them")
     assert summary["tokenizer"].endswith("a text ends at 2 </s>")
     assert (summary["chat template"], info["chat"]) == ("none", False)
+    assert (summary["sampling"], info["sampling"]) == ("none recommended", {})
     assert summary["provenance"] == info["provenance"].strip().replace("\n", ", ")
 
 
@@ -104,11 +106,8 @@ def test_a_summary_fits_whatever_a_file_says_and_steers_no_terminal(tmp_path):
 def test_info_of_a_llama2c_file_and_of_a_vocabulary(tiny, tmp_path):
     summary = rows(tiny.generate("--info"))
     assert summary["kind"].startswith("llama2.c, ") and "provenance" not in summary, summary
-    writer = native.Writer(
-        {name: 0 for name in native_models.TINY} | {"vocab_size": 260, "flags": native.VOCAB_ONLY},
-        native_models.byte_vocabulary().section(), None,
-    )  # fmt: skip
-    (tmp_path / "vocabulary.bin").write_bytes(writer.pack())
+    section = native_models.byte_vocabulary().section()
+    (tmp_path / "vocabulary.bin").write_bytes(models.vocabulary_checkpoint(section, 260))
     summary = rows(run(tmp_path / "vocabulary.bin", "--info"))
     assert summary["kind"].endswith("a vocabulary only") and "memory" not in summary, summary
 
