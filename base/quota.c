@@ -14,7 +14,7 @@
 
 #include <math.h>
 #include <stdint.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buffer.h"
@@ -57,9 +57,13 @@ static double folder_quota(const Hierarchy *h, const char *folder)
     for (size_t i = 0; i < 2 && h->files[i]; i++) {
         read_below(folder, h->files[i], &text);
     }
-    const bool has = text.size && sscanf(text.data, "%lld %lld", &quota, &period) == 2;
+    if (text.size) {
+        char *end;
+        quota = strtoll(text.data, &end, 10);  // 0 where it is "max"
+        period = strtoll(end, NULL, 10);
+    }
     buffer_free(&text);
-    return has && quota > 0 && period > 0 ? (double)quota / (double)period : (double)INFINITY;
+    return quota > 0 && period > 0 ? (double)quota / (double)period : (double)INFINITY;
 }
 
 // Is a controller one of the first `size` bytes of a list, "cpu,cpuacct"?
