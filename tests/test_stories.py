@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from conftest import GOLDEN_DIR, ROOT, SANITIZED, SLOWER, assert_refused, run
+from conftest import GOLDEN_DIR, ROOT, SANITIZED, assert_refused, run
 
 sys.path.insert(0, str(ROOT / "scripts" / "stories"))
 import check  # noqa: E402
@@ -20,7 +20,7 @@ SEEDS = range(1, 4 if SANITIZED else 21)
 @pytest.fixture(scope="module")
 def told():
     """Stories from nothing, at the temperature that the model card gives figures for."""
-    return [run(MODEL, *check.options(seed), timeout=10 * SLOWER).ok().json for seed in SEEDS]
+    return [run(MODEL, *check.options(seed)).ok().json for seed in SEEDS]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_another_seed_is_another_story(told):
 
 
 def test_greedy_story_has_the_same_bits_on_every_machine():
-    done = run(MODEL, "-i", GOLDEN["prompt"], "-t", "0", "-n", "0", "--digest", timeout=10 * SLOWER).ok()
+    done = run(MODEL, "-i", GOLDEN["prompt"], "-t", "0", "-n", "0", "--digest").ok()
     assert done.out == GOLDEN["text"], f"expected {GOLDEN['text']!r}\n{done}"
     assert done.digest == GOLDEN["digest"], (
         f"not the digest {GOLDEN['digest']} that was committed: a compiler, an option or a kernel set has changed the "
