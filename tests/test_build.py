@@ -197,9 +197,9 @@ def test_the_single_file_compiles_alone_without_a_warning_and_computes_the_golde
     ]
     (tmp_path / "tests").mkdir()
     for command in commands:
-        done = execute(command, tmp_path, timeout=600)
+        done = execute(command, tmp_path, timeout=1200)
         assert done.returncode == 0 and done.stderr == "", f"{command}: exit {done.returncode}\n{done.stderr}"
     done = execute([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_golden.py",
-                    "tests/test_stories.py", "-k", "same_bits_on_every_machine"], ROOT, timeout=900,
+                    "tests/test_stories.py", "-k", "same_bits_on_every_machine"], ROOT, timeout=1200,
                    RUN=str(tmp_path / "run"), BUILD_DIR=str(tmp_path))  # fmt: skip
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-4000:]
