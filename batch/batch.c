@@ -73,9 +73,9 @@ typedef struct {
 // --------------------------------------------------------------------------------------------
 // Requests
 
-// Reads the next request. Blank lines between objects are no requests, but are counted as lines. A
-// byte order mark is no part of the file that it begins; before an object it is none of that
-// either, wherever it stands: files with marks may have been joined.
+// Reads the next request. Blank lines are no requests, but are counted as lines. A byte order mark
+// is no part of the file that it begins; before an object it is none of that either, wherever it
+// stands: files with marks may have been joined.
 static LineStatus next_request(Batch *b, bool wait, Request *r, Error *err)
 {
     const Options *o = b->setup->options;
@@ -89,7 +89,7 @@ static LineStatus next_request(Batch *b, bool wait, Request *r, Error *err)
         if (!o->lines || line.number == o->first_line) {
             line_skip_mark(&line);
         }
-    } while (!o->lines && !line.too_long && line_is_blank(&line));
+    } while (!line.too_long && line_is_blank(&line));
     return request_read(r, &b->defaults, &b->json, &line, err) ? LINE_READ : LINE_FAILED;
 }
 
@@ -463,7 +463,7 @@ static bool open_input(Batch *b, Error *err)
         return error_set(err, ERROR_INPUT, "%s: cannot be opened: %s", o->batch, strerror(errno));
     }
     // Counts from the start of the file, so before anything is read.
-    b->stats->total = b->setup->progress ? lines_count(b->input.fd, !o->lines) : 0;
+    b->stats->total = b->setup->progress ? lines_count(b->input.fd) : 0;
     while (status == LINE_PENDING && !*b->setup->interrupted) {
         status = lines_begin(&b->input, err);
     }

@@ -154,13 +154,12 @@ bool line_is_blank(const Line *line)
     return i == line->size;
 }
 
-size_t lines_count(int fd, bool skip_blank)
+size_t lines_count(int fd)
 {
     char bytes[4096];
     struct stat st;
     size_t n = 0;
-    bool begun = false;   // the current line has bytes
-    bool filled = false;  // some of them are no spaces
+    bool filled = false;  // the current line is not blank
     off_t at = lseek(fd, 0, SEEK_CUR);
     if (at < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         return 0;
@@ -168,10 +167,9 @@ size_t lines_count(int fd, bool skip_blank)
     for (ssize_t got; (got = pread(fd, bytes, sizeof bytes, at)) > 0; at += got) {
         for (ssize_t i = 0; i < got; i++) {
             const bool end = bytes[i] == '\n';
-            n += end && (filled || !skip_blank);
+            n += end && filled;
             filled = !end && (filled || !is_blank(bytes[i]));
-            begun = !end;
         }
     }
-    return n + (skip_blank ? filled : begun);
+    return n + filled;
 }

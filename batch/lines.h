@@ -51,8 +51,8 @@ void line_skip_mark(Line *line);
 // Is there nothing in the line but spaces and tabs, and the CR of a Windows line end?
 bool line_is_blank(const Line *line);
 
-// How many lines a regular file has from its current position on, without blank ones if
-// `skip_blank`. 0 for anything that is not a regular file.
-size_t lines_count(int fd, bool skip_blank);
+// How many lines that are not blank a regular file has from its current position on. 0 for anything
+// that is not a regular file.
+size_t lines_count(int fd);
 
 #endif

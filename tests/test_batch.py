@@ -210,10 +210,10 @@ def test_special_tokens_in_messages_are_text(chatty, tmp_path):
 
 
 def test_lines_are_prompts_to_the_byte(tiny, tmp_path):
-    prompts = ["the cat", "", '{"prompt": "x"}', "  in an hat  ", "\ttab"]
+    prompts = ["the cat", '{"prompt": "x"}', "  in an hat  ", "\ttab"]
     path = write_lines(tmp_path / "q", prompts)
     results = batch(tiny, path, "--lines", "-n", 5, "-t", 0)
-    assert [r["index"] for r in results] == [1, 2, 3, 4, 5]
+    assert [r["index"] for r in results] == [1, 2, 3, 4]
     for prompt, result in zip(prompts, results):
         assert result["text"] == tiny.generate("-i", prompt, "-n", 5, "-t", 0, "--no-echo").ok().out[:-1], prompt
 
@@ -348,10 +348,11 @@ def test_a_line_of_more_than_16_mb_is_an_error_and_the_next_is_read(tiny, tmp_pa
     assert good["index"] == 2 and "text" in good
 
 
-def test_blank_lines_between_objects_are_skipped_but_counted(tiny, tmp_path):
+@pytest.mark.parametrize("options", [(), ("--lines",)], ids=["objects", "lines"])
+def test_blank_lines_are_skipped_but_counted(tiny, tmp_path, options):
     path = tmp_path / "q"
-    path.write_bytes(b'\n{"prompt": "a"}\r\n \t\n{"prompt": "b"}')
-    assert [r["index"] for r in batch(tiny, path, "-n", 1)] == [2, 4]
+    path.write_bytes(b'\n{"prompt": "a"}\r\n \t\n{"prompt": "b"}\n\r\n')
+    assert [r["index"] for r in batch(tiny, path, "-n", 1, *options)] == [2, 4]
 
 
 def test_an_empty_input_gives_an_empty_output(tiny, tmp_path):
@@ -575,9 +576,9 @@ def test_resume_refuses_results_of_another_tokenizer_or_system_message(tiny, cha
 
 def test_progress_counts_the_lines_that_are_requests(slow, tmp_path):
     path = tmp_path / "q"
-    path.write_bytes(b"a\n\n \nb")
+    path.write_bytes(b"a\n\n \r\nb")
     code, _, screen = on_terminal(*slow, "-b", path, "-o", tmp_path / "r", "--lines", "-n", "100", "--ignore-eos")
-    assert code == 0 and " of 4 requests done" in screen, screen
+    assert code == 0 and " of 2 requests done" in screen, screen
     path.write_bytes(b'{"prompt": "a"}\n\n \r\n{"prompt": "b"}')
     code, _, screen = on_terminal(*slow, "-b", path, "-o", tmp_path / "s", "-n", "100", "--ignore-eos")
     assert code == 0 and " of 2 requests done" in screen, screen
