@@ -6,6 +6,8 @@ import pytest
 from conftest import assert_refused
 from terminal import on_terminal
 
+import manual
+
 LOADS = ["decode at depth 0", "batch 8", "batch 16"]
 
 
@@ -47,6 +49,10 @@ def test_bench_measures_each_load_within_the_context(bench):
     assert names == [f"prompt {small}", f"prompt {large}", f"decode at depth {large}", *LOADS]
     for result in bench["results"]:
         assert result["tokens_per_second"] > 0 and result["share"] > 0, result
+
+
+def test_json_fields_of_the_manual_are_those_that_are_printed(bench):
+    assert set(manual.fields("--bench --json")) == manual.paths(bench)
 
 
 def test_bench_says_how_much_it_measured(bench):

@@ -1,5 +1,7 @@
-"""The documentation is true: its commands run, its links work, and its tables and pictures agree with the sources."""
+"""The documentation is true: its commands run, its links work, its fields are those that the program has, and its tables
+and pictures agree with the sources."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,8 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BUILD_DIR, EXECUTABLE, ROOT, environment, execute, run
+from conftest import BUILD_DIR, EMULATOR, EXECUTABLE, ROOT, SLOWER, environment, execute, run
 from test_layers import HOUSE
+
+import manual
+import native_models
+
+sys.path.append(str(ROOT / "scripts"))
+import make_manual  # noqa: E402
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -98,6 +106,101 @@ def test_manual_and_completions_are_those_of_help(tmp_path):
 def test_help_lists_the_options_that_the_sources_have():
     table = re.findall(r"^    \{(?:0|'\w'), \"([\w-]+)\"", (ROOT / "options.c").read_text(), re.MULTILINE)
     assert len(table) > 30 and table == re.findall(r"^  .{4}--([\w-]+)", run("--help").ok().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("option", make_manual.CHOICES)
+def test_words_that_shells_complete_are_those_that_the_option_takes(option):
+    words, help_line = make_manual.CHOICES[option], re.search(rf"--{option} .*", run("--help").ok().out)[0]
+    assert all(re.search(rf"\b{word}\b", help_line) for word in words), (words, help_line)
+    for word in words:
+        done = run("models/stories.bin", "--info", f"--{option}", word, cwd=ROOT)
+        refused = f"--{option}" in done.err and not (option == "simd" and "of this processor" in done.err)
+        assert not refused, f"{word} is not a value of --{option}\n{done}"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The man page.
+
+
+@pytest.fixture(scope="module")
+def talker(workdir):
+    """A model of random weights with a chat template and all recommended values. Context 64."""
+    path = workdir / "manual-chat.bin"
+    sampling = {"temperature": 1, "top_p": 0.9, "top_k": 40, "min_p": 0.01, "repeat_penalty": 1.1, "repeat_last_n": 64}
+    path.write_bytes(native_models.tiny(chat=True, sampling=sampling).pack())
+    return path
+
+
+def printed(model, *options, stdin=b"", code=0):
+    """The fields of all lines of JSON that a run prints."""
+    done = run(model, *options, stdin=stdin)
+    assert done.code == code, f"expected exit {code}\n{done}"
+    return set().union(*(manual.paths(json.loads(line)) for line in done.out.splitlines()))
+
+
+def batch_fields(model, openai):
+    """The fields of results of both formats, of requests that succeed and that fail."""
+    body, chat = {"prompt": "a"}, {"messages": [{"role": "user", "content": "a"}]}
+    envelope = {"custom_id": "1", "method": "POST"}
+    ours = [body, chat, {"prompt": 1}, []]
+    theirs = [envelope | {"url": "/v1/completions", "body": body}, envelope | {"url": "/v1/chat/completions", "body": chat},
+              envelope | {"url": "/v1/other", "body": body}]  # fmt: skip
+    lines = "".join(json.dumps(request) + "\n" for request in (theirs if openai else ours))
+    return printed(model, "-b", "-", "-n", 3, "--ignore-eos", stdin=lines.encode(), code=1)
+
+
+# What prints the JSON of each section. That of --bench is in test_bench.py, which has its output.
+JSON = {
+    "--json: text, chat and each answer of a conversation": lambda model: (
+        printed(model, "-i", "a", "-n", 3, "--ignore-eos", "--json", "--logprobs", 2)
+        | printed(model, "-i", "a", "-n", 3, "--json", "--chat")),
+    "--tokenize --json, also with --chat": lambda model: (
+        printed(model, "-i", "ab", "--tokenize", "--json") | printed(model, "-i", "ab", "--tokenize", "--chat", "--json")),
+    "--score --json": lambda model: printed(model, "-i", "abc", "--score", "--json"),
+    "--info --json": lambda model: printed(model, "--info", "--json"),
+    "--bench --json": None,
+    "Batch: results of plain objects and lines": lambda model: batch_fields(model, openai=False),
+    "Batch: results of OpenAI's format": lambda model: batch_fields(model, openai=True),
+}  # fmt: skip
+
+
+def test_manual_has_a_section_for_the_json_of_each_mode():
+    assert manual.json_sections() == list(JSON)
+
+
+@pytest.mark.parametrize("section", [title for title in JSON if JSON[title]])
+def test_json_fields_of_the_manual_are_those_that_are_printed(talker, section):
+    named, found = manual.fields(section), JSON[section](talker)
+    assert len(set(named)) == len(named) and set(named) == found, set(named) ^ found
+
+
+def test_fields_of_requests_in_the_manual_are_those_that_the_sources_have():
+    options = re.findall(r"\.fields = \{(.*?)\}", (ROOT / "options.c").read_text())
+    sources = re.findall(r'"(\w+)"', " ".join(options))
+    sources += re.findall(r'^    \{\.name = "(\w+)"', (ROOT / "batch/request.c").read_text(), re.MULTILINE)
+    sources += ["prompt", "messages", "id", "custom_id", "method", "url", "body"]
+    assert len(sources) > 30 and sorted(manual.fields("Fields of a request")) == sorted(sources)
+
+
+@pytest.mark.parametrize("example", manual.examples(), ids=lambda example: example.splitlines()[0][:60])
+def test_examples_of_the_manual_run(tmp_path, talker, example):
+    """In a home with the files that they name. Of a line for crontab, the command."""
+    command = re.sub(r"^(?:[\d*]+ ){5}", "", example)
+    if "flock" in command and not shutil.which("flock"):
+        pytest.skip("flock is not installed")
+    for folder in ("bin", ".local/bin"):  # where PATH leads, and where cron's does not
+        program = tmp_path / folder / "run"
+        program.parent.mkdir(parents=True)
+        program.write_text(f'#!/bin/sh\nexec {" ".join([*EMULATOR, str(EXECUTABLE)])} "$@"\n')
+        program.chmod(0o755)
+    shutil.copy2(ROOT / "models/stories.bin", tmp_path)
+    shutil.copy2(talker, tmp_path / "model.bin")
+    (tmp_path / "report.txt").write_text("A long report. " * 20)
+    (tmp_path / "requests.jsonl").write_text('{"prompt": "a", "max_tokens": 3}\n' * 3)
+    env = environment({"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:{environment()['PATH']}"})
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=env, timeout=60 * SLOWER,
+                          stdin=subprocess.DEVNULL, capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done
 
 
 def test_install_puts_the_manual_and_the_completions_where_shells_look_and_uninstall_takes_them_away(tmp_path):
