@@ -861,6 +861,23 @@ def test_a_failed_line_is_run_again_as_the_page_says(tiny, tmp_path):
     assert results_bytes(tiny, requests, results, "--resume") == want
 
 
+def test_a_nightly_job_gives_the_bytes_of_one_run(tiny, tmp_path):
+    if not shutil.which("flock"):
+        pytest.skip("flock is not installed")
+    work = tmp_path / "work"
+    work.mkdir()
+    want = results_bytes(tiny, write_lines(work / "requests.jsonl", requests_of(20)), tmp_path / "want")
+    fields, command = script_of_docs("cron", tiny).split("  ", 1)
+    assert len(fields.split()) == 5, fields
+    for _ in range(2):  # the second night finds nothing to do
+        done = subprocess.run(["sh", "-euc", command], cwd=tmp_path, env=environment({"HOME": str(tmp_path)}),
+                              capture_output=True, timeout=60 * SLOWER)  # fmt: skip
+        assert done.returncode == 0, done
+    assert (work / "results.jsonl").read_bytes() == want
+    first, second = (line for line in (work / "batch.log").read_text().splitlines() if line.startswith("requests "))
+    assert "20, 0 kept" in first and "20, 20 kept" in second, (first, second)
+
+
 def test_gnu_parallel_over_pieces_gives_the_bytes_of_one_run(tiny, tmp_path):
     if not shutil.which("parallel"):
         pytest.skip("GNU parallel is not installed")
