@@ -381,7 +381,7 @@ static bool finish_slot(Batch *b, size_t place, Error *err)
     }
     // The beginning of the first prompt goes to the prompt cache, once all of it has been run.
     if (slot->number == b->first_started && sequence_n_past(s) >= s->n_prompt) {
-        prompt_cache_save(b->setup->prompt_cache, &b->engine->cache, s->slot, s->n_prompt,
+        prompt_cache_save(b->setup->prompt_cache, &b->engine->cache, s->cache_sequence, s->n_prompt,
                           &b->cache_error);
     }
     if (!s->finish) {
