@@ -301,27 +301,21 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
 // --------------------------------------------------------------------------------------------
 // Prompts
 
-// The message with ids whose text a span is, or NULL.
-static const Message *message_with_ids(const Conversation *c, const TextSpan *span)
-{
-    for (size_t i = 0; i < c->n; i++) {
-        if (c->messages[i].ids && c->messages[i].text == span->text) {
-            return &c->messages[i];
-        }
-    }
-    return NULL;
-}
-
-// Encodes spans: what lies between two messages with ids is one text.
+// Encodes spans: what lies between two messages with ids is one text. The spans are in the order of
+// the messages, so one walk over both finds the spans that are texts of such messages.
 static bool encode_rendered(const Tokenizer *tokenizer, const Conversation *c,
                             const TextSpan *spans, size_t n_spans, Tokens *out, Error *err)
 {
     size_t first = 0;  // of the spans that are not encoded yet
+    size_t next = 0;   // of the messages: those before it have been met
     for (size_t i = 0; i < n_spans; i++) {
-        const Message *m = message_with_ids(c, &spans[i]);
-        if (!m) {
+        while (next < c->n && !c->messages[next].ids) {
+            next++;
+        }
+        if (next == c->n || spans[i].text != c->messages[next].text) {
             continue;
         }
+        const Message *m = &c->messages[next++];
         if (!tokenizer_encode(tokenizer, spans + first, i - first, false, out, err)) {
             return false;
         }
