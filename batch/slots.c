@@ -77,7 +77,7 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
         return false;
     }
     const size_t n_prompt = slot->sequence.n_prompt, max_tokens = r->options.max_tokens;
-    // The pages of the longest that the answer can become: without a limit that is the context.
+    // For the longest answer that is possible, which without a limit fills the context.
     const bool bounded = max_tokens && max_tokens < cache->context - n_prompt;
     slot->reserved_pages = pages_for(bounded ? n_prompt + max_tokens : cache->context);
     slot->shared = 0;
@@ -85,9 +85,8 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
     return true;
 }
 
-// An active slot has the pages reserved that it may come to need, whether it shares some with
-// others or not. So a sequence that runs never lacks a page, and none has to be stopped and run
-// again.
+// A slot reserves all pages that its longest answer can need before it starts, even those that it may
+// share with others. So no running sequence lacks a page, and none has to be stopped and run again.
 bool slots_start(Slots *s)
 {
     const Slot *slot = slots_next(s);
@@ -119,11 +118,10 @@ void slots_release(Slots *s, size_t place)
 // --------------------------------------------------------------------------------------------
 // A pass
 
-// Is the page that a slot would compute next being computed by an older one? That is so where both
-// have the same tokens up to the end of the page. Prompts with a common beginning often start
-// together; were they all computed at once, nothing would be shared. The younger one waits instead,
-// and finds the page in the cache when the older one has filled it. The oldest never waits, so this
-// comes to an end.
+// Does an older slot compute the page that this one needs next, having the same tokens up to the end
+// of that page? Prompts with a common prefix often start together, and if each computed it, none of
+// it would be shared. So the younger slot waits until the older one has filled the page, and finds it
+// in the cache. The oldest slot never waits, so every slot gets its turn.
 static bool older_computes_next_page(const Slots *s, size_t place)
 {
     const Sequence *own = &slots_active(s, place)->sequence;
