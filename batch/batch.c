@@ -329,8 +329,9 @@ static bool fill_next(Batch *b, Slot *slot, bool *read, Error *err)
         return true;
     }
     const LineStatus status = next_request(b, !b->slots.n_active, &slot->request, err);
-    bool run = *read = status == LINE_READ;
+    *read = status == LINE_READ;
     b->ended = status == LINE_END;
+    bool run = *read;
     if (b->retrying && (*read || b->ended) &&
         !retry_next(b, *read ? &slot->request : NULL, &run, err)) {
         return false;
