@@ -133,7 +133,7 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Err
     *s = (Sequence){.tokenizer = setup->tokenizer,
                     .options = setup->options,
                     .cache = setup->cache,
-                    .slot = setup->slot,
+                    .cache_sequence = setup->cache_sequence,
                     .tokens = *prompt,
                     .n_prompt = prompt->size};
     *prompt = (Tokens){0};
@@ -163,7 +163,7 @@ bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err)
     while (n < most && s->tokens.ids[n] == prompt->ids[n]) {
         n++;
     }
-    cache_truncate(cache, s->slot, n);
+    cache_truncate(cache, s->cache_sequence, n);
     tokens_free(&s->tokens);
     s->tokens = *prompt;
     *prompt = (Tokens){0};
@@ -184,15 +184,15 @@ void sequence_free(Sequence *s)
     *s = (Sequence){0};
 }
 
-size_t sequence_n_past(const Sequence *s) { return cache_length(s->cache, s->slot); }
+size_t sequence_n_past(const Sequence *s) { return cache_length(s->cache, s->cache_sequence); }
 
-size_t sequence_rows(const Sequence *s, Row *rows, size_t max)
+size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max)
 {
     const size_t n_past = sequence_n_past(s), left = s->tokens.size - n_past;
     const size_t n = left < max ? left : max;
     for (size_t i = 0; i < n; i++) {
         rows[i] = (Row){.token = s->tokens.ids[n_past + i],
-                        .sequence = s->slot,
+                        .sequence = s->cache_sequence,
                         .wants_logits = n_past + i + 1 == s->tokens.size};
     }
     return n;
@@ -289,7 +289,7 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
 {
     while (!s->finish && !*hooks->interrupted) {
         Step step = {.sequence = s, .rows = e->rows};
-        step.n_rows = sequence_rows(s, e->rows, e->scratch.max_rows);
+        step.n_rows = sequence_fill_rows(s, e->rows, e->scratch.max_rows);
         if (!decode(e, &step, 1, err) ||
             !hooks->on_pass(hooks->arg, s, step.rows[step.n_rows - 1].logits, err)) {
             return false;
@@ -301,27 +301,21 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
 // --------------------------------------------------------------------------------------------
 // Prompts
 
-// The message with ids whose text a span is, or NULL.
-static const Message *message_with_ids(const Conversation *c, const TextSpan *span)
-{
-    for (size_t i = 0; i < c->n; i++) {
-        if (c->messages[i].ids && c->messages[i].text == span->text) {
-            return &c->messages[i];
-        }
-    }
-    return NULL;
-}
-
-// Encodes spans: what lies between two messages with ids is one text.
+// Encodes spans: what lies between two messages with ids is one text. The spans are in the order of
+// the messages, so one walk over both finds the spans that are texts of such messages.
 static bool encode_rendered(const Tokenizer *tokenizer, const Conversation *c,
                             const TextSpan *spans, size_t n_spans, Tokens *out, Error *err)
 {
     size_t first = 0;  // of the spans that are not encoded yet
+    size_t next = 0;   // of the messages: those before it have been met
     for (size_t i = 0; i < n_spans; i++) {
-        const Message *m = message_with_ids(c, &spans[i]);
-        if (!m) {
+        while (next < c->n && !c->messages[next].ids) {
+            next++;
+        }
+        if (next == c->n || spans[i].text != c->messages[next].text) {
             continue;
         }
+        const Message *m = &c->messages[next++];
         if (!tokenizer_encode(tokenizer, spans + first, i - first, false, out, err)) {
             return false;
         }

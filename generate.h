@@ -4,7 +4,7 @@
 // What is missing are the rows that the sequence wants from the next forward pass:
 //
 //     tokens   t0 t1 t2 t3 t4 t5 | t6 t7        | the prompt ends here
-//     cache    [n_past = 4]  ^^^^^^^^^^^ sequence_rows; the last one wants logits
+//     cache    [n_past = 4]  ^^^^^^^^^^^ sequence_fill_rows; the last one wants logits
 //
 // decode() is one such pass for any number of sequences, and the sampling after it. Everything that
 // generates is a loop around it: sequence_run for one sequence, batch.c for many.
@@ -45,7 +45,7 @@ typedef struct {
     const Tokenizer *tokenizer;
     const GenerateOptions *options;
     const Cache *cache;
-    size_t slot;  // its sequence in the cache
+    size_t cache_sequence;  // index of its sequence in the cache
     uint64_t seed;
     bool echo;  // its text begins with the prompt's
 } SequenceSetup;
@@ -53,10 +53,10 @@ typedef struct {
 typedef struct {
     const Tokenizer *tokenizer;
     const GenerateOptions *options;
-    const Cache *cache;  // holds the keys and values of the first tokens, and sets the context
-    size_t slot;         // its sequence in the cache
-    Sampler sampler;     // owned
-    Tokens tokens;       // of the prompt, then the new ones; owned
+    const Cache *cache;     // holds the keys and values of the first tokens, and sets the context
+    size_t cache_sequence;  // index of its sequence in the cache
+    Sampler sampler;        // owned
+    Tokens tokens;          // of the prompt, then the new ones; owned
     size_t n_prompt;
     FinishReason finish;
     Buffer text;      // whole UTF-8 characters, ready to be written; the caller clears it; owned
@@ -66,15 +66,15 @@ typedef struct {
 } Sequence;
 
 // Starts a sequence with the prompt's tokens, which it takes over, whether it succeeds or not. Its
-// slot is empty in the cache, or holds tokens that the prompt begins with. Errors: ERROR_INPUT
+// sequence of the cache is empty, or holds tokens that the prompt begins with. Errors: ERROR_INPUT
 // where the prompt is empty or leaves no room in the context; ERROR_RUN without memory.
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err);
 void sequence_free(Sequence *s);
 
 // Gives a finished or interrupted sequence another prompt, which it takes over, whether it succeeds
-// or not. `cache` is the sequence's: its slot forgets what follows the tokens that both begin with.
-// The prompt is not echoed; the random numbers go on where they were. Errors: as sequence_start;
-// the sequence then stays as it was.
+// or not. `cache` is the sequence's, but writable: of the old tokens it keeps those that the new
+// prompt begins with. The prompt is not echoed; the random numbers go on where they were. Errors: as
+// sequence_start; the sequence then stays as it was.
 bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err);
 
 // Tokens of the sequence that the cache holds.
@@ -82,14 +82,14 @@ size_t sequence_n_past(const Sequence *s);
 
 // Fills up to max rows with the tokens that have to be run next, and returns their number. The last
 // token of all wants logits.
-size_t sequence_rows(const Sequence *s, Row *rows, size_t max);
+size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max);
 
 // Samples the next token from the logits of the sequence's last token, adds its text, and decides
 // whether the sequence is finished. Error: ERROR_RUN without memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
 
 // One sequence's part in a forward pass. The caller sets the sequence and its rows, which
-// sequence_rows has filled; decode sets ok and err.
+// sequence_fill_rows has filled; decode sets ok and err.
 typedef struct {
     Sequence *sequence;
     Row *rows;

@@ -74,9 +74,6 @@ static void project(Team, const Matrix *, const float *bias, const Activations *
 static bool next_item(Team, const Pass *, size_t n, Item *item);
 static void store_head(const Pass *, size_t layer, size_t row, size_t kv_head);
 static void attend_item(Team, const Pass *, size_t layer, const Item *item);
-static size_t load_queries(const Pass *, const Item *item, float *queries, Visible *visible,
-                           float **results);
-static void finish_heads(const Pass *, size_t row, size_t first, size_t n);
 static void finish_rows(Team, const Pass *);
 static bool append_rows(Pass *, Row *rows, Error *err);
 static void drop_rows(Cache *, const Row *rows, size_t n_rows);
@@ -170,56 +167,6 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
     matmul_add(team, &b->o_proj, &s->attended, (OutputRows){s->x, s->dim_stride, n});
     // 3. x: threads made ranges of outputs; norm reads whole rows.
     team_barrier(team);
-}
-
-// Computes the results of an item's queries, and attended of its heads where it can.
-static void attend_item(Team team, const Pass *pass, size_t layer, const Item *item)
-{
-    const Scratch *s = pass->scratch;
-    const Cache *cache = pass->cache;
-    const AttentionTile *tile = item->tile;
-    const size_t hd = cache->head_dim;
-    const Row *row = &pass->rows[tile->row], *last_row = row + tile->n_rows - 1;
-    const bool all_splits = pass->n_splits == 1;
-    // Of the items of a row, the one of its last split reads the new key and value.
-    if (pass->store_in_item && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
-        store_head(pass, layer, tile->row, item->kv_head);
-    }
-
-    float *queries = s->thread_scratch + team.id * s->thread_stride;  // (TILE_QUERIES, head_dim)
-    float *scores = queries + TILE_QUERIES * hd;               // (TILE_QUERIES, SPLIT_POSITIONS)
-    float *partial = scores + TILE_QUERIES * SPLIT_POSITIONS;  // (TILE_QUERIES, result_stride)
-    float *results[TILE_QUERIES] = {0};
-    Visible visible[TILE_QUERIES];
-    const size_t n_queries = load_queries(pass, item, queries, visible, results);
-    const size_t k_offset = cache_head_offset(cache, layer, item->kv_head);
-    Attend a = {.n_queries = n_queries,
-                .head_dim = hd,
-                .q = queries,
-                .visible = visible,
-                .pages = cache_sequence_pages(cache, row->sequence),
-                .k_offset = k_offset,
-                .v_offset = k_offset + cache->k_bytes,
-                .f16 = cache->f16,
-                .scores = scores,
-                .out = partial,
-                .out_stride = s->result_stride};
-
-    // After the last query's position there is nothing to see. Before the first query's window there
-    // is nothing either: an item of all splits skips those, one of a single split leaves sum = 0.
-    const size_t reached = last_row->position / SPLIT_POSITIONS + 1;
-    const size_t first = all_splits ? visible[0].begin / SPLIT_POSITIONS : item->split;
-    const size_t end = all_splits || reached < item->split + 1 ? reached : item->split + 1;
-    for (a.split = first; a.split < end; a.split++) {
-        attend(&a);
-        for (size_t t = 0; t < n_queries; t++) {
-            attend_combine(results[t], partial + t * s->result_stride, hd);
-        }
-    }
-    const size_t first_head = item->kv_head * (pass->model->config.n_heads / cache->n_kv_heads);
-    for (size_t r = 0; pass->finish_in_item && r < tile->n_rows; r++) {
-        finish_heads(pass, tile->row + r, first_head + tile->head, tile->n_heads);
-    }
 }
 
 // x += down_proj(silu(gate_proj(h)) * up_proj(h))                       (SwiGLU, arXiv:2002.05202)
@@ -486,6 +433,56 @@ static void finish_heads(const Pass *pass, size_t row, size_t first, size_t n)
     }
     if (pass->model->quantized) {
         quantize(&s->attended, row, first * hd, round_up((first + n) * hd, QUANT_BLOCK));
+    }
+}
+
+// Computes the results of an item's queries, and attended of its heads where it can.
+static void attend_item(Team team, const Pass *pass, size_t layer, const Item *item)
+{
+    const Scratch *s = pass->scratch;
+    const Cache *cache = pass->cache;
+    const AttentionTile *tile = item->tile;
+    const size_t hd = cache->head_dim;
+    const Row *row = &pass->rows[tile->row], *last_row = row + tile->n_rows - 1;
+    const bool all_splits = pass->n_splits == 1;
+    // Of the items of a row, the one of its last split reads the new key and value.
+    if (pass->store_in_item && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
+        store_head(pass, layer, tile->row, item->kv_head);
+    }
+
+    float *queries = s->thread_scratch + team.id * s->thread_stride;  // (TILE_QUERIES, head_dim)
+    float *scores = queries + TILE_QUERIES * hd;               // (TILE_QUERIES, SPLIT_POSITIONS)
+    float *partial = scores + TILE_QUERIES * SPLIT_POSITIONS;  // (TILE_QUERIES, result_stride)
+    float *results[TILE_QUERIES] = {0};
+    Visible visible[TILE_QUERIES];
+    const size_t n_queries = load_queries(pass, item, queries, visible, results);
+    const size_t k_offset = cache_head_offset(cache, layer, item->kv_head);
+    Attend a = {.n_queries = n_queries,
+                .head_dim = hd,
+                .q = queries,
+                .visible = visible,
+                .pages = cache_sequence_pages(cache, row->sequence),
+                .k_offset = k_offset,
+                .v_offset = k_offset + cache->k_bytes,
+                .f16 = cache->f16,
+                .scores = scores,
+                .out = partial,
+                .out_stride = s->result_stride};
+
+    // After the last query's position there is nothing to see. Before the first query's window there
+    // is nothing either: an item of all splits skips those, one of a single split leaves sum = 0.
+    const size_t reached = last_row->position / SPLIT_POSITIONS + 1;
+    const size_t first = all_splits ? visible[0].begin / SPLIT_POSITIONS : item->split;
+    const size_t end = all_splits || reached < item->split + 1 ? reached : item->split + 1;
+    for (a.split = first; a.split < end; a.split++) {
+        attend(&a);
+        for (size_t t = 0; t < n_queries; t++) {
+            attend_combine(results[t], partial + t * s->result_stride, hd);
+        }
+    }
+    const size_t first_head = item->kv_head * (pass->model->config.n_heads / cache->n_kv_heads);
+    for (size_t r = 0; pass->finish_in_item && r < tile->n_rows; r++) {
+        finish_heads(pass, tile->row + r, first_head + tile->head, tile->n_heads);
     }
 }
 

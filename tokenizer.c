@@ -149,7 +149,8 @@ typedef struct {
     const Vocabulary *v;
     const TextSpan *spans;  // (n_spans): the caller's
     size_t n_spans;
-    const char *text;  // (size): of all spans, concatenated
+    size_t span, span_end;  // of special_bytes: the span that it looked at last, and its end
+    const char *text;       // (size): of all spans, concatenated
     size_t size;
     Tokens *out;        // the caller's; tokens are appended
     size_t text_start;  // length of *out where the text begins; SIZE_MAX: it continues another
@@ -423,23 +424,20 @@ static bool encode_characters(Encoder *e, const Stretch *stretch, size_t from, s
     return true;
 }
 
-// How many bytes from text[at] on lie in one span that allows special tokens.
-static size_t special_bytes(const Encoder *e, size_t at)
+// How many bytes from text[at] on lie in one span that allows special tokens. From call to call `at`
+// only grows, so all calls together walk over the spans once.
+static size_t special_bytes(Encoder *e, size_t at)
 {
-    size_t end = 0;
-    for (size_t i = 0; i < e->n_spans; i++) {
-        end += e->spans[i].size;
-        if (at < end) {
-            return e->spans[i].special ? end - at : 0;
-        }
+    while (e->span_end <= at && e->span < e->n_spans) {
+        e->span_end += e->spans[e->span++].size;
     }
-    return 0;
+    return at < e->span_end && e->spans[e->span - 1].special ? e->span_end - at : 0;
 }
 
 // The id of the longest name with which normal[at ..) begins, or -1. Byte `at` comes from the
 // offset `offset` of the text. A special token's name may begin with a space of anyone's; the rest
 // of it has to lie within one span that allows it.
-static int find_in_stretch(const Encoder *e, const Stretch *s, size_t at, size_t offset)
+static int find_in_stretch(Encoder *e, const Stretch *s, size_t at, size_t offset)
 {
     const Vocabulary *v = e->v;
     const char *bytes = e->normal.data + at;

@@ -38,8 +38,9 @@ void tokenizer_free(Tokenizer *t);
 
 // Appends the ids of the spans' text to *out, after BOS if add_bos is set and the tokenizer begins
 // texts with one. If *out already has tokens, the text continues them: SentencePiece puts its space
-// only before a new text and, in some models, after a special or added token. Bytes that are not UTF-8 become byte tokens.
-// Errors: ERROR_INPUT with the offset of the first byte that the vocabulary has no token for.
+// only before a new text and, in some models, after a special or added token. Bytes that are not
+// UTF-8 become byte tokens. Errors: ERROR_INPUT with the offset of the first byte that the
+// vocabulary has no token for.
 bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans, bool add_bos,
                       Tokens *out, Error *err);
 

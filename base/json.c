@@ -514,7 +514,8 @@ void json_add_string(Buffer *out, const char *bytes, size_t size)
     buffer_add_text(out, "\"");
 }
 
-void json_add_real(Buffer *out, double value, int decimals)
+// A number that is not finite becomes null: JSON has no NaN.
+static void add_real(Buffer *out, double value, int decimals)
 {
     if (isfinite(value)) {
         buffer_addf(out, "%.*f", decimals, value);
@@ -570,7 +571,7 @@ void json_put_count(JsonWriter *w, const char *name, uint64_t value)
 
 void json_put_real(JsonWriter *w, const char *name, double value, int decimals)
 {
-    json_add_real(begin_value(w, name), value, decimals);
+    add_real(begin_value(w, name), value, decimals);
 }
 
 void json_put_bool(JsonWriter *w, const char *name, bool value)

@@ -91,9 +91,6 @@ double json_real(const JsonValue *number);
 // separators are escaped; bytes that are not UTF-8 become U+FFFD.
 void json_add_string(Buffer *out, const char *bytes, size_t size);
 
-// Adds a number with that many decimals, or null if it is not finite: JSON has no NaN.
-void json_add_real(Buffer *out, double value, int decimals);
-
 // Writes JSON into a buffer, which remembers if memory ran out (buffer_check). The writer puts the
 // commas and the names of members; `name` is NULL for an element of an array and for the root.
 //
@@ -113,6 +110,7 @@ void json_close(JsonWriter *w, char bracket);
 void json_put_string(JsonWriter *w, const char *name, const char *bytes, size_t size);
 void json_put_text(JsonWriter *w, const char *name, const char *text);  // NULL becomes null
 void json_put_count(JsonWriter *w, const char *name, uint64_t value);
+// NaN and infinities, which JSON lacks, become null.
 void json_put_real(JsonWriter *w, const char *name, double value, int decimals);
 void json_put_bool(JsonWriter *w, const char *name, bool value);
 void json_put_null(JsonWriter *w, const char *name);

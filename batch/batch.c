@@ -319,22 +319,24 @@ static bool prepare(Batch *b, Slot *slot, Error *err)
     return deliver(b, r, NULL, slot->number, err);
 }
 
-// Fills the next slot with a request, if one can be read and the window has room for its result.
-// Waits for input only when there is nothing else to do: what comes through a pipe is answered
-// before the pipe ends.
-static LineStatus fill_next(Batch *b, Slot *slot, Error *err)
+// Reads a request into the next slot, if there is one and the window has room for its result (*read).
+// Unless it fails at once, or a retry keeps its result, it then waits to be started. Waits for input
+// only when there is nothing else to do: what comes through a pipe is answered before the pipe ends.
+static bool fill_next(Batch *b, Slot *slot, bool *read, Error *err)
 {
-    if (b->ended || !results_have_room(&b->results)) {
-        return LINE_PENDING;
+    *read = false;
+    if (b->ended || *b->setup->interrupted || !results_have_room(&b->results)) {
+        return true;
     }
     const LineStatus status = next_request(b, !b->slots.n_active, &slot->request, err);
-    bool run = status == LINE_READ;
+    *read = status == LINE_READ;
     b->ended = status == LINE_END;
-    if (b->retrying && (run || b->ended) &&
-        !retry_next(b, run ? &slot->request : NULL, &run, err)) {
-        return LINE_FAILED;
+    bool run = *read;
+    if (b->retrying && (*read || b->ended) &&
+        !retry_next(b, *read ? &slot->request : NULL, &run, err)) {
+        return false;
     }
-    return !run || prepare(b, slot, err) ? status : LINE_FAILED;
+    return status != LINE_FAILED && (!run || prepare(b, slot, err));
 }
 
 // Starts requests in all slots that are idle, as far as there are requests and pages for them.
@@ -345,12 +347,15 @@ static bool refill(Batch *b, Error *err)
 {
     Slot *slot;
     while ((slot = slots_next(&b->slots))) {
-        const LineStatus status = b->slots.waiting ? LINE_READ : fill_next(b, slot, err);
-        if (status != LINE_READ) {
-            return status != LINE_FAILED;
+        bool read = true;
+        if (!b->slots.waiting && !fill_next(b, slot, &read, err)) {
+            return false;
+        }
+        if (!read) {
+            return true;
         }
         if (!b->slots.waiting) {
-            continue;  // the request failed
+            continue;  // its result is known already
         }
         if (!slots_start(&b->slots)) {
             return true;
@@ -381,7 +386,7 @@ static bool finish_slot(Batch *b, size_t place, Error *err)
     }
     // The beginning of the first prompt goes to the prompt cache, once all of it has been run.
     if (slot->number == b->first_started && sequence_n_past(s) >= s->n_prompt) {
-        prompt_cache_save(b->setup->prompt_cache, &b->engine->cache, s->slot, s->n_prompt,
+        prompt_cache_save(b->setup->prompt_cache, &b->engine->cache, s->cache_sequence, s->n_prompt,
                           &b->cache_error);
     }
     if (!s->finish) {

@@ -3,17 +3,17 @@
 //     Line -> request_read -> Request -> request_encode -> Tokens
 //     Sequence -> request_result -> line of JSON
 //
-// A field is one of these; whatever is none of them is refused by its name, since a misspelt
-// parameter must not go unseen through ten thousand requests:
+// Each field of a request is one of these. Any other is refused by name: a misspelt parameter must
+// not go unnoticed through ten thousand requests.
 //
-//     option     of the command line: the table of options has its name here, and its range
-//     read       prompt, messages, seed, stop, ..: by a function of its own
-//     ignored    does not change what is generated
-//     neutral    a feature that we lack, as long as the request leaves it off
-//     empty      null, "", [] or {}, under any name: it says nothing
+//     option     an option of the command line, whose row in the table has its name and range
+//     read       has a function of its own: prompt, messages, seed, stop, ..
+//     ignored    cannot change what is generated
+//     neutral    belongs to a feature that we lack, with the value that turns the feature off
+//     empty      null, "", [] or {}, under any name: as if it were missing
 //
-// A result begins with its head, which is known before anything is generated: the ids, made of the
-// number of the line and a hash of everything that decides the text. --resume compares that much.
+// A result begins with its head, which is known before anything is generated: ids made of the line's
+// number and a hash of everything that decides the text. --resume compares heads.
 #include "batch/request.h"
 
 #include <stdio.h>
@@ -399,8 +399,8 @@ static void write_openai_head(Request *r, const JsonValue *custom_id)
 // {"id": "a1", "index": 17,
 //
 // A number is copied as it was written: 1e3 and 1000 are different ids to whoever looks for them.
-// A line that is no object has no form that one could know: its result has a custom_id too, so that
-// a reader of either form finds the field that it looks for.
+// A line that is not an object may have been meant in either form, so its result has custom_id, too:
+// readers of both find the field that they look for.
 static void write_plain_head(Request *r, const JsonValue *id, bool unknown_form)
 {
     JsonWriter w = {.out = &r->head};
@@ -419,7 +419,7 @@ static void write_plain_head(Request *r, const JsonValue *id, bool unknown_form)
     buffer_add_text(&r->head, ", ");
 }
 
-// Makes *r a request that asks for nothing but the defaults, with the memory that it has.
+// Makes *r a request for the defaults. It keeps the memory of its buffers.
 static void reset(Request *r, const RequestDefaults *d, const Line *line)
 {
     buffer_clear(&r->head);

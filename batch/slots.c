@@ -70,32 +70,31 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
     const SequenceSetup setup = {.tokenizer = tokenizer,
                                  .options = &r->options,
                                  .cache = cache,
-                                 .slot = s->order[s->n_active],
+                                 .cache_sequence = s->order[s->n_active],
                                  .seed = r->seed,
                                  .echo = r->echo};
     if (!sequence_start(&slot->sequence, &setup, prompt, err)) {
         return false;
     }
     const size_t n_prompt = slot->sequence.n_prompt, max_tokens = r->options.max_tokens;
-    // The pages of the longest that the answer can become: without a limit that is the context.
+    // For the longest answer that is possible, which without a limit fills the context.
     const bool bounded = max_tokens && max_tokens < cache->context - n_prompt;
-    slot->max_pages = pages_for(bounded ? n_prompt + max_tokens : cache->context);
+    slot->reserved_pages = pages_for(bounded ? n_prompt + max_tokens : cache->context);
     slot->shared = 0;
     s->waiting = true;
     return true;
 }
 
-// An active slot has the pages reserved that it may come to need, whether it shares some with
-// others or not. So a sequence that runs never lacks a page, and none has to be stopped and run
-// again.
+// A slot reserves all pages that its longest answer can need before it starts, even those that it may
+// share with others. So no running sequence lacks a page, and none has to be stopped and run again.
 bool slots_start(Slots *s)
 {
     const Slot *slot = slots_next(s);
     // One request alone always fits: the cache has pages for a whole sequence.
-    if (s->n_active && s->max_pages + slot->max_pages > s->engine->cache.max_pages) {
+    if (s->n_active && s->reserved_pages + slot->reserved_pages > s->engine->cache.max_pages) {
         return false;
     }
-    s->max_pages += slot->max_pages;
+    s->reserved_pages += slot->reserved_pages;
     s->n_active++;
     s->waiting = false;
     return true;
@@ -105,7 +104,7 @@ void slots_release(Slots *s, size_t place)
 {
     const size_t index = s->order[place];
     Slot *slot = &s->slots[index];
-    s->max_pages -= slot->max_pages;
+    s->reserved_pages -= slot->reserved_pages;
     // The cache keeps pages that are full: a later prompt may begin with them.
     cache_truncate(&s->engine->cache, index, 0);
     sequence_free(&slot->sequence);
@@ -119,12 +118,11 @@ void slots_release(Slots *s, size_t place)
 // --------------------------------------------------------------------------------------------
 // A pass
 
-// Is the page that a slot would compute next being computed by an older one? That is so where both
-// have the same tokens up to the end of the page. Prompts with a common beginning often start
-// together; were they all computed at once, nothing would be shared. The younger one waits instead,
-// and finds the page in the cache when the older one has filled it. The oldest never waits, so this
-// comes to an end.
-static bool waits_for_page(const Slots *s, size_t place)
+// Does an older slot compute the page that this one needs next, having the same tokens up to the end
+// of that page? Prompts with a common prefix often start together, and if each computed it, none of
+// it would be shared. So the younger slot waits until the older one has filled the page, and finds it
+// in the cache. The oldest slot never waits, so every slot gets its turn.
+static bool older_computes_next_page(const Slots *s, size_t place)
 {
     const Sequence *own = &slots_active(s, place)->sequence;
     const size_t n_past = sequence_n_past(own), end = n_past + PAGE_POSITIONS;
@@ -150,7 +148,7 @@ static void reuse_pages(Slots *s, Slot *slot)
     const Sequence *own = &slot->sequence;
     const size_t n_past = sequence_n_past(own);
     if (n_past < own->n_prompt) {
-        slot->shared += cache_reuse_prefix(&s->engine->cache, own->slot, own->tokens.ids,
+        slot->shared += cache_reuse_prefix(&s->engine->cache, own->cache_sequence, own->tokens.ids,
                                            own->tokens.size - 1) -
                         n_past;
     }
@@ -162,7 +160,7 @@ static void add_step(Slots *s, Slot *slot, size_t *n_rows, size_t max)
     Step *step = &s->steps[s->n_steps++];
     step->sequence = &slot->sequence;
     step->rows = s->engine->rows + *n_rows;
-    step->n_rows = sequence_rows(&slot->sequence, step->rows, max);
+    step->n_rows = sequence_fill_rows(&slot->sequence, step->rows, max);
     slot->step = step;
     *n_rows += step->n_rows;
 }
@@ -183,7 +181,7 @@ void slots_plan(Slots *s)
     }
     for (size_t i = 0; i < s->n_active && n_rows < max_rows; i++) {
         Slot *slot = slots_active(s, i);
-        if (!slot->step && !waits_for_page(s, i)) {
+        if (!slot->step && !older_computes_next_page(s, i)) {
             add_step(s, slot, &n_rows, max_rows - n_rows);
         }
     }

@@ -11,11 +11,11 @@
 // A request that runs, or waits to be started.
 typedef struct {
     Request request;
-    Sequence sequence;  // the sequence of the cache with the slot's index
-    size_t number;      // of its result
-    size_t max_pages;   // pages of the cache when the sequence is as long as it may become
-    size_t shared;      // positions of its prompt that were found in the cache
-    Step *step;         // its part in the current pass; NULL: none
+    Sequence sequence;      // the sequence of the cache with the slot's index
+    size_t number;          // of its result
+    size_t reserved_pages;  // pages of the cache when the sequence is as long as it may become
+    size_t shared;          // positions of its prompt that were found in the cache
+    Step *step;             // its part in the current pass; NULL: none
 } Slot;
 
 typedef struct {
@@ -24,9 +24,9 @@ typedef struct {
     size_t n_slots;
     size_t *order;  // (n_slots), owned: active slots, the one that waits, idle slots
     size_t n_active;
-    bool waiting;      // slot order[n_active] has a request that waits for pages
-    size_t max_pages;  // of all active slots
-    Step *steps;       // (n_slots), owned: of the current pass
+    bool waiting;           // slot order[n_active] has a request that waits for pages
+    size_t reserved_pages;  // by all active slots
+    Step *steps;            // (n_slots), owned: of the current pass
     size_t n_steps;
 } Slots;
 

@@ -266,7 +266,7 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
         return false;
     }
     // The last token is run in any case: its logits are wanted.
-    a->cached = cache_reuse_prefix(&e->cache, s->slot, s->tokens.ids, s->n_prompt - 1);
+    a->cached = cache_reuse_prefix(&e->cache, s->cache_sequence, s->tokens.ids, s->n_prompt - 1);
     if (!sequence_run(s, e, &hooks, err)) {
         return false;
     }
@@ -285,5 +285,5 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
         print_answer_stats(a);
     }
     return sequence_n_past(s) < s->n_prompt ||
-           prompt_cache_save(&a->prompt_cache, &e->cache, s->slot, s->n_prompt, err);
+           prompt_cache_save(&a->prompt_cache, &e->cache, s->cache_sequence, s->n_prompt, err);
 }

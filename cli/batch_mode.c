@@ -73,7 +73,10 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
     bool ok = prompt_cache_attach(&prompt_cache, e, o, out, err);
     if (ok) {
         const BatchSetup setup = {.options = o,
-                                  .fingerprint = checkpoint_fingerprint(&e->checkpoint),
+                                  // Of a llama2.c file it takes long: not twice.
+                                  .fingerprint = o->prompt_cache
+                                                     ? prompt_cache.model.fingerprint
+                                                     : checkpoint_fingerprint(&e->checkpoint),
                                   .prompt_cache = &prompt_cache,
                                   .interrupted = output_interrupted(),
                                   .progress = out->progress ? draw_batch : NULL,

@@ -67,7 +67,6 @@ static bool answer_turn(Talk *t, Error *err)
     if (!ok && !t->dialogue.turns[t->dialogue.n - 1].answered) {
         dialogue_drop_last(&t->dialogue);
     }
-    output_go_on();  // a Ctrl-C stopped this answer only
     return ok;
 }
 
@@ -186,7 +185,14 @@ static bool run_command(Talk *t, char *line, size_t size, Error *err)
 // --------------------------------------------------------------------------------------------
 // What is typed
 
-static size_t blanks(const Buffer *b) { return b->size ? strspn(b->data, " \t\r\n") : 0; }
+static bool is_blank(const Buffer *b)
+{
+    size_t n = 0;
+    while (n < b->size && strchr(" \t\r\n", b->data[n])) {
+        n++;
+    }
+    return n == b->size;
+}
 
 // Is the message that began with QUOTES complete? Then it is what stands between them.
 static bool complete(Buffer *message)
@@ -217,7 +223,7 @@ static bool take_entered(Talk *t, Error *err)
 {
     Buffer *line = &t->editor.line, *m = &t->message;
     const bool more = m->size;
-    if (!more && blanks(line) == line->size) {
+    if (!more && is_blank(line)) {
         return true;
     }
     if (!more && *line->data == '/') {
@@ -235,7 +241,7 @@ static bool take_entered(Talk *t, Error *err)
     if (!complete(m)) {
         return true;
     }
-    const bool ok = blanks(m) == m->size || say(t, m->data, m->size, err);
+    const bool ok = is_blank(m) || say(t, m->data, m->size, err);
     buffer_clear(m);
     return ok;
 }
@@ -268,7 +274,9 @@ static bool converse_once(Talk *t, Error *err)
         t->done = true;
         return got != EDIT_FAILED;
     }
-    if (take_entered(t, err)) {
+    const bool ok = take_entered(t, err);
+    output_go_on();  // a Ctrl-C stopped what the line asked for, not the conversation
+    if (ok) {
         return true;
     }
     if (err->kind != ERROR_INPUT) {
@@ -293,7 +301,8 @@ bool mode_converse(Engine *e, const Options *o, Output *out, Error *err)
         output_note("Type a message. /help lists commands and keys; Ctrl-D or /exit leaves.");
     }
     output_catch_interrupts();
-    while (ok && !t.done && !*output_interrupted()) {
+    // A Ctrl-C that comes between two lines is one at the prompt: the editor sees it.
+    while (ok && !t.done && *output_interrupted() != SIGTERM) {
         ok = converse_once(&t, err);
     }
     editor_close(&t.editor);

@@ -523,17 +523,23 @@ void editor_draw(Editor *e, const char *prompt, size_t rows, size_t columns, Buf
 // --------------------------------------------------------------------------------------------
 // The terminal
 
-static const int terminal_signals[] = {SIGTSTP, SIGCONT, SIGWINCH};
+static const int terminal_signals[] = {SIGTSTP, SIGHUP, SIGQUIT, SIGCONT, SIGWINCH};
 #define N_TERMINAL_SIGNALS (sizeof terminal_signals / sizeof *terminal_signals)
 _Static_assert(N_TERMINAL_SIGNALS == sizeof((Editor *)0)->actions / sizeof(struct sigaction),
                "an action to restore for each signal");
 
-// The last of these signals that came, or 0. A suspension is not overlooked for the others.
+// The last of these signals that came, or 0.
 static volatile sig_atomic_t terminal_signal;
+
+// Does a signal stop or end the program? Not before the terminal has its own settings again.
+static bool takes_terminal(int number)
+{
+    return number == SIGTSTP || number == SIGHUP || number == SIGQUIT;
+}
 
 static void on_terminal_signal(int number)
 {
-    if (terminal_signal != SIGTSTP) {
+    if (takes_terminal(number) || !takes_terminal(terminal_signal)) {
         terminal_signal = number;
     }
 }
@@ -629,12 +635,12 @@ static void leave_line(Editor *e, const char *prompt, const char *mark)
     show_text(e, "\r\n");
 }
 
-// Gives the terminal back while the program is stopped.
-static bool suspend(Editor *e, const char *prompt)
+// Gives the terminal back and lets a signal do what it does; after a stop the line goes on.
+static bool yield_terminal(Editor *e, const char *prompt, int number)
 {
-    leave_line(e, prompt, "^Z");
+    leave_line(e, prompt, number == SIGTSTP ? "^Z" : "");
     leave_raw(e);
-    raise(SIGTSTP);
+    raise(number);
     return enter_raw(e);
 }
 
@@ -646,8 +652,8 @@ static bool handle_signal(Editor *e, const char *prompt)
     if (*e->interrupted) {
         return false;
     }
-    if (number == SIGTSTP) {
-        return suspend(e, prompt);
+    if (takes_terminal(number)) {
+        return yield_terminal(e, prompt, number);
     }
     if (number == SIGCONT) {  // whoever had the terminal meanwhile left it otherwise
         leave_raw(e);
@@ -661,7 +667,7 @@ static bool handle_signal(Editor *e, const char *prompt)
 static bool handle_key(Editor *e, Key key, const char *prompt)
 {
     if (key == KEY_SUSPEND) {
-        return suspend(e, prompt);
+        return yield_terminal(e, prompt, SIGTSTP);
     }
     if (key == KEY_CLEAR) {
         show_text(e, "\033[H\033[2J");

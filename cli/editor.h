@@ -39,7 +39,7 @@ typedef struct {
     bool edits;                                // the terminal can do it
     const volatile sig_atomic_t *interrupted;  // nonzero: stop waiting for input
     struct termios before;                     // settings to be restored
-    struct sigaction actions[3];               // .. and actions of the signals that we handle
+    struct sigaction actions[5];               // .. and actions of the signals that we handle
     Buffer typed;                              // bytes that were read ahead,
     size_t typed_at;                           // .. from here on
     // The line. The cursor is an offset, always between two characters.

@@ -67,20 +67,25 @@ static bool check_not_read(const Options *o, const char *what, const char *path,
     return true;
 }
 
-static void handle_signals(void (*handler)(int number), int flags)
+static void handle_signals(void (*handler)(int number))
 {
-    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+    struct sigaction action = {.sa_handler = handler};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
 
-// A signal before output_catch_signals: nothing is to be flushed, but a temporary file goes.
-static void on_early_signal(int number)
+static void remove_temporary(void)
 {
     if (watched.out->file.temporary) {
         unlink(watched.out->file.temporary);
     }
+}
+
+// A signal that ends the program at once, as there is nothing to flush, or no time for it.
+static void on_last_signal(int number)
+{
+    remove_temporary();
     watched.end(128 + number);
 }
 
@@ -94,7 +99,7 @@ bool output_open(Output *out, const Options *o, Error *err)
     if (!o->output || o->mode == MODE_BATCH) {
         return true;
     }
-    handle_signals(on_early_signal, 0);
+    handle_signals(on_last_signal);
     return check_not_read(o, "--output ", o->output, err) &&
            new_file_create(&out->file, o->output, err);
 }
@@ -222,23 +227,23 @@ void output_wipe(Output *out)
 
 static void on_signal(int number)
 {
-    if (interrupted != SIGTERM) {
-        interrupted = number;
+    if (interrupted) {
+        on_last_signal(number);
     }
+    interrupted = number;
 }
 
-void output_catch_signals(void)
+static void on_conversation_signal(int number)
 {
-    handle_signals(on_signal, (int)SA_RESETHAND);  // the second signal finds the default action
+    if (interrupted == SIGTERM) {
+        on_last_signal(number);
+    }
+    interrupted = number;
 }
 
-void output_catch_interrupts(void)
-{
-    struct sigaction action = {.sa_handler = on_signal};
-    sigemptyset(&action.sa_mask);
-    output_catch_signals();
-    sigaction(SIGINT, &action, NULL);
-}
+void output_catch_signals(void) { handle_signals(on_signal); }
+
+void output_catch_interrupts(void) { handle_signals(on_conversation_signal); }
 
 bool output_go_on(void)
 {
@@ -272,9 +277,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     while (atomic_flag_test_and_set(&first)) {
         pause();  // another thread came first, and is about to end the program
     }
-    if (watched.out->file.temporary) {
-        unlink(watched.out->file.temporary);
-    }
+    remove_temporary();
     const ssize_t written = write(STDERR_FILENO, message, strlen(message));
     (void)written;  // nobody is left to be told
     watched.end(ERROR_INPUT);

@@ -77,16 +77,17 @@ void output_wipe(Output *out);
 // Adds the bits of n logits to the digest.
 void output_digest(Output *out, const float *logits, size_t n);
 
-// The first SIGINT or SIGTERM only sets the flag, the second ends the program at once. To be called
-// when there is something to flush: before that, a signal ends the program by itself.
+// The first SIGINT or SIGTERM only sets the flag, the second ends the program at once, without a
+// temporary file left. To be called when there is something to flush: before that, the first one ends
+// the program.
 void output_catch_signals(void);
 
 // The flag: the signal that asked for an end, or 0.
 const volatile sig_atomic_t *output_interrupted(void);
 
-// In a conversation SIGINT stops an answer: it only ever sets the flag, which output_go_on clears
-// and tells whether it was SIGINT's. SIGTERM's stays. Call the first in place of
-// output_catch_signals.
+// In a conversation SIGINT stops an answer: it only sets the flag, which output_go_on clears again;
+// that returns whether there was one. A SIGTERM stays, and any signal after it ends the program at
+// once. Call the first in place of output_catch_signals.
 void output_catch_interrupts(void);
 bool output_go_on(void);
 

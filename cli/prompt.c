@@ -37,6 +37,7 @@ static bool read_prompt(const Options *o, PromptText *prompt, Error *err)
     static const PromptPart standard_input = {"-", true};
     const PromptParts *p = &o->prompt;
     Buffer *text = &prompt->text;
+    buffer_add_text(text, "");  // its data is not NULL, however little is read
     for (size_t i = 0; i < p->n; i++) {
         if (i) {
             buffer_add_text(text, "\n\n");

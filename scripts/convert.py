@@ -207,7 +207,7 @@ def check_opens(args, path):
         print(f"convert: {args.out}: was not opened to check it: {PROGRAM} is not built (make builds it)", file=sys.stderr)
         return
     with step("opening what was written, to check it"):
-        done = subprocess.run([args.run, path, "--verify"], stdin=subprocess.DEVNULL, capture_output=True)
+        done = subprocess.run([args.run.absolute(), path, "--verify"], stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip() or f"it ended with status {done.returncode}"
         reason = said.removeprefix("run: ").replace(str(path), str(args.out))

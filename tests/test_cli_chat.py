@@ -3,9 +3,10 @@
 import json
 import os
 import pty
+import re
 
 import pytest
-from conftest import GREEDY, assert_refused, finish, run, start
+from conftest import GREEDY, SLOWER, assert_refused, finish, run, start
 
 import native_models
 
@@ -100,6 +101,15 @@ def test_resume_refuses_another_length_of_answers(chatty, tmp_path):
     run(chatty, *batch).ok()
     run(chatty, *batch, "--resume").ok()
     assert_refused(run(chatty, *batch, "--resume", "-n", "256"), 3, "results", "options")
+
+
+def test_a_request_of_very_many_messages_takes_no_longer_than_its_bytes(chatty, tmp_path):
+    """Messages were once searched for each piece of the rendered text: a minute for these."""
+    messages = [{"role": ("user", "assistant")[i % 2], "content": "a"} for i in range(60001)]
+    (tmp_path / "requests").write_text(json.dumps({"messages": messages}) + "\n")
+    done = run(chatty, "-b", tmp_path / "requests")
+    assert done.code == 1 and re.search(r"the prompt has \d+ tokens", done.out), done
+    assert done.cpu_seconds < 5 * SLOWER, f"took {done.cpu_seconds:.1f} s of processor time"
 
 
 # ----------------------------------------------------------------------------------------------------------------------

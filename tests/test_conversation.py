@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import resource
 import signal
 import struct
 import subprocess
 import termios
+import time
 
 import native_models
 import pytest
@@ -118,6 +120,17 @@ def test_sigterm_ends_it_and_restores_the_terminal(short, endless):
         assert t.leave() == 143, t
 
 
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_that_kills_it_finds_the_terminal_restored(short, how):
+    with converse(short) as t:
+        resource.prlimit(t.process.pid, resource.RLIMIT_CORE, (0, 0))
+        t.press("some text")
+        t.expect(b"some text")
+        assert t.raw()
+        t.process.send_signal(how)
+        assert t.leave() == -how, t
+
+
 def test_an_error_that_ends_it_restores_the_terminal(short, tmp_path):
     with converse(short, "-n", 3, "-o", "/dev/full") as t:
         t.press("a\r")
@@ -191,6 +204,7 @@ def test_quotes_open_and_close_a_message_of_several_lines(chatty, tmp_path):
         t.say('"""')
         t.say('"""in one line"""')
         t.say('""""""')
+        t.say('\x1b[200~""" \n"""\x1b[201~')
         assert said(t, tmp_path / "s") == ["Dear all,\n\n/help\nBest", "one", "in one line"], t
 
 
@@ -294,6 +308,22 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(endless, tmp_path):
         assert all(answers(t, tmp_path / "s"))
         t.press("\x04")
         assert t.leave() == 0
+
+
+def test_ctrl_c_stops_a_command_and_keeps_the_conversation(short, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with converse(short, "-n", 3) as t:
+        t.press(f"/save {tmp_path / 'fifo'}\r")  # waits for a reader
+        t.expect(rb"\x1b\[\?2004l")
+        t.wait(lambda: not t.raw(), "the terminal's own settings")
+        while b"/save: " not in t.received[t.at :]:  # a Ctrl-C may come before it waits
+            t.press("\x03")
+            end = time.monotonic() + 2
+            while time.monotonic() < end and b"/save: " not in t.received[t.at :]:
+                assert t.read(0.1), f"expected the conversation to go on\n{t}"
+        t.prompt()
+        t.say("one")
+        assert said(t, tmp_path / "s") == ["one"]
 
 
 def test_a_message_that_is_stopped_before_its_answer_is_forgotten(endless, tmp_path):

@@ -9,44 +9,19 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "model.h"
+#include "small_model.h"
 #include "unit.h"
 
-enum { DIM = 24, HIDDEN = 52, LAYERS = 2, HEADS = 6, KV_HEADS = 2, VOCAB = 37, CONTEXT = 700 };
+enum { CONTEXT = 700 };
 
 static char path[] = "/tmp/test_model.XXXXXX";
 static Checkpoint checkpoint;
 static Model model;
 
-static void must(bool ok, const Error *err)
-{
-    if (!ok) {
-        printf("  %s\n", err->message);
-        exit(1);
-    }
-}
-
-// A llama2.c file (v0) of fixed random weights.
 static void make_model(void)
 {
-    const int header[] = {DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, VOCAB, CONTEXT};
-    const size_t hd = DIM / HEADS;
-    const size_t n = (size_t)VOCAB * DIM +
-                     (size_t)LAYERS * DIM * (2 + 2 * DIM + 2 * KV_HEADS * hd) +
-                     (size_t)LAYERS * 3 * DIM * HIDDEN + DIM + CONTEXT * hd;
-    const int fd = mkstemp(path);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
     Error err;
-    if (!f) {
-        exit(1);
-    }
-    fwrite(header, sizeof header, 1, f);
-    uint32_t state = 7;
-    for (size_t i = 0; i < n; i++) {
-        state = state * 1664525u + 1013904223u;
-        const float w = ((float)(state >> 8) / 8388608.0f - 1.0f) * 0.7f;
-        fwrite(&w, sizeof w, 1, f);
-    }
-    fclose(f);
+    write_small_model(path, CONTEXT);
     must(checkpoint_open(&checkpoint, path, 2, &err), &err);
     must(model_create(&model, &checkpoint, &err), &err);
     unlink(path);

@@ -179,7 +179,7 @@ static bool sort_names(Vocabulary *v, NameTable *names, bool (*belongs)(const Vo
     names->ids = calloc(names->n + 1, sizeof *names->ids);
     if (!sorted || !names->ids) {
         free(sorted);
-        return error_memory(err, "the names of special tokens", names->n * sizeof *sorted);
+        return error_memory(err, "the names of tokens", names->n * sizeof *sorted);
     }
     for (size_t id = 0, n = 0; id < v->size; id++) {
         if (belongs(v, id)) {
@@ -193,7 +193,7 @@ static bool sort_names(Vocabulary *v, NameTable *names, bool (*belongs)(const Vo
         names->ids[i] = sorted[i].id;
         if (i && compare_piece_names(&sorted[i - 1], &sorted[i]) == 0) {
             ok = error_set(err, ERROR_INPUT,
-                           "%s: special token %u is the same as %u, expected distinct names", path,
+                           "%s: token %u has the name of token %u, expected distinct names", path,
                            (unsigned)sorted[i].id, (unsigned)sorted[i - 1].id);
         }
     }

@@ -84,7 +84,7 @@ static void check_generation(Request *r, const Tokenizer *tokenizer, Tokens *tok
     }
     fuzz_count("inputs of which a text was generated");
     while (!sequence.finish) {
-        const size_t n = sequence_rows(&sequence, rows, CONTEXT);
+        const size_t n = sequence_fill_rows(&sequence, rows, CONTEXT);
         FUZZ_CHECK(n > 0 && rows[n - 1].wants_logits, "%zu rows", n);
         for (size_t i = 0; i < n; i++) {
             FUZZ_CHECK(cache_append(cache, 0, rows[i].token, &position, &err), "%s", err.message);
