@@ -62,10 +62,16 @@ static bool open_output(Results *r, const char *path, bool resume, Error *err)
 
 // Locks a file against other processes. The lock is on the file, not its name: it stays when the
 // file is renamed, and ends with the process.
+//
+// A retry that ended between our open and our lock has put another file under the name; what was
+// appended to ours would be lost.
 static bool lock_output(int fd, const char *name, Error *err)
 {
+    struct stat opened, named;
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        return true;
+        return (fstat(fd, &opened) == 0 && stat(name, &named) == 0 &&
+                opened.st_dev == named.st_dev && opened.st_ino == named.st_ino) ||
+               error_set(err, ERROR_RUN, "%s: another process has just replaced it", name);
     }
     return errno == EWOULDBLOCK
                ? error_set(err, ERROR_RUN, "%s: another process is writing it", name)

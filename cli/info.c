@@ -30,7 +30,7 @@ typedef struct {
 
 static void find_config(Facts *f, const Config *p)
 {
-    static const char *const scalings[] = {"none", "linear", "llama3"};
+    static const char *const scalings[N_ROPE_SCALINGS] = {"none", "linear", "llama3"};
     const Number config[N_CONFIG] = {{"dim", (double)p->dim},
                                      {"hidden_dim", (double)p->hidden_dim},
                                      {"n_layers", (double)p->n_layers},

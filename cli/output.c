@@ -166,6 +166,9 @@ int output_screen(bool *edits)
 void stats_add(StatsLine *line, int rank, const char *format, ...)
 {
     va_list args;
+    if (line->n == MAX_STATS_PARTS) {
+        return;
+    }
     va_start(args, format);
     line->parts[line->n].rank = rank;
     vsnprintf(line->parts[line->n].text, sizeof line->parts->text, format, args);

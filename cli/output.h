@@ -55,16 +55,20 @@ void output_error(const Error *err);
 // on it as soon as it is written, so that a line can be edited there.
 int output_screen(bool *edits);
 
+// Parts of a line of statistics at most: a few more than a batch has, the longest line.
+#define MAX_STATS_PARTS 16
+
 // A line of statistics: parts in the order in which they are shown, each with the punctuation before
 // it. What does not fit a terminal's width is left out, by rank.
 typedef struct {
     struct {
         char text[48];
         int rank;  // 0: always shown; others only with all of lower ranks
-    } parts[12];
+    } parts[MAX_STATS_PARTS];
     size_t n;
 } StatsLine;
 
+// Adds a part; nothing where the line is full.
 void stats_add(StatsLine *line, int rank, const char *format, ...) PRINTF_LIKE(3, 4);
 
 // Prints the line on standard error, at most 80 columns of it.

@@ -22,7 +22,7 @@ typedef struct {
     double norm_eps;  // of rms_norm
     bool qkv_bias;    // q, k and v have biases
     bool tied_head;   // lm_head is the embedding
-    bool vocab_only;  // no weights: everything else but vocab_size is 0
+    bool vocab_only;  // no weights: what only they need is 0
 } Config;
 
 // Recommended values of sampling that a checkpoint carries at most: twice as many as there are
