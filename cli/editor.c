@@ -569,7 +569,10 @@ static bool enter_raw(Editor *e)
     struct sigaction action = {.sa_handler = on_terminal_signal};  // without SA_RESTART
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < N_TERMINAL_SIGNALS; i++) {
-        sigaction(terminal_signals[i], &action, &e->actions[i]);
+        sigaction(terminal_signals[i], NULL, &e->actions[i]);
+        if (e->actions[i].sa_handler != SIG_IGN) {  // as nohup has it
+            sigaction(terminal_signals[i], &action, NULL);
+        }
     }
     show_text(e, PASTE_ON);
     return true;

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import termios
 import time
@@ -54,15 +55,25 @@ class Terminal:
     `expect` waits for a pattern in what the program wrote since the last match. `screen` is the screen as a terminal
     shows it. The terminal controls the program: Ctrl-C is SIGINT while the program leaves that to the terminal."""
 
-    def __init__(self, *args, columns=80, rows=24, term="xterm", controls=True, **popen):
+    def __init__(self, *args, columns=80, rows=24, term="xterm", controls=True, ignored=(), **popen):
         self.ours, theirs = pty.openpty()
         self.resize(columns, rows)
         self.settings = termios.tcgetattr(self.ours)
         given = {name: theirs for name in ("stdin", "stdout", "stderr")} | popen
         # The child is a session leader whose terminal this is, or in the tests' session but in a process group of its
         # own: only such a one can be stopped.
-        own = {"start_new_session": True, "preexec_fn": control} if controls else {"preexec_fn": os.setpgrp}
-        self.process = start(*args, env={"TERM": term}, **own, **given)
+        def settle():
+            if controls:
+                os.setsid()
+                fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            else:
+                os.setpgrp()
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
+            for number in {signal.SIGHUP, signal.SIGQUIT} - set(ignored):  # a background job's tests ignore them
+                signal.signal(number, signal.SIG_DFL)
+
+        self.process = start(*args, env={"TERM": term}, preexec_fn=settle, **given)
         os.close(theirs)
         self.display = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.display)
@@ -154,8 +165,3 @@ class Terminal:
 
     def __str__(self):
         return f"status: {self.process.poll()}\nreceived: {self.received[-2000:]!r}\nscreen:\n" + "\n".join(self.screen)
-
-
-def control():
-    """In the child: standard input becomes its controlling terminal."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -131,6 +131,16 @@ def test_a_signal_that_kills_it_finds_the_terminal_restored(short, how):
         assert t.leave() == -how, t
 
 
+def test_a_signal_that_is_ignored_stays_ignored(short):
+    with converse(short, ignored=[signal.SIGHUP]) as t:  # as under nohup
+        t.press("some text")
+        t.expect(b"some text")
+        t.process.send_signal(signal.SIGHUP)
+        t.press(" more")
+        t.expect(b"more")
+        assert sum(row.startswith("> some text") for row in t.screen) == 1, t
+
+
 def test_an_error_that_ends_it_restores_the_terminal(short, tmp_path):
     with converse(short, "-n", 3, "-o", "/dev/full") as t:
         t.press("a\r")
