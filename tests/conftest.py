@@ -44,7 +44,7 @@ not_under_tsan = pytest.mark.skipif(b"__tsan_init" in _program, reason="the thre
 SLOWER = 20 if SANITIZED else 1
 # Seconds after which a run counts as hanging. Generous, since a machine may be busy with other work: what must be quick
 # is measured in processor time (Ran.cpu_seconds) instead.
-TIMEOUT = 60 * (4 if SANITIZED else 1)
+TIMEOUT = 300 * (4 if SANITIZED else 1)
 
 THREADS = (1, 2, 3, 8)
 CHUNKS = (1, 7, 32, 1024)

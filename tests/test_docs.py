@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BUILD_DIR, EMULATOR, EXECUTABLE, ROOT, SLOWER, environment, execute, run
+from conftest import BUILD_DIR, EMULATOR, EXECUTABLE, ROOT, TIMEOUT, environment, execute, run
 from test_layers import HOUSE
 
 import manual
@@ -198,7 +198,7 @@ def test_examples_of_the_manual_run(tmp_path, talker, example):
     (tmp_path / "report.txt").write_text("A long report. " * 20)
     (tmp_path / "requests.jsonl").write_text('{"prompt": "a", "max_tokens": 3}\n' * 3)
     env = environment({"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:{environment()['PATH']}"})
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=env, timeout=60 * SLOWER,
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=env, timeout=TIMEOUT,
                           stdin=subprocess.DEVNULL, capture_output=True)  # fmt: skip
     assert done.returncode == 0, done
 

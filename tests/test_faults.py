@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ADDRESS_SANITIZED, EXECUTABLE, SANITIZED, TESTS, assert_refused, execute, finish, run, start
+from conftest import ADDRESS_SANITIZED, EXECUTABLE, SANITIZED, TESTS, TIMEOUT, assert_refused, execute, finish, run, start
 
 import native_models
 
@@ -103,7 +103,7 @@ def faults(tmp_path_factory):
         pytest.skip("the library is for glibc")
     path = tmp_path_factory.mktemp("faults") / "faults.so"
     source = TESTS / "faults" / "faults.c"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-Wall", "-o", path, source, "-ldl"], check=True, timeout=60)
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-Wall", "-o", path, source, "-ldl"], check=True, timeout=TIMEOUT)
     return path
 
 

@@ -4,13 +4,13 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import EXECUTABLE, SANITIZED
+from conftest import EXECUTABLE, SANITIZED, TIMEOUT
 
 
 def readelf(option):
     if not shutil.which("readelf"):
         pytest.skip("readelf is absent")
-    done = subprocess.run(["readelf", "-W", option, EXECUTABLE], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["readelf", "-W", option, EXECUTABLE], capture_output=True, text=True, timeout=TIMEOUT)
     if done.returncode != 0:
         pytest.skip("the executable is no ELF file")
     return done.stdout

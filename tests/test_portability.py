@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TIMEOUT
 
 
 def compile_for(tmp_path, order):
@@ -11,7 +11,7 @@ def compile_for(tmp_path, order):
     source = tmp_path / "any.c"
     source.write_text('#include "base/memory.h"\n')
     command = ["cc", "-std=c11", "-fsyntax-only", "-I", ROOT, "-U__BYTE_ORDER__", f"-D__BYTE_ORDER__={order}", source]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
 
 
 def test_little_endian_machine_is_compiled_for(tmp_path):
@@ -30,6 +30,6 @@ def test_every_file_that_reads_a_binary_file_includes_the_refusal():
     """Directly or through other headers, so that nothing that reads one in place compiles without it."""
     for source in sorted([*ROOT.glob("formats/*.c"), ROOT / "text/vocabulary.c", ROOT / "batch/prompt_cache.c"]):
         listed = subprocess.run(["cc", "-I.", "-std=c11", "-D_DEFAULT_SOURCE", "-MM", source], cwd=ROOT,
-                                capture_output=True, text=True, timeout=60)  # fmt: skip
+                                capture_output=True, text=True, timeout=TIMEOUT)  # fmt: skip
         assert listed.returncode == 0, listed.stderr
         assert "base/memory.h" in listed.stdout, f"{source.name} does not include base/memory.h"

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import BUILD_DIR, EMULATOR, TESTS, execute
+from conftest import BUILD_DIR, EMULATOR, TESTS, TIMEOUT, execute
 
 
 def executables():
@@ -15,7 +15,7 @@ def unit_tests():
     """(executable, name of a test). If an executable cannot list its tests, the name is None and the case fails."""
     cases = []
     for executable in executables():
-        listed = subprocess.run([*EMULATOR, executable, "--list"], capture_output=True, text=True, timeout=60)
+        listed = subprocess.run([*EMULATOR, executable, "--list"], capture_output=True, text=True, timeout=TIMEOUT)
         names = listed.stdout.split() if listed.returncode == 0 else []
         cases += [pytest.param(executable, name, id=f"{executable.name}-{name}") for name in names or [None]]
     return cases
@@ -24,7 +24,7 @@ def unit_tests():
 @pytest.mark.parametrize("executable, name", unit_tests())
 def test_unit(executable, name):
     assert name, f"{executable.name} --list names no test"
-    done = execute([executable, name], timeout=300)
+    done = execute([executable, name], timeout=TIMEOUT)
     assert done.code == 0, f"{done.bytes.decode('utf-8', 'replace')}\n{done.err}"
 
 
