@@ -55,8 +55,8 @@ void output_error(const Error *err);
 // on it as soon as it is written, so that a line can be edited there.
 int output_screen(bool *edits);
 
-// A line of statistics: parts in the order in which they are shown, each with the punctuation before
-// it. What does not fit a terminal's width is left out, by rank.
+// A line of statistics: parts in the order in which they are shown, each with the punctuation
+// before it. What does not fit a terminal's width is left out, by rank.
 typedef struct {
     struct {
         char text[48];
@@ -78,8 +78,8 @@ void output_wipe(Output *out);
 void output_digest(Output *out, const float *logits, size_t n);
 
 // The first SIGINT or SIGTERM only sets the flag, the second ends the program at once, without a
-// temporary file left. To be called when there is something to flush: before that, the first one ends
-// the program.
+// temporary file left. To be called when there is something to flush: before that, the first one
+// ends the program.
 void output_catch_signals(void);
 
 // The flag: the signal that asked for an end, or 0.

@@ -11,9 +11,9 @@
 //   - The unit is a vector of 16 lanes, because that is the widest register among the sets
 //     (AVX-512). AVX2 holds it in two registers, NEON in four, plain C in an array; the results are
 //     the same.
-//   - A lane is an output. It adds up its inputs one by one, in order, so no sum is ever spread over
-//     lanes and then combined. A kernel may therefore take any number of outputs, rows or columns at
-//     once, and each set takes as many as its registers hold.
+//   - A lane is an output. It adds up its inputs one by one, in order, so no sum is ever spread
+//     over lanes and then combined. A kernel may therefore take any number of outputs, rows or
+//     columns at once, and each set takes as many as its registers hold.
 //   - Products are added with fused multiply-add. IEEE 754 defines it exactly (one rounding), every
 //     set has an instruction for it, and C has fmaf. Separate operations would be as well defined,
 //     but take twice the time.
