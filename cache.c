@@ -1,18 +1,18 @@
-// cache.c - keys and values in pages that sequences share, the tables of RoPE, the mask.
+// cache.c - keys and values in pages that sequences share, the RoPE tables, the mask.
 //
-// The key and value of a position depend on its token and on all tokens before it, and on nothing
-// else, to the bit. So two sequences that begin with the same tokens have the same pages, and need
-// them only once. When a page is full it is published in the prefix cache, a hash table under the
-// page's tokens and the serial of its parent, the page before it:
+// Every bit of the key and value of a position depends only on its token and on the tokens before
+// it. So two sequences that begin with the same tokens have the same pages, and can share them.
+// When a page is full, it is published in the prefix cache, a hash table whose keys are the tokens
+// of the page and the serial of its parent, the page before it:
 //
 //     page 4             page 7             page 5
 //     serial 1           serial 2           serial 9
 //     parent 0 (none)    parent 1           parent 2
 //     tokens 0..31       tokens 32..63      tokens 64..95
 //
-// As the parent stands for all that was before, a page is found by comparing PAGE_POSITIONS tokens,
-// however long the context is. Serials are never given twice: when a page is forgotten, those that
-// follow it name a parent that nobody has, and are not found any more either.
+// As the parent stands for everything before the page, a lookup compares only PAGE_POSITIONS
+// tokens, however long the context is. Serials are never reused: when a page is unpublished, the
+// pages after it name a parent that no longer exists, and cannot be found any more either.
 //
 // A page's life:
 //
@@ -25,19 +25,19 @@
 //                                 take_page: the
 //                                 least recently used
 //
-//     state       n_users   serial   it is in
+//     state       n_users   serial   where it is
 //     free           0        0      the list of free pages
 //     filling        1        0      one sequence: its last page, and in a pass all that it appends
 //     published     1..      1..     sequences, and the prefix cache
 //     unused         0       1..     the LRU list, and the prefix cache
 //
-// A page that is written to has one user and is not published. That holds by itself, since only
-// full pages are published, but for a sequence that is cut within a published page. Before that is
-// written to, its only user takes it out of the prefix cache; one of several users gets a copy
-// (own_last_page, copy-on-write).
+// A page that is written to has one user and is not published. As only full pages are published,
+// the only exception is a sequence that was cut within a published page. Before it writes to that
+// page, it takes the page out of the prefix cache if it is the only user, and otherwise makes a
+// copy (own_last_page, copy-on-write).
 //
-// Borrowed pages (cache_adopt) are published as long as the cache lives. They are never written,
-// nor in the LRU list.
+// Borrowed pages (cache_adopt) stay published as long as the cache exists. They are never written
+// and are never in the LRU list.
 #include "cache.h"
 
 #include <math.h>
@@ -50,7 +50,7 @@
 // --------------------------------------------------------------------------------------------
 // Sizes and tables
 
-// A page has all layers and heads of its positions, so that one reference count serves them all:
+// A page has all layers and heads of its positions, so one reference count serves them all:
 //
 //     layer 0, head 0    layer 0, head 1         layer 1, head 0
 //     | keys | values  | keys | values  |  ..  | keys | values  |  ..
@@ -87,8 +87,8 @@ static size_t rope_bytes(const Cache *cache)
     return cache->context * (cache->head_dim / 2) * sizeof *cache->rope_cos;
 }
 
-// Allocates everything but pages. On failure cache_free frees what there is. The large tables come
-// from memory_map: what of them a short run never reaches is never backed by memory.
+// Allocates everything but pages. On failure cache_free frees what was allocated. The large tables
+// come from memory_map: the parts that a short run never reaches are never backed by memory.
 static bool allocate_tables(Cache *cache)
 {
     const size_t pages = pages_for(cache->context);
@@ -114,7 +114,7 @@ static bool allocate_tables(Cache *cache)
     return true;
 }
 
-// One band serves the queries of all positions, each through its own window onto it:
+// One array serves the queries of all positions; the row of each position starts elsewhere in it:
 //
 //     index       0 ..         context - w    ..         context    ..      2 * context + LANES - 1
 //     mask        -inf .. -inf -inf  0   0    ..    0    0    -inf -inf     ..     -inf
@@ -122,8 +122,8 @@ static bool allocate_tables(Cache *cache)
 //     p = 0                                         j = 0     1    2        ..
 //
 // Element j of the row of position p is mask[context - p + j]: 0 for p - w < j <= p, where w is the
-// sliding window (without one the zeros begin at 0). Rows go on for LANES elements after the
-// context, since kernels read whole vectors.
+// sliding window (without one the zeros begin at 0). Rows continue for LANES elements after the
+// context, since kernels read full vectors.
 static void fill_mask(Cache *cache)
 {
     const size_t n = mask_bytes(cache) / sizeof *cache->mask;
@@ -133,7 +133,7 @@ static void fill_mask(Cache *cache)
     }
 }
 
-// Computes the angles of all positions below `length`, when they are first needed: few runs get to
+// Computes the angles of all positions below `length` when they are first needed: few runs reach
 // the end of a long context.
 static void fill_angles(Cache *cache, size_t length)
 {
@@ -160,7 +160,7 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
                      .lru_oldest = NO_PAGE,
                      .lru_newest = NO_PAGE,
                      .n_buckets = 1};
-    // Sizes come from a file and from the command line: their products may overflow.
+    // Sizes come from a file and from the command line, so their products may overflow.
     if (!page_layout(config, f16, &cache->k_bytes, &cache->v_bytes, &cache->page_bytes)) {
         return error_memory(err, "a page of keys and values", SIZE_MAX);
     }
@@ -203,7 +203,7 @@ void cache_free(Cache *cache)
     *cache = (Cache){0};
 }
 
-// To be called before the first append: pages that exist are not given back.
+// Call it before the first append: pages that exist are not freed.
 void cache_limit(Cache *cache, size_t max_pages)
 {
     const size_t least = pages_for(cache->context);
@@ -212,10 +212,10 @@ void cache_limit(Cache *cache, size_t max_pages)
 }
 
 // --------------------------------------------------------------------------------------------
-// The LRU list: unused pages, doubly linked, as a page leaves it from anywhere when it is reused
+// The LRU list: unused pages. Doubly linked, as a page may leave it from anywhere when it is reused
 
 // A page that has just lost its last user is the newest. A sequence releases its pages from the
-// last to the first, so that of one text the end is forgotten before the beginning.
+// last to the first, so the end of a text is evicted before its beginning.
 static void lru_add(Cache *cache, size_t id)
 {
     Page *page = &cache->pages[id];
@@ -238,18 +238,18 @@ static void lru_remove(Cache *cache, size_t id)
 // --------------------------------------------------------------------------------------------
 // The prefix cache: a hash table of published pages, chained through Page.next
 
-// The head of the chain that a page of these tokens after this parent is in.
+// The head of the chain for a page with these tokens and this parent.
 static size_t *find_bucket(const Cache *cache, uint64_t parent, const int *tokens)
 {
     uint64_t h = HASH_BEGIN ^ parent;
     for (size_t i = 0; i < PAGE_POSITIONS; i++) {
         h = hash_step(h, (uint32_t)tokens[i]);
     }
-    // A step mixes upwards only: the upper half is folded into the bits that are used.
+    // A step only mixes upwards, so the upper half is folded into the bits that are used.
     return &cache->buckets[(h ^ h >> 32) & (cache->n_buckets - 1)];
 }
 
-// The published page of these tokens after this parent, or NO_PAGE.
+// The published page with these tokens and this parent, or NO_PAGE.
 static size_t find_page(const Cache *cache, uint64_t parent, const int *tokens)
 {
     size_t id = *find_bucket(cache, parent, tokens);
@@ -271,8 +271,8 @@ static void publish_page(Cache *cache, size_t id, uint64_t parent)
     *bucket = id;
 }
 
-// The pages that follow this one are not found any more: nobody takes them out of the LRU list, and
-// they are forgotten in their turn.
+// The pages that follow this one cannot be found any more. They stay in the LRU list until they are
+// evicted in turn.
 static void unpublish_page(Cache *cache, size_t id)
 {
     Page *page = &cache->pages[id];
@@ -287,15 +287,15 @@ static void unpublish_page(Cache *cache, size_t id)
 // --------------------------------------------------------------------------------------------
 // Pages
 
-// A sequence has its pages as indices, which survive a realloc of the table, and as pointers to their
-// data, the array that attention walks.
+// A sequence has its pages both as indices, which survive a realloc of the table, and as pointers
+// to their data, the array that attention reads.
 static void set_page(Cache *cache, CachedSequence *s, size_t index, size_t id)
 {
     s->ids[index] = id;
     s->pages[index] = cache->pages[id].data;
 }
 
-// A published page gets one more user.
+// Adds a user to a published page.
 static void use_page(Cache *cache, size_t id)
 {
     Page *page = &cache->pages[id];
@@ -304,7 +304,8 @@ static void use_page(Cache *cache, size_t id)
     }
 }
 
-// A page loses a user. Without any, a published one is kept for whoever has the same tokens next.
+// Removes a user from a page. A published page without users is kept for the next sequence with the
+// same tokens.
 static void release_page(Cache *cache, size_t id)
 {
     Page *page = &cache->pages[id];
@@ -320,8 +321,8 @@ static void release_page(Cache *cache, size_t id)
     }
 }
 
-// A page of zeros with one user: a free one, else new memory, else the least recently used of the
-// LRU list. NO_PAGE: an error.
+// Returns a zeroed page with one user: a free one, else new memory, else the least recently used of
+// the LRU list. NO_PAGE on an error.
 static size_t take_page(Cache *cache, Error *err)
 {
     size_t id = cache->free_page;
@@ -345,8 +346,8 @@ static size_t take_page(Cache *cache, Error *err)
         return NO_PAGE;
     }
     if (!data) {
-        // Kernels read whole vectors of positions, and mask those past the last one by adding
-        // -infinity: a NaN that is left over there would come through. New memory is zero.
+        // Kernels read full vectors of positions and mask those past the last one by adding
+        // -infinity, which would not hide an old NaN there. New memory is zero already.
         memset(cache->pages[id].data, 0, cache->page_bytes);
     }
     cache->pages[id].n_users = 1;
@@ -361,8 +362,8 @@ size_t cache_length(const Cache *cache, size_t sequence)
     return cache->sequences[sequence].length;
 }
 
-// Releases whole pages. One that is cut within stays as it is: it may be published, and used by
-// others, and only an append has to care (own_last_page).
+// Releases the pages that are not needed at all. The one that contains the cut stays as it is: it
+// may be published and used by others, but this matters only to an append (own_last_page).
 void cache_truncate(Cache *cache, size_t sequence, size_t length)
 {
     CachedSequence *s = &cache->sequences[sequence];
@@ -372,9 +373,9 @@ void cache_truncate(Cache *cache, size_t sequence, size_t length)
     }
 }
 
-// Copy-on-write: the last page of a sequence, published and now cut within, becomes one that can be
-// written to. Where the sequence is its only user the page itself will do, as nobody else may find
-// it from now on.
+// Copy-on-write: makes the last page of a sequence, which is published but was cut within,
+// writable. If the sequence is its only user, it keeps the page itself, which nobody else can find
+// from now on.
 static bool own_last_page(Cache *cache, CachedSequence *s, Error *err)
 {
     const size_t id = s->ids[s->n_pages - 1];
@@ -400,8 +401,8 @@ bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Er
     if (s->length == cache->context) {
         return error_set(err, ERROR_INPUT, "the context is full: %zu positions", cache->context);
     }
-    // At the start of a page the sequence gets a new one. Within it, the last page is filling and
-    // its own, unless the sequence was cut there.
+    // At the start of a page the sequence gets a new one. Otherwise its last page is filling and
+    // not shared, unless the sequence was cut there.
     if (offset == 0) {
         const size_t id = take_page(cache, err);
         if (id == NO_PAGE) {
@@ -442,8 +443,8 @@ void cache_publish(Cache *cache, size_t sequence, size_t position)
     set_page(cache, s, index, same);
 }
 
-// Walks from parent to child while the prefix cache has them. Positions come with their page: they
-// need not be computed, as their bits would be the same.
+// Walks from parent to child as long as the prefix cache has them. Their positions need not be
+// computed, as the bits would be the same.
 size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n)
 {
     CachedSequence *s = &cache->sequences[sequence];
@@ -464,7 +465,7 @@ size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size
 
 bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Error *err)
 {
-    // The table of pages has room for max_pages owned ones: it grows by the borrowed ones.
+    // The table of pages has room for max_pages owned pages; it grows by the borrowed ones.
     size_t count, bytes;
     Page *pages = NULL;
     if (size_add(cache->n_pages, cache->max_pages, &count) && size_add(count, n_pages, &count) &&
@@ -475,7 +476,7 @@ bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Er
         return error_memory(err, "the table of pages", n_pages * sizeof *pages);
     }
     cache->pages = pages;
-    // What is published already, by a sequence or an earlier call, is not published twice.
+    // A page already published by a sequence or an earlier call is not published again.
     uint64_t parent = 0;
     for (size_t i = 0; i < n_pages; i++, tokens += PAGE_POSITIONS) {
         size_t id = find_page(cache, parent, tokens);

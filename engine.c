@@ -1,7 +1,6 @@
 // engine.c - a model that is ready to run. See engine.h.
 //
-// The parts are opened in the order in which they depend on each other, and closed in the opposite
-// one:
+// The parts are opened in the order of their dependencies and closed in the opposite order:
 //
 //     kernels -> checkpoint -> tokenizer, chat template
 //                           -> model -> context, type of keys and values -> threads
@@ -15,18 +14,18 @@
 #include "base/buffer.h"
 #include "base/threads.h"
 
-// A thread must have this many bytes of weights to read for each token, or waiting for it costs
-// more than it saves. Measured on stories260K (1 MB): one thread tells a short story 1.4 times as
-// fast as 2.
+// A thread must have this many bytes of weights to read per token, or waiting for it costs more
+// than it saves. Measured on stories260K (1 MB): one thread generates a short story 1.4 times as
+// fast as two.
 #define WEIGHTS_PER_THREAD ((size_t)1 << 20)
 
-// A context that is halved for want of memory stays at least this long: what a chat needs.
+// A context that is halved to save memory stays at least this long, which is enough for a chat.
 #define MIN_HALVED_CONTEXT 512
 
 // --------------------------------------------------------------------------------------------
 // The tokenizer
 
-// Opens a file that was not named by the user: the message says how to name another.
+// Opens a file that the user did not name: the message says how to name another.
 static bool open_found_tokenizer(Engine *e, const char *path, Error *err)
 {
     Error why;
@@ -89,14 +88,14 @@ static bool open_chat(Engine *e, Error *err)
 // --------------------------------------------------------------------------------------------
 // Context, keys and values, threads
 
-// What keys and values may take of the machine's memory: half of it, or all where it is not known.
+// How much memory keys and values may take: half of the machine's, or any amount if it is unknown.
 static size_t most_cache_bytes(void)
 {
     const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     return pages > 0 && page > 0 ? (size_t)pages / 2 * (size_t)page : SIZE_MAX;
 }
 
-// The context that was asked for; else the model's, halved until one sequence fits the memory.
+// The requested context; else the model's, halved until one sequence fits into memory.
 static bool choose_context(Engine *e, Error *err)
 {
     const Config *p = &e->checkpoint.config;
@@ -115,7 +114,7 @@ static bool choose_context(Engine *e, Error *err)
     return true;
 }
 
-// As many threads as were asked for, by an option or OMP_NUM_THREADS; else as many as are useful.
+// The number of threads that an option or OMP_NUM_THREADS requests; else as many as are useful.
 static size_t choose_threads(const Engine *e)
 {
     const size_t asked = e->options->threads, most = team_max();

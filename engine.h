@@ -1,8 +1,8 @@
 // engine.h - a model that is ready to run: its files, weights, cache and buffers.
 //
-// Everything that a checkpoint and the machine decide together is decided here, once: how many
-// positions a sequence has, how many threads run, the type of cached keys and values, and what it
-// means that a file had to be repacked.
+// Everything that depends on both the checkpoint and the machine is decided here, once: how many
+// positions a sequence has, how many threads run, the type of cached keys and values, and what
+// follows if a file had to be repacked.
 #ifndef ENGINE_H
 #define ENGINE_H
 
@@ -13,7 +13,7 @@
 #include "tokenizer.h"
 
 // The type of cached keys and values. KV_AUTO is f16, but f32 for llama2.c's files, so that they
-// tell the stories that llama2.c tells.
+// give the same text as llama2.c.
 typedef enum { KV_AUTO, KV_F32, KV_F16 } KvType;
 
 // What a user may choose. Zero or NULL leaves the choice to the engine.
@@ -29,8 +29,8 @@ typedef struct {
 // What a mode needs besides the checkpoint itself.
 enum {
     ENGINE_TOKENIZER = 1,
-    ENGINE_CHAT = 2,     // the chat template, where the checkpoint has one
-    ENGINE_CONTEXT = 4,  // the length of the context, where the checkpoint has weights
+    ENGINE_CHAT = 2,     // the chat template, if the checkpoint has one
+    ENGINE_CONTEXT = 4,  // the length of the context, if the checkpoint has weights
     ENGINE_MODEL = 8,    // the weights and the threads that run them; includes ENGINE_CONTEXT
 };
 
@@ -38,9 +38,9 @@ typedef struct {
     const EngineOptions *options;  // the caller's
     Checkpoint checkpoint;
     Tokenizer *tokenizer;  // owned; NULL unless opened
-    ChatTemplate chat;     // its texts lie in the checkpoint
+    ChatTemplate chat;     // its texts are in the checkpoint
     bool has_chat;         // there is a template, and it was opened
-    Model model;           // its weights lie in the checkpoint
+    Model model;           // its weights are in the checkpoint
     size_t context;   // positions per sequence that a cache will have (afterwards, the cache knows)
     bool f16;         // type of cached keys and values: f16 or f32
     size_t threads;   // that run the model
@@ -50,22 +50,22 @@ typedef struct {
 } Engine;
 
 // Opens the checkpoint and the parts (ENGINE_..) that a mode needs. `options` must outlive the
-// engine. On failure the engine is closed. Errors: ERROR_USAGE where an option does not suit the
-// checkpoint or the machine; ERROR_INPUT where a file cannot be used; ERROR_RUN without memory.
+// engine. On failure the engine is closed. Errors: ERROR_USAGE if an option does not suit the
+// checkpoint or the machine; ERROR_INPUT if a file cannot be used; ERROR_RUN if out of memory.
 bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error *err);
-// The same for parts that are not open yet, of an engine that is.
+// Opens further parts of an open engine.
 bool engine_open_parts(Engine *e, unsigned parts, Error *err);
 void engine_close(Engine *e);
 
 // Makes the cache for n_sequences and the buffers for passes of max_rows rows, of which max_logits
 // want logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory.
-// Error: ERROR_RUN without memory; the engine stays open. Closing twice does no harm.
+// Error: ERROR_RUN if out of memory; the engine stays open. Closing twice does no harm.
 bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t max_logits,
                        Error *err);
 void engine_close_cache(Engine *e);
 
-// Bytes of the keys and values of one sequence that fills the context. Error: ERROR_RUN where that
-// is no number.
+// Bytes of the keys and values of one sequence that fills the context. Error: ERROR_RUN if that
+// overflows.
 bool engine_sequence_bytes(const Engine *e, size_t *bytes, Error *err);
 
 #endif

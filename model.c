@@ -8,8 +8,8 @@
 //                  x += W_down (silu(W_gate h) * W_up h)
 //     logits = W_lm_head norm(x)
 //
-// n_rows tokens, of one sequence or of many, go through it together. What a pass reads and writes,
-// by the names of the Scratch:
+// n_rows tokens, from one sequence or from many, go through it together. A pass reads and writes
+// these buffers of the Scratch:
 //
 //     x ---------.                                       (n_rows, dim)
 //     |        normed              norm                  (n_rows, dim)
@@ -28,10 +28,10 @@
 //              logits              lm_head               (n_logits, vocab_size)
 //
 // A pass is one parallel region. Every thread walks the whole graph and takes its share of each
-// step: a range of outputs, of rows or of attention's items, but never a part of a sum, so that the
-// number of threads changes no bit. A barrier stands where a step reads what other threads wrote.
-// With a single row barriers cost as much as the small steps between them: five a layer, numbered
-// below, are always there; the others only where there are several rows, or heads to be finished
+// step: a range of outputs, rows or attention items, but never part of a sum, so the number of
+// threads does not change a bit. There is a barrier before each step that reads what other threads
+// wrote. With a single row, barriers cost as much as the small steps between them. Five per layer,
+// numbered below, are always needed; the others only if there are several rows, or heads to finish
 // after their items.
 #include "model.h"
 
@@ -44,7 +44,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 
-// One call of forward, as all threads see it; plan_pass decides the last four.
+// One call of forward, as all threads see it; plan_pass sets the last four fields.
 typedef struct {
     const Model *model;
     Cache *cache;
@@ -53,12 +53,12 @@ typedef struct {
     size_t n_rows, n_logits;
     size_t n_tiles;       // of queries, in scratch->tiles
     size_t n_splits;      // results per (row, head): 1, or the splits of the longest context
-    bool store_in_item;   // a single item reads the key and value of a row, and stores them
-    bool finish_in_item;  // an item of attention has all that it takes to finish its heads
+    bool store_in_item;   // only one item reads the key and value of a row, and it stores them
+    bool finish_in_item;  // an attention item can finish its heads by itself
 } Pass;
 
-// A unit of attention's work: the queries of a tile that share kv_head, with the keys and values of
-// one split, or of all where n_splits is 1.
+// A unit of work in attention: the queries of a tile that share kv_head, with the keys and values
+// of one split, or of all splits if n_splits is 1.
 typedef struct {
     const AttentionTile *tile;
     size_t kv_head, split;
@@ -106,8 +106,8 @@ static void block(Team team, const Pass *pass, size_t layer)
     mlp(team, pass, b, &h);
 }
 
-// ATTENTION. The work is cut into items, numbered along the rows of this drawing (of two kv_heads
-// and a context of two splits), and dealt to the threads:
+// ATTENTION. The work is cut into items, which are dealt to the threads. With two kv_heads and a
+// context of two splits, they are numbered like this:
 //
 //                          kv_head 0              kv_head 1
 //                          split 0     split 1    split 0     split 1
@@ -116,17 +116,17 @@ static void block(Team team, const Pass *pass, size_t layer)
 //
 // tile:   up to TILE_QUERIES queries (row, head): consecutive rows of one sequence, times the heads
 //         that share kv_head. A key or value is loaded once for all of them.
-// split:  SPLIT_POSITIONS positions of the context. Where few rows with a long context would leave
+// split:  SPLIT_POSITIONS positions of the context. If few rows with a long context would leave
 //         threads idle, each item has one split; otherwise an item runs through all splits.
 //
-// For each of its queries an item computes a result over the positions j of a split that it sees,
+// For each of its queries, an item computes a result over the visible positions j of a split,
 //
 //     s_j = q k_j / sqrt(head_dim)        max = max_j s_j
 //     sum = sum_j e^(s_j - max)           o   = sum_j e^(s_j - max) v_j         (head_dim)
 //
-// and combines those of several splits by bringing both to the larger max (online softmax,
+// and combines the results of several splits by rescaling them to the larger max (online softmax,
 // arXiv:1805.02867). At the end attended = o / sum. max and sum are taken within one split, and
-// splits are combined in ascending order, whoever does it: the cut into items changes no bit.
+// splits are always combined in ascending order, so the cut into items does not change a bit.
 static void attention(Team team, const Pass *pass, size_t layer, const Activations *h)
 {
     const Block *b = &pass->model->blocks[layer];
@@ -139,28 +139,28 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
     project(team, &b->q_proj, b->q_bias, h, (OutputRows){s->q, s->q_stride, n});
     project(team, &b->k_proj, b->k_bias, h, (OutputRows){s->k, s->kv_stride, n});
     project(team, &b->v_proj, b->v_bias, h, (OutputRows){s->v, s->kv_stride, n});
-    // 1. q, k and v: threads made ranges of outputs; an item reads whole heads of any of them.
+    // 1. q, k and v: threads made ranges of outputs; an item reads whole heads of all three.
     team_barrier(team);
 
-    // Keys and values that several items read must be in the cache before any item begins. Where a
-    // single item reads those of a row, it stores them itself, and saves a barrier.
+    // Keys and values that several items read must be in the cache before any item begins. If only
+    // one item reads those of a row, it stores them itself, which saves a barrier.
     if (!pass->store_in_item) {
         team_share(team, n * n_kv_heads, &begin, &end);
         for (size_t i = begin; i < end; i++) {
             store_head(pass, layer, i / n_kv_heads, i % n_kv_heads);
         }
-        // The cache: an item reads keys and values of rows that other threads stored.
+        // The cache: an item reads keys and values that other threads stored.
         team_barrier(team);
     }
 
     for (size_t i = 0; next_item(team, pass, i, &item); i++) {
         attend_item(team, pass, layer, &item);
     }
-    // 2. attended, or results of unfinished heads: the next step reads rows that many items made.
+    // 2. attended, or the results of unfinished heads: the next step reads rows made by many items.
     team_barrier(team);
     if (!pass->finish_in_item) {
         finish_rows(team, pass);
-        // attended: threads finished some heads of a row; o_proj reads all.
+        // attended: threads finished some heads of a row; o_proj reads all of them.
         team_barrier(team);
     }
 
@@ -178,7 +178,7 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     matmul(team, &b->gate_proj, h, (OutputRows){s->gate.x, s->hidden_stride, n});
     matmul(team, &b->up_proj, h, (OutputRows){s->up, s->hidden_stride, n});
     // No barrier: gate_proj and up_proj have the same shape, so this thread has just made the same
-    // columns of both, and those in whole quantisation blocks.
+    // columns of both, in whole quantisation blocks.
     matmul_share(team, &b->up_proj, &begin, &end);
     for (size_t r = 0; r < n; r++) {
         const size_t columns = r * s->hidden_stride + begin;
@@ -194,7 +194,7 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     team_barrier(team);
 }
 
-// logits = lm_head(norm(x)), of the rows that want them                  (n_logits, vocab_size)
+// logits = lm_head(norm(x)), for the rows that want them                 (n_logits, vocab_size)
 static void lm_head(Team team, const Pass *pass)
 {
     const Model *m = pass->model;
@@ -204,7 +204,7 @@ static void lm_head(Team team, const Pass *pass)
     size_t begin, end;
     bool finite = true;
     matmul(team, &m->lm_head, &h, (OutputRows){s->logits, s->vocab_stride, n});
-    // Each thread looks at what it has made; the end of the parallel region is the last barrier.
+    // Each thread checks the outputs it made; the end of the parallel region is the last barrier.
     matmul_share(team, &m->lm_head, &begin, &end);
     for (size_t r = 0; r < n; r++) {
         for (size_t i = begin; i < end; i++) {
@@ -241,7 +241,7 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows,
         drop_rows(cache, rows, n_rows);
         return false;
     }
-    // Only now do full pages hold what their tokens say: other sequences may share them.
+    // Full pages now hold the keys and values of their tokens: other sequences may share them.
     for (size_t r = 0; r < n_rows; r++) {
         cache_publish(cache, rows[r].sequence, rows[r].position);
     }
@@ -251,8 +251,8 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows,
 // --------------------------------------------------------------------------------------------
 // Normalisation and projections
 
-// The row of s->thread_normed that belongs to this thread, as scratch_create lays it out: each array
-// begins a cache line of its own, so that no thread writes to a line that another one reads.
+// The row of s->thread_normed that belongs to this thread, as scratch_create lays it out: each
+// array starts on its own cache line, so that no thread writes to a line that another thread reads.
 static Activations thread_row(const Scratch *s, Team team)
 {
     const Activations *a = &s->thread_normed;
@@ -268,16 +268,17 @@ static Activations thread_row(const Scratch *s, Team team)
                          .q_begin8 = a->q_begin8 + scale};
 }
 
-// Returns x / sqrt(mean(x^2) + eps) * weight (n, dim), quantised where the model is: its row i of
-// row from[i] of x, or of row i where `from` is NULL.
+// Returns x / sqrt(mean(x^2) + eps) * weight (n, dim), quantised if the model is. Row i of the
+// result comes from row from[i] of x, or from row i if `from` is NULL.
 //
-// Threads share the rows, and meet. A single row each of them computes for itself: waiting for the
-// one that did it would take as long, and this saves two barriers a layer.
+// Threads share the rows and then meet at a barrier. If there is only one row, each thread computes
+// it for itself: waiting for another thread to do it would take as long, and this saves two
+// barriers per layer.
 //
-// All values of x pass through here once per half layer, so that this is where one that is not
-// finite is noticed, at no cost: mean(x^2) is not finite either. It is noted under
-// x_step, the step that made x (0 the embedding, i + 1 block i; see check_finite), and the pass goes
-// on: no thread may leave alone.
+// All values of x pass through here twice per layer, so a value that is not finite is detected
+// here, at no cost: mean(x^2) is not finite either. It is recorded under x_step, the step that made
+// x (0 the embedding, i + 1 block i; see check_finite), and the pass continues: no thread may leave
+// it before the others.
 static Activations norm(Team team, const Pass *pass, const float *weight, const size_t *from,
                         size_t n, size_t x_step)
 {
@@ -327,10 +328,10 @@ static void project(Team team, const Matrix *w, const float *bias, const Activat
 // --------------------------------------------------------------------------------------------
 // Attention's items
 
-// The n-th item that this thread takes; false where there is none left. Later tiles of a prompt see
-// more positions, so that equal ranges of items would be unequal work: they are dealt like cards.
-// A deal is all items of a tile, so that few cache lines are written by two threads, or where there
-// are few tiles, one item. Of 3 threads, with 2 items per tile:
+// The n-th item that this thread takes; false if none is left. Later tiles of a prompt see more
+// positions, so equal ranges of items would be unequal work; items are dealt like cards instead. A
+// deal is all items of a tile, so that few cache lines are written by two threads, or one item if
+// there are few tiles. With 3 threads and 2 items per tile:
 //
 //     tile           0         1         2         3         4
 //     items          0    1    2    3    4    5    6    7    8    9
@@ -358,12 +359,12 @@ static void rotate(const Cache *cache, float *x, size_t position)
     rope(x, cache->rope_cos + position * half, cache->rope_sin + position * half, cache->head_dim);
 }
 
-// Rotates the key of one head of a row, and stores key and value in the cache. A page has
+// Rotates the key of one head of a row, and stores key and value in the cache. A page holds
 //
 //     | keys, values of head 0 | keys, values of head 1 | ..     of layer 0, then of layer 1, ..
 //
-// and the position an offset among its PAGE_POSITIONS: kernels transpose keys and values into the
-// layout that attention reads (simd/simd.h).
+// and each position has an offset among its PAGE_POSITIONS: kernels transpose keys and values into
+// the layout that attention reads (simd/simd.h).
 static void store_head(const Pass *pass, size_t layer, size_t row, size_t kv_head)
 {
     const Cache *cache = pass->cache;
@@ -377,8 +378,8 @@ static void store_head(const Pass *pass, size_t layer, size_t row, size_t kv_hea
     store_kv(keys, keys + cache->k_bytes, position % PAGE_POSITIONS, k, v, hd, cache->f16);
 }
 
-// The result of a (row, head) over a split, or over all splits where n_splits is 1. Results are
-// (n_rows, n_heads, n_splits, result_stride), those that are combined side by side, each
+// The result of a (row, head) over a split, or over all splits if n_splits is 1. Results are
+// (n_rows, n_heads, n_splits, result_stride), so those to be combined are adjacent. Each is
 //
 //     | o (head_dim, padded to LANES) | max | sum | padding to LANES |
 static float *result_of(const Pass *pass, size_t row, size_t head, size_t split)
@@ -387,8 +388,8 @@ static float *result_of(const Pass *pass, size_t row, size_t head, size_t split)
     return pass->scratch->results + i * pass->scratch->result_stride;
 }
 
-// Copies an item's queries, rotated and divided by sqrt(head_dim), into queries (n, head_dim); says
-// what each of them sees and where its result goes, an empty one so far. Returns n.
+// Copies an item's queries, rotated and divided by sqrt(head_dim), into queries (n, head_dim). Sets
+// what each of them sees and where its result goes, and clears that result. Returns n.
 static size_t load_queries(const Pass *pass, const Item *item, float *queries, Visible *visible,
                            float **results)
 {
@@ -417,9 +418,9 @@ static size_t load_queries(const Pass *pass, const Item *item, float *queries, V
     return t;
 }
 
-// attended = o / sum, of n heads of a row from `first` on, after the results of their splits are
-// combined; quantised for o_proj. Where the model is quantised, the heads must begin and end with a
-// quantisation block (or with the row).
+// Combines the results of all splits for n heads of a row, starting with `first`, and computes
+// attended = o / sum, quantised for o_proj. If the model is quantised, the heads must begin and end
+// with a quantisation block (or with the row).
 static void finish_heads(const Pass *pass, size_t row, size_t first, size_t n)
 {
     const Scratch *s = pass->scratch;
@@ -436,7 +437,7 @@ static void finish_heads(const Pass *pass, size_t row, size_t first, size_t n)
     }
 }
 
-// Computes the results of an item's queries, and attended of its heads where it can.
+// Computes the results of an item's queries, and finishes its heads if finish_in_item says so.
 static void attend_item(Team team, const Pass *pass, size_t layer, const Item *item)
 {
     const Scratch *s = pass->scratch;
@@ -445,7 +446,7 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     const size_t hd = cache->head_dim;
     const Row *row = &pass->rows[tile->row], *last_row = row + tile->n_rows - 1;
     const bool all_splits = pass->n_splits == 1;
-    // Of the items of a row, the one of its last split reads the new key and value.
+    // Of the items of a row, only the one with the last split reads the new key and value.
     if (pass->store_in_item && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
         store_head(pass, layer, tile->row, item->kv_head);
     }
@@ -469,8 +470,8 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
                 .out = partial,
                 .out_stride = s->result_stride};
 
-    // After the last query's position there is nothing to see. Before the first query's window there
-    // is nothing either: an item of all splits skips those, one of a single split leaves sum = 0.
+    // Nothing is visible after the last query's position or before the first query's window. An
+    // item with all splits skips those before the window; one with a single split leaves sum = 0.
     const size_t reached = last_row->position / SPLIT_POSITIONS + 1;
     const size_t first = all_splits ? visible[0].begin / SPLIT_POSITIONS : item->split;
     const size_t end = all_splits || reached < item->split + 1 ? reached : item->split + 1;
@@ -486,8 +487,8 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     }
 }
 
-// Finishes all heads, where their results were made by several items, or where heads share a
-// quantisation block: in units of as many heads of a row as end with a block. With head_dim 48,
+// Finishes all heads if their results were made by several items, or if heads share a quantisation
+// block. A unit is the smallest number of heads that ends with a block. With head_dim 48,
 //
 //     heads                   | 0       | 1       | 2       | 3       |
 //     quantisation blocks     | 0    | 1    | 2    | 3    | 4    | 5    |
@@ -510,8 +511,8 @@ static void finish_rows(Team team, const Pass *pass)
 // --------------------------------------------------------------------------------------------
 // Before and after the graph
 
-// Takes rows off their sequences again, the last first, so that each sequence ends at the position of
-// its first row: the length that it had before the pass.
+// Removes rows from their sequences again, last row first, so that each sequence ends at the
+// position of its first row: the length that it had before the pass.
 static void drop_rows(Cache *cache, const Row *rows, size_t n_rows)
 {
     for (; n_rows > 0; n_rows--) {
@@ -519,7 +520,7 @@ static void drop_rows(Cache *cache, const Row *rows, size_t n_rows)
     }
 }
 
-// Gives one row its position in the cache, and its place among the logits if it wants them.
+// Assigns one row its position in the cache, and its place among the logits if it wants them.
 static bool append_row(Pass *pass, Row *row, size_t index, Error *err)
 {
     Scratch *s = pass->scratch;
@@ -542,7 +543,7 @@ static bool append_row(Pass *pass, Row *row, size_t index, Error *err)
     return true;
 }
 
-// Appends all rows to their sequences, in order or, on an error, none.
+// Appends all rows to their sequences, in order, or none if there is an error.
 static bool append_rows(Pass *pass, Row *rows, Error *err)
 {
     const size_t max_rows = pass->scratch->max_rows;
@@ -564,8 +565,9 @@ static size_t count_splits(size_t positions)
     return (positions + SPLIT_POSITIONS - 1) / SPLIT_POSITIONS;
 }
 
-// Cuts the rows into tiles: as many consecutive rows of a sequence as fit TILE_QUERIES queries with
-// all heads that share a kv_head, or where not even one row fits, some of its heads. Of 24 queries:
+// Cuts the rows into tiles: as many consecutive rows of a sequence as fit into TILE_QUERIES queries
+// with all heads that share a kv_head, or if not even one row fits, some of its heads. With 24
+// queries:
 //
 //     heads per kv_head       a tile                            tiles of 14 rows of a sequence
 //              4              6 rows x 4 heads                  rows 0..5, 6..11, 12..13
@@ -595,20 +597,21 @@ static size_t cut_tiles(Pass *pass)
     return longest;
 }
 
-// Decides how attention is cut into items, and who stores keys and values and finishes heads.
+// Decides how attention is cut into items, and which step stores keys and values and finishes
+// heads.
 static void plan_pass(Pass *pass)
 {
     const Config *p = &pass->model->config;
     Scratch *s = pass->scratch;
     const size_t splits = count_splits(cut_tiles(pass));
-    // Contexts are split between threads where tiles alone do not keep them busy: with four items
-    // for each, the last to finish is not far behind the others. (Tiles of many rows may need more
+    // Contexts are split between threads if tiles alone do not keep them busy: with four items per
+    // thread, the last to finish is not far behind the others. (Tiles of many rows may need more
     // results than there is room for.)
     const bool few_tiles = pass->n_tiles * p->n_kv_heads < 4 * s->threads;
     const bool room = pass->n_rows * p->n_heads * splits <= s->n_results;
     pass->n_splits = s->threads > 1 && few_tiles && room ? splits : 1;
-    // A single item reads the key of a row if no later row of its sequence is in the pass, and if the
-    // heads of a kv_head fit one tile.
+    // Only one item reads the key of a row if no later row of its sequence is in the pass, and if
+    // the heads of a kv_head fit into one tile.
     pass->store_in_item = p->n_heads / p->n_kv_heads <= TILE_QUERIES;
     for (size_t r = 0; r < pass->n_rows; r++) {
         const Row *row = &pass->rows[r];
@@ -619,7 +622,7 @@ static void plan_pass(Pass *pass)
     pass->finish_in_item = pass->n_splits == 1 &&
                            (!pass->model->quantized || p->head_dim % QUANT_BLOCK == 0);
     s->normed.tile = s->attended.tile = s->gate.tile = activation_tile(pass->n_rows);
-    // For all threads that were asked for: the team may turn out smaller.
+    // For all threads that were requested: the team may be smaller.
     for (size_t t = 0; t < s->threads; t++) {
         s->bad_step[t] = SIZE_MAX;
     }
@@ -650,14 +653,14 @@ static bool check_finite(const Pass *pass, Error *err)
 // --------------------------------------------------------------------------------------------
 // Scratch
 
-// All float buffers lie in one piece of memory, which costs nothing until it is touched and can be
-// backed by huge pages. This is where each of them goes, collected before the piece is allocated:
+// All float buffers are in one piece of memory, which costs nothing until it is touched and can be
+// backed by huge pages. A Layout collects their places before the memory is allocated:
 //
 //     offset    0             64 i               64 j                      bytes
 //               | x      | .. | normed.x    | .. | normed.q  | ..          |
 //
-// Each begins a cache line, so that no two share one. An overflow sticks, and is asked for once, at
-// the end.
+// Each starts on a cache line, so no two share one. An overflow sticks and is checked once, at the
+// end.
 enum { MAX_BUFFERS = 32 };  // 8, and 6 for each of the 4 Activations
 
 typedef struct {
@@ -682,7 +685,7 @@ static void layout_add(Layout *l, void *pointer, size_t rows, size_t stride, siz
     l->bytes = round_up(l->bytes, 64);
 }
 
-// The arrays of activations: x (rows, stride), and for quant_rows rows, in whole tiles, the
+// The arrays of Activations: x (rows, stride), and for quant_rows rows, in full tiles, the
 // quantised values (stride) and four numbers for each of the `blocks` quantisation blocks.
 static void reserve_activations(Layout *l, Activations *a, size_t rows, size_t quant_rows,
                                 size_t stride, size_t blocks)
@@ -699,10 +702,11 @@ static void reserve_activations(Layout *l, Activations *a, size_t rows, size_t q
 static void reserve_buffers(Layout *l, Scratch *s)
 {
     const size_t rows = s->max_rows, f32 = sizeof(float);
-    // Quantised rows lie in whole tiles (activation_tile): a pass over any number of rows up to
-    // max_rows may need some more, less than one per tile.
+    // Quantised rows are in full tiles (activation_tile): a pass over any number of rows up to
+    // max_rows may need a few more, less than one per tile.
     const size_t padded_rows = rows + rows / ACTIVATION_TILE + 1;
-    // The rows of thread_normed are of different threads: each begins a cache line in every array.
+    // The rows of thread_normed belong to different threads: each starts on a cache line in every
+    // array.
     const size_t thread_stride = round_up(s->dim_stride, 64);
     const size_t thread_blocks = round_up(thread_stride / QUANT_BLOCK, LANES);
     layout_add(l, &s->x, rows, s->dim_stride, f32);
@@ -737,8 +741,8 @@ bool scratch_create(Scratch *s, const Config *p, const Cache *cache, ScratchSize
         .hidden_stride = round_up(p->hidden_dim, QUANT_BLOCK),
         .vocab_stride = round_up(p->vocab_size, QUANT_BLOCK),
         .result_stride = result_stride,
-        // One for each (row, head), and for few rows as many as there are splits: enough of them
-        // for every thread to have a few items.
+        // One per (row, head), and for a few rows one per split too: enough to give every thread a
+        // few items.
         .n_results = rows * p->n_heads + 4 * threads * p->n_heads * count_splits(cache->context),
         .thread_stride = round_up(TILE_QUERIES * (p->head_dim + SPLIT_POSITIONS + result_stride),
                                   LANES),
@@ -757,7 +761,7 @@ bool scratch_create(Scratch *s, const Config *p, const Cache *cache, ScratchSize
         scratch_free(s);
         return error_memory(err, "activations", layout.bytes);
     }
-    // The pointers have several types: their bytes are copied.
+    // The pointers have several types, so their bytes are copied.
     for (size_t i = 0; i < layout.n; i++) {
         void *buffer = (char *)s->memory + layout.buffers[i].offset;
         memcpy(layout.buffers[i].pointer, &buffer, sizeof buffer);
@@ -778,7 +782,7 @@ void scratch_free(Scratch *s)
 // Weights
 
 // Finds the weights of one layer by their names, blocks.LAYER.NAME (docs/format.md). The checkpoint
-// checks their shapes, so that nothing after this depends on what is in the file.
+// checks their shapes, so later code need not check the file.
 static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
 {
     const Config *p = &c->config;
@@ -839,7 +843,7 @@ static bool find_weights(Model *m, const Checkpoint *c, Error *err)
     if (!checkpoint_vector(c, "norm", p->dim, &m->norm, err)) {
         return false;
     }
-    // A tied model has one matrix for both: what looks tokens up also scores them.
+    // A tied model uses one matrix to look tokens up and to score them.
     m->lm_head = m->embedding;
     return p->tied_head || checkpoint_matrix(c, "head", p->vocab_size, p->dim, &m->lm_head, err);
 }
@@ -857,7 +861,7 @@ bool model_create(Model *m, const Checkpoint *c, Error *err)
     }
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Matrix *t = &c->tensors[i].matrix;
-        // Of an embedding that is not the lm_head too, a token reads just one row.
+        // Of an embedding that is not also the lm_head, a token reads only one row.
         const bool looked_up = t->data == m->embedding.data && !m->config.tied_head;
         size_t bytes;
         if (!looked_up && matrix_bytes(t->type, t->rows, t->cols, &bytes)) {

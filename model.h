@@ -1,9 +1,9 @@
 // model.h - the transformer: its weights, the buffers of a pass, and the one forward pass.
 //
-// Three objects with three lives:
+// Three objects have different lifetimes:
 //
 //     Model     const once loaded; any number of caches and threads may share it
-//     Cache     what must persist between two calls of forward (cache.h)
+//     Cache     all that persists between two calls of forward (cache.h)
 //     Scratch   the buffers of one call; their contents need not survive it
 #ifndef MODEL_H
 #define MODEL_H
@@ -33,17 +33,17 @@ typedef struct {
     Matrix embedding;   // (vocab_size, dim)
     Block *blocks;      // (n_layers), owned
     const float *norm;  // (dim)
-    Matrix lm_head;     // (vocab_size, dim); the embedding itself where the two are tied
-    bool quantized;     // some weights are multiplied as integers: activations are quantised too
+    Matrix lm_head;     // (vocab_size, dim); the embedding itself if the two are tied
+    bool quantized;     // some weights are multiplied as integers, so activations are quantised too
     size_t read_bytes;  // bytes of weights that a pass over one token reads
 } Model;
 
 // Finds the weights in an open checkpoint, which must outlive the model: nothing is copied. Errors:
-// ERROR_INPUT naming a tensor that is missing or misshapen; ERROR_RUN without memory.
+// ERROR_INPUT naming a tensor that is missing or has the wrong shape; ERROR_RUN if out of memory.
 bool model_create(Model *m, const Checkpoint *c, Error *err);
 void model_free(Model *m);
 
-// One token of one sequence: what the caller asks for, and what forward answers.
+// One token of one sequence: what the caller requests and what forward returns.
 typedef struct {
     int token;
     size_t sequence;
@@ -53,7 +53,7 @@ typedef struct {
                           // NULL unless wants_logits
 } Row;
 
-// Queries that are computed together, at most TILE_QUERIES: they read the same keys and values.
+// At most TILE_QUERIES queries that are computed together, as they read the same keys and values.
 typedef struct {
     size_t row, n_rows;    // rows of one sequence at consecutive positions
     size_t head, n_heads;  // within the group of query heads that share a kv_head
@@ -66,13 +66,13 @@ typedef struct {
 } ScratchSizes;
 
 // The buffers of a pass. Rows of floats are padded with zeros to a multiple of QUANT_BLOCK, their
-// stride, so that kernels only see whole blocks. All buffers lie in one piece of memory.
+// stride, so kernels see only full quantisation blocks. All buffers are in one piece of memory.
 typedef struct {
     size_t max_rows, max_logits, threads;  // see ScratchSizes
 
     float *x;                   // (max_rows, dim_stride): the residual stream
-    Activations normed;         // (max_rows, dim): of a pass over several rows
-    Activations thread_normed;  // (threads, dim): of a single row, a copy for each thread
+    Activations normed;         // (max_rows, dim): in a pass over several rows
+    Activations thread_normed;  // (threads, dim): in a pass over one row, a copy for each thread
     float *q;                   // (max_rows, q_stride): queries
     float *k, *v;               // (max_rows, kv_stride): keys and values on their way to the cache
     Activations attended;       // (max_rows, n_heads * head_dim): what attention hands to o_proj
@@ -84,31 +84,31 @@ typedef struct {
     AttentionTile *tiles;  // room for one tile per (row, TILE_QUERIES heads of a kv_head)
     float *results;        // (n_results, result_stride): one per (row, head, split)
     size_t n_results;
-    size_t result_stride;   // floats of a result, see Attend.out
+    size_t result_stride;   // floats per result, see Attend.out
     float *thread_scratch;  // (threads, thread_stride): queries, scores and results of an item
     size_t thread_stride;   // floats
 
     size_t *logit_rows;  // (max_logits): the rows that want logits, in order
-    size_t *bad_step;    // (threads): where a thread first met a value that is not finite
+    size_t *bad_step;    // (threads): where a thread first found a value that is not finite
 
-    void *memory;  // of all the float buffers; owned, as tiles, logit_rows and bad_step are
+    void *memory;  // of all the float buffers; owned, like tiles, logit_rows and bad_step
     size_t memory_bytes;
 } Scratch;
 
-// Makes buffers for passes over this cache, or another one of the same context. Error: ERROR_RUN
-// without memory.
+// Allocates buffers for passes over this cache, or over another with the same context. Error:
+// ERROR_RUN if out of memory.
 bool scratch_create(Scratch *s, const Config *config, const Cache *cache, ScratchSizes sizes,
                     Error *err);
 void scratch_free(Scratch *s);
 
-// Runs n_rows rows, 1 to max_rows, in the order given: each is appended to its sequence in the
-// cache, and sees what that sequence holds up to and including itself. A single token, a chunk of a
-// prompt, a batch, a draft to verify: all are this one call.
+// Runs n_rows rows, 1 to max_rows, in the order given. Each is appended to its sequence in the
+// cache, and sees that sequence up to and including itself. The same call serves a single token, a
+// chunk of a prompt, a batch, or a draft to verify.
 //
 // The bits of the results depend neither on the other rows of the call nor on the number of
-// threads. Errors: ERROR_INPUT where a context is full, a token is out of range, or the model
-// computes a value that is not finite (naming the layer); ERROR_RUN without memory. After an error
-// the sequences are as long as they were before.
+// threads. Errors: ERROR_INPUT if a context is full, a token is out of range, or the model computes
+// a value that is not finite (naming the layer); ERROR_RUN if out of memory. After an error the
+// sequences are as long as they were before.
 bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows, Error *err);
 
 #endif

@@ -1,8 +1,8 @@
-// ops.c - what is not a kernel about the primitives of ops.h: which instruction set they run on,
-// how large matrices are and how threads share a product, and the tables of RoPE.
+// ops.c - the parts of ops.h that are not kernels: the choice of an instruction set, the sizes of
+// matrices, how threads share a product, and the RoPE tables.
 //
-// Most ops are one call through ops_kernels and lie in ops.h. The tables of RoPE are here, in
-// scalar code: they are made once per position, and must not depend on a library's sin or pow.
+// Most ops are one call through ops_kernels and are in ops.h. The RoPE tables are here, in scalar
+// code: they are computed once per position, and must not depend on a library's sin or pow.
 #include "ops.h"
 
 #include <stdio.h>
@@ -21,7 +21,7 @@
 static bool has_avx2(void)
 {
     unsigned a, b, c, d;
-    // Older compilers have no name for F16C that __builtin_cpu_supports would take.
+    // In older compilers __builtin_cpu_supports does not know F16C.
     const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
 }
@@ -136,7 +136,7 @@ void matmul_share(Team team, const Matrix *w, size_t *begin, size_t *end)
     *end = round_up(*end * LANES, QUANT_BLOCK);
 }
 
-// Threads do not wait for each other: a caller that reads outputs of others puts a barrier first.
+// Threads do not wait for each other: a caller that reads other threads' outputs needs a barrier.
 static void multiply(Team team, const Matrix *w, const Activations *in, OutputRows out, bool add)
 {
     Matmul product = {.w = w->data,
@@ -163,13 +163,13 @@ void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows ou
 }
 
 // --------------------------------------------------------------------------------------------
-// The tables of RoPE. libm's pow, sin and cos may differ in the last bit from one library to the
+// The RoPE tables. libm's pow, sin and cos may differ in the last bit from one library to the
 // next; these use only additions, multiplications and divisions, in a fixed order. Their errors are
 // far below the last bit of the f32 tables.
 //
-// To take n * ln 2 or n * pi / 2 off an argument without losing bits, the constant is split so that
-// n times its first parts is exact (Cody and Waite, Software Manual for the Elementary Functions,
-// 1980).
+// To subtract n * ln 2 or n * pi / 2 from an argument without losing bits, the constant is split so
+// that n times its first parts is exact (Cody and Waite, Software Manual for the Elementary
+// Functions, 1980).
 
 #define LN2_HIGH  0x1.62e42fee00000p-1   // ln 2 to 33 bits
 #define LN2_LOW   0x1.a39ef35793c76p-33  // and the rest
@@ -236,7 +236,7 @@ void rope_frequencies(double *frequency, size_t head_dim, double theta, const Ro
     const double two_pi = 0x1.921fb54442d18p+2, log_theta = exact_log(theta);
     for (size_t i = 0; i < head_dim / 2; i++) {
         double f = exact_exp(-log_theta * (double)(2 * i) / (double)head_dim);
-        double scaled = 1;  // how much of the frequency is divided by the factor, 0 to 1
+        double scaled = 1;  // the part of the frequency that is divided by the factor, 0 to 1
         if (scaling->kind == ROPE_UNSCALED) {
             scaled = 0;
         } else if (scaling->kind == ROPE_LLAMA3) {

@@ -1,8 +1,8 @@
-// ops.h - the stateless primitives that a transformer is made of, over plain pointers and sizes.
+// ops.h - the stateless primitives of a transformer, on plain pointers and sizes.
 //
 // Each calls the kernel of one instruction set, chosen once (ops_select); all sets compute the same
-// bits, and simd/simd.h says how. Of these ops only matmul is split between threads: it takes the
-// Team whose threads all call it.
+// bits (simd/simd.h says how). Only matmul is split between threads: it takes the Team, whose
+// threads must all call it.
 #ifndef OPS_H
 #define OPS_H
 
@@ -13,7 +13,7 @@
 // --- The choice of kernels
 
 // Chooses the kernels: a set's name, or "auto" for the best that this processor can run. Call once,
-// before any op; without it the scalar ones run. Error: ERROR_USAGE naming the sets there are.
+// before any op; without it the scalar ones run. Error: ERROR_USAGE naming the available sets.
 bool ops_select(const char *name, Error *err);
 
 // Fills in the names of the sets that this processor can run, best first; returns how many.
@@ -25,8 +25,8 @@ static inline const char *ops_name(void) { return ops_kernels->name; }
 
 // --- Matrices
 
-// What a WeightType (simd/simd.h) looks like. A new type is a value there, a row of this table and
-// its kernels.
+// The layout of a WeightType (simd/simd.h). A new type needs a value there, a row in this table and
+// kernels.
 typedef struct {
     const char *name;
     size_t block_cols;   // inputs that are stored together; a row is padded to a multiple of it
@@ -40,13 +40,13 @@ extern const WeightTypeInfo weight_types[N_WEIGHT_TYPES];
 typedef struct {
     WeightType type;
     size_t rows, cols;  // outputs, inputs
-    const void *data;   // matrix_bytes() of them, aligned to 64; not owned
+    const void *data;   // (matrix_bytes()), aligned to 64; not owned
 } Matrix;
 
-// *bytes that a matrix takes, padding included; false where that overflows.
+// Sets *bytes to the size of a matrix, including padding; false if that overflows.
 bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes);
 
-// Puts a row (cols) into the interleaved data of an f32 matrix.
+// Writes a row (cols) into the interleaved data of an f32 matrix.
 void matrix_set_row(float *data, size_t cols, size_t row, const float *values);
 
 // out (cols) = row `row` of the matrix.
@@ -58,7 +58,7 @@ static inline void matrix_row(const Matrix *m, size_t row, float *out)
 // Where the rows of a product go.
 typedef struct {
     float *x;       // (n_rows, stride)
-    size_t stride;  // at least Matrix.rows rounded up to LANES, as whole groups are stored
+    size_t stride;  // at least Matrix.rows rounded up to LANES, as full groups are stored
     size_t n_rows;
 } OutputRows;
 
@@ -72,7 +72,7 @@ void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows ou
 void matmul_share(Team team, const Matrix *w, size_t *begin, size_t *end);
 
 // Quantises columns begin .. end - 1 of a row of a->x, both multiples of QUANT_BLOCK: q = x / scale
-// with scale = max |x| / 127 of each quantisation block, and the sums that go with it.
+// with scale = max |x| / 127 for each quantisation block, and the sums in Activations.
 static inline void quantize(const Activations *a, size_t row, size_t begin, size_t end)
 {
     ops_kernels->quantize(a, row, begin, end);
@@ -102,10 +102,10 @@ static inline void softmax(float *x, size_t n, float temperature)
 
 // --- Attention (simd/simd.h has the layouts; model.c has the formulas)
 
-// The results of some queries over one split of the context.
+// Computes the results of some queries over one split of the context.
 static inline void attend(const Attend *a) { ops_kernels->attend(a); }
 
-// Adds the result of the next split to that of the splits before it.
+// Adds the result of the next split to the result of the splits before it.
 static inline void attend_combine(float *total, const float *split, size_t head_dim)
 {
     ops_kernels->combine(total, split, head_dim);
@@ -127,34 +127,34 @@ static inline void store_kv(void *keys, void *values, size_t offset, const float
 
 // --- RoPE: rotary position embedding (arXiv:2104.09864)
 //
-// The pair i of a head's dimensions is a point that position p turns by the angle p * frequency[i],
+// Pair i of a head's dimensions is a point that position p rotates by the angle p * frequency[i],
 //
 //     frequency[i] = theta^(-2 i / head_dim)        i = 0 .. head_dim / 2 - 1
 //
-// so that q k depends on the distance of their positions. Pairs are (x[i], x[i + head_dim / 2]), in
-// the order of GPT-NeoX; the paper has (x[2 i], x[2 i + 1]).
+// so q k depends on the distance between their positions. Pairs are (x[i], x[i + head_dim / 2]), in
+// GPT-NeoX order; the paper has (x[2 i], x[2 i + 1]).
 static inline void rope(float *x, const float *cos, const float *sin, size_t head_dim)
 {
     ops_kernels->rope(x, cos, sin, head_dim);
 }
 
-// How frequencies are lowered for contexts longer than those of the training.
+// How frequencies are lowered for contexts longer than in training.
 //
 //     linear   all by `factor` (position interpolation, arXiv:2306.15595)
-//     llama3   those of long waves by `factor`, of short ones not at all (Llama 3.1,
+//     llama3   those of long waves by `factor`, those of short waves not at all (Llama 3.1,
 //              arXiv:2407.21783): a wave has original_context * frequency / (2 pi) turns in the
 //              original context; below low_freq_factor turns it is long, above high_freq_factor it
 //              is short, and in between the two frequencies are mixed
 typedef enum { ROPE_UNSCALED, ROPE_LINEAR, ROPE_LLAMA3, N_ROPE_SCALINGS } RopeScalingKind;
 typedef struct {
     RopeScalingKind kind;
-    size_t original_context;                   // llama3: positions of the training
+    size_t original_context;                   // llama3: positions in training
     double factor;                             // linear and llama3
     double low_freq_factor, high_freq_factor;  // llama3: turns
 } RopeScaling;
 
-// Fills frequency (head_dim / 2), and cos and sin (half) of the angles of a position. In double
-// precision, by operations that IEEE 754 defines exactly: the same bits on every machine.
+// Fill frequency (head_dim / 2), and cos and sin (half) of the angles of a position. They use
+// double precision and operations that IEEE 754 defines exactly: the same bits on every machine.
 void rope_frequencies(double *frequency, size_t head_dim, double theta, const RopeScaling *scaling);
 void rope_angles(float *cos, float *sin, const double *frequency, size_t half, size_t position);
 

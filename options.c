@@ -2,8 +2,8 @@
 //
 // A row of the table says everything about an option: how it is spelled, what kind of value it
 // takes, where in Options the value goes, its range, its default, its help, and which fields of a
-// request set the same thing. The parser, --help (and from it the manual and the completions) and
-// the reader of requests all work from these rows, so a range or a default stands nowhere else.
+// request set it too. The parser, --help (and from it the manual and the completions) and the
+// reader of requests all work from these rows, so no range or default is written down twice.
 //
 //     run model.bin -n 20                  letter |
 //     run model.bin --max-tokens=20        name   | row --> Options.generate.max_tokens
@@ -22,15 +22,15 @@ typedef enum {
     SEED,         // any whole number of 64 bits: a uint64_t
     REAL,         // a number from min to max: a float
     TEXT,         // a const char *
-    PATH,         // the name of a file, not empty: a const char *
-    TEXTS,        // one more text that is not empty: StopTexts
+    PATH,         // a file name, not empty: a const char *
+    TEXTS,        // one more non-empty text: StopTexts
     PROMPT_TEXT,  // one more part of the prompt: PromptParts
-    PROMPT_FILE,  // the same, by the path of a file
+    PROMPT_FILE,  // the same, read from a file
     KV,           // "f32" or "f16": a KvType
     CHAT,         // "generate" or "chat": a bool
 } OptionKind;
 
-#define MAX_FIELDS 2  // names that one option has in requests
+#define MAX_FIELDS 2  // names that an option may have in requests
 
 struct Option {
     char letter;        // 0: none
@@ -38,22 +38,22 @@ struct Option {
     const char *value;  // what --help calls the value; NULL: it takes none
     OptionKind kind;
     size_t offset;                   // in Options
-    Mode mode;                       // that the option chooses; MODE_GENERATE: none
+    Mode mode;                       // that the option selects; MODE_GENERATE: none
     double min, max, initial;        // of COUNT and REAL: range, default
-    const char *help;                // {default} and {max} stand for the row's own
+    const char *help;                // {default} and {max} stand for `initial` and `max`
     const char *fields[MAX_FIELDS];  // of a request
     bool minus_one_is_off;           // in a request: -1 means 0
-    bool off_in_chats;               // its default for the answers of a chat is 0
+    bool off_in_chats;               // its default for chat answers is 0
 };
 
 #define AT(field) offsetof(Options, field)
 
-// A thousand million tokens: more than any context, and exact in a double.
+// A billion tokens: more than any context, and exact in a double.
 #define MANY 1e9
 
 static const Option option_table[] = {
     {0, "chat", NULL, FLAG, AT(chat),
-     .help = "answer through the model's chat template; without a prompt: converse"},
+     .help = "answer with the model's chat template; without a prompt: converse"},
     {'m', "mode", "MODE", CHAT, AT(chat), .help = "generate or chat, as in llama2.c"},
     {'b', "batch", "FILE", PATH, AT(batch), .mode = MODE_BATCH,
      .help = "answer the requests in FILE (docs/batch.md); - is standard input"},
@@ -64,20 +64,20 @@ static const Option option_table[] = {
     {0, "bench", NULL, MODE, .mode = MODE_BENCH,
      .help = "measure the model's speed beside this machine's limits"},
     {0, "info", NULL, MODE, .mode = MODE_INFO,
-     .help = "print what the checkpoint holds and the memory it needs"},
+     .help = "print what the checkpoint contains and how much memory it needs"},
     {0, "tensors", NULL, FLAG, AT(tensors), .help = "with --info: list the tensors"},
     {0, "verify", NULL, MODE, .mode = MODE_VERIFY,
-     .help = "check all checksums, and that all of it opens; print MODEL: OK"},
+     .help = "check all checksums and that the model opens; print MODEL: OK"},
     {'h', "help", NULL, MODE, .mode = MODE_HELP, .help = "print this text"},
     {0, "version", NULL, MODE, .mode = MODE_VERSION, .help = "print the version"},
     {'i', "prompt", "TEXT", PROMPT_TEXT, AT(prompt),
-     .help = "the prompt, or a part of it; without -i and -f: standard input"},
+     .help = "the prompt, or part of it; default: standard input"},
     {'f', "prompt-file", "FILE", PROMPT_FILE, AT(prompt),
-     .help = "the same from FILE; - is standard input; all are joined in their order"},
+     .help = "the same from FILE; - is standard input; all parts are joined in order"},
     {0, "truncate-prompt", NULL, FLAG, AT(truncate_prompt),
-     .help = "keep the end of a prompt that does not fit; of a chat, of its files"},
+     .help = "keep the end of a prompt that does not fit; in a chat, of its files"},
     {'n', "max-tokens", "N", COUNT, AT(generate.max_tokens), .max = MANY, .initial = 256,
-     .help = "new tokens at most ({default}; in a chat 0); 0: until the context is full",
+     .help = "at most N new tokens ({default}; in a chat 0); 0: until the context is full",
      .fields = {"max_tokens", "max_completion_tokens"}, .off_in_chats = true},
     {'t', "temperature", "T", REAL, AT(generate.sampler.temperature), .max = 1000, .initial = 1,
      .help = "divide the logits by T ({default}); 0: take the most probable token",
@@ -99,53 +99,53 @@ static const Option option_table[] = {
      .help = "seed of the random numbers; default: from the system"},
     {0, "stop", "TEXT", TEXTS, AT(generate.stops), .max = MAX_STOPS,
      .help = "stop before TEXT; may be given up to {max} times"},
-    {0, "ignore-eos", NULL, FLAG, AT(generate.ignore_eos), .help = "go on after an end token",
+    {0, "ignore-eos", NULL, FLAG, AT(generate.ignore_eos), .help = "continue after an end token",
      .fields = {"ignore_eos"}},
     {0, "special", NULL, FLAG, AT(special),
-     .help = "names of special tokens in the prompt become those tokens"},
+     .help = "turn names of special tokens in the prompt into those tokens"},
     {0, "no-echo", NULL, FLAG, AT(no_echo), .help = "print the continuation without the prompt"},
     {'y', "system", "TEXT", TEXT, AT(system),
      .help = "system message of a chat; default: the template's own"},
     {'z', "tokenizer", "FILE", PATH, AT(engine.tokenizer),
-     .help = "of a llama2.c checkpoint; default: tokenizer.bin beside it, or here"},
+     .help = "for a llama2.c checkpoint; default: tokenizer.bin beside it, or here"},
     {'c', "context", "N", COUNT, AT(engine.context), .min = 1, .max = MANY,
-     .help = "positions; default: the model's"},
+     .help = "context length in tokens; default: the model's"},
     {0, "kv", "TYPE", KV, AT(engine.kv), .help = "type of cached keys and values: f32 or f16"},
     {0, "chunk", "N", COUNT, AT(chunk), .min = 1, .max = 4096, .initial = 256,
-     .help = "prompt tokens that are run together ({default}); never changes the text"},
+     .help = "prompt tokens to run together ({default}); never changes the text"},
     {'j', "threads", "N", COUNT, AT(engine.threads), .min = 1, .max = 1024,
-     .help = "default: the fastest within affinity and quota; also OMP_NUM_THREADS"},
+     .help = "default: OMP_NUM_THREADS, or the fastest within affinity and quota"},
     {0, "simd", "SET", TEXT, AT(engine.simd),
      .help = "kernels: auto, avx512, avx2, neon or scalar; never changes the text"},
     {0, "parallel", "N", COUNT, AT(parallel), .min = 1, .max = 1024, .initial = 64,
-     .help = "requests of a batch that are run together ({default}); never changes the text"},
-    {0, "lines", NULL, FLAG, AT(lines), .help = "each line of the batch is itself a prompt"},
+     .help = "batch requests to run together ({default}); never changes the text"},
+    {0, "lines", NULL, FLAG, AT(lines), .help = "each line of the batch is a prompt"},
     {0, "resume", NULL, FLAG, AT(resume),
-     .help = "keep the results in the output file, and continue after them"},
+     .help = "keep the results in the output file and continue after them"},
     {0, "retry", NULL, FLAG, AT(retry),
-     .help = "with --resume: run requests again whose result is an error"},
+     .help = "with --resume: rerun the requests whose result is an error"},
     {0, "first-line", "N", COUNT, AT(first_line), .min = 1, .max = 1e15, .initial = 1,
-     .help = "number of the batch's first line ({default}): for a piece of a longer file"},
+     .help = "number of the batch's first line ({default}), for a piece of a longer file"},
     {0, "prompt-cache", "FILE", PATH, AT(prompt_cache),
-     .help = "keep the prompt's keys and values in FILE, for later runs"},
+     .help = "keep the prompt's keys and values in FILE for later runs"},
     {'o', "output", "FILE", PATH, AT(output),
-     .help = "written whole or not at all, a batch line by line; - is standard output"},
+     .help = "write FILE whole or not at all, a batch line by line; - is standard output"},
     {0, "json", NULL, FLAG, AT(json), .help = "print one JSON object instead of text"},
     {0, "logprobs", "K", COUNT, AT(logprobs), .max = MAX_LOGPROBS,
      .help = "with --json: log-probabilities of each token and the K best"},
     {0, "stats", NULL, FLAG, AT(stats),
-     .help = "print a line of statistics on stderr, even if that is no terminal"},
-    {'q', "quiet", NULL, FLAG, AT(quiet), .help = "print nothing on stderr but errors"},
+     .help = "print a line of statistics on stderr, even if it is not a terminal"},
+    {'q', "quiet", NULL, FLAG, AT(quiet), .help = "print only errors on stderr"},
     {0, "digest", NULL, FLAG, AT(digest),
      .help = "print a digest of the bits of all logits on stderr"},
 };
 #define N_OPTIONS (sizeof option_table / sizeof *option_table)
-_Static_assert(N_OPTIONS <= MAX_OPTIONS, "Options.given has an element for each row");
+_Static_assert(N_OPTIONS <= MAX_OPTIONS, "Options.given needs an element for each row");
 
 // --------------------------------------------------------------------------------------------
 // Help
 
-// Adds an option's help, with numbers of its row in place of {default} and {max}.
+// Adds an option's help, replacing {default} and {max} by the row's values.
 static void add_help(Buffer *out, const Option *o)
 {
     const char *text = o->help;
@@ -158,9 +158,10 @@ static void add_help(Buffer *out, const Option *o)
 
 void options_help(Buffer *out)
 {
-    buffer_add_text(out, "Usage: run MODEL [options]\n\n"
-                         "Generates text with a model of the Llama family. Without MODEL, with the "
-                         "one\nthat the environment variable RUN_MODEL names.\n\n");
+    buffer_add_text(out,
+                    "Usage: run MODEL [options]\n\n"
+                    "Generates text with a Llama-family model. MODEL defaults to the file that "
+                    "the\nenvironment variable RUN_MODEL names.\n\n");
     for (size_t i = 0; i < N_OPTIONS; i++) {
         const Option *o = &option_table[i];
         char left[64];
@@ -172,8 +173,8 @@ void options_help(Buffer *out)
         buffer_add_text(out, "\n");
     }
     buffer_add_text(out,
-                    "\nA model may recommend values of sampling (--info shows them); they take "
-                    "the place of\nthe defaults above.\n");
+                    "\nA model may recommend sampling values (--info shows them); they replace the "
+                    "defaults\nabove.\n");
     buffer_add_text(out, "\n  ./run stories.bin -i \"Once upon a time\"\n"
                          "  git log -5 | ./run model.bin -n 100 > out.txt\n");
 }
@@ -207,7 +208,7 @@ static bool parse_real(const char *text, double *value)
 
 static bool in_range(const Option *o, double value) { return value >= o->min && value <= o->max; }
 
-// The values from `min` on that an option takes, for messages.
+// The values that an option takes, from `min` up, for messages.
 static const char *expected_value(const Option *o, double min, char buffer[80])
 {
     switch (o->kind) {
@@ -225,20 +226,20 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
         return "generate or chat";
     case PATH:
     case PROMPT_FILE:
-        return "the name of a file";
+        return "a file name";
     default:
-        return "a text that is not empty";
+        return "a non-empty text";
     }
 }
 
-// Adds a part to a prompt. A text may be empty, the name of a file may not.
+// Adds a part to a prompt. A text may be empty, but a file name may not.
 static bool add_part(PromptParts *prompt, const char *text, bool is_file)
 {
     prompt->parts[prompt->n++] = (PromptPart){text, is_file};
     return *text || !is_file;
 }
 
-// Stores a value in its field, unless it is none that the option takes.
+// Stores a value in its field. Returns false if the option does not take it.
 static bool store_value(const Option *o, void *field, const char *text)
 {
     uint64_t whole = 0;
@@ -283,7 +284,7 @@ static bool take_value(Options *options, const Option *o, const char *shown, con
     void *field = (char *)options + o->offset;
     char buffer[80];
     if (o->kind == TEXTS && ((StopTexts *)field)->n == MAX_STOPS) {
-        return error_set(err, ERROR_USAGE, "%s: given more than %d times", shown, MAX_STOPS);
+        return error_set(err, ERROR_USAGE, "%s: may be given at most %d times", shown, MAX_STOPS);
     }
     if ((o->kind == PROMPT_TEXT || o->kind == PROMPT_FILE) &&
         ((PromptParts *)field)->n == MAX_PROMPT_PARTS) {
@@ -312,7 +313,7 @@ static void set_defaults(Options *options)
     }
 }
 
-// The row of an argument -X.. or --name, whose spelling without dashes has `length` bytes.
+// The row for an argument -X.. or --name, whose spelling without dashes has `length` bytes.
 static const Option *find_option(const char *arg, bool is_long, size_t length)
 {
     for (size_t i = 0; i < N_OPTIONS; i++) {
@@ -325,7 +326,7 @@ static const Option *find_option(const char *arg, bool is_long, size_t length)
     return NULL;
 }
 
-// Takes the option in argv[*i], and its value, which may be the argument after it.
+// Takes the option in argv[*i] and its value, which may be the next argument.
 static bool take_option(Options *options, char **argv, int argc, int *i, Error *err)
 {
     const char *arg = argv[*i];
@@ -369,7 +370,7 @@ static bool read_arguments(Options *options, int argc, char **argv, Error *err)
             }
         } else if (options->engine.model) {
             return error_set(err, ERROR_USAGE,
-                             "%s: a second model; expected one (the prompt goes after -i)", arg);
+                             "%s: a second model, expected one (the prompt goes after -i)", arg);
         } else {
             options->engine.model = arg;
         }
@@ -404,11 +405,11 @@ void options_choose_chat(Options *o)
 }
 
 // --------------------------------------------------------------------------------------------
-// What goes together
+// Combinations of options
 
-// At most one option chooses a mode. --chat is a way to put prompts, and goes with --batch and
-// --tokenize.
-// Returns the name of the option that chose, or NULL.
+// At most one option selects a mode. --chat only changes how prompts are presented, so it may be
+// combined with --batch and --tokenize. Sets *chosen to the name of the option that selected the
+// mode, or to NULL.
 static bool choose_mode(Options *o, const char **chosen, Error *err)
 {
     *chosen = NULL;
@@ -459,7 +460,7 @@ static bool check_batch(const Options *o, Error *err)
            error_set(err, ERROR_USAGE, "--resume: expected --output FILE with it");
 }
 
-// Standard input can be read to its end only once.
+// Refuses to read standard input twice: after the first time it is at its end.
 static bool check_prompt(const PromptParts *prompt, Error *err)
 {
     size_t n = 0;
@@ -467,12 +468,12 @@ static bool check_prompt(const PromptParts *prompt, Error *err)
         n += prompt->parts[i].is_file && strcmp(prompt->parts[i].text, "-") == 0;
     }
     return n < 2 || error_set(err, ERROR_USAGE,
-                              "--prompt-file -: given %zu times, expected once: standard input can "
-                              "be read only once",
+                              "--prompt-file -: given %zu times, expected once, as standard input "
+                              "can be read only once",
                               n);
 }
 
-// Without a model on the command line it is the one that RUN_MODEL names.
+// If the command line names no model, takes the one that RUN_MODEL names.
 static bool find_model(Options *o, Error *err)
 {
     const char *named = getenv("RUN_MODEL");
@@ -480,10 +481,9 @@ static bool find_model(Options *o, Error *err)
         o->engine.model = named;
     }
     return o->engine.model ||
-           error_set(
-               err, ERROR_USAGE,
-               "MODEL: missing, and RUN_MODEL is not set; the one that comes along is "
-               "models/stories.bin: ./run models/stories.bin, or make demo (--help lists all)");
+           error_set(err, ERROR_USAGE,
+                     "MODEL: missing, and RUN_MODEL is not set; to try the included model, use "
+                     "./run models/stories.bin or make demo (--help lists all options)");
 }
 
 static bool check_combinations(Options *o, Error *err)
@@ -517,7 +517,7 @@ static bool check_combinations(Options *o, Error *err)
     if (o->quiet && o->stats) {
         return error_set(err, ERROR_USAGE, "--quiet: not with --stats");
     }
-    if (o->chat && o->mode != MODE_BATCH) {  // of a batch, each request has its own defaults
+    if (o->chat && o->mode != MODE_BATCH) {  // in a batch, each request has its own defaults
         options_choose_chat(o);
     }
     return find_model(o, err);
@@ -537,9 +537,9 @@ bool options_parse(Options *o, int argc, char **argv, Error *err)
 }
 
 // --------------------------------------------------------------------------------------------
-// What the model's makers recommend
+// What the model's authors recommend
 
-// The option of sampling that a name of the checkpoint stands for ("top_p": --top-p), or NULL.
+// The sampling option that a name in the checkpoint stands for ("top_p": --top-p), or NULL.
 static const Option *find_recommended(const char *name)
 {
     const size_t begin = AT(generate.sampler), end = begin + sizeof(SamplerOptions);
@@ -611,7 +611,7 @@ bool field_unexpected(Error *err, const char *field, const JsonValue *value, con
     return error_set(err, ERROR_INPUT, "%s is %s, expected %s", field, found, expected);
 }
 
-// Stores a JSON value in its field, unless it is none that the option takes.
+// Stores a JSON value in its field. Returns false if the option does not take it.
 static bool store_json(const Option *o, void *field, const JsonValue *value)
 {
     const bool number = value->kind == JSON_NUMBER;

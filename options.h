@@ -1,5 +1,5 @@
-// options.h - the one table of options: letters, ranges, defaults and help, and which fields of a
-// request of a batch set the same things.
+// options.h - the table of options: letters, ranges, defaults and help, and which fields of a
+// batch request set them too.
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -11,7 +11,7 @@
 #include "engine.h"
 #include "generate.h"
 
-// What the program does in a run. Without an option that names another mode it generates.
+// What the program does in a run. By default it generates.
 typedef enum {
     MODE_GENERATE,  // also --chat
     MODE_BATCH,
@@ -24,14 +24,14 @@ typedef enum {
     MODE_VERSION,
 } Mode;
 
-// Alternatives to a token that --logprobs lists at most, as in OpenAI's API.
+// The most alternatives to a token that --logprobs lists, as in OpenAI's API.
 #define MAX_LOGPROBS 20
 
 // At least as many as the table has rows.
 #define MAX_OPTIONS 64
 
-// Texts and files that a prompt is joined from, at most. Far more than anyone types; what a script
-// might have more of can be joined by cat.
+// The most texts and files that a prompt is joined from. Far more than anyone types; a script that
+// has more can join them with cat.
 #define MAX_PROMPT_PARTS 256
 
 typedef struct {
@@ -39,7 +39,7 @@ typedef struct {
     bool is_file;
 } PromptPart;
 
-// A prompt as the command line gives it: the texts (-i) and files (-f) in their order there.
+// A prompt as the command line gives it: the texts (-i) and files (-f) in order.
 typedef struct {
     PromptPart parts[MAX_PROMPT_PARTS];  // at most one of them is standard input
     size_t n;                            // 0: neither option was given
@@ -50,21 +50,21 @@ typedef struct {
     Mode mode;
     bool chat;  // prompts go through the chat template
     EngineOptions engine;
-    size_t chunk;              // prompt tokens that are run together; at least 1
-    GenerateOptions generate;  // of a batch: where a request's text is no answer of a chat
+    size_t chunk;              // prompt tokens to run together; at least 1
+    GenerateOptions generate;  // of a batch: for requests whose text is not a chat answer
     uint64_t seed;             // 0 unless given
     // The prompt.
     PromptParts prompt;    // joined by blank lines
     const char *system;    // NULL: the template's own system message
-    bool special;          // names of special tokens in the prompt become those tokens
-    bool truncate_prompt;  // keep the end of a prompt that does not fit; of a chat, of its files
+    bool special;          // turn names of special tokens in the prompt into those tokens
+    bool truncate_prompt;  // keep the end of a prompt that does not fit; in a chat, of its files
     bool no_echo;          // print the continuation without the prompt
     // A batch.
     const char *batch;  // file of requests; "-": standard input
-    size_t parallel;    // requests that are run together
-    bool lines;         // each line is itself a prompt
+    size_t parallel;    // requests to run together
+    bool lines;         // each line is a prompt
     bool resume;        // keep the results that the output has
-    bool retry;         // but run requests again whose result is an error
+    bool retry;         // but rerun the requests whose result is an error
     size_t first_line;  // number of the first line
     // Output.
     const char *output;        // NULL: standard output, also for "-"
@@ -75,23 +75,24 @@ typedef struct {
     bool given[MAX_OPTIONS];  // which rows of the table the command line has; see option_given
 } Options;
 
-// Reads a command line over the defaults, and checks that its options go together. After --help or
-// --version, which set the mode, nothing else need be right. Error: ERROR_USAGE naming the option.
+// Sets the defaults, reads a command line over them, and checks that its options go together. With
+// --help or --version, which set the mode, combinations are not checked. Error: ERROR_USAGE naming
+// the option.
 bool options_parse(Options *o, int argc, char **argv, Error *err);
 
-// Sets the values of *g that the command line does not give to the defaults for a chat's answers: an
+// Sets the values of *g that the command line does not give to the defaults for chat answers: an
 // answer may fill the context.
 void options_default_chat(const Options *o, GenerateOptions *g);
 
-// Makes it a chat that the model answers, as --chat does.
+// Turns the run into a chat, as --chat does.
 void options_choose_chat(Options *o);
 
 // Was the option of this name (without dashes) given?
 bool option_given(const Options *o, const char *name);
 
-// Takes what a model's makers recommend (formats/config.h) for each option of sampling that the
-// command line leaves out; `path` is the checkpoint, for messages. Error: ERROR_INPUT naming a value
-// that no option of sampling has, or that is out of its range.
+// Takes the values that a model's authors recommend (formats/config.h) for the sampling options
+// that the command line leaves out; `path` is the checkpoint, for messages. Error: ERROR_INPUT
+// naming a value that is unknown or out of range.
 bool options_recommend(Options *o, const char *path, const Sampling *recommended, Error *err);
 
 // Adds the text of --help.
@@ -100,20 +101,18 @@ void options_help(Buffer *out);
 // A row of the table.
 typedef struct Option Option;
 
-// The option that a field of a request stands for, or NULL. There is one for each field that sets a
-// value of GenerateOptions; `seed`, `stop` and `echo` have rules of their own, and are not among
-// them.
+// The option that a request field stands for, or NULL. There is one for each field that sets a
+// value of GenerateOptions, except `seed`, `stop` and `echo`, which have rules of their own.
 const Option *option_for_request(const char *field);
 
-// Sets an option's value in a request's GenerateOptions, by the option's own range; `field` is the
-// name that the request used. An optional filter that is off at 0 may also be switched off by -1,
-// as OpenAI's clients do with top_k. Error: ERROR_INPUT naming the field, what it is and what was
-// expected.
+// Sets an option's value in a request's GenerateOptions, checking its range; `field` is the name
+// that the request used. top_k, which is off at 0, may also be switched off by -1, as OpenAI's
+// clients do. Error: ERROR_INPUT naming the field, the value found and what was expected.
 bool option_set_json(const Option *option, GenerateOptions *g, const JsonValue *value,
                      const char *field, Error *err);
 
-// Fills *err (ERROR_INPUT) with "FIELD is VALUE, expected EXPECTED" and returns false: for all
-// readers of fields of a request.
+// Fills *err (ERROR_INPUT) with "FIELD is VALUE, expected EXPECTED" and returns false. All readers
+// of request fields use it.
 bool field_unexpected(Error *err, const char *field, const JsonValue *value, const char *expected);
 
 #endif

@@ -1,10 +1,10 @@
 // sampler.c - logits -> token. See sampler.h.
 //
 // Sampling follows llama2.c: the same generator (xorshift64*, one draw per token) and the same
-// nucleus, walked from the most probable token down. So a seed tells the same story here and there.
+// nucleus, walked from the most probable token down. So a seed gives the same text in both.
 //
 // The nucleus is found without sorting the vocabulary: the candidates become a heap in O(n), and
-// only as many are popped as the nucleus has. Popped candidates collect at the end of the array:
+// only those in the nucleus are popped. Popped candidates collect at the end of the array:
 //
 //     heap of the n - p candidates that are left | p-th best .. second best, best
 #include "sampler.h"
@@ -143,7 +143,7 @@ static size_t make_candidates(Sampler *s, size_t k, bool nucleus)
 {
     const float top_p = s->options.top_p;
     Candidate *heap = s->candidates;
-    // Tokens below this cannot be in the nucleus: even all together they have less than 1 - top_p.
+    // Tokens below this cannot be in the nucleus: all of them together have less than 1 - top_p.
     const float cutoff = nucleus && k >= s->vocab_size && s->vocab_size > 1
                              ? (1.0f - top_p) / (float)(s->vocab_size - 1)
                              : 0;
@@ -157,7 +157,7 @@ static size_t make_candidates(Sampler *s, size_t k, bool nucleus)
     return n;
 }
 
-// Draws from the k most probable tokens, or from the nucleus of those, the most probable first.
+// Draws from the k most probable tokens, or from their nucleus, starting with the most probable.
 static int draw_from_best(Sampler *s, size_t k, bool nucleus, float least, float coin)
 {
     const float top_p = s->options.top_p;

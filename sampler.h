@@ -7,8 +7,8 @@
 #include "base/error.h"
 
 // Applied in this order: repetition penalty, temperature, top_k, top_p, min_p. Each filter sees
-// what the one before it left. The penalty divides the logits of recent tokens, or multiplies
-// negative ones (Keskar et al., CTRL, arXiv:1909.05858).
+// only what the previous one left. The penalty divides the positive logits of recent tokens and
+// multiplies the negative ones (Keskar et al., CTRL, arXiv:1909.05858).
 typedef struct {
     float temperature;     // the logits are divided by it; 0: always the most probable token
     size_t top_k;          // only the k most probable; 0: all
@@ -33,7 +33,7 @@ typedef struct {
 } Sampler;
 
 // Each sequence has its own sampler: one state, one draw per token. Seed 0, at which the generator
-// would stand still, stands for another fixed number. Error: ERROR_RUN without memory.
+// would get stuck, is replaced by another fixed number. Error: ERROR_RUN if out of memory.
 bool sampler_create(Sampler *s, size_t vocab_size, const SamplerOptions *options, uint64_t seed,
                     Error *err);
 void sampler_free(Sampler *s);

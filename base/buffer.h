@@ -4,10 +4,10 @@
 
 #include "base/error.h"
 
-// A growing byte buffer; start from {0}. Once anything was added the data ends with a NUL that size
-// does not count, so it can be used as a string. The error sticks, as that of SQLite's sqlite3_str
-// does: when memory runs out the buffer accepts nothing more and remembers it. So a caller builds a
-// text with plain calls, and asks once at the end, by buffer_check, whether all of it is there.
+// A growing byte buffer; start from {0}. Once anything was added, the data ends with a NUL that
+// size does not count, so it can be used as a string. The error sticks, as in SQLite's sqlite3_str:
+// when memory runs out, the buffer remembers this and accepts nothing more. So a caller can build a
+// text with plain calls and check once, at the end, whether it is complete (buffer_check).
 typedef struct {
     char *data;       // (capacity), owned; NULL until something was added
     size_t size;      // bytes in use
@@ -19,10 +19,10 @@ void buffer_add(Buffer *b, const void *data, size_t size);
 void buffer_add_text(Buffer *b, const char *text);
 void buffer_addf(Buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
 
-// Is everything there that was added? Error: ERROR_RUN.
+// Does the buffer hold everything that was added? Error: ERROR_RUN.
 bool buffer_check(const Buffer *b, Error *err);
 
-void buffer_clear(Buffer *b);  // size = 0; the memory is kept, an error forgotten
+void buffer_clear(Buffer *b);  // size = 0; keeps the memory and clears the error
 void buffer_free(Buffer *b);
 
 // Looks at the first character of n > 0 bytes that should be UTF-8 (Unicode's table 3-7).
@@ -30,7 +30,7 @@ void buffer_free(Buffer *b);
 //   = 0: all n bytes are the beginning of a character.
 //   < 0: that many bytes are not UTF-8; one U+FFFD stands for them.
 int utf8_scan(const char *bytes, size_t n);
-// The first place from `at` on that is not within a character of the text (size).
+// The first offset, `at` or later, that is not within a character of the text (size).
 size_t utf8_boundary(const char *text, size_t size, size_t at);
 #define UTF8_REPLACEMENT "\xef\xbf\xbd"
 

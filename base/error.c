@@ -1,4 +1,4 @@
-// error.c - the error that every function that can fail fills. See error.h.
+// error.c - the error that every function fills when it fails. See error.h.
 #include "base/error.h"
 
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// error.h - the error that every function that can fail fills.
+// error.h - the error that every function fills when it fails.
 //
 // Library code never prints and never exits: a function that fails returns false and fills the
 // Error that its caller passed; run.c prints the message and exits with the kind.
@@ -25,7 +25,7 @@ typedef enum {
 typedef struct {
     ErrorKind kind;
     // One line without control characters, which names the file, the field, the value found and the
-    // value expected; cut off where it does not fit.
+    // value expected; cut off if it does not fit.
     char message[600];
 } Error;
 

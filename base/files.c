@@ -1,10 +1,10 @@
-// files.c - mapping, reading and writing of whole files. See files.h.
+// files.c - mapping, reading and writing whole files. See files.h.
 //
-// A regular file is written under a temporary name beside its own, and renamed when it is complete:
+// A regular file is written under a temporary name in the same folder, and renamed when complete:
 //
 //     -o link      link -> texts/new.txt          follow_links
 //                  texts/new.txt.Xa3f9Q           written, synced
-//                  texts/new.txt                  renamed; the link is as it was
+//                  texts/new.txt                  renamed; the link is unchanged
 #include "base/files.h"
 
 #include <errno.h>
@@ -92,7 +92,7 @@ bool is_directory(const char *path)
 bool mapping_open(Mapping *m, const char *path, Error *err)
 {
     *m = (Mapping){0};
-    // O_NONBLOCK: opening a FIFO would wait for a writer; it has to be refused instead.
+    // O_NONBLOCK: opening a FIFO would otherwise wait for a writer instead of refusing it.
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return error_set(err, ERROR_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
@@ -167,7 +167,7 @@ bool write_all(int fd, const char *name, const void *data, size_t size, Error *e
 // --------------------------------------------------------------------------------------------
 // Files that are written
 
-// As many links as Linux follows in a path.
+// The number of links that Linux follows in a path.
 #define MAX_LINKS 40
 
 // The number N of /dev/fd/N, or -1.
@@ -200,7 +200,7 @@ static bool read_link(Buffer *path)
     return true;
 }
 
-// follow_links, whose target is the Buffer: false with errno where there is nothing to write to.
+// follow_links with a Buffer as target: false, with errno set, if there is nothing to write to.
 static bool follow_path(Buffer *path, int *fd)
 {
     struct stat st;
@@ -211,7 +211,7 @@ static bool follow_path(Buffer *path, int *fd)
         }
         const int named = descriptor_named(path->data);
         if (named >= 0) {
-            // Not by open, which would begin at the start of a file that others have written to.
+            // Not with open, which would start again at the beginning of a file.
             *fd = fcntl(named, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
             return *fd >= 0;
         }
@@ -221,8 +221,8 @@ static bool follow_path(Buffer *path, int *fd)
         if (S_ISREG(st.st_mode)) {
             return true;
         }
-        // The links in /proc are not what they say: they may lead to a pipe, or to a file that has
-        // no name any more.
+        // The text of a link in /proc is not always a path: the link may lead to a pipe, or to a
+        // file that no longer has a name.
         if (!S_ISLNK(st.st_mode) || strncmp(path->data, "/proc/", 6) == 0) {
             *fd = open(path->data, O_WRONLY | O_CLOEXEC);
             return *fd >= 0;
@@ -252,7 +252,7 @@ bool follow_links(const char *path, char **target, int *fd, Error *err)
     return ok || error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(why));
 }
 
-// Gives a file that will replace another its owner and its permissions, as far as we may; a file
+// Gives a file that will replace another the same owner and permissions, as far as allowed; a file
 // that replaces none gets those of any new file.
 static void set_permissions(int fd, const struct stat *replaced)
 {
@@ -282,7 +282,7 @@ static bool create_beside(NewFile *f, Error *err)
         return error_memory(err, "a file's name", size);
     }
     snprintf(name, size, "%s.XXXXXX", f->target);
-    f->temporary = name;  // whole: a handler of signals may unlink it from now on
+    f->temporary = name;  // complete: a signal handler may unlink it from now on
     f->fd = mkstemp(name);
     if (f->fd < 0) {
         return error_set(err, ERROR_RUN, "%s: cannot be created: %s", f->name, strerror(errno));
@@ -294,7 +294,7 @@ static bool create_beside(NewFile *f, Error *err)
 static void forget_file(NewFile *f)
 {
     char *target = f->target, *temporary = f->temporary;
-    *f = (NewFile){.fd = -1};  // first: a handler of signals may look at it
+    *f = (NewFile){.fd = -1};  // first: a signal handler may look at it
     free(target);
     free(temporary);
 }

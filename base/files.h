@@ -1,4 +1,4 @@
-// files.h - mapping, reading and writing of whole files.
+// files.h - mapping, reading and writing whole files.
 #ifndef FILES_H
 #define FILES_H
 
@@ -7,7 +7,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
-// The bytes of a file, mapped read-only. Mapping costs next to nothing whatever the file's size:
+// The bytes of a file, mapped read-only. Mapping costs next to nothing, whatever the file's size:
 // the system reads a page when it is first touched, drops pages when memory runs short, and shares
 // them with every other process that maps the same file.
 typedef struct {
@@ -16,7 +16,7 @@ typedef struct {
     void *address;  // for mapping_close; NULL: the bytes are the caller's
 } Mapping;
 
-bool is_directory(const char *path);  // false too if there is nothing, or it cannot be told
+bool is_directory(const char *path);  // false also if it does not exist or cannot be examined
 
 // Maps a whole regular file. Errors: ERROR_INPUT if it cannot be opened, is not a regular file, or
 // is empty; ERROR_RUN if it cannot be mapped. On failure *m is empty.
@@ -24,7 +24,7 @@ bool mapping_open(Mapping *m, const char *path, Error *err);
 void mapping_close(Mapping *m);
 
 // Appends to *out all that can be read from a descriptor; `name` is for messages. Errors:
-// ERROR_INPUT if reading fails or there are more than `limit` bytes; ERROR_RUN when out of memory.
+// ERROR_INPUT if reading fails or there are more than `limit` bytes; ERROR_RUN if out of memory.
 bool read_all(int fd, const char *name, size_t limit, Buffer *out, Error *err);
 
 // The same for a file, a pipe or a terminal, given by its path.
@@ -33,26 +33,26 @@ bool read_file(const char *path, size_t limit, Buffer *out, Error *err);
 // Writes all bytes to a descriptor; `name` is for messages. Errors: ERROR_RUN.
 bool write_all(int fd, const char *name, const void *data, size_t size, Error *err);
 
-// Where the name of an output file leads, through symbolic links. To a regular file, or to a name
-// that no file has yet: *target is that path, which the caller frees, and *fd is -1. To anything
-// else - a device, a pipe, an open descriptor such as /dev/stdout or /dev/fd/3 -, which cannot be
-// replaced: *target is NULL, and *fd is open for writing. Error: ERROR_RUN, *target is NULL.
+// Follows the symbolic links of an output file's name. If they lead to a regular file, or to a name
+// that does not exist yet, *target is that path, which the caller frees, and *fd is -1. Anything
+// else (a device, a pipe, an open descriptor such as /dev/stdout or /dev/fd/3) cannot be replaced:
+// *target is NULL, and *fd is open for writing. Error: ERROR_RUN, *target is NULL.
 bool follow_links(const char *path, char **target, int *fd, Error *err);
 
-// A file that is being written. A regular file is there as a whole or not at all: until it is
-// complete it has a temporary name. Anything else is written in place.
+// A file that is being written. A regular file has a temporary name until it is complete, so it
+// exists completely or not at all. Anything else is written in place.
 typedef struct {
     int fd;            // to write to; -1: closed
-    const char *name;  // as the user calls it, for messages; the caller's
-    char *target;      // what is at the end of its links, owned; NULL: written in place
+    const char *name;  // as the user gave it, for messages; the caller's
+    char *target;      // the end of its links, owned; NULL: written in place
     char *temporary;   // the target's name until it is complete, owned; NULL: written in place
 } NewFile;
 
-// Begins a file. What replaces a file gets its permissions. Error: ERROR_RUN; nothing is left.
+// Begins a file. If it replaces one, it gets its permissions. Error: ERROR_RUN; nothing is left.
 bool new_file_create(NewFile *f, const char *path, Error *err);
 
-// Completes a file (keep), or leaves no trace of one that is not written in place; closes it in any
-// case. Error: ERROR_RUN, only where it was to be kept.
+// Completes a file (keep), or else removes it unless it was written in place. Always closes it.
+// Error: ERROR_RUN, only if it was to be kept.
 bool new_file_close(NewFile *f, bool keep, Error *err);
 
 #endif

@@ -7,9 +7,9 @@
 //     values   {}, a:[], 12, "x\n"
 //     text     a . 1 2 . x \n .           each ends with a NUL, shown as a dot
 //
-// A decoded string is never longer than what it was written as, and its NUL takes the place of the
-// closing quote. So a block of the text's size always suffices: it never moves while it is filled,
-// and values can point into it.
+// A decoded string is never longer than its source, and its NUL takes the place of the closing
+// quote. So a block of the text's size is always enough: it never moves while it is filled, and
+// values can point into it.
 #include "base/json.h"
 
 #include <math.h>
@@ -33,7 +33,7 @@ static bool read_value(Reader *r, const char *name, size_t name_size);
 // --------------------------------------------------------------------------------------------
 // Bytes
 
-// Fails at the next byte, saying what is there and what was expected.
+// Fails at the next byte, saying what was found and what was expected.
 static bool unexpected(Reader *r, const char *expected)
 {
     if (r->at >= r->size) {
@@ -110,7 +110,7 @@ static void store_utf8(Reader *r, uint32_t c)
     }
 }
 
-// Reads the code point after "\u", from two escapes where the first is the high half of a surrogate
+// Reads the code point after "\u", from two escapes if the first is the high half of a surrogate
 // pair (RFC 8259, section 7). `start` is the offset of the backslash.
 static bool read_unicode_escape(Reader *r, size_t start)
 {
@@ -137,7 +137,7 @@ static bool read_unicode_escape(Reader *r, size_t start)
     return true;
 }
 
-// Reads what follows a backslash.
+// Reads an escape after its backslash.
 static bool read_escape(Reader *r)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -154,7 +154,7 @@ static bool read_escape(Reader *r)
     return read_unicode_escape(r, r->at - 2);
 }
 
-// Reads a string from its opening quote on.
+// Reads a string, starting at its opening quote.
 static bool read_string(Reader *r, const char **text, size_t *size)
 {
     const size_t begin = r->used;
@@ -285,7 +285,7 @@ static int compare_json_names(const void *a, const void *b)
     return memcmp(x->text, y->text, x->size);
 }
 
-// Refuses duplicate names. Sorting brings equal ones side by side: n log n, however many there are.
+// Refuses duplicate names. Sorting makes equal names adjacent: n log n, however many there are.
 static bool check_names(Reader *r, size_t object)
 {
     Json *json = r->json;
@@ -333,8 +333,8 @@ static bool read_name(Reader *r, const char **name, size_t *size)
     return true;
 }
 
-// Reads an array or, up to '}', an object, from its opening bracket on. `index` is its own value:
-// an index, since the array of values moves as it grows.
+// Reads an array or, up to '}', an object, starting at its opening bracket. `index` is its own
+// value: an index, since the array of values moves as it grows.
 static bool read_container(Reader *r, size_t index, char close)
 {
     const bool object = close == '}';
@@ -463,8 +463,8 @@ double json_real(const JsonValue *number) { return strtod(number->text, NULL); }
 // Writing
 
 // JSON allows U+0085, U+2028 and U+2029 in strings, but a reader that splits its input at Unicode's
-// line ends would cut a line of JSON in two there. Returns the code point if the character has to
-// be escaped for that, else 0.
+// line ends would cut a line of JSON in two there. Returns the code point if the character must be
+// escaped for this reason, else 0.
 static unsigned line_separator(const char *character, int length)
 {
     return length == 2 && memcmp(character, "\xc2\x85", 2) == 0       ? 0x85
@@ -524,7 +524,7 @@ static void add_real(Buffer *out, double value, int decimals)
     }
 }
 
-// Puts what stands before a value: the comma after its predecessor, and its name.
+// Writes what precedes a value: the comma after its predecessor, and its name.
 static Buffer *begin_value(JsonWriter *w, const char *name)
 {
     if (w->follows) {

@@ -13,9 +13,9 @@
 // --------------------------------------------------------------------------------------------
 // Reading
 
-// Arrays and objects nested in each other, at most. Requests need 6.
+// The deepest nesting of arrays and objects. Requests need 6.
 #define JSON_MAX_DEPTH 64
-// Values in a text, at most: they bound the memory of a text of any kind to 16 MB beside itself.
+// The most values in a text: this limits the memory for any text to 16 MB besides its own size.
 #define JSON_MAX_VALUES ((size_t)1 << 18)
 
 typedef enum {
@@ -51,7 +51,7 @@ typedef struct {
     size_t size, offset;
 } JsonName;
 
-// A text that was read. Start from {0}; reading another text into the same Json reuses its memory.
+// A parsed text. Start from {0}; reading another text into the same Json reuses its memory.
 typedef struct {
     JsonValue *values;  // (capacity), owned: n_values in use; values[0] is the text's root
     size_t n_values, capacity;
@@ -62,7 +62,7 @@ typedef struct {
 } Json;
 
 // Reads `size` bytes as one JSON text, which need not outlive the call. Errors: ERROR_INPUT with
-// the offset of the byte, what is there and what was expected; ERROR_RUN without memory.
+// the offset of the byte, what was found and what was expected; ERROR_RUN if out of memory.
 bool json_read(Json *json, const char *bytes, size_t size, Error *err);
 void json_free(Json *json);
 
@@ -70,15 +70,15 @@ void json_free(Json *json);
 const JsonValue *json_member(const JsonValue *object, const char *name);
 
 // The first child of an array or object that has one, and the sibling after a child. The caller
-// counts: `count` children, with no mark at their end.
+// counts the children (`count`): there is no end marker.
 static inline const JsonValue *json_first(const JsonValue *v) { return v + 1; }
 static inline const JsonValue *json_next(const JsonValue *v) { return v + v->extent; }
 
 // "a string", "true", ..: the kind of a value, for messages.
 const char *json_kind(const JsonValue *v);
 
-// Is the value a whole number from 0 to 2^64 - 1? Then *out is exactly that. Written with a decimal
-// point or an exponent (1e3, 2.0) it must be below 2^53.
+// Is the value a whole number from 0 to 2^64 - 1? Then *out is exactly that number. If it is
+// written with a decimal point or an exponent (1e3, 2.0), it must be below 2^53.
 bool json_whole(const JsonValue *v, uint64_t *out);
 
 // A number's value, rounded to the nearest double. The reader refuses numbers out of range.
@@ -91,7 +91,7 @@ double json_real(const JsonValue *number);
 // separators are escaped; bytes that are not UTF-8 become U+FFFD.
 void json_add_string(Buffer *out, const char *bytes, size_t size);
 
-// Writes JSON into a buffer, which remembers if memory ran out (buffer_check). The writer puts the
+// Writes JSON into a buffer, which remembers if memory ran out (buffer_check). The writer adds the
 // commas and the names of members; `name` is NULL for an element of an array and for the root.
 //
 //     JsonWriter w = {.out = out};
@@ -114,7 +114,7 @@ void json_put_count(JsonWriter *w, const char *name, uint64_t value);
 void json_put_real(JsonWriter *w, const char *name, double value, int decimals);
 void json_put_bool(JsonWriter *w, const char *name, bool value);
 void json_put_null(JsonWriter *w, const char *name);
-// A value that is already JSON: copied as it is.
+// A value that is already JSON: copied unchanged.
 void json_put_json(JsonWriter *w, const char *name, const char *json, size_t size);
 
 #endif

@@ -1,11 +1,11 @@
 // quota.c - how many threads the CPU quota of a container keeps busy. See quota.h.
 //
-// A container with a quota of half of eight processors (docker --cpus 4, a limit of Kubernetes) sees
-// all eight of them, since the quota is one of time: when its threads have used 400 ms of it in a
-// period of 100 ms, all of them stand still until the next. Eight threads that wait for each other
-// use it up by spinning, and are slower than four.
+// A container with a quota of four of eight processors (docker --cpus 4, a Kubernetes limit) sees
+// all eight, since the quota limits time: when its threads have used 400 ms in a period of 100 ms,
+// all of them are stopped until the next period. Eight threads that wait for each other use the
+// quota up by spinning, and are slower than four.
 //
-// The quota is in files of the process's cgroup, and of each above it, the least of which counts:
+// The quota is in files of the process's cgroup and of its ancestors; the smallest one counts:
 //
 //     /proc/self/cgroup                     4:cpu,cpuacct:/a/b         0::/a/b
 //     /sys/fs/cgroup/cpu/a/b, /a and /      cpu.cfs_quota_us, cpu.cfs_period_us
@@ -20,9 +20,9 @@
 #include "base/buffer.h"
 #include "base/files.h"
 
-// Where a kind of cgroups is, and the files in a cgroup that have its quota and the period of that,
-// in microseconds: "150000 100000", or one number in each of two files. No number of the first, or
-// one below 0, means that there is no quota.
+// Where a version of cgroups is mounted, and the files in a cgroup that hold its quota and period
+// in microseconds: "150000 100000", or one number in each of two files. If the first is not a
+// number or is below 0, there is no quota.
 typedef struct {
     const char *mount;
     const char *controller;  // its name in /proc/self/cgroup
@@ -34,10 +34,10 @@ static const Hierarchy hierarchies[] = {
     {"/sys/fs/cgroup/cpu", "cpu", {"cpu.cfs_quota_us", "cpu.cfs_period_us"}},
 };
 
-// More than the files of a cgroup, or /proc/self/cgroup, ever have.
+// More bytes than a cgroup's files, or /proc/self/cgroup, ever have.
 #define MAX_CGROUP_BYTES ((size_t)1 << 20)
 
-// Appends a file below a folder to a text, nothing where it cannot be read.
+// Appends a file below a folder to a text, or nothing if it cannot be read.
 static void read_below(const char *folder, const char *name, Buffer *text)
 {
     Error ignored;
@@ -59,7 +59,7 @@ static double folder_quota(const Hierarchy *h, const char *folder)
     }
     if (text.size) {
         char *end;
-        quota = strtoll(text.data, &end, 10);  // 0 where it is "max"
+        quota = strtoll(text.data, &end, 10);  // 0 if it is "max"
         period = strtoll(end, NULL, 10);
     }
     buffer_free(&text);
@@ -78,8 +78,8 @@ static bool is_listed(const char *controller, const char *list, size_t size)
     return false;
 }
 
-// Adds the path of this process's cgroup, without a slash at its end, as in the lines of
-// /proc/self/cgroup: "4:cpu,cpuacct:/a/b", of version 2 "0::/a/b". Adds nothing where it has none.
+// Adds the path of this process's cgroup, without a slash at its end, from the lines of
+// /proc/self/cgroup: "4:cpu,cpuacct:/a/b", in version 2 "0::/a/b". Adds nothing if it has none.
 static void add_own_cgroup(const Hierarchy *h, const char *lines, Buffer *path)
 {
     for (const char *line = lines; *line; line += strcspn(line, "\n"), line += *line == '\n') {
@@ -93,8 +93,8 @@ static void add_own_cgroup(const Hierarchy *h, const char *lines, Buffer *path)
     }
 }
 
-// The least quota of this process's cgroup and of those above it. A container may see its own
-// cgroup at the mount and not at the path that the kernel tells: what is not there has no quota.
+// The smallest quota of this process's cgroup and its ancestors. A container may see its own cgroup
+// at the mount point and not at the path that the kernel reports: a missing one has no quota.
 static double hierarchy_quota(const Hierarchy *h, const char *root, const char *lines)
 {
     Buffer folder = {0};
@@ -129,7 +129,7 @@ size_t quota_threads(const char *root)
     }
     buffer_free(&folder);
     buffer_free(&lines);
-    // Up: with one and a half processors two threads stand still for a quarter of the time, but one
+    // Rounded up: with 1.5 processors, two threads are stopped for a quarter of the time, but one
     // would leave a third of the quota unused.
     return least < (double)SIZE_MAX ? (size_t)ceil(least) : SIZE_MAX;
 }

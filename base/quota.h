@@ -4,9 +4,9 @@
 
 #include <stddef.h>
 
-// The threads that the quotas of this process's cgroup and of those above it keep busy, at least 1;
-// SIZE_MAX: there is no quota. `root` precedes the paths of all files that are read: "", or in a
-// test a folder that stands for the file system. What cannot be read is no quota.
+// The number of threads that the quotas of this process's cgroup and its ancestors keep busy, at
+// least 1; SIZE_MAX if there is no quota. `root` precedes the paths of all files that are read: "",
+// or in a test a folder that stands for the file system. What cannot be read counts as no quota.
 size_t quota_threads(const char *root);
 
 #endif

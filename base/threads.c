@@ -1,4 +1,4 @@
-// threads.c - a team of threads, on OpenMP, with a barrier of its own.
+// threads.c - a team of OpenMP threads, with our own barrier.
 //
 // The threads of a forward pass meet a few hundred times, microseconds apart. OpenMP's barrier may
 // enter the kernel each time; here threads spin, and only yield the processor after a while, in
@@ -10,9 +10,9 @@
 //     thread 1        arrived 1 -> 2   reads `round` until it changes  . . . . . goes on
 //     thread 2                 arrived 2 -> 3, the last: arrived = 0, round + 1; goes on
 //
-// `round` tells the threads that wait from those of the next round: a fast thread may arrive there
-// before a slow one has seen that this one is over. It cannot be a round further, since that would
-// take the slow one's arrival.
+// `round` distinguishes the waiting threads from those of the next round: a fast thread may arrive
+// there before a slow one has seen that this round is over. It cannot be further ahead, since the
+// next round cannot end without the slow thread.
 #include "base/threads.h"
 
 #include <sched.h>
@@ -32,8 +32,8 @@ struct Barrier {
     atomic_size_t round;    // rounds that are over
 };
 
-// A few to some tens of microseconds: longer than the threads of a pass wait for each other as long
-// as each has a processor.
+// A few to some tens of microseconds: longer than the threads of a pass wait for each other if each
+// has a processor.
 #define SPINS_BEFORE_YIELD 1000
 
 void team_barrier(Team team)

@@ -12,14 +12,14 @@ typedef struct {
     Barrier *barrier;  // of the team, on team_run's stack; NULL for a team of one
 } Team;
 
-// Runs work(team, arg) once on each of `threads` threads, or on fewer where the system gives fewer
-// (team.size says how many), and returns when all have.
+// Runs work(team, arg) once on each of `threads` threads, or on fewer if the system provides fewer
+// (team.size says how many), and returns when all have finished.
 void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg);
 
-// Returns when all of the team have called it. What any of them wrote before, all see afterwards.
+// Returns when all threads of the team have called it. All then see what any of them wrote before.
 void team_barrier(Team team);
 
-// As many threads as make sense: what OMP_NUM_THREADS says, else the processors that this process may
+// The number of threads worth starting: OMP_NUM_THREADS, else the processors that this process may
 // use, but no more than its CPU quota keeps busy; 1 without OpenMP.
 size_t team_max(void);
 

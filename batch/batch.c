@@ -319,9 +319,10 @@ static bool prepare(Batch *b, Slot *slot, Error *err)
     return deliver(b, r, NULL, slot->number, err);
 }
 
-// Reads a request into the next slot, if there is one and the window has room for its result (*read).
-// Unless it fails at once, or a retry keeps its result, it then waits to be started. Waits for input
-// only when there is nothing else to do: what comes through a pipe is answered before the pipe ends.
+// Reads a request into the next slot, if there is one and the window has room for its result
+// (*read). Unless it fails at once, or a retry keeps its result, it then waits to be started. Waits
+// for input only when there is nothing else to do: what comes through a pipe is answered before the
+// pipe ends.
 static bool fill_next(Batch *b, Slot *slot, bool *read, Error *err)
 {
     *read = false;

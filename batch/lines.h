@@ -37,11 +37,11 @@ typedef struct {
 } Lines;
 
 // Waits for the first bytes, before any line is read. Errors: ERROR_INPUT where they are UTF-16, or
-// cannot be read; ERROR_RUN without memory.
+// cannot be read; ERROR_RUN if out of memory.
 LineStatus lines_begin(Lines *l, Error *err);
 
 // Reads the next line. Unless `wait`, returns LINE_PENDING rather than wait for input. Errors:
-// ERROR_INPUT where the input cannot be read; ERROR_RUN without memory.
+// ERROR_INPUT where the input cannot be read; ERROR_RUN if out of memory.
 LineStatus lines_next(Lines *l, bool wait, Line *line, Error *err);
 void lines_free(Lines *l);
 

@@ -46,8 +46,8 @@ static bool open_output(Results *r, const char *path, bool resume, Error *err)
         return true;  // a device or a pipe
     }
     r->regular = true;
-    // A new file must be new: O_EXCL, not a look beforehand, decides that, so of two runs that start at
-    // once only one gets the name.
+    // A new file must be new: O_EXCL, not a look beforehand, decides that, so of two runs that
+    // start at once only one gets the name.
     r->fd = open(target, O_RDWR | O_CREAT | O_CLOEXEC | (resume ? 0 : O_EXCL), 0666);
     const int why = errno;
     free(target);
@@ -241,7 +241,8 @@ void results_deliver(Results *r, size_t number, Buffer *line, uint64_t failed_li
     *line = (Buffer){0};
 }
 
-// Waits until the output is on disk. Not after every result: a sync takes as long as many passes do.
+// Waits until the output is on disk. Not after every result: a sync takes as long as many passes
+// do.
 static bool sync_output(Results *r, Error *err)
 {
     r->synced = now_seconds();

@@ -61,8 +61,8 @@ bool results_cut(Results *r, Error *err);
 // begins with the results kept so far; what it had after those, from a retry that was interrupted,
 // can be read from fd, kept with results_keep, and has to be cut off (results_cut) before a result
 // is delivered. The output is untouched, until results_retried says that all its results have been
-// dealt with: when those promised so far and the `n` next ones are written, the file takes its place.
-// Error: ERROR_RUN.
+// dealt with: when those promised so far and the `n` next ones are written, the file takes its
+// place. Error: ERROR_RUN.
 bool results_retry(Results *r, Error *err);
 void results_retried(Results *r, size_t n);
 

@@ -85,8 +85,9 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
     return true;
 }
 
-// A slot reserves all pages that its longest answer can need before it starts, even those that it may
-// share with others. So no running sequence lacks a page, and none has to be stopped and run again.
+// A slot reserves all pages that its longest answer can need before it starts, even those that it
+// may share with others. So no running sequence lacks a page, and none has to be stopped and run
+// again.
 bool slots_start(Slots *s)
 {
     const Slot *slot = slots_next(s);
@@ -108,8 +109,8 @@ void slots_release(Slots *s, size_t place)
     // The cache keeps pages that are full: a later prompt may begin with them.
     cache_truncate(&s->engine->cache, index, 0);
     sequence_free(&slot->sequence);
-    // To the end of the order, behind a slot that waits. The others keep their order, which is by age:
-    // older requests get rows first, and finish first.
+    // To the end of the order, behind a slot that waits. The others keep their order, which is by
+    // age: older requests get rows first, and finish first.
     memmove(&s->order[place], &s->order[place + 1], (s->n_slots - 1 - place) * sizeof *s->order);
     s->order[s->n_slots - 1] = index;
     s->n_active--;
@@ -118,10 +119,10 @@ void slots_release(Slots *s, size_t place)
 // --------------------------------------------------------------------------------------------
 // A pass
 
-// Does an older slot compute the page that this one needs next, having the same tokens up to the end
-// of that page? Prompts with a common prefix often start together, and if each computed it, none of
-// it would be shared. So the younger slot waits until the older one has filled the page, and finds it
-// in the cache. The oldest slot never waits, so every slot gets its turn.
+// Does an older slot compute the page that this one needs next, having the same tokens up to the
+// end of that page? Prompts with a common prefix often start together, and if each computed it,
+// none of it would be shared. So the younger slot waits until the older one has filled the page,
+// and finds it in the cache. The oldest slot never waits, so every slot gets its turn.
 static bool older_computes_next_page(const Slots *s, size_t place)
 {
     const Sequence *own = &slots_active(s, place)->sequence;

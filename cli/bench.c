@@ -103,7 +103,8 @@ static double best_time(Peak *p, size_t threads)
     return best;
 }
 
-// Raises each limit to what is measured now, if that is more. `memory` (READ_BYTES) has been filled.
+// Raises each limit to what is measured now, if that is more. `memory` (READ_BYTES) has been
+// filled.
 static void measure_limits(Limits *limits, float *memory, size_t threads)
 {
     Peak p = {.memory = memory};

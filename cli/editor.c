@@ -31,8 +31,8 @@
 
 #define MAX_HISTORY 1000
 
-// The least columns that a layout is made for, the widest unit; and the size of a terminal that does
-// not tell it.
+// The least columns that a layout is made for, the widest unit; and the size of a terminal that
+// does not tell it.
 #define MIN_COLUMNS     4
 #define DEFAULT_COLUMNS 80
 #define DEFAULT_ROWS    24

@@ -50,7 +50,8 @@ typedef struct {
     char parameters[MAX_KEY_PARAMETERS + 1];  // of a CSI sequence: digits and semicolons
     size_t n_parameters;
     Buffer paste;  // what was pasted, until its end
-    // History: lines[n] stands for the line that is being typed, which is kept in `draft` meanwhile.
+    // History: lines[n] stands for the line that is being typed, which is kept in `draft`
+    // meanwhile.
     HistoryLine *lines;  // (n_lines)
     size_t n_lines, at;
     Buffer draft;
@@ -72,7 +73,7 @@ void editor_open(Editor *e, int in, int screen, bool edits,
 void editor_close(Editor *e);
 
 // Reads a line into e->line, without its end. After EDIT_CANCEL it holds what was typed until then.
-// Whatever the result, the terminal has its own settings again. Error: ERROR_RUN without memory.
+// Whatever the result, the terminal has its own settings again. Error: ERROR_RUN if out of memory.
 EditResult editor_read(Editor *e, const char *prompt, Error *err);
 
 // The parts of editor_read that need no terminal. editor_key takes a byte that was typed;

@@ -145,8 +145,8 @@ static void make_printable(char *text, size_t size)
 
 static bool continues_character(char c) { return ((uint8_t)c & 0xc0) == 0x80; }
 
-// How many bytes of a text stand in `columns` columns: all, or those up to the last punctuation that
-// fits and has a space after it, or up to the last space, or as many characters as fit.
+// How many bytes of a text stand in `columns` columns: all, or those up to the last punctuation
+// that fits and has a space after it, or up to the last space, or as many characters as fit.
 static size_t line_bytes(const char *text, size_t size, size_t columns)
 {
     size_t used = 0, space = 0, stop = 0;
@@ -335,7 +335,8 @@ bool mode_info(Engine *e, const Options *o, Output *out, Error *err)
 
 bool mode_verify(Engine *e, const Options *o, Output *out, Error *err)
 {
-    // The rest is opened only after the sums: where a section is damaged, that is the error to tell.
+    // The rest is opened only after the sums: where a section is damaged, that is the error to
+    // tell.
     const unsigned model = e->checkpoint.config.vocab_only ? 0 : ENGINE_MODEL;
     const bool sums = !e->checkpoint.repacked;
     Buffer text = {0};

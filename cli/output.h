@@ -58,8 +58,8 @@ int output_screen(bool *edits);
 // Parts of a line of statistics at most: a few more than a batch has, the longest line.
 #define MAX_STATS_PARTS 16
 
-// A line of statistics: parts in the order in which they are shown, each with the punctuation before
-// it. What does not fit a terminal's width is left out, by rank.
+// A line of statistics: parts in the order in which they are shown, each with the punctuation
+// before it. What does not fit a terminal's width is left out, by rank.
 typedef struct {
     struct {
         char text[48];
@@ -82,8 +82,8 @@ void output_wipe(Output *out);
 void output_digest(Output *out, const float *logits, size_t n);
 
 // The first SIGINT or SIGTERM only sets the flag, the second ends the program at once, without a
-// temporary file left. To be called when there is something to flush: before that, the first one ends
-// the program.
+// temporary file left. To be called when there is something to flush: before that, the first one
+// ends the program.
 void output_catch_signals(void);
 
 // The flag: the signal that asked for an end, or 0.

@@ -24,8 +24,8 @@ typedef struct {
 
 // Scores n tokens in windows of the context's length, one after the other; the first token of each
 // has none before it and is not scored. All rows of a pass want logits: the engine's cache was made
-// so. After an interruption it returns true with a score that is incomplete. Errors: ERROR_INPUT, ERROR_RUN
-// (see forward). On failure nothing is left to free.
+// so. After an interruption it returns true with a score that is incomplete. Errors: ERROR_INPUT,
+// ERROR_RUN (see forward). On failure nothing is left to free.
 bool score_tokens(Engine *e, const int *tokens, size_t n, const ScoreHooks *hooks, Score *score,
                   Error *err);
 void score_free(Score *score);

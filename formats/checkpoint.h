@@ -49,8 +49,8 @@ bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size
                              Error *err);
 void checkpoint_close(Checkpoint *c);
 
-// Reads a native file from end to end and compares its checksums. A repacked file has none, and must
-// not be given. Errors: ERROR_INPUT naming the first damaged section.
+// Reads a native file from end to end and compares its checksums. A repacked file has none, and
+// must not be given. Errors: ERROR_INPUT naming the first damaged section.
 bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err);
 
 // A number that differs between checkpoints, but for a chance of about 2^-32. For a native file it

@@ -6,9 +6,9 @@
 //     | "dim" 00 | u32  | 1     | 128, zeros (8) | "n_la..  |
 //     +----------+------+-------+----------------+----------+- - -
 //
-// The table below says of each name what type it has, what range, where it goes in Config, and which
-// models need it. A new switch of the model is a new row: it moves no byte of the files that do
-// without it, and a program that does not know it refuses the file by its name.
+// The table below says of each name what type it has, what range, where it goes in Config, and
+// which models need it. A new switch of the model is a new row: it moves no byte of the files that
+// do without it, and a program that does not know it refuses the file by its name.
 #include "formats/config.h"
 
 #include <stddef.h>

@@ -1,5 +1,5 @@
-// config.h - what makes a model the model it is, apart from its weights: its shape, and how it wants
-// to be sampled. Both are read from the section `config` of a native checkpoint.
+// config.h - what makes a model the model it is, apart from its weights: its shape, and how it
+// wants to be sampled. Both are read from the section `config` of a native checkpoint.
 #ifndef CONFIG_H
 #define CONFIG_H
 

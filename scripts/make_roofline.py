@@ -3,7 +3,7 @@
 
     scripts/make_roofline.py [OUT.svg]
 
-All figures are read from docs/performance.md, section "Measured": the limits of the machine, and the column "1.1B q4" of
+All figures are read from docs/performance.md, section "Measurements": the limits of the machine, and the column "1.1B q4" of
 the first table (tokens per second, share of the limit, and how many times llama.cpp's speed that is). llama.cpp's dots
 are ours divided by that factor. scripts/bench.py draws its own measurements by the same function.
 

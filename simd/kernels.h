@@ -1,4 +1,4 @@
-// kernels.h - every kernel, written once over the 16 lanes that the including file chose.
+// kernels.h - every kernel, written once for the 16 lanes that the including file defines.
 //
 // avx2.c, avx512.c, neon.c and scalar.c each include their lanes (V, v_load, v_fma, ..) and then
 // this file, and so fill one table of kernels. simd.h says what each kernel computes, and how
@@ -9,27 +9,27 @@
 // order.
 //
 //   - The unit is a vector of 16 lanes, because that is the widest register among the sets
-//     (AVX-512). AVX2 has it in two registers, NEON in four, plain C in an array; nobody sees the
-//     difference.
-//   - A lane is an output. It adds up its inputs one by one, in their order, so no sum is ever
-//     spread over lanes and none has to be put together: how many outputs, rows or columns a kernel
-//     takes at once is free, and each set chooses what its registers hold.
+//     (AVX-512). AVX2 holds it in two registers, NEON in four, plain C in an array; the results are
+//     the same.
+//   - A lane is an output. It adds up its inputs one by one, in order, so no sum is ever spread
+//     over lanes and then combined. A kernel may therefore take any number of outputs, rows or
+//     columns at once, and each set takes as many as its registers hold.
 //   - Products are added with fused multiply-add. IEEE 754 defines it exactly (one rounding), every
 //     set has an instruction for it, and C has fmaf. Separate operations would be as well defined,
 //     but take twice the time.
 //   - The few true reductions (a norm, the sum of a softmax) keep 16 partial sums, one per lane,
 //     and end in one fixed tree (v_sum): lane i + lane i + 8, then + 4, + 2, + 1.
 //
-// A change of the order of operations changes the output of every model. Everything else may
-// change: tile sizes, prefetching, the order of independent sums.
+// Changing the order of operations changes the output of every model. Everything else may change:
+// tile sizes, prefetching, the order of independent sums.
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "simd/simd.h"
 
-// A pragma, and so only a macro can name it for both compilers. The loops it stands before have
-// constant bounds of at most 16; only when they are unrolled do arrays of vectors become registers.
+// This is a pragma, so only a macro can name it for both compilers. The loops that it precedes have
+// constant bounds of at most 16; arrays of vectors become registers only if they are unrolled.
 #if defined(UNROLL)
 #elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -37,14 +37,14 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// Functions that must vanish into their callers: their constant arguments select code, and their
-// vectors live in the caller's registers. (A macro because an attribute cannot be named otherwise.)
+// Functions that must be inlined: their constant arguments select code, and their vectors stay in
+// the caller's registers. (A macro because an attribute cannot be named otherwise.)
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
-// n rounded up to whole vectors.
+// n rounded up to full vectors.
 INLINE size_t whole_lanes(size_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 // e^x with an error below 1 ulp (0.86 at most among 450,000 values compared with double precision),
@@ -54,8 +54,8 @@ INLINE size_t whole_lanes(size_t n) { return (n + LANES - 1) / LANES * LANES; }
 // polynomial of degree 7 in Horner's form; the first term left out is below 2^-27 of the sum. ln 2
 // is subtracted in two parts: the first has so few bits that n times it is exact.
 //
-// Below -87.33, where the result would be subnormal, it is 0; from 88.38 on it is infinity; a NaN
-// stays a NaN (v_min and v_max return their second operand where either is one).
+// Below -87.33, where the result would be subnormal, it is 0; from 88.38 it is infinity; a NaN
+// stays a NaN (v_min and v_max return their second operand if either is one).
 INLINE V v_exp(V x)
 {
     V y = v_max(v_set1(-87.33654f), v_min(v_set1(88.8f), x));
@@ -77,16 +77,17 @@ INLINE V v_exp(V x)
 // Prefetching
 
 // A core that streams weights waits for memory, not for arithmetic, so every byte is requested long
-// before its turn. Twice: far ahead into the second-level cache, which can have more requests under
-// way, and then from there into the first.
+// before it is needed. Twice, in fact: far ahead into the second-level cache, which can have more
+// requests in flight, and then from there into the first-level cache.
 //
 //     GB/s of q4 with one row, on a core that reads 16.7:
 //     no prefetch 11.8, at 4 KB 13.7, at 16 KB and 4 KB 15.9
 #define PREFETCH_BYTES     4096
 #define PREFETCH_FAR_BYTES 16384
 
-// Requests what lies that far after p .. p + bytes - 1. It may lie past the end of the matrix,
-// where C lets no pointer point: hence the integers. A prefetch of an invalid address does nothing.
+// Requests the bytes at that distance after p .. p + bytes - 1. They may be past the end of the
+// matrix, where C does not allow pointers: hence the integers. Prefetching an invalid address does
+// nothing.
 INLINE void prefetch(const void *p, size_t bytes)
 {
     for (uintptr_t line = (uintptr_t)p; line < (uintptr_t)p + bytes; line += 64) {
@@ -95,16 +96,16 @@ INLINE void prefetch(const void *p, size_t bytes)
     }
 }
 
-// What a tile of floats requests beside its own loads.
+// What a tile of floats prefetches besides its own loads.
 typedef enum {
     FETCH_NOTHING,
-    FETCH_OWN,   // what it will need itself: weights that are passed over once
+    FETCH_OWN,   // what it will need itself: weights that are read once
     FETCH_NEXT,  // a share of the next panel, see Fetch
 } FetchWhat;
 
-// A tile's share of the panel that comes next. It is requested a little with every FETCH_COLS
-// columns: many requests at once would hold up the tile's own loads, most with few rows, whose
-// shares are large.
+// A tile's share of the next panel. It requests a little of it every FETCH_COLS columns: many
+// requests at once would delay the tile's own loads, most of all with few rows, whose shares are
+// large.
 //
 //     SmolLM2 in f32, tokens/s, requested before the tile and bit by bit:
 //     256 rows 995 and 1137, 60 rows 953 and 989, 20 rows 584 and 588
@@ -118,7 +119,7 @@ typedef struct {
 // --------------------------------------------------------------------------------------------
 // Products of floats
 //
-// A tile multiplies T rows of activations with G groups of 16 outputs and keeps all T x G sums in
+// A tile multiplies T rows of activations by G groups of 16 outputs and keeps all T x G sums in
 // registers. For each input i (a column of the matrix) it loads G vectors of weights, broadcasts T
 // activations, and does T x G multiply-adds:
 //
@@ -129,10 +130,10 @@ typedef struct {
 //       ..              ..           ..                ..             groups
 //     x[T-1][i]       sum[T-1][0]  ..                sum[T-1][G-1]
 //
-// That is G + T loads for T x G multiply-adds: a wide tile is bound by arithmetic, one of a single
-// row by the weights it reads. And enough independent sums hide the latency of the multiply-add (4
-// cycles, two a cycle: 8 vectors). T is at most TILE_ROWS, G is tile_groups(T); each set's header
-// derives both from its number of registers.
+// That is G + T loads for T x G multiply-adds: a wide tile is bound by arithmetic, a single row by
+// the weights it reads. Enough independent sums also hide the latency of the multiply-add (4
+// cycles, two per cycle: 8 vectors). T is at most TILE_ROWS, and G is tile_groups(T); each set's
+// header derives both from its number of registers.
 
 // How a matrix is stored: a WeightType, or f16 as keys and values may be.
 typedef enum {
@@ -144,11 +145,11 @@ typedef enum {
     ELEMENT_Q4M,
 } Element;
 
-// A product of some rows with some groups; what the tiles of both kinds read and write.
+// A product of some rows and some groups: what both kinds of tiles read and write.
 typedef struct {
     float *out;         // (rows, n_groups * 16)
     size_t out_stride;  // values from row to row
-    bool add;           // the sums begin with what out holds, not with 0
+    bool add;           // the sums begin with the values in out, not with 0
     const char *w;      // the first group's first step
     size_t n_cols;      // inputs
     // Of floats:
@@ -162,7 +163,7 @@ typedef struct {
     size_t row;  // index of the first row in `in`
 } Product;
 
-// What the code of a tile is made for. A constant wherever a tile is inlined.
+// What the code of a tile is specialised for. A constant wherever a tile is inlined.
 typedef struct {
     size_t rows, groups;  // T and G
     Element type;
@@ -250,8 +251,8 @@ INLINE void register_tile(const TileSpec k, const Product *p)
     }
 }
 
-// A tile of k.groups of a product's groups, from group g on. (The copy costs nothing: it is never
-// in memory, as everything here is inlined.)
+// A tile of k.groups of a product's groups, starting with group g. (The copy costs nothing: it is
+// never in memory, as everything here is inlined.)
 INLINE void tile_at(const TileSpec k, const Product *p, size_t g)
 {
     Product part = *p;
@@ -290,20 +291,20 @@ INLINE void product_float(const size_t T, const Element type, const FetchWhat fe
 //     q4:   w = s_w (u - 8)      sum w x = s_w s_x (sum u q -   8 sum q)
 //     q4m:  w = s_w u + m        sum w x = s_w s_x  sum u q + m (s_x sum q)
 //
-// so the offsets cost nothing in the inner loop. What they contribute depends on the activations
-// only: quantize() stores -128 sum q and -8 sum q (q_begin8, q_begin4), where the integer sums
-// begin, and s_x sum q (q_total), which meets the minimum m. The integer sums stay below 2^24, so
-// their conversion to f32 is exact too. Per block and output that leaves
+// so the offsets cost nothing in the inner loop. Their contribution depends only on the
+// activations: quantize() stores -128 sum q and -8 sum q (q_begin8, q_begin4), with which the
+// integer sums begin, and s_x sum q (q_total), which is multiplied by the minimum m. The integer
+// sums stay below 2^24, so their conversion to f32 is exact too. What is left per quantisation
+// block and output is
 //
 //     sum += float(integer sum) * (s_w * s_x),  and for q4m  sum += m * q_total
 
-// Of a quantisation block whose largest value is below this all q are zero: 127 divided by it might
-// be infinite, and sets convert infinities to different integers.
+// If the largest value of a quantisation block is below this, all its q are zero: 127 divided by it
+// might be infinite, and sets convert infinities to different integers.
 #define SMALLEST_BLOCK 0x1p-120f
 
 // q = x * 127 / max to the nearest integer, scale = max / 127, with max the quantisation block's
-// largest magnitude. The division is done once per quantisation block and its result multiplied, in
-// every set alike.
+// largest magnitude. Every set divides once per quantisation block and multiplies by the result.
 static void kernel_quantize(const Activations *a, size_t row, size_t begin, size_t end)
 {
     const float *x = a->x + row * a->stride;
@@ -332,11 +333,11 @@ static void kernel_quantize(const Activations *a, size_t row, size_t begin, size
 //     q4    | 16 scales, f16 | steps 0, 4 | 1, 5 | 2, 6 | 3, 7 |             4 times 64 bytes
 //     q4m   | 16 scales | 16 minimums, f16 | steps 0, 4 | .. | 3, 7 |
 //
-// Step i has columns 4 i .. 4 i + 3 of all 16 rows: byte 4 r + j is row r, column 4 i + j, so that
-// the 4 bytes of a lane meet 4 activations that all lanes share. Of q4 and q4m the low nibbles are
-// one step and the high nibbles the one 16 columns later.
+// Step i has columns 4 i .. 4 i + 3 of all 16 rows: byte 4 r + j is row r, column 4 i + j, so the 4
+// bytes of a lane are multiplied by 4 activations that all lanes share. In q4 and q4m the low
+// nibbles are one step and the high nibbles are the step 16 columns later.
 //
-// Bytes before the steps, and of the whole block:
+// Bytes before the steps, and of all 16 rows:
 INLINE size_t block_values(const Element type) { return type == ELEMENT_Q4M ? 64 : 32; }
 INLINE size_t block_bytes(const Element type)
 {
@@ -354,12 +355,12 @@ INLINE VB block_step(const Element type, const uint8_t *values, const size_t i)
                               : vb_high(vb_load(values + 64 * (i - 4)));
 }
 
-// The k-th step in the order 0 4 1 5 2 6 3 7: the two nibbles of a byte follow each other, so that
-// it is loaded once.
+// The k-th step in the order 0 4 1 5 2 6 3 7: the two nibbles of a byte come one after the other,
+// so the byte is loaded once.
 INLINE size_t nth_step(const size_t k) { return k / 2 + k % 2 * 4; }
 
-// The integer sums of a quantisation block, one per lane, in the form of the set's products. A type
-// uses one of the two; the other never exists in the machine code.
+// The integer sums of a quantisation block, one per lane, in the form of the set's products. A
+// weight type uses one of the two; the other never appears in the machine code.
 typedef struct {
     ByteSum bytes;      // q8: weights up to 255
     NibbleSum nibbles;  // q4, q4m: weights up to 15
@@ -396,10 +397,10 @@ typedef struct {
     const int32_t *begin;
 } QuantizedRows;
 
-// sum[t] += a quantisation block of 16 rows of weights, at w, times that of row t of activations.
-// STEPS_HELD steps of the weights at a time are unpacked into registers and meet all rows in turn:
-// unpacking is shared, the sums of many rows grow side by side, and none waits for its own last
-// product.
+// sum[t] += a quantisation block of 16 rows of weights, at w, times row t's block of activations.
+// STEPS_HELD steps of the weights at a time are unpacked into registers and multiplied by all rows
+// in turn, so unpacking is shared, the sums of many rows grow in parallel, and none waits for its
+// previous product.
 INLINE void tile_block(const size_t T, const Element type, V *sum, const uint8_t *w,
                        const QuantizedRows *x)
 {
@@ -438,8 +439,8 @@ INLINE void tile_block(const size_t T, const Element type, V *sum, const uint8_t
     }
 }
 
-// T rows, which lie in one tile of the activations, by one group of 16 outputs. One group is
-// enough: the rows already give T independent sums, and integer dot products load little per
+// Multiplies T rows, all in one tile of the activations, by one group of 16 outputs. One group is
+// enough: the rows already give T independent sums, and integer dot products need few loads per
 // multiplication.
 INLINE void product_quantized(const size_t T, const Element type, const Product *product)
 {
@@ -474,11 +475,12 @@ INLINE void product_quantized(const size_t T, const Element type, const Product 
 }
 
 // --------------------------------------------------------------------------------------------
-// From a number of rows to the code made for it
+// From a number of rows to the code specialised for it
 
 INLINE bool is_quantized(const Element type) { return type >= ELEMENT_Q8; }
 
-// T rows. What no tile of this set has is removed here, before any of it is made.
+// T rows. Tiles that this set does not have are removed here, before any code is generated for
+// them.
 INLINE void product_of(const size_t T, const Element type, const FetchWhat fetch, const Product *p)
 {
     if (is_quantized(type) && T <= TILE_ROWS_QUANTIZED) {
@@ -488,9 +490,9 @@ INLINE void product_of(const size_t T, const Element type, const FetchWhat fetch
     }
 }
 
-// 1 to TILE_ROWS or TILE_ROWS_QUANTIZED rows. The switch is what makes the number a constant: each
-// case inlines code of its own. (A loop or a table over the numbers would be unrolled only after
-// inlining, when the arrays of sums are in memory already.)
+// 1 to TILE_ROWS or TILE_ROWS_QUANTIZED rows. The switch makes the number a constant: each case
+// inlines its own code. (A loop or a table over the numbers would be unrolled only after inlining,
+// when the arrays of sums are already in memory.)
 INLINE void product(const Element type, const FetchWhat fetch, size_t n_rows, const Product *p)
 {
     switch (n_rows) {
@@ -533,9 +535,9 @@ INLINE void product(const Element type, const FetchWhat fetch, size_t n_rows, co
     }
 }
 
-// The instances. Each is a function of its own with all its tiles inside, so that the compiler
-// allocates registers for one at a time, and callers can share it. "once": of weights that are
-// passed over once.
+// The instances. Each is a separate function with all its tiles inside, so that the compiler
+// allocates registers for one at a time and callers can share it. "once": for weights that are read
+// once.
 static void product_f32(size_t n_rows, const Product *p)
 {
     product(ELEMENT_F32, FETCH_NEXT, n_rows, p);
@@ -572,15 +574,15 @@ static void product_q4m(size_t n_rows, const Product *p)
 // --------------------------------------------------------------------------------------------
 // Matrix times activations
 
-// Weights of floats are read from memory once although many tiles of rows need them: a panel of
+// Float weights are read from memory once although many tiles of rows need them: a panel of
 // PANEL_COLS inputs of the G groups of a tile (24 KB in f32 with G = 2) stays in the first-level
-// cache while all rows pass over it.
+// cache while all rows are multiplied by it.
 //
 //     for each PANEL_COLS columns             the sums of earlier columns wait in out
 //         for each G groups                   = one panel
 //             for each tile of rows           requests its share of the next panel meanwhile
 //
-// The rows are spread evenly over as few tiles as hold them: 16 are 8 and 8, not 12 and 4. 192
+// The rows are spread evenly over as few tiles as possible: 16 are 8 and 8, not 12 and 4. 192
 // columns divide the usual widths (576, 1536) or leave little over (2048).
 #ifndef PANEL_COLS
 #define PANEL_COLS 192
@@ -622,7 +624,7 @@ INLINE void matmul_panels(const Element type, ProductFunction *by_panel, const M
     }
 }
 
-// All rows in one tile, which goes over the weights from beginning to end and needs each just once.
+// All rows in one tile, which reads the weights from beginning to end, each once.
 INLINE void matmul_once(const Element type, ProductFunction *once, const Matmul *m)
 {
     const Product p = {.out = m->out + m->group_begin * LANES,
@@ -637,8 +639,8 @@ INLINE void matmul_once(const Element type, ProductFunction *once, const Matmul 
     once(m->n_rows, &p);
 }
 
-// Few rows need each weight once, in the order of memory; many rows need it once per tile, and
-// should find it in the first-level cache.
+// Few rows need each weight once, in memory order; many rows need it once per tile, and should find
+// it in the first-level cache.
 INLINE void matmul_float(const Element type, ProductFunction *once, ProductFunction *by_panel,
                          const Matmul *m)
 {
@@ -658,8 +660,8 @@ static void matmul_bf16(const Matmul *m)
     matmul_float(ELEMENT_BF16, product_bf16_once, product_bf16, m);
 }
 
-// Group by group: a group's weights stay in the cache while all rows pass over them. The rows go in
-// parts of a tile of the activations, which may be wider than a tile of this set.
+// Group by group: a group's weights stay in the cache while all rows are multiplied by them. A tile
+// of the activations may be wider than a tile of this set, and is then taken in parts.
 INLINE void matmul_quantized(const Element type, ProductFunction *by_group, const Matmul *m)
 {
     const size_t n_blocks = (m->n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK;
@@ -681,8 +683,8 @@ static void matmul_q4(const Matmul *m) { matmul_quantized(ELEMENT_Q4, product_q4
 static void matmul_q4m(const Matmul *m) { matmul_quantized(ELEMENT_Q4M, product_q4m, m); }
 
 // --------------------------------------------------------------------------------------------
-// One row of a matrix, in plain C: a token's row of the embedding is all that is ever read so. The
-// row is one lane of its group, 16 values (or 4 bytes of every 64) apart.
+// One row of a matrix, in plain C: only a token's row of the embedding is read like this. The row
+// is one lane of its group, 16 values (or 4 bytes of every 64) apart.
 
 static void row_f32(float *out, const void *w, size_t n_cols, size_t row)
 {
@@ -735,8 +737,8 @@ static void row_q4m(float *out, const void *w, size_t n_cols, size_t row)
 }
 
 // --------------------------------------------------------------------------------------------
-// Elementwise kernels. The padding up to whole vectors is computed along: zeros add nothing to a
-// norm, -infinity has no weight in a softmax.
+// Elementwise kernels. They include the padding up to full vectors: zeros add nothing to a norm,
+// and -infinity has no weight in a softmax.
 
 // The sum of squares is one of the true reductions: lane j adds up x[j]^2, x[j + 16]^2, .. in
 // order, then the lanes are added in the tree of v_sum. So its bits depend on n alone.
@@ -756,7 +758,7 @@ static float kernel_rms_norm(float *out, const float *x, const float *weight, si
 }
 
 // Each pair (a, b) as the complex number a + b i, times cos + sin i. Plain C, separate products and
-// sums (-ffp-contract=off): the compiler may vectorise it, the bits stay.
+// sums (-ffp-contract=off): the compiler may vectorise it without changing the bits.
 static void kernel_rope(float *x, const float *cos, const float *sin, size_t head_dim)
 {
     size_t half = head_dim / 2;
@@ -812,9 +814,9 @@ static void kernel_softmax(float *x, size_t n, float temperature)
 // FlashAttention, arXiv:2205.14135. Splits computed by different threads and combined afterwards:
 // Flash-Decoding.)
 //
-// The splits lie at fixed positions and are combined in their order. So the bits do not depend on
-// how many threads share the work, which is why a split's length must never be tuned to their
-// number.
+// The splits have fixed positions and are combined in order, so the bits do not depend on how many
+// threads share the work. For the same reason, a split's length must never depend on the number of
+// threads.
 
 // What the queries of a tile see of the split, as positions begin .. end - 1 of the sequence.
 typedef struct {
@@ -823,7 +825,7 @@ typedef struct {
     size_t all_begin, all_end;  // all queries; begin = end = the split's first position: none
 } Seen;
 
-// Each query's positions cut to the split, their union and their intersection.
+// Clips each query's positions to the split, and computes their union and their intersection.
 static Seen seen_in_split(const Attend *a)
 {
     const size_t split_begin = a->split * SPLIT_POSITIONS;
@@ -851,7 +853,7 @@ static Seen seen_in_split(const Attend *a)
 // Bytes of one value of a key or value.
 INLINE size_t kv_bytes(const Attend *a) { return a->f16 ? sizeof(uint16_t) : sizeof(float); }
 
-// A product of n_rows rows with keys or values, tile by tile.
+// A product of n_rows rows and keys or values, tile by tile.
 static void kv_product(const Attend *a, size_t n_rows, Product p)
 {
     float *out = p.out;
@@ -863,15 +865,15 @@ static void kv_product(const Attend *a, size_t n_rows, Product p)
         if (a->f16) {
             product_f16(n, &p);
         } else {
-            // Shared with matmul_panels. p.fetch is empty here, so that nothing is requested.
+            // Shared with matmul_panels. p.fetch is empty here, so nothing is prefetched.
             product_f32(n, &p);
         }
     }
 }
 
 // Requests the keys or values of the next page, at `start` bytes in it, while the current one is
-// used. Pages lie anywhere in memory: the hardware cannot foresee the next one. (Decode at depth
-// 2048, two threads, tokens/s: SmolLM2 150 to 190 without, 229 with it.)
+// used. Pages may be anywhere in memory, so the hardware cannot predict the next one. (Decoding at
+// depth 2048, two threads, tokens/s: SmolLM2 150 to 190 without it, 229 with it.)
 static void fetch_page(const Attend *a, size_t page, size_t last_page, size_t start, size_t dims)
 {
     if (page > last_page) {
@@ -883,8 +885,8 @@ static void fetch_page(const Attend *a, size_t page, size_t last_page, size_t st
     }
 }
 
-// Scores of all queries with positions begin .. end - 1, page by page, widened to whole vectors of
-// 16 positions. So some are computed that a query does not see; the mask makes them -infinity.
+// Scores of all queries for positions begin .. end - 1, page by page, widened to full vectors of 16
+// positions. This includes some that a query does not see; the mask makes them -infinity.
 static void attend_scores(const Attend *a, size_t begin, size_t end)
 {
     const size_t split_begin = a->split * SPLIT_POSITIONS;
@@ -905,9 +907,9 @@ static void attend_scores(const Attend *a, size_t begin, size_t end)
 
 // Turns the scores of query t into weights, exp(score + mask - max), in place. Clears the query's
 // result and stores the maximum and the sum of the weights behind it. The first and last vector may
-// reach beyond what the query sees: there the mask makes the score -infinity and the weight 0,
-// which changes neither maximum nor sum. (The sum has 16 partial sums, by position modulo 16, and
-// the tree of v_sum.)
+// extend beyond what the query sees: there the mask makes the score -infinity and the weight 0,
+// which changes neither the maximum nor the sum. (The sum has 16 partial sums, by position modulo
+// 16, and the tree of v_sum.)
 static void attend_weights(const Attend *a, size_t t, size_t begin, size_t end)
 {
     const size_t dims = whole_lanes(a->head_dim);
@@ -957,9 +959,9 @@ static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t be
     }
 }
 
-// The values of a position are added for those queries only that see it: a query's sum is then the
-// same as if it were alone in its tile. Most positions are seen by all queries and cost one pass;
-// those at either end (a window's, the diagonal's) are done query by query:
+// The values of a position are added only for the queries that see it, so a query's sum is the same
+// as if it were alone in its tile. Most positions are seen by all queries and cost one pass; those
+// at either end (of the window, on the diagonal) are done query by query:
 //
 //     position    0 1 2 3 4 5 6 7 8 9
 //     query 0     x x x x x x x x . .
@@ -982,12 +984,13 @@ static void kernel_attend(const Attend *a)
     }
 }
 
-// Each result is relative to its own maximum; their sum is relative to the larger one:
+// Each result is relative to its own maximum; the combined one is relative to the larger of the
+// two:
 //
 //     max = larger of m_total, m_split     a = e^(m_total - max), b = e^(m_split - max)
 //     total = total * a + split * b        for the weighted sums and for the sum of the weights
 //
-// A result without weights (sum 0) has no maximum: the other one is taken as it is.
+// A result without weights (sum 0) has no maximum: the other result is taken unchanged.
 static void kernel_combine(float *total, const float *split, size_t head_dim)
 {
     const size_t dims = whole_lanes(head_dim);
@@ -1023,7 +1026,7 @@ static void kernel_attend_finish(float *out, const float *total, size_t head_dim
 //     keys    a step is one dimension of 16 positions      one lane of it belongs to this position
 //     values  a step is 16 dimensions of one position      all of it belongs to this position
 //
-// So 16 dimensions of a key go into 16 steps, always in the same lane; of a value they are one run.
+// So 16 dimensions of a key go into the same lane of 16 steps; those of a value are contiguous.
 static void kernel_store_kv(void *page_k, void *page_v, size_t offset, const float *k,
                             const float *v, size_t head_dim, bool f16)
 {
@@ -1051,7 +1054,7 @@ static void kernel_store_kv(void *page_k, void *page_v, size_t offset, const flo
 }
 
 // --------------------------------------------------------------------------------------------
-// The machine's limits, for --bench: what the loops above could reach if nothing else held them up
+// The machine's limits, for --bench: what the loops above could reach if nothing else delayed them
 
 // Four independent sums, so that the additions keep up with the loads.
 static float read_memory(const float *p, size_t n)
@@ -1066,8 +1069,8 @@ static float read_memory(const float *p, size_t n)
     return v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
 }
 
-// The inner loop of q4 without unpacking and scales. Each step has other weights and each row other
-// activations: the compiler would compute equal products once.
+// The inner loop of q4 without unpacking and scales. Each step has different weights and each row
+// different activations, as the compiler would compute equal products only once.
 static float peak_int8(size_t steps, const uint8_t *operands)
 {
     NibbleSum sum[TILE_ROWS_QUANTIZED];
@@ -1090,7 +1093,7 @@ static float peak_int8(size_t steps, const uint8_t *operands)
     return total;
 }
 
-// Multiply-adds of registers only, with as many independent sums as a tile has rows.
+// Multiply-adds in registers only, with as many independent sums as a tile has rows.
 static float peak_f32(size_t steps, const float *operands)
 {
     V sum[TILE_ROWS];

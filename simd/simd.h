@@ -1,8 +1,8 @@
 // simd.h - the table of kernels that each instruction set fills, and the layouts that they read.
 //
-// A vector is always 16 f32 lanes, whatever the registers are. A lane is an output element and adds
-// up its inputs one by one with fused multiply-add, so every set computes the same bits (kernels.h
-// tells the whole order).
+// A vector always has 16 f32 lanes, whatever the size of the registers. A lane is an output element
+// and adds up its inputs one by one with fused multiply-add, so every set computes the same bits
+// (kernels.h describes the complete order).
 //
 // A matrix of `rows` outputs and `cols` inputs is interleaved: groups of 16 rows, and within a
 // group one step of 16 weights per input. An inner loop over the inputs reads a group from
@@ -11,14 +11,14 @@
 //     group 0:  w[0][0] w[1][0] .. w[15][0] | w[0][1] w[1][1] .. w[15][1] | ..  cols steps
 //     group 1:  w[16][0] w[17][0] ..        | ..       in the last group, rows past the end are 0
 //
-// Keys and values are matrices of the same layout inside a page of positions. For the scores an
-// output is a position and an input a dimension of the head; for the weighted sum of the values it
-// is the other way round.
+// Keys and values are matrices with the same layout inside a page of positions. For the scores, an
+// output is a position and an input is a dimension of the head; for the weighted sum of the values,
+// it is the other way round.
 //
 //     keys:    (PAGE_POSITIONS / 16, head_dim, 16 positions)
 //     values:  (head_dim rounded up to 16, / 16, PAGE_POSITIONS, 16 dimensions)
 //
-// Buffers belong to the callers throughout: the kernels allocate nothing and keep nothing.
+// All buffers belong to the callers: the kernels allocate nothing and keep no pointers.
 #ifndef SIMD_H
 #define SIMD_H
 
@@ -37,7 +37,7 @@
 #endif
 
 // Positions of a split, whose softmax is summed at once; longer contexts are combined split by
-// split, in order. It is part of the canonical order: another value changes the last bits. A
+// split, in order. This is part of the canonical order: another value changes the last bits. A
 // multiple of PAGE_POSITIONS.
 #ifndef SPLIT_POSITIONS
 #define SPLIT_POSITIONS 256
@@ -47,10 +47,11 @@ _Static_assert(PAGE_POSITIONS % LANES == 0 && SPLIT_POSITIONS % PAGE_POSITIONS =
                "a page is a multiple of LANES, a split a multiple of a page");
 
 // Three things are called tiles: of queries (attention's unit of work), of activation rows (how
-// quantised activations are stored, below) and register tiles (sums that a kernel keeps in registers).
+// quantised activations are stored, below) and register tiles (sums that a kernel keeps in
+// registers).
 //
-// The most queries of one kv_head that are computed together: they share every load and conversion of
-// keys and values. Two of the widest register tiles (12 rows).
+// The most queries of one kv_head that are computed together: they share every load and conversion
+// of keys and values. Two of the widest register tiles (12 rows).
 #ifndef TILE_QUERIES
 #define TILE_QUERIES 24
 #endif
@@ -70,26 +71,26 @@ typedef enum {
 // GGUF's Q8_0, Q4_0 and Q4_1 have.
 #define QUANT_BLOCK 32
 
-// Rows of a tile of quantised activations at most: as many as the widest set multiplies with a
-// group of weights at once. n rows make ceil(n / ACTIVATION_TILE) tiles of equal width (the last
-// one may be short): 16 rows are two tiles of 8, not 12 and 4.
+// The most rows in a tile of quantised activations: as many as the widest set multiplies by a group
+// of weights at once. n rows make ceil(n / ACTIVATION_TILE) tiles of equal width (the last one may
+// be shorter): 16 rows are two tiles of 8, not 12 and 4.
 #ifndef ACTIVATION_TILE
 #define ACTIVATION_TILE 12
 #endif
 
 // Rows of activations in f32 and, for weights that are multiplied as integers, quantised: x is
 // about q * scale, with scale = max / 127 of each quantisation block and q rounded, halves to even.
-// The quantised rows are stored by tiles, so that what a kernel reads of a tile is one run of
+// The quantised rows are stored tile by tile, so that a kernel reads each tile from consecutive
 // memory:
 //
 //     block 0: row 0, row 1, .. row tile - 1 | block 1: row 0, .. | ..      then the next tile
 //
-// The arrays belong to whoever made the struct (the scratch of a forward pass).
+// The arrays belong to the owner of the struct (the scratch of a forward pass).
 typedef struct {
     size_t stride;  // values from row to row, a multiple of QUANT_BLOCK; padding is zeros
     size_t tile;    // rows of a tile, see activation_tile()
     float *x;       // (n_rows, stride)
-    // The rest is there for quantised weights only, with n_rows rounded up to whole tiles.
+    // The rest is for quantised weights only, with n_rows rounded up to full tiles.
     int8_t *q;       // (n_tiles, stride / QUANT_BLOCK, tile, QUANT_BLOCK), -127 .. 127
     float *q_scale;  // (n_tiles, stride / QUANT_BLOCK, tile)
     float *q_total;  // the same shape: scale * sum of the block's q; meets the minimum of q4m
@@ -98,15 +99,15 @@ typedef struct {
     int32_t *q_begin4, *q_begin8;
 } Activations;
 
-// Rows of a tile where there are n_rows > 0 of them.
+// Rows per tile for n_rows > 0 rows.
 static inline size_t activation_tile(size_t n_rows)
 {
     const size_t n_tiles = (n_rows + ACTIVATION_TILE - 1) / ACTIVATION_TILE;
     return (n_rows + n_tiles - 1) / n_tiles;
 }
 
-// The index of a row's quantisation block in q_scale, q_total, q_begin4 and q_begin8, and in units
-// of QUANT_BLOCK in q.
+// The index of a row's quantisation block in q_scale, q_total, q_begin4 and q_begin8, and, in units
+// of QUANT_BLOCK, in q.
 static inline size_t activation_block(const Activations *a, size_t row, size_t block)
 {
     return (row / a->tile * (a->stride / QUANT_BLOCK) + block) * a->tile + row % a->tile;
@@ -117,20 +118,20 @@ static inline size_t activation_block(const Activations *a, size_t row, size_t b
 typedef struct {
     const void *w;                  // the whole matrix, interleaved, see above
     size_t n_cols;                  // inputs
-    const Activations *in;          // (n_rows, n_cols); quantised where w is
-    float *out;                     // (n_rows, out_stride), padded to whole groups of 16
+    const Activations *in;          // (n_rows, n_cols); quantised if w is
+    float *out;                     // (n_rows, out_stride), padded to full groups of 16
     size_t out_stride;              // values from row to row
     size_t n_rows;                  // at least 1
     size_t group_begin, group_end;  // in groups of 16 outputs
-    bool add;                       // add to what out holds instead of replacing it
+    bool add;                       // add to the values in out instead of replacing them
 } Matmul;
 
-// What the query at a position sees, told twice: as positions begin .. end - 1, by which kernels
-// skip what is out of sight, and as a row of the mask, by which they treat the vectors at the
-// edges. The cache makes both (cache_visible) and owns the mask.
+// What the query at a position sees, in two forms: positions begin .. end - 1, which let kernels
+// skip everything else, and a row of the mask, which they apply to the vectors at the edges. The
+// cache makes both (cache_visible) and owns the mask.
 typedef struct {
     size_t begin, end;
-    const float *mask;  // element j: 0 where position j is seen, else -infinity
+    const float *mask;  // element j: 0 if position j is visible, else -infinity
 } Visible;
 
 // Attention of some queries of one sequence that share a key head, over one split of its positions.
@@ -138,7 +139,7 @@ typedef struct {
     size_t n_queries;        // at most TILE_QUERIES
     size_t head_dim;         // dimensions of a head
     const float *q;          // (n_queries, head_dim), already divided by sqrt(head_dim)
-    const Visible *visible;  // (n_queries): of each, the part inside the split is taken
+    const Visible *visible;  // (n_queries): only the part of each inside the split is used
     void *const *pages;      // page i holds positions i * PAGE_POSITIONS .. of the sequence
     size_t k_offset;         // bytes from the start of a page to this layer's and head's keys
     size_t v_offset;         // .. to its values
@@ -146,8 +147,8 @@ typedef struct {
     size_t split;   // positions split * SPLIT_POSITIONS .. (split + 1) * SPLIT_POSITIONS - 1
     float *scores;  // scratch, (TILE_QUERIES, SPLIT_POSITIONS)
     // (n_queries, out_stride). A query's result: head_dim (rounded up to 16) sums of values
-    // weighted by exp(score - max), then the max and the sum of the weights (0: it sees none of the
-    // split).
+    // weighted by exp(score - max), then the max and the sum of the weights (0 if it sees nothing
+    // of the split).
     float *out;
     size_t out_stride;  // at least head_dim rounded up to 16, plus 2
 } Attend;
@@ -155,7 +156,7 @@ typedef struct {
 // One instruction set. An entry takes plain pointers and sizes; ops.h wraps each one.
 typedef struct {
     const char *name;  // as --simd takes it
-    // See Matmul; one per type of weights.
+    // See Matmul; one per weight type.
     void (*matmul[N_WEIGHT_TYPES])(const Matmul *m);
     // out[0 .. n_cols - 1] = row `row` of a matrix.
     void (*row[N_WEIGHT_TYPES])(float *out, const void *w, size_t n_cols, size_t row);
@@ -172,7 +173,7 @@ typedef struct {
     void (*softmax)(float *x, size_t n, float temperature);
     // See Attend.
     void (*attend)(const Attend *a);
-    // Adds a split's result (a row of Attend.out) to that of the splits before it.
+    // Adds a split's result (a row of Attend.out) to the result of the splits before it.
     void (*combine)(float *total, const float *split, size_t head_dim);
     // out (head_dim) = the weighted sums of a result divided by the sum of its weights.
     void (*attend_finish)(float *out, const float *total, size_t head_dim);
@@ -180,8 +181,7 @@ typedef struct {
     // the page's first. page_k, page_v: where the head's keys and values begin in the page.
     void (*store_kv)(void *page_k, void *page_v, size_t offset, const float *k, const float *v,
                      size_t head_dim, bool f16);
-    // What the machine can do at most, for --bench. The results only keep the compiler from leaving
-    // the work out.
+    // The machine's limits, for --bench. The results only keep the compiler from removing the work.
     // The sum of n values in memory, a multiple of 64.
     float (*read)(const float *p, size_t n);
     // `steps` steps of int8 multiply-adds; operands: 256 bytes below 16, which stay in the
@@ -192,7 +192,7 @@ typedef struct {
     size_t int8_macs_per_step, f32_macs_per_step;  // multiply-adds in a step
 } Kernels;
 
-// SCALAR_ONLY leaves out the sets that need compiler flags of their own (make single).
+// SCALAR_ONLY leaves out the sets that need special compiler flags (make single).
 extern const Kernels kernels_scalar;
 #if defined(SCALAR_ONLY)
 #elif defined(__x86_64__)

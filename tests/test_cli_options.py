@@ -77,7 +77,7 @@ def test_empty_stop_text_exits_2(tiny):
 
 @pytest.mark.parametrize("option", ["-f", "-o", "-z", "-b", "--prompt-cache"])
 def test_empty_name_of_a_file_exits_2(tiny, tmp_path, option):
-    assert_refused(tiny.generate(option, "", cwd=tmp_path), 2, f"{option}: expected the name of a file")
+    assert_refused(tiny.generate(option, "", cwd=tmp_path), 2, f"{option}: expected a file name")
     assert not list(tmp_path.iterdir())
 
 
