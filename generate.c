@@ -350,17 +350,23 @@ static size_t room_for_new(size_t left, size_t max_tokens)
     return max_tokens && max_tokens < half ? max_tokens : half;
 }
 
-void prompt_truncate(Tokens *prompt, int bos, size_t context, size_t max_tokens)
+bool prompt_encode_text(const Tokenizer *tokenizer, const TextSpan *text, PromptLimit limit,
+                        Tokens *out, Error *err)
 {
-    if (prompt->size < context) {
-        return;
+    if (!tokenizer_encode(tokenizer, text, 1, true, out, err)) {
+        return false;
     }
-    const size_t room = room_for_new(context, max_tokens);
-    const size_t keep = context > room ? context - room : 1;
-    const size_t first = bos >= 0 && prompt->ids[0] == bos && keep > 1 ? 1 : 0;
-    memmove(prompt->ids + first, prompt->ids + prompt->size - (keep - first),
-            (keep - first) * sizeof *prompt->ids);
-    prompt->size = keep;
+    if (!limit.context || out->size < limit.context) {
+        return true;
+    }
+    const int bos = tokenizer_bos(tokenizer);
+    const size_t room = room_for_new(limit.context, limit.max_tokens);
+    const size_t keep = limit.context > room ? limit.context - room : 1;
+    const size_t first = bos >= 0 && out->ids[0] == bos && keep > 1 ? 1 : 0;
+    memmove(out->ids + first, out->ids + out->size - (keep - first),
+            (keep - first) * sizeof *out->ids);
+    out->size = keep;
+    return true;
 }
 
 // Encodes the prompt anew, without the first `skip` bytes of the part that may be shortened.
@@ -370,13 +376,13 @@ static bool encode_again(const ShortenedPrompt *p, size_t skip, Tokens *out, Err
     return p->encode(p->arg, skip, out, err);
 }
 
-bool prompt_shorten(const ShortenedPrompt *p, size_t context, size_t max_tokens, Tokens *out,
-                    Error *err)
+bool prompt_shorten(const ShortenedPrompt *p, PromptLimit limit, Tokens *out, Error *err)
 {
+    const size_t context = limit.context;
     if (!encode_again(p, 0, out, err)) {
         return false;
     }
-    if (out->size < context) {
+    if (!context || out->size < context) {
         return true;
     }
     if (!encode_again(p, p->size, out, err)) {
@@ -391,7 +397,7 @@ bool prompt_shorten(const ShortenedPrompt *p, size_t context, size_t max_tokens,
     }
     // Binary search. What is cut decides how the text beside it is cut into tokens, so the number of
     // tokens is known only when it has been encoded. Without the first `skip` bytes it fits.
-    const size_t most = context - room_for_new(context - kept, max_tokens);
+    const size_t most = context - room_for_new(context - kept, limit.max_tokens);
     size_t too_few = 0, skip = p->size;
     while (skip - too_few > 1) {
         const size_t middle = too_few + (skip - too_few) / 2;

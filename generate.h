@@ -126,9 +126,17 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err);
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
                         const Conversation *conversation, Tokens *out, Error *err);
 
-// Shortens a prompt that does not fit to its end, but keeps a BOS at its start. As much room as
-// max_tokens is left for new tokens, but no more than half of the context.
-void prompt_truncate(Tokens *prompt, int bos, size_t context, size_t max_tokens);
+// How long a prompt may be before it is shortened. A shortened one leaves as much room as max_tokens
+// for new tokens, but no more than half of the context.
+typedef struct {
+    size_t context;     // positions; 0: the prompt is not shortened
+    size_t max_tokens;  // as in GenerateOptions
+} PromptLimit;
+
+// Puts the tokens of a text into *out, which is empty before. A prompt that does not fit is shortened
+// to its end, but keeps a BOS at its start. Errors: as tokenizer_encode.
+bool prompt_encode_text(const Tokenizer *tokenizer, const TextSpan *text, PromptLimit limit,
+                        Tokens *out, Error *err);
 
 // A prompt of which only a part may be shortened: template, system message and instruction of a chat
 // have to stay whole.
@@ -143,7 +151,6 @@ typedef struct {
 // Encodes a prompt with as much of the end of that part as fits; *out is empty before. Of what the
 // other parts leave of the context, new tokens get as much room as max_tokens, but no more than
 // half. Errors: ERROR_INPUT where the other parts alone do not fit; what p->encode says.
-bool prompt_shorten(const ShortenedPrompt *p, size_t context, size_t max_tokens, Tokens *out,
-                    Error *err);
+bool prompt_shorten(const ShortenedPrompt *p, PromptLimit limit, Tokens *out, Error *err);
 
 #endif

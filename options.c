@@ -129,7 +129,7 @@ static const Option option_table[] = {
     {0, "prompt-cache", "FILE", PATH, AT(prompt_cache),
      .help = "keep the prompt's keys and values in FILE for later runs"},
     {'o', "output", "FILE", PATH, AT(output),
-     .help = "write FILE whole or not at all, a batch line by line; - is standard output"},
+     .help = "write FILE whole or not at all, a batch by lines; - is standard output"},
     {0, "json", NULL, FLAG, AT(json), .help = "print one JSON object instead of text"},
     {0, "logprobs", "K", COUNT, AT(logprobs), .max = MAX_LOGPROBS,
      .help = "with --json: log-probabilities of each token and the K best"},
@@ -233,7 +233,7 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
 }
 
 // Adds a part to a prompt. A text may be empty, but a file name may not.
-static bool add_part(PromptParts *prompt, const char *text, bool is_file)
+static bool add_prompt_part(PromptParts *prompt, const char *text, bool is_file)
 {
     prompt->parts[prompt->n++] = (PromptPart){text, is_file};
     return *text || !is_file;
@@ -264,7 +264,7 @@ static bool store_value(const Option *o, void *field, const char *text)
         return *text;
     case PROMPT_TEXT:
     case PROMPT_FILE:
-        return add_part(field, text, o->kind == PROMPT_FILE);
+        return add_prompt_part(field, text, o->kind == PROMPT_FILE);
     case KV:
         *(KvType *)field = strcmp(text, "f16") == 0 ? KV_F16 : KV_F32;
         return strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0;
@@ -461,7 +461,7 @@ static bool check_batch(const Options *o, Error *err)
 }
 
 // Refuses to read standard input twice: after the first time it is at its end.
-static bool check_prompt(const PromptParts *prompt, Error *err)
+static bool check_standard_input(const PromptParts *prompt, Error *err)
 {
     size_t n = 0;
     for (size_t i = 0; i < prompt->n; i++) {
@@ -489,7 +489,7 @@ static bool find_model(Options *o, Error *err)
 static bool check_combinations(Options *o, Error *err)
 {
     const char *mode;
-    if (!choose_mode(o, &mode, err) || !check_prompt(&o->prompt, err)) {
+    if (!choose_mode(o, &mode, err) || !check_standard_input(&o->prompt, err)) {
         return false;
     }
     if (o->output && strcmp(o->output, "-") == 0) {

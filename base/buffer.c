@@ -111,12 +111,22 @@ int utf8_scan(const char *bytes, size_t n)
     return length;
 }
 
+uint32_t utf8_code_point(const char *bytes, int length)
+{
+    // The first byte has as many of its high bits set as there are bytes, unless it is alone.
+    uint32_t c = (uint8_t)bytes[0] & (length > 1 ? 0x7fu >> length : 0x7fu);
+    for (int i = 1; i < length; i++) {
+        c = c << 6 | ((uint8_t)bytes[i] & 0x3fu);
+    }
+    return c;
+}
+
 size_t utf8_boundary(const char *text, size_t size, size_t at)
 {
     // At most three bytes continue a character.
     const size_t most = size - at < 3 ? size : at + 3;
     size_t end = at;
-    while (at && end < most && ((uint8_t)text[end] & 0xc0) == 0x80) {
+    while (at && end < most && utf8_continues(text[end])) {
         end++;
     }
     return end;

@@ -2,6 +2,8 @@
 #ifndef BUFFER_H
 #define BUFFER_H
 
+#include <stdint.h>
+
 #include "base/error.h"
 
 // A growing byte buffer; start from {0}. Once anything was added, the data ends with a NUL that
@@ -30,6 +32,13 @@ void buffer_free(Buffer *b);
 //   = 0: all n bytes are the beginning of a character.
 //   < 0: that many bytes are not UTF-8; one U+FFFD stands for them.
 int utf8_scan(const char *bytes, size_t n);
+
+// The code point of a complete character of `length` bytes, as utf8_scan gives it.
+uint32_t utf8_code_point(const char *bytes, int length);
+
+// Is a byte of UTF-8 one that does not begin a character?
+static inline bool utf8_continues(char byte) { return ((unsigned char)byte & 0xc0) == 0x80; }
+
 // The first offset, `at` or later, that is not within a character of the text (size).
 size_t utf8_boundary(const char *text, size_t size, size_t at);
 #define UTF8_REPLACEMENT "\xef\xbf\xbd"

@@ -167,16 +167,16 @@ typedef enum {
     ONLY_FALSE,   // false
     ONLY_EMPTY,   // nothing: a value that says something is refused
     ONLY_WORD,    // one of the words beside it, or an object of that type
-} FieldKind;
+} RequestFieldKind;
 
 // The fields that are neither options of the command line nor the prompt, in all forms of requests.
-static const struct Field {
+static const struct RequestField {
     const char *name;
-    FieldKind kind;
+    RequestFieldKind kind;
     bool (*read)(Request *r, const JsonValue *v, Error *err);
     double number;         // of ONLY_NUMBER: 0 or 1
     const char *words[2];  // of ONLY_WORD
-} fields[] = {
+} request_fields[] = {
     {.name = "seed", .kind = READ, .read = read_seed},
     {.name = "stop", .kind = READ, .read = read_stop},
     {.name = "echo", .kind = READ, .read = read_echo},
@@ -205,11 +205,11 @@ static const struct Field {
     {.name = "tool_choice", .kind = ONLY_WORD, .words = {"none", "auto"}},
     {.name = "response_format", .kind = ONLY_WORD, .words = {"text", NULL}},
 };
-typedef struct Field Field;
-#define N_FIELDS (sizeof fields / sizeof *fields)
+typedef struct RequestField RequestField;
+#define N_FIELDS (sizeof request_fields / sizeof *request_fields)
 
 // Accepts the value of a field that leaves its feature off, and no other.
-static bool check_neutral(const Field *f, const JsonValue *v, Error *err)
+static bool check_neutral(const RequestField *f, const JsonValue *v, Error *err)
 {
     const JsonValue *type = v->kind == JSON_OBJECT ? json_member(v, "type") : v;
     const char *neutral = "false";
@@ -243,9 +243,9 @@ static bool read_field(Request *r, const JsonValue *v, const char *const *others
     // A name with a NUL in it is none of ours, though its start may be.
     const bool comparable = strlen(v->name) == v->name_size;
     const Option *option = comparable ? option_for_request(v->name) : NULL;
-    const Field *field = NULL;
+    const RequestField *field = NULL;
     for (size_t i = 0; comparable && i < N_FIELDS && !field; i++) {
-        field = strcmp(fields[i].name, v->name) == 0 ? &fields[i] : NULL;
+        field = strcmp(request_fields[i].name, v->name) == 0 ? &request_fields[i] : NULL;
     }
     if (option) {
         return option_set_json(option, &r->options, v, v->name, err);
@@ -499,7 +499,7 @@ static bool message_unexpected(Error *err, size_t i, const char *part, const Jso
 
 // The text of part k of the content of message i, {"type": "text", "text": ..}: a string or null.
 // Returns NULL after an error.
-static const JsonValue *read_part(const JsonValue *part, size_t i, size_t k, Error *err)
+static const JsonValue *read_content_part(const JsonValue *part, size_t i, size_t k, Error *err)
 {
     char where[48];
     const int n = snprintf(where, sizeof where, ".content[%zu]", k);
@@ -525,12 +525,12 @@ static const JsonValue *read_part(const JsonValue *part, size_t i, size_t k, Err
 // a text: the same as vLLM (renderers/chat_utils.py, version 0.32) and llama.cpp (common/chat.cpp,
 // common_chat_msgs_to_json_oaicompat) do for templates that expect one string. The joined text is
 // appended to *joined, and out->text stays NULL: the buffer may move yet.
-static bool join_parts(const JsonValue *parts, size_t i, Message *out, Buffer *joined, Error *err)
+static bool join_content(const JsonValue *parts, size_t i, Message *out, Buffer *joined, Error *err)
 {
     const size_t begin = joined->size;
     const JsonValue *part = json_first(parts);
     for (size_t k = 0; k < parts->count; k++, part = json_next(part)) {
-        const JsonValue *text = read_part(part, i, k, err);
+        const JsonValue *text = read_content_part(part, i, k, err);
         if (!text) {
             return false;
         }
@@ -551,7 +551,7 @@ static bool read_content(const JsonValue *message, size_t i, Message *out, Buffe
 {
     const JsonValue *v = json_member(message, "content");
     if (v && v->kind == JSON_ARRAY) {
-        return join_parts(v, i, out, joined, err);
+        return join_content(v, i, out, joined, err);
     }
     const bool missing = is_null(v) && out->role == ROLE_ASSISTANT;
     if (!missing && (!v || v->kind != JSON_STRING)) {
@@ -623,6 +623,12 @@ static bool read_messages(const Request *r, Message *out, Buffer *joined, Error 
     return true;
 }
 
+static PromptLimit request_limit(const Request *r, const RequestDefaults *d)
+{
+    return (PromptLimit){d->options->truncate_prompt ? d->cache->context : 0,
+                         r->options.max_tokens};
+}
+
 // A chat, for prompt_shorten.
 typedef struct {
     const RequestDefaults *defaults;
@@ -663,9 +669,7 @@ static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out,
                            .last = &messages[n],
                            .whole = messages[n]};
         const ShortenedPrompt shortened = {chat.whole.size, encode_shortened, &chat};
-        ok = d->options->truncate_prompt
-                 ? prompt_shorten(&shortened, d->cache->context, r->options.max_tokens, out, err)
-                 : encode_shortened(&chat, 0, out, err);
+        ok = prompt_shorten(&shortened, request_limit(r, d), out, err);
     }
     free(messages);
     buffer_free(&joined);
@@ -675,13 +679,7 @@ static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out,
 static bool encode_prompt(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
 {
     const TextSpan span = {r->prompt, r->prompt_size, d->options->special};
-    if (!tokenizer_encode(d->tokenizer, &span, 1, true, out, err)) {
-        return false;
-    }
-    if (d->options->truncate_prompt) {
-        prompt_truncate(out, tokenizer_bos(d->tokenizer), d->cache->context, r->options.max_tokens);
-    }
-    return true;
+    return prompt_encode_text(d->tokenizer, &span, request_limit(r, d), out, err);
 }
 
 bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
@@ -783,18 +781,17 @@ void request_failure(const Request *r, Buffer *out)
 bool result_read(Json *json, const Line *line, uint64_t *failed_line, Error *err)
 {
     static const char begin[] = "line ";
-    Error why = {0};
+    const size_t length = sizeof begin - 1;
     *failed_line = 0;
-    if (!json_read(json, line->text, line->size, &why)) {
-        *err = why;
-        return why.kind != ERROR_RUN;  // no result of ours: its head will say so
+    if (!json_read(json, line->text, line->size, err)) {
+        return err->kind != ERROR_RUN;  // no result of ours: its head will say so
     }
     const JsonValue *root = json->values;
     const JsonValue *error = root->kind == JSON_OBJECT ? json_member(root, "error") : NULL;
     const JsonValue *message = error && error->kind == JSON_OBJECT ? json_member(error, "message")
                                                                    : NULL;
-    if (message && message->kind == JSON_STRING && strncmp(message->text, begin, 5) == 0) {
-        *failed_line = strtoull(message->text + 5, NULL, 10);
+    if (message && message->kind == JSON_STRING && strncmp(message->text, begin, length) == 0) {
+        *failed_line = strtoull(message->text + length, NULL, 10);
     }
     return true;
 }

@@ -60,8 +60,8 @@ bool request_read(Request *r, const RequestDefaults *d, Json *json, const Line *
 void request_free(Request *r);
 
 // Puts the tokens of the prompt into *out, which is empty before. With --truncate-prompt they fit the
-// context: a prompt is shortened to its end, a chat by the start of its last message. Errors: ERROR_INPUT where the prompt cannot be encoded,
-// or a message is none; ERROR_RUN without memory.
+// context: a prompt is shortened to its end, a chat by the start of its last message. Errors:
+// ERROR_INPUT where the prompt cannot be encoded, or a message is none; ERROR_RUN without memory.
 bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err);
 
 // Adds the line that answers a request (buffer_check): with the text of a sequence that has

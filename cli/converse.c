@@ -139,7 +139,7 @@ static bool regenerate(Talk *t, const char *text, Error *err)
 static bool save(Talk *t, const char *text, Error *err)
 {
     if (!*text) {
-        return error_set(err, ERROR_INPUT, "/save: expected the name of a file");
+        return error_set(err, ERROR_INPUT, "/save: expected a file name");
     }
     Buffer json = {0};
     dialogue_write(&t->dialogue, &json);
@@ -185,7 +185,7 @@ static bool run_command(Talk *t, char *line, size_t size, Error *err)
 // --------------------------------------------------------------------------------------------
 // What is typed
 
-static bool is_blank(const Buffer *b)
+static bool has_only_space(const Buffer *b)
 {
     size_t n = 0;
     while (n < b->size && strchr(" \t\r\n", b->data[n])) {
@@ -223,7 +223,7 @@ static bool take_entered(Talk *t, Error *err)
 {
     Buffer *line = &t->editor.line, *m = &t->message;
     const bool more = m->size;
-    if (!more && is_blank(line)) {
+    if (!more && has_only_space(line)) {
         return true;
     }
     if (!more && *line->data == '/') {
@@ -241,7 +241,7 @@ static bool take_entered(Talk *t, Error *err)
     if (!complete(m)) {
         return true;
     }
-    const bool ok = is_blank(m) || say(t, m->data, m->size, err);
+    const bool ok = has_only_space(m) || say(t, m->data, m->size, err);
     buffer_clear(m);
     return ok;
 }

@@ -7,6 +7,7 @@
 #include "cli/answer.h"
 #include "cli/modes.h"
 #include "cli/prompt.h"
+#include "text/width.h"
 
 // --------------------------------------------------------------------------------------------
 // --info: facts
@@ -67,13 +68,18 @@ static const char *checkpoint_kind(const Checkpoint *c)
     return c->repacked ? "llama2.c" : "native";
 }
 
+static void put_number(JsonWriter *w, const char *name, double value)
+{
+    char number[32];
+    const int size = snprintf(number, sizeof number, "%.9g", value);
+    json_put_json(w, name, number, (size_t)size);
+}
+
 static void put_sampling_json(JsonWriter *w, const Sampling *s)
 {
     json_open(w, "sampling", '{');
     for (size_t i = 0; i < s->n; i++) {
-        char number[32];
-        const int size = snprintf(number, sizeof number, "%.9g", s->values[i].value);
-        json_put_json(w, s->values[i].name, number, (size_t)size);
+        put_number(w, s->values[i].name, s->values[i].value);
     }
     json_close(w, '}');
 }
@@ -85,9 +91,7 @@ static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
     json_open(&w, NULL, '{');
     json_open(&w, "config", '{');
     for (size_t i = 0; i < N_CONFIG; i++) {
-        char number[32];
-        const int size = snprintf(number, sizeof number, "%.9g", f->config[i].value);
-        json_put_json(&w, f->config[i].name, number, (size_t)size);
+        put_number(&w, f->config[i].name, f->config[i].value);
     }
     json_put_text(&w, "rope_scaling", f->rope_scaling);
     json_close(&w, '}');
@@ -132,18 +136,13 @@ static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
 static void make_printable(char *text, size_t size)
 {
     for (size_t i = 0, n; i < size; i += n) {
-        const int scan = utf8_scan(text + i, size - i);
-        const uint8_t first = (uint8_t)text[i];
-        n = scan > 0 ? (size_t)scan : 1;
-        const bool control = first < 0x20 || first == 0x7f ||
-                             (n == 2 && first == 0xc2 && (uint8_t)text[i + 1] < 0xa0);
-        if (scan <= 0 || control) {
+        int columns;
+        n = character_width(text + i, size - i, &columns);
+        if (columns < 0) {
             memset(text + i, '?', n);
         }
     }
 }
-
-static bool continues_character(char c) { return ((uint8_t)c & 0xc0) == 0x80; }
 
 // How many bytes of a text stand in `columns` columns: all, or those up to the last punctuation
 // that fits and has a space after it, or up to the last space, or as many characters as fit.
@@ -153,7 +152,7 @@ static size_t line_bytes(const char *text, size_t size, size_t columns)
     for (size_t i = 0; i < size; i++) {
         space = text[i] == ' ' ? i : space;
         stop = i && text[i] == ' ' && strchr(",;:", text[i - 1]) ? i : stop;
-        used += !continues_character(text[i]);
+        used += !utf8_continues(text[i]);
         if (used > columns) {
             return stop ? stop : space ? space : i;
         }

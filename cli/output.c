@@ -177,7 +177,7 @@ void stats_add(StatsLine *line, int rank, const char *format, ...)
 }
 
 // Joins the parts up to a rank. Nothing precedes the first that is shown: its punctuation goes.
-static void join_parts(const StatsLine *line, int rank, Buffer *out)
+static void join_up_to(const StatsLine *line, int rank, Buffer *out)
 {
     buffer_clear(out);
     for (size_t i = 0; i < line->n; i++) {
@@ -196,7 +196,7 @@ void output_stats(const StatsLine *line)
         rank = line->parts[i].rank > rank ? line->parts[i].rank : rank;
     }
     do {
-        join_parts(line, rank, &text);
+        join_up_to(line, rank, &text);
     } while (text.size > STATS_COLUMNS && rank-- > 0);
     output_note("%s", text.size ? text.data : "");
     buffer_free(&text);

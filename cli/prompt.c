@@ -19,7 +19,7 @@ typedef struct {
     size_t n_files;
 } PromptText;
 
-static bool read_part(const PromptPart *part, Buffer *prompt, Error *err)
+static bool read_prompt_part(const PromptPart *part, Buffer *prompt, Error *err)
 {
     if (!part->is_file) {
         buffer_add_text(prompt, part->text);
@@ -43,7 +43,7 @@ static bool read_prompt(const Options *o, PromptText *prompt, Error *err)
             buffer_add_text(text, "\n\n");
         }
         const size_t begin = text->size;
-        if (!read_part(&p->parts[i], text, err)) {
+        if (!read_prompt_part(&p->parts[i], text, err)) {
             return false;
         }
         if (p->parts[i].is_file) {
@@ -51,7 +51,7 @@ static bool read_prompt(const Options *o, PromptText *prompt, Error *err)
             prompt->files[prompt->n_files++].end = text->size;
         }
     }
-    if (!p->n && !isatty(STDIN_FILENO) && !read_part(&standard_input, text, err)) {
+    if (!p->n && !isatty(STDIN_FILENO) && !read_prompt_part(&standard_input, text, err)) {
         return false;
     }
     if (!prompt->n_files) {
@@ -72,17 +72,22 @@ static bool encode_message(const Engine *e, const Options *o, TextSpan message, 
     return prompt_encode_chat(e->tokenizer, &e->chat, &c, out, err);
 }
 
+static PromptLimit prompt_limit(const Engine *e, const Options *o)
+{
+    return (PromptLimit){o->truncate_prompt ? e->context : 0, o->generate.max_tokens};
+}
+
 // A chat's only message, for prompt_shorten.
 typedef struct {
     const Engine *engine;
     const Options *options;
     const PromptText *prompt;
-} ChatPrompt;
+} FilesPrompt;
 
 // See ShortenedPrompt: the files are shortened as if they were one, from the start of the first.
-static bool encode_shortened(void *arg, size_t skip, Tokens *out, Error *err)
+static bool encode_files(void *arg, size_t skip, Tokens *out, Error *err)
 {
-    const ChatPrompt *p = arg;
+    const FilesPrompt *p = arg;
     const Buffer *text = &p->prompt->text;
     Buffer message = {0};
     size_t at = 0;  // of the text: up to here it is in the message, or left out
@@ -101,39 +106,27 @@ static bool encode_shortened(void *arg, size_t skip, Tokens *out, Error *err)
     return ok;
 }
 
-static bool encode_chat(const Engine *e, const Options *o, const PromptText *prompt, Tokens *out,
-                        Error *err)
+static bool encode_for_chat(const Engine *e, const Options *o, const PromptText *prompt,
+                            Tokens *out, Error *err)
 {
-    ChatPrompt chat = {e, o, prompt};
-    ShortenedPrompt shortened = {.encode = encode_shortened, .arg = &chat};
-    if (!o->truncate_prompt || !e->context) {
-        return encode_shortened(&chat, 0, out, err);
-    }
+    FilesPrompt chat = {e, o, prompt};
+    ShortenedPrompt shortened = {.encode = encode_files, .arg = &chat};
     for (size_t i = 0; i < prompt->n_files; i++) {
         shortened.size += prompt->files[i].end - prompt->files[i].begin;
     }
-    return prompt_shorten(&shortened, e->context, o->generate.max_tokens, out, err);
-}
-
-static bool encode_plain(const Engine *e, const Options *o, const PromptText *prompt, Tokens *out,
-                         Error *err)
-{
-    const TextSpan span = {prompt->text.data, prompt->text.size, o->special};
-    if (!tokenizer_encode(e->tokenizer, &span, 1, true, out, err)) {
-        return false;
-    }
-    if (o->truncate_prompt && e->context) {
-        prompt_truncate(out, tokenizer_bos(e->tokenizer), e->context, o->generate.max_tokens);
-    }
-    return true;
+    return prompt_shorten(&shortened, prompt_limit(e, o), out, err);
 }
 
 bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err)
 {
     PromptText prompt = {.n_files = 0};
-    const bool ok = read_prompt(o, &prompt, err) &&
-                    (o->chat ? encode_chat(e, o, &prompt, out, err)
-                             : encode_plain(e, o, &prompt, out, err));
+    bool ok = read_prompt(o, &prompt, err);
+    if (ok && o->chat) {
+        ok = encode_for_chat(e, o, &prompt, out, err);
+    } else if (ok) {
+        const TextSpan span = {prompt.text.data, prompt.text.size, o->special};
+        ok = prompt_encode_text(e->tokenizer, &span, prompt_limit(e, o), out, err);
+    }
     buffer_free(&prompt.text);
     if (ok && !out->size && prompt_is_typed(o)) {
         return error_set(err, ERROR_USAGE,

@@ -37,7 +37,7 @@ complete -c run -l resume -d 'keep the results in the output file and continue a
 complete -c run -l retry -d 'with --resume: rerun the requests whose result is an error'
 complete -c run -l first-line -x -d 'number of the batch\'s first line (1), for a piece of a longer file'
 complete -c run -l prompt-cache -r -d 'keep the prompt\'s keys and values in FILE for later runs'
-complete -c run -s o -l output -r -d 'write FILE whole or not at all, a batch line by line; - is standard output'
+complete -c run -s o -l output -r -d 'write FILE whole or not at all, a batch by lines; - is standard output'
 complete -c run -l json -d 'print one JSON object instead of text'
 complete -c run -l logprobs -x -d 'with --json: log-probabilities of each token and the K best'
 complete -c run -l stats -d 'print a line of statistics on stderr, even if it is not a terminal'

@@ -36,10 +36,10 @@ static const struct {
 
 // How a value is held in Config.
 typedef enum {
-    COUNT,    // u32: a size_t
-    SWITCH,   // u32, 0 or 1: a bool
-    SCALING,  // u32: the kind of a RopeScaling
-    REAL,     // f64: a double
+    FIELD_COUNT,    // u32: a size_t
+    FIELD_SWITCH,   // u32, 0 or 1: a bool
+    FIELD_SCALING,  // u32: the kind of a RopeScaling
+    FIELD_REAL,     // f64: a double
 } FieldKind;
 
 // Which files have a value. Where it is not needed it is refused too, unless it is optional.
@@ -61,25 +61,27 @@ static const struct Field {
     double min, max;
 } fields[] = {
     // The limits keep every later product of two sizes within 64 bits.
-    {"vocab_size", COUNT, ALWAYS, AT(vocab_size), 1, 1 << 24},
-    {"vocab_only", SWITCH, OPTIONAL, AT(vocab_only), 0, 1},
-    {"dim", COUNT, WITH_WEIGHTS, AT(dim), 1, 1 << 20},
-    {"hidden_dim", COUNT, WITH_WEIGHTS, AT(hidden_dim), 1, 1 << 22},
-    {"n_layers", COUNT, WITH_WEIGHTS, AT(n_layers), 1, 1 << 12},
-    {"n_heads", COUNT, WITH_WEIGHTS, AT(n_heads), 1, 1 << 12},
-    {"n_kv_heads", COUNT, WITH_WEIGHTS, AT(n_kv_heads), 1, 1 << 12},
-    {"head_dim", COUNT, WITH_WEIGHTS, AT(head_dim), 2, 1 << 12},
-    {"context_length", COUNT, WITH_WEIGHTS, AT(context_length), 1, 1 << 24},
-    {"norm_eps", REAL, WITH_WEIGHTS, AT(norm_eps), 0, 1},
-    {"rope_theta", REAL, WITH_WEIGHTS, AT(rope_theta), 1, 1e12},
-    {"sliding_window", COUNT, OPTIONAL, AT(sliding_window), 0, 1 << 24},
-    {"tied_head", SWITCH, OPTIONAL, AT(tied_head), 0, 1},
-    {"qkv_bias", SWITCH, OPTIONAL, AT(qkv_bias), 0, 1},
-    {"rope_scaling", SCALING, OPTIONAL, AT(rope_scaling.kind), 0, N_ROPE_SCALINGS - 1},
-    {"rope_factor", REAL, WITH_SCALING, AT(rope_scaling.factor), 1, 1e6},
-    {"rope_original_context", COUNT, WITH_LLAMA3, AT(rope_scaling.original_context), 1, 1 << 24},
-    {"rope_low_freq_factor", REAL, WITH_LLAMA3, AT(rope_scaling.low_freq_factor), 1e-6, 1e6},
-    {"rope_high_freq_factor", REAL, WITH_LLAMA3, AT(rope_scaling.high_freq_factor), 1e-6, 1e6},
+    {"vocab_size", FIELD_COUNT, ALWAYS, AT(vocab_size), 1, 1 << 24},
+    {"vocab_only", FIELD_SWITCH, OPTIONAL, AT(vocab_only), 0, 1},
+    {"dim", FIELD_COUNT, WITH_WEIGHTS, AT(dim), 1, 1 << 20},
+    {"hidden_dim", FIELD_COUNT, WITH_WEIGHTS, AT(hidden_dim), 1, 1 << 22},
+    {"n_layers", FIELD_COUNT, WITH_WEIGHTS, AT(n_layers), 1, 1 << 12},
+    {"n_heads", FIELD_COUNT, WITH_WEIGHTS, AT(n_heads), 1, 1 << 12},
+    {"n_kv_heads", FIELD_COUNT, WITH_WEIGHTS, AT(n_kv_heads), 1, 1 << 12},
+    {"head_dim", FIELD_COUNT, WITH_WEIGHTS, AT(head_dim), 2, 1 << 12},
+    {"context_length", FIELD_COUNT, WITH_WEIGHTS, AT(context_length), 1, 1 << 24},
+    {"norm_eps", FIELD_REAL, WITH_WEIGHTS, AT(norm_eps), 0, 1},
+    {"rope_theta", FIELD_REAL, WITH_WEIGHTS, AT(rope_theta), 1, 1e12},
+    {"sliding_window", FIELD_COUNT, OPTIONAL, AT(sliding_window), 0, 1 << 24},
+    {"tied_head", FIELD_SWITCH, OPTIONAL, AT(tied_head), 0, 1},
+    {"qkv_bias", FIELD_SWITCH, OPTIONAL, AT(qkv_bias), 0, 1},
+    {"rope_scaling", FIELD_SCALING, OPTIONAL, AT(rope_scaling.kind), 0, N_ROPE_SCALINGS - 1},
+    {"rope_factor", FIELD_REAL, WITH_SCALING, AT(rope_scaling.factor), 1, 1e6},
+    {"rope_original_context", FIELD_COUNT, WITH_LLAMA3, AT(rope_scaling.original_context), 1,
+     1 << 24},
+    {"rope_low_freq_factor", FIELD_REAL, WITH_LLAMA3, AT(rope_scaling.low_freq_factor), 1e-6, 1e6},
+    {"rope_high_freq_factor", FIELD_REAL, WITH_LLAMA3, AT(rope_scaling.high_freq_factor), 1e-6,
+     1e6},
 };
 typedef struct Field Field;
 #define N_FIELDS (sizeof fields / sizeof *fields)
@@ -186,22 +188,22 @@ static bool take_field(ConfigReader *r, size_t i, const Entry *e, Error *err)
     if (r->given[i]) {
         return error_set(err, ERROR_INPUT, "%s: config: duplicate %s", r->path, e->name);
     }
-    if (!expect_one(r, e, f->kind == REAL ? VALUE_F64 : VALUE_U32, err) ||
+    if (!expect_one(r, e, f->kind == FIELD_REAL ? VALUE_F64 : VALUE_U32, err) ||
         !check_range(r, f->name, e->value, f->min, f->max, err)) {
         return false;
     }
     void *field = (char *)r->config + f->offset;
     switch (f->kind) {
-    case COUNT:
+    case FIELD_COUNT:
         *(size_t *)field = (size_t)e->value;
         break;
-    case SWITCH:
+    case FIELD_SWITCH:
         *(bool *)field = e->value != 0;
         break;
-    case SCALING:
+    case FIELD_SCALING:
         *(RopeScalingKind *)field = (RopeScalingKind)e->value;
         break;
-    case REAL:
+    case FIELD_REAL:
         *(double *)field = e->value;
         break;
     }

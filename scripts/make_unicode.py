@@ -32,9 +32,25 @@ HEADER = """\
 #ifndef UNICODE_TABLES_H
 #define UNICODE_TABLES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum {{ CLASS_OTHER, CLASS_SPACE, CLASS_LETTER, CLASS_NUMBER }};
+
+// The value of a code point in runs of n entries: of the last one that begins at or before it.
+static inline int run_value(const uint32_t *runs, size_t n, uint32_t code_point)
+{{
+    size_t low = 0, high = n;
+    while (high - low > 1) {{
+        const size_t middle = low + (high - low) / 2;
+        if (runs[middle] >> 2 <= code_point) {{
+            low = middle;
+        }} else {{
+            high = middle;
+        }}
+    }}
+    return (int)(runs[low] & 3);
+}}
 """
 
 
@@ -62,7 +78,9 @@ def print_runs(name, kind_of):
         kind = kind_of(code_point)
         if not runs or runs[-1] & 3 != kind:
             runs.append(code_point << 2 | kind)
-    print(f"\nstatic const uint32_t {name}[{len(runs)}] = {{")
+    count = f"N_{name.upper()}"
+    print(f"\nenum {{ {count} = {len(runs)} }};")
+    print(f"static const uint32_t {name}[{count}] = {{")
     for i in range(0, len(runs), 10):
         print("    " + " ".join(f"{run:#x}," for run in runs[i : i + 10]))
     print("};")

@@ -42,21 +42,6 @@ typedef struct {
 
 enum { CLASS_END = -1 };
 
-// Binary search for the last run of code points that begins at or before this one.
-static int class_of(uint32_t code_point)
-{
-    size_t low = 0, high = sizeof unicode_runs / sizeof *unicode_runs;
-    while (high - low > 1) {
-        const size_t middle = low + (high - low) / 2;
-        if (unicode_runs[middle] >> 2 <= code_point) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return (int)(unicode_runs[low] & 3);
-}
-
 // The character at a byte of the text. ASCII, most of any text, needs no table.
 static Character character_at(const Text *t, size_t at)
 {
@@ -73,18 +58,13 @@ static Character character_at(const Text *t, size_t at)
                                                        : CLASS_OTHER;
         return (Character){class, 1};
     }
-    switch (utf8_scan(t->text + at, t->size - at)) {
-    case 2:
-        return (Character){class_of((b[0] & 0x1fu) << 6 | (b[1] & 0x3fu)), 2};
-    case 3:
-        return (Character){class_of((b[0] & 0xfu) << 12 | (b[1] & 0x3fu) << 6 | (b[2] & 0x3fu)), 3};
-    case 4:
-        return (Character){class_of((b[0] & 7u) << 18 | (b[1] & 0x3fu) << 12 | (b[2] & 0x3fu) << 6 |
-                                    (b[3] & 0x3fu)),
-                           4};
-    default:
+    const char *bytes = t->text + at;
+    const int length = utf8_scan(bytes, t->size - at);
+    if (length <= 0) {
         return (Character){CLASS_OTHER, 1};
     }
+    const uint32_t code_point = utf8_code_point(bytes, length);
+    return (Character){run_value(unicode_runs, N_UNICODE_RUNS, code_point), (size_t)length};
 }
 
 // The character at a byte of the text, or CLASS_END if it ends the text.

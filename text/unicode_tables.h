@@ -6,11 +6,28 @@
 #ifndef UNICODE_TABLES_H
 #define UNICODE_TABLES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { CLASS_OTHER, CLASS_SPACE, CLASS_LETTER, CLASS_NUMBER };
 
-static const uint32_t unicode_runs[1610] = {
+// The value of a code point in runs of n entries: of the last one that begins at or before it.
+static inline int run_value(const uint32_t *runs, size_t n, uint32_t code_point)
+{
+    size_t low = 0, high = n;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if (runs[middle] >> 2 <= code_point) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return (int)(runs[low] & 3);
+}
+
+enum { N_UNICODE_RUNS = 1610 };
+static const uint32_t unicode_runs[N_UNICODE_RUNS] = {
     0x0, 0x25, 0x38, 0x81, 0x84, 0xc3, 0xe8, 0x106, 0x16c, 0x186,
     0x1ec, 0x215, 0x218, 0x281, 0x284, 0x2aa, 0x2ac, 0x2cb, 0x2d0, 0x2d6,
     0x2d8, 0x2e7, 0x2ea, 0x2ec, 0x2f3, 0x2fc, 0x302, 0x35c, 0x362, 0x3dc,
@@ -174,7 +191,8 @@ static const uint32_t unicode_runs[1610] = {
     0xb3ac2, 0xbaf84, 0xbafc2, 0xbb978, 0xbe002, 0xbe878, 0xc0002, 0xc4d2c, 0xc4d42, 0xc8ec0,
 };
 
-static const uint32_t width_runs[976] = {
+enum { N_WIDTH_RUNS = 976 };
+static const uint32_t width_runs[N_WIDTH_RUNS] = {
     0x1, 0xc00, 0xdc1, 0x120c, 0x1229, 0x1644, 0x16f9, 0x16fc, 0x1701, 0x1704,
     0x170d, 0x1710, 0x1719, 0x171c, 0x1721, 0x1800, 0x1819, 0x1840, 0x186d, 0x1870,
     0x1875, 0x192c, 0x1981, 0x19c0, 0x19c5, 0x1b58, 0x1b79, 0x1b7c, 0x1b95, 0x1b9c,
