@@ -546,7 +546,7 @@ static void on_terminal_signal(int number)
 
 static void show(const Editor *e, const char *bytes, size_t size)
 {
-    Error ignored;  // where nothing can be drawn there will be nothing to read either
+    Error ignored = {0};  // where nothing can be drawn there will be nothing to read either
     (void)write_all(e->screen, "the terminal", bytes, size, &ignored);
 }
 
