@@ -31,10 +31,10 @@
 //     published     1..      1..     sequences, and the prefix cache
 //     unused         0       1..     the LRU list, and the prefix cache
 //
-// A page that is written to has one user and is not published. As only full pages are published,
-// the only exception is a sequence that was cut within a published page. Before it writes to that
-// page, it takes the page out of the prefix cache if it is the only user, and otherwise makes a
-// copy (own_last_page, copy-on-write).
+// A page that is written to must have one user and must not be published. As only full pages are
+// published, the only case that needs care is a sequence that was cut within a published page.
+// Before it writes to that page, it takes the page out of the prefix cache if it is the only user,
+// and otherwise makes a copy (own_last_page, copy-on-write).
 //
 // Borrowed pages (cache_adopt) stay published as long as the cache exists. They are never written
 // and are never in the LRU list.
@@ -50,7 +50,7 @@
 // --------------------------------------------------------------------------------------------
 // Sizes and tables
 
-// A page has all layers and heads of its positions, so one reference count serves them all:
+// A page has all layers and heads of its positions, so one count of users serves them all:
 //
 //     layer 0, head 0    layer 0, head 1         layer 1, head 0
 //     | keys | values  | keys | values  |  ..  | keys | values  |  ..
@@ -88,7 +88,8 @@ static size_t rope_bytes(const Cache *cache)
 }
 
 // Allocates everything but pages. On failure cache_free frees what was allocated. The large tables
-// come from memory_map: the parts that a short run never reaches are never backed by memory.
+// come from memory_map: those parts of the RoPE tables that a short run never reaches are never
+// backed by memory.
 static bool allocate_tables(Cache *cache)
 {
     const size_t pages = pages_for(cache->context);
@@ -203,7 +204,6 @@ void cache_free(Cache *cache)
     *cache = (Cache){0};
 }
 
-// Call it before the first append: pages that exist are not freed.
 void cache_limit(Cache *cache, size_t max_pages)
 {
     const size_t least = pages_for(cache->context);

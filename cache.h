@@ -8,16 +8,16 @@
 //     sequence 0   [page 4]-[page 7]-[page 2        its last page is filling
 //     sequence 1   [page 4]-[page 7]-[page 5]-[page 1
 //
-// A page that no sequence uses any more stays in the prefix cache and in the LRU list. When memory
-// is needed, the least recently used page is reused first.
+// A full page that no sequence uses any more stays in the prefix cache and enters the LRU list.
+// When no page is free and the cache may not grow, the least recently used one is evicted.
 #ifndef CACHE_H
 #define CACHE_H
 
 #include "base/error.h"
 #include "formats/config.h"
 
-// Its fields are at the end of this file. Other files read only the sizes; the rest is private to
-// cache.c.
+// Its fields are at the end of this file. Other files read only the sizes and the RoPE tables; the
+// rest is private to cache.c.
 typedef struct Cache Cache;
 
 // --- Creating and freeing
@@ -36,7 +36,7 @@ bool cache_sequence_bytes(const Config *config, size_t context, bool f16, size_t
 
 // Limits the cache to the memory of max_pages pages (but never less than one full sequence takes).
 // An append that needs more is an error: the caller must keep the sequences together within the
-// limit.
+// limit. To be called before the first append: pages that exist are not freed.
 void cache_limit(Cache *cache, size_t max_pages);
 
 // --- Sequences
@@ -84,7 +84,7 @@ size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size
 
 // Publishes pages in the caller's memory: those of a sequence that begins with `tokens`
 // (n_pages, PAGE_POSITIONS), page i at data + i * page_bytes, aligned to 64. They are only read,
-// must outlive the cache, and do not count towards its limit.
+// must outlive the cache, and do not count towards its limit. Error: ERROR_RUN if out of memory.
 bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Error *err);
 
 // --- Fields

@@ -58,7 +58,8 @@ bool engine_open_parts(Engine *e, unsigned parts, Error *err);
 void engine_close(Engine *e);
 
 // Makes the cache for n_sequences and the buffers for passes of max_rows rows, of which max_logits
-// want logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory.
+// want logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory, or
+// what one full sequence takes if that is more.
 // Error: ERROR_RUN if out of memory; the engine stays open. Closing twice does no harm.
 bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t max_logits,
                        Error *err);

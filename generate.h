@@ -3,8 +3,8 @@
 // A Sequence knows its tokens; the cache knows how many of them have been run (sequence_n_past).
 // What is missing are the rows that the sequence wants from the next forward pass:
 //
-//     tokens   t0 t1 t2 t3 t4 t5 | t6 t7        | the prompt ends here
-//     cache    [n_past = 4]  ^^^^^^^^^^^ sequence_fill_rows; the last one wants logits
+//     tokens   t0 t1 t2 t3 t4 t5 t6 t7 |        | the prompt ends here
+//     cache    [n_past = 4]^^^^^^^^^^^ sequence_fill_rows; the last one wants logits
 //
 // decode() is one such pass for any number of sequences, and the sampling after it. Everything that
 // generates is a loop around it: sequence_run for one sequence, batch.c for many.
@@ -67,7 +67,7 @@ typedef struct {
 
 // Starts a sequence with the prompt's tokens, which it takes over, whether it succeeds or not. Its
 // sequence of the cache is empty, or holds tokens that the prompt begins with. Errors: ERROR_INPUT
-// where the prompt is empty or leaves no room in the context; ERROR_RUN without memory.
+// if the prompt is empty or leaves no room in the context; ERROR_RUN if out of memory.
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err);
 void sequence_free(Sequence *s);
 
@@ -85,7 +85,7 @@ size_t sequence_n_past(const Sequence *s);
 size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max);
 
 // Samples the next token from the logits of the sequence's last token, adds its text, and decides
-// whether the sequence is finished. Error: ERROR_RUN without memory.
+// whether the sequence is finished. Error: ERROR_RUN if out of memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
 
 // One sequence's part in a forward pass. The caller sets the sequence and its rows, which
@@ -120,9 +120,9 @@ typedef struct {
 bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err);
 
 // Appends the tokens of a conversation, as the template renders it, to *out. A message that has ids
-// contributes those, so what the model said stays as it said it. Errors: ERROR_INPUT where the
+// contributes those, so what the model said stays as it said it. Errors: ERROR_INPUT if the
 // messages are in an order that the template does not know, or the tokenizer lacks a byte;
-// ERROR_RUN without memory.
+// ERROR_RUN if out of memory.
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
                         const Conversation *conversation, Tokens *out, Error *err);
 
@@ -150,7 +150,7 @@ typedef struct {
 
 // Encodes a prompt with as much of the end of that part as fits; *out is empty before. Of what the
 // other parts leave of the context, new tokens get as much room as max_tokens, but no more than
-// half. Errors: ERROR_INPUT where the other parts alone do not fit; what p->encode says.
+// half. Errors: ERROR_INPUT if the other parts alone do not fit; what p->encode says.
 bool prompt_shorten(const ShortenedPrompt *p, PromptLimit limit, Tokens *out, Error *err);
 
 #endif

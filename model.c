@@ -30,9 +30,9 @@
 // A pass is one parallel region. Every thread walks the whole graph and takes its share of each
 // step: a range of outputs, rows or attention items, but never part of a sum, so the number of
 // threads does not change a bit. There is a barrier before each step that reads what other threads
-// wrote. With a single row, barriers cost as much as the small steps between them. Five per layer,
-// numbered below, are always needed; the others only if there are several rows, or heads to finish
-// after their items.
+// wrote. With a single row, barriers cost as much as the small steps between them. One after the
+// embedding and five per layer, numbered below, are always needed; the others only if there are
+// several rows, heads to finish after their items, or more heads per kv_head than fit into a tile.
 #include "model.h"
 
 #include <float.h>
@@ -76,6 +76,7 @@ static void store_head(const Pass *, size_t layer, size_t row, size_t kv_head);
 static void attend_item(Team, const Pass *, size_t layer, const Item *item);
 static void finish_rows(Team, const Pass *);
 static bool append_rows(Pass *, Row *rows, Error *err);
+static void clear_rows(const Pass *);
 static void drop_rows(Cache *, const Row *rows, size_t n_rows);
 static void plan_pass(Pass *);
 static bool check_finite(const Pass *, Error *err);
@@ -89,8 +90,12 @@ static void embed(Team team, const Pass *pass)
     const Scratch *s = pass->scratch;
     size_t begin, end;
     team_share(team, pass->n_rows, &begin, &end);
+    const size_t dim = pass->model->config.dim;
     for (size_t r = begin; r < end; r++) {
-        matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, s->x + r * s->dim_stride);
+        float *x = s->x + r * s->dim_stride;
+        matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, x);
+        // norm reads the padding, where a pass that failed may have left NaNs (0 * NaN).
+        memset(x + dim, 0, (s->dim_stride - dim) * sizeof *x);
     }
     // x: each row was looked up by one thread; norm may run on another.
     team_barrier(team);
@@ -139,7 +144,7 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
     project(team, &b->q_proj, b->q_bias, h, (OutputRows){s->q, s->q_stride, n});
     project(team, &b->k_proj, b->k_bias, h, (OutputRows){s->k, s->kv_stride, n});
     project(team, &b->v_proj, b->v_bias, h, (OutputRows){s->v, s->kv_stride, n});
-    // 1. q, k and v: threads made ranges of outputs; an item reads whole heads of all three.
+    // 1. q, k and v: threads made ranges of outputs; what follows reads whole heads of all three.
     team_barrier(team);
 
     // Keys and values that several items read must be in the cache before any item begins. If only
@@ -238,6 +243,7 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows,
     plan_pass(&pass);
     team_run(s->threads, forward_pass, &pass);
     if (!check_finite(&pass, err)) {
+        clear_rows(&pass);
         drop_rows(cache, rows, n_rows);
         return false;
     }
@@ -251,7 +257,7 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows,
 // --------------------------------------------------------------------------------------------
 // Normalisation and projections
 
-// The row of s->thread_normed that belongs to this thread, as scratch_create lays it out: each
+// The row of s->thread_normed that belongs to this thread, as reserve_buffers lays it out: each
 // array starts on its own cache line, so that no thread writes to a line that another thread reads.
 static Activations thread_row(const Scratch *s, Team team)
 {
@@ -275,10 +281,10 @@ static Activations thread_row(const Scratch *s, Team team)
 // it for itself: waiting for another thread to do it would take as long, and this saves two
 // barriers per layer.
 //
-// All values of x pass through here twice per layer, so a value that is not finite is detected
-// here, at no cost: mean(x^2) is not finite either. It is recorded under x_step, the step that made
-// x (0 the embedding, i + 1 block i; see check_finite), and the pass continues: no thread may leave
-// it before the others.
+// x passes through here before anything reads it (what the last block makes, only in the rows that
+// want logits), so a value that is not finite is detected here, at no cost: mean(x^2) is not finite
+// either. It is recorded under x_step, the step that made x (0 the embedding, i + 1 block i; see
+// check_finite), and the pass continues: no thread may leave it before the others.
 static Activations norm(Team team, const Pass *pass, const float *weight, const size_t *from,
                         size_t n, size_t x_step)
 {
@@ -363,8 +369,8 @@ static void rotate(const Cache *cache, float *x, size_t position)
 //
 //     | keys, values of head 0 | keys, values of head 1 | ..     of layer 0, then of layer 1, ..
 //
-// and each position has an offset among its PAGE_POSITIONS: kernels transpose keys and values into
-// the layout that attention reads (simd/simd.h).
+// and the kernel interleaves keys and values with those of the page's other positions, as attention
+// reads them (simd/simd.h).
 static void store_head(const Pass *pass, size_t layer, size_t row, size_t kv_head)
 {
     const Cache *cache = pass->cache;
@@ -446,7 +452,8 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     const size_t hd = cache->head_dim;
     const Row *row = &pass->rows[tile->row], *last_row = row + tile->n_rows - 1;
     const bool all_splits = pass->n_splits == 1;
-    // Of the items of a row, only the one with the last split reads the new key and value.
+    // Of a row's items for this kv_head, only the one whose split holds the row's position reads
+    // the new key and value.
     if (pass->store_in_item && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
         store_head(pass, layer, tile->row, item->kv_head);
     }
@@ -517,6 +524,21 @@ static void drop_rows(Cache *cache, const Row *rows, size_t n_rows)
 {
     for (; n_rows > 0; n_rows--) {
         cache_truncate(cache, rows[n_rows - 1].sequence, rows[n_rows - 1].position);
+    }
+}
+
+// Stores zeros as the keys and values of all rows. A sequence that is cut goes on in its last page,
+// and the mask would not hide a NaN behind its end (see take_page in cache.c).
+static void clear_rows(const Pass *pass)
+{
+    const Config *p = &pass->model->config;
+    const Scratch *s = pass->scratch;
+    memset(s->k, 0, pass->n_rows * s->kv_stride * sizeof *s->k);
+    memset(s->v, 0, pass->n_rows * s->kv_stride * sizeof *s->v);
+    for (size_t layer = 0; layer < p->n_layers; layer++) {
+        for (size_t i = 0; i < pass->n_rows * p->n_kv_heads; i++) {
+            store_head(pass, layer, i / p->n_kv_heads, i % p->n_kv_heads);
+        }
     }
 }
 
@@ -598,18 +620,18 @@ static size_t cut_tiles(Pass *pass)
 }
 
 // Decides how attention is cut into items, and which step stores keys and values and finishes
-// heads.
+// heads. Also makes the scratch ready: the tiles of activations, and bad_step.
 static void plan_pass(Pass *pass)
 {
     const Config *p = &pass->model->config;
     Scratch *s = pass->scratch;
     const size_t splits = count_splits(cut_tiles(pass));
-    // Contexts are split between threads if tiles alone do not keep them busy: with four items per
-    // thread, the last to finish is not far behind the others. (Tiles of many rows may need more
-    // results than there is room for.)
-    const bool few_tiles = pass->n_tiles * p->n_kv_heads < 4 * s->threads;
+    // Contexts are split between threads if items with all splits do not keep them busy: with four
+    // per thread, the last to finish is not far behind the others. (Tiles of many rows may need
+    // more results than there is room for.)
+    const bool few_items = pass->n_tiles * p->n_kv_heads < 4 * s->threads;
     const bool room = pass->n_rows * p->n_heads * splits <= s->n_results;
-    pass->n_splits = s->threads > 1 && few_tiles && room ? splits : 1;
+    pass->n_splits = s->threads > 1 && few_items && room ? splits : 1;
     // Only one item reads the key of a row if no later row of its sequence is in the pass, and if
     // the heads of a kv_head fit into one tile.
     pass->store_in_item = p->n_heads / p->n_kv_heads <= TILE_QUERIES;
@@ -628,8 +650,8 @@ static void plan_pass(Pass *pass)
     }
 }
 
-// Reports the first step whose output is not finite, on whichever thread. bad_step counts them:
-// 0 the embedding, then the blocks, and after these the lm_head.
+// Reports the first step whose output is not finite, on whichever thread. Steps are numbered: 0 the
+// embedding, then the blocks, and after these the lm_head.
 static bool check_finite(const Pass *pass, Error *err)
 {
     const Model *m = pass->model;
@@ -653,11 +675,12 @@ static bool check_finite(const Pass *pass, Error *err)
 // --------------------------------------------------------------------------------------------
 // Scratch
 
-// All float buffers are in one piece of memory, which costs nothing until it is touched and can be
-// backed by huge pages. A Layout collects their places before the memory is allocated:
+// All buffers of values, f32 or quantised, are in one piece of memory, which costs nothing until it
+// is touched and can be backed by huge pages. A Layout collects their places before the memory is
+// allocated:
 //
-//     offset    0             64 i               64 j                      bytes
-//               | x      | .. | normed.x    | .. | normed.q  | ..          |
+//     offset    0              64 i                  64 j                  bytes
+//               | x | (unused) | normed.x | (unused) | normed.q | ..       |
 //
 // Each starts on a cache line, so no two share one. An overflow sticks and is checked once, at the
 // end.

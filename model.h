@@ -66,13 +66,13 @@ typedef struct {
 } ScratchSizes;
 
 // The buffers of a pass. Rows of floats are padded with zeros to a multiple of QUANT_BLOCK, their
-// stride, so kernels see only full quantisation blocks. All buffers are in one piece of memory.
+// stride, so kernels see only full quantisation blocks.
 typedef struct {
     size_t max_rows, max_logits, threads;  // see ScratchSizes
 
     float *x;                   // (max_rows, dim_stride): the residual stream
-    Activations normed;         // (max_rows, dim): in a pass over several rows
-    Activations thread_normed;  // (threads, dim): in a pass over one row, a copy for each thread
+    Activations normed;         // (max_rows, dim): where norm has several rows
+    Activations thread_normed;  // (threads, dim): where it has one row, a copy for each thread
     float *q;                   // (max_rows, q_stride): queries
     float *k, *v;               // (max_rows, kv_stride): keys and values on their way to the cache
     Activations attended;       // (max_rows, n_heads * head_dim): what attention hands to o_proj
@@ -91,7 +91,7 @@ typedef struct {
     size_t *logit_rows;  // (max_logits): the rows that want logits, in order
     size_t *bad_step;    // (threads): where a thread first found a value that is not finite
 
-    void *memory;  // of all the float buffers; owned, like tiles, logit_rows and bad_step
+    void *memory;  // of all buffers but tiles, logit_rows and bad_step; owned, as those are
     size_t memory_bytes;
 } Scratch;
 
@@ -102,8 +102,8 @@ bool scratch_create(Scratch *s, const Config *config, const Cache *cache, Scratc
 void scratch_free(Scratch *s);
 
 // Runs n_rows rows, 1 to max_rows, in the order given. Each is appended to its sequence in the
-// cache, and sees that sequence up to and including itself. The same call serves a single token, a
-// chunk of a prompt, a batch, or a draft to verify.
+// cache, and sees that sequence (of it the sliding window, if there is one) up to and including
+// itself. The same call serves a single token, a chunk of a prompt, a batch, or a text to score.
 //
 // The bits of the results depend neither on the other rows of the call nor on the number of
 // threads. Errors: ERROR_INPUT if a context is full, a token is out of range, or the model computes

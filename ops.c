@@ -120,7 +120,7 @@ void matrix_set_row(float *data, size_t cols, size_t row, const float *values)
 //
 //     outputs     0 .. 15   16 .. 31   32 .. 47   48 .. 63   64 .. 71 (rows = 72)
 //     groups      0         1          2          3          4 (padded with zeros)
-//     units       0                    1                     2
+//     pairs       0                    1                     2
 static void split_groups(Team team, const Matrix *w, size_t *begin, size_t *end)
 {
     const size_t groups = (w->rows + LANES - 1) / LANES, pair = QUANT_BLOCK / LANES;

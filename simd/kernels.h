@@ -801,7 +801,7 @@ static void kernel_softmax(float *x, size_t n, float temperature)
 }
 
 // --------------------------------------------------------------------------------------------
-// Attention of a tile of queries that share a key head, over one split of the positions
+// Attention of a tile of queries that share a kv_head, over one split of the positions
 //
 //     scores   s[t][j] = q[t] . k[j]                  a product whose outputs are positions
 //     weights  w[t][j] = exp(s[t][j] - max of s[t])   in place of the scores

@@ -127,14 +127,14 @@ typedef struct {
 } Matmul;
 
 // What the query at a position sees, in two forms: positions begin .. end - 1, which let kernels
-// skip everything else, and a row of the mask, which they apply to the vectors at the edges. The
-// cache makes both (cache_visible) and owns the mask.
+// skip everything else, and a row of the mask, which hides the rest of the vectors at the edges.
+// The cache makes both (cache_visible) and owns the mask.
 typedef struct {
     size_t begin, end;
     const float *mask;  // element j: 0 if position j is visible, else -infinity
 } Visible;
 
-// Attention of some queries of one sequence that share a key head, over one split of its positions.
+// Attention of some queries of one sequence that share a kv_head, over one split of its positions.
 typedef struct {
     size_t n_queries;        // at most TILE_QUERIES
     size_t head_dim;         // dimensions of a head

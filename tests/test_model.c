@@ -3,6 +3,7 @@
 //
 // The model is a tiny one of random weights. Most tests of the cache run it, since the proof that a
 // page may be shared is that the logits have the same bits; the last ones only move pages.
+#include <fcntl.h>
 #include <math.h>
 #include <unistd.h>
 
@@ -180,6 +181,69 @@ TEST(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing)
     CHECK(forward(&model, &cache, &scratch, rows, 10, &err), "%s", err.message);
     scratch_free(&scratch);
     cache_free(&cache);
+}
+
+// Writes the small model with an embedding of BAD that is not a number. Its lm_head is a matrix of
+// its own, with the embedding's values, so that the logits of other tokens are finite.
+enum { BAD = 5 };
+static void write_bad_model(char *file)
+{
+    enum { HEADER = 7 * sizeof(int), VOCAB_AT = 5 * sizeof(int) };
+    const float nan = NAN;
+    const int own_lm_head = -VOCAB;
+    float embedding[VOCAB * DIM];
+    write_small_model(file, CONTEXT);
+    const int fd = open(file, O_RDWR);
+    const off_t end = lseek(fd, 0, SEEK_END), bad = HEADER + BAD * DIM * (off_t)sizeof nan;
+    if (pread(fd, embedding, sizeof embedding, HEADER) != sizeof embedding ||
+        pwrite(fd, embedding, sizeof embedding, end) != sizeof embedding ||
+        pwrite(fd, &own_lm_head, sizeof own_lm_head, VOCAB_AT) != sizeof own_lm_head ||
+        pwrite(fd, &nan, sizeof nan, bad) != sizeof nan) {
+        exit(1);
+    }
+    close(fd);
+}
+
+// A sequence of four tokens is extended by 20 rows with BAD among them, which fail, and then by
+// ten others: their logits have the bits of a sequence to which nothing happened.
+TEST(test_a_pass_that_fails_leaves_nothing_behind)
+{
+    char file[] = "/tmp/test_model.XXXXXX";
+    Checkpoint bad_checkpoint;
+    Model bad_model;
+    Error err;
+    float want[10 * VOCAB];
+    write_bad_model(file);
+    must(checkpoint_open(&bad_checkpoint, file, 2, &err), &err);
+    must(model_create(&bad_model, &bad_checkpoint, &err), &err);
+    unlink(file);
+    for (int fails = 0; fails <= 1; fails++) {
+        Cache cache;
+        Scratch scratch;
+        Row first[4], failing[20], last[10];
+        must(cache_create(&cache, &bad_model.config, CONTEXT, 1, false, &err), &err);
+        make_scratch(&scratch, &cache, (ScratchSizes){20, 20, 2});
+        for (int i = 0; i < 20; i++) {
+            first[i % 4] = (Row){.token = 1 + i % 4};
+            failing[i] = (Row){.token = i == 9 ? BAD : 6 + i, .wants_logits = true};
+            last[i % 10] = (Row){.token = 7 + i % 10, .wants_logits = true};
+        }
+        must(forward(&bad_model, &cache, &scratch, first, 4, &err), &err);
+        if (fails) {
+            CHECK(!forward(&bad_model, &cache, &scratch, failing, 20, &err), "the pass succeeded");
+            CHECK(cache_length(&cache, 0) == 4, "length %zu", cache_length(&cache, 0));
+        }
+        must(forward(&bad_model, &cache, &scratch, last, 10, &err), &err);
+        for (size_t i = 0; i < 10; i++) {
+            CHECK(!fails || memcmp(want + i * VOCAB, last[i].logits, VOCAB * sizeof *want) == 0,
+                  "row %zu differs", i);
+            memcpy(want + i * VOCAB, last[i].logits, VOCAB * sizeof *want);
+        }
+        scratch_free(&scratch);
+        cache_free(&cache);
+    }
+    model_free(&bad_model);
+    checkpoint_close(&bad_checkpoint);
 }
 
 TEST(test_the_mask_is_one_band)
@@ -502,6 +566,7 @@ int main(int argc, char **argv)
             UNIT(test_an_append_without_a_page_left_is_an_error_that_changes_nothing),
             UNIT(test_a_page_tells_its_tokens),
             UNIT(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing),
+            UNIT(test_a_pass_that_fails_leaves_nothing_behind),
             UNIT(test_the_mask_is_one_band),
             {0},
         });
