@@ -395,8 +395,8 @@ bool prompt_shorten(const ShortenedPrompt *p, PromptLimit limit, Tokens *out, Er
                          "shortens, expected at most %zu of the context of %zu",
                          kept, context > 2 ? context - 2 : 0, context);
     }
-    // Binary search. What is cut decides how the text beside it is cut into tokens, so the number of
-    // tokens is known only when it has been encoded. Without the first `skip` bytes it fits.
+    // Binary search. What is cut decides how the text beside it is cut into tokens, so the number
+    // of tokens is known only when it has been encoded. Without the first `skip` bytes it fits.
     const size_t most = context - room_for_new(context - kept, limit.max_tokens);
     size_t too_few = 0, skip = p->size;
     while (skip - too_few > 1) {

@@ -73,8 +73,8 @@ void sequence_free(Sequence *s);
 
 // Gives a finished or interrupted sequence another prompt, which it takes over, whether it succeeds
 // or not. `cache` is the sequence's, but writable: of the old tokens it keeps those that the new
-// prompt begins with. The prompt is not echoed; the random numbers go on where they were. Errors: as
-// sequence_start; the sequence then stays as it was.
+// prompt begins with. The prompt is not echoed; the random numbers go on where they were. Errors:
+// as sequence_start; the sequence then stays as it was.
 bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err);
 
 // Tokens of the sequence that the cache holds.
@@ -126,20 +126,20 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err);
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
                         const Conversation *conversation, Tokens *out, Error *err);
 
-// How long a prompt may be before it is shortened. A shortened one leaves as much room as max_tokens
-// for new tokens, but no more than half of the context.
+// How long a prompt may be before it is shortened. A shortened one leaves as much room as
+// max_tokens for new tokens, but no more than half of the context.
 typedef struct {
     size_t context;     // positions; 0: the prompt is not shortened
     size_t max_tokens;  // as in GenerateOptions
 } PromptLimit;
 
-// Puts the tokens of a text into *out, which is empty before. A prompt that does not fit is shortened
-// to its end, but keeps a BOS at its start. Errors: as tokenizer_encode.
+// Puts the tokens of a text into *out, which is empty before. A prompt that does not fit is
+// shortened to its end, but keeps a BOS at its start. Errors: as tokenizer_encode.
 bool prompt_encode_text(const Tokenizer *tokenizer, const TextSpan *text, PromptLimit limit,
                         Tokens *out, Error *err);
 
-// A prompt of which only a part may be shortened: template, system message and instruction of a chat
-// have to stay whole.
+// A prompt of which only a part may be shortened: template, system message and instruction of a
+// chat have to stay whole.
 typedef struct {
     size_t size;  // bytes of that part
     // Appends the tokens of the prompt to *out, without the first `skip` of these bytes and without

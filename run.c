@@ -46,8 +46,8 @@ static bool print_about(const Options *o, Output *out, Error *err)
     return ok;
 }
 
-// Opens what the mode needs; a chat also needs a template. Without any prompt, a terminal is there to
-// type one: to a model that can answer, in a chat.
+// Opens what the mode needs; a chat also needs a template. Without any prompt, a terminal is there
+// to type one: to a model that can answer, in a chat.
 static bool open_engine(Engine *e, Options *o, Error *err)
 {
     const bool may_chat = o->mode == MODE_GENERATE && prompt_is_typed(o) &&

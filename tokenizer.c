@@ -424,8 +424,8 @@ static bool encode_characters(Encoder *e, const Stretch *stretch, size_t from, s
     return true;
 }
 
-// How many bytes from text[at] on lie in one span that allows special tokens. From call to call `at`
-// only grows, so all calls together walk over the spans once.
+// How many bytes from text[at] on lie in one span that allows special tokens. From call to call
+// `at` only grows, so all calls together walk over the spans once.
 static size_t special_bytes(Encoder *e, size_t at)
 {
     while (e->span_end <= at && e->span < e->n_spans) {

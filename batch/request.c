@@ -12,8 +12,8 @@
 //     neutral    belongs to a feature that we lack, with the value that turns the feature off
 //     empty      null, "", [] or {}, under any name: as if it were missing
 //
-// A result begins with its head, which is known before anything is generated: ids made of the line's
-// number and a hash of everything that decides the text. --resume compares heads.
+// A result begins with its head, which is known before anything is generated: ids made of the
+// line's number and a hash of everything that decides the text. --resume compares heads.
 #include "batch/request.h"
 
 #include <stdio.h>
@@ -399,8 +399,8 @@ static void write_openai_head(Request *r, const JsonValue *custom_id)
 // {"id": "a1", "index": 17,
 //
 // A number is copied as it was written: 1e3 and 1000 are different ids to whoever looks for them.
-// A line that is not an object may have been meant in either form, so its result has custom_id, too:
-// readers of both find the field that they look for.
+// A line that is not an object may have been meant in either form, so its result has custom_id,
+// too: readers of both find the field that they look for.
 static void write_plain_head(Request *r, const JsonValue *id, bool unknown_form)
 {
     JsonWriter w = {.out = &r->head};

@@ -55,13 +55,13 @@ typedef struct {
 
 // Reads a line. A line that cannot be used is no error: its head is made all the same, and
 // r->failure (ERROR_INPUT) names the field, what it is and what was expected. The request points
-// into the line and the Json until it is encoded. Error: ERROR_RUN without memory.
+// into the line and the Json until it is encoded. Error: ERROR_RUN if out of memory.
 bool request_read(Request *r, const RequestDefaults *d, Json *json, const Line *line, Error *err);
 void request_free(Request *r);
 
-// Puts the tokens of the prompt into *out, which is empty before. With --truncate-prompt they fit the
-// context: a prompt is shortened to its end, a chat by the start of its last message. Errors:
-// ERROR_INPUT where the prompt cannot be encoded, or a message is none; ERROR_RUN without memory.
+// Puts the tokens of the prompt into *out, which is empty before. With --truncate-prompt they fit
+// the context: a prompt is shortened to its end, a chat by the start of its last message. Errors:
+// ERROR_INPUT if the prompt cannot be encoded, or a message is none; ERROR_RUN if out of memory.
 bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err);
 
 // Adds the line that answers a request (buffer_check): with the text of a sequence that has
@@ -69,8 +69,8 @@ bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Err
 void request_result(const Request *r, const Sequence *s, Buffer *out);
 void request_failure(const Request *r, Buffer *out);
 
-// Reads a line of the output. If it is a result that is an error, *failed_line becomes the number of
-// its request's line; else 0. Error: ERROR_RUN without memory.
+// Reads a line of the output. If it is a result that is an error, *failed_line becomes the number
+// of its request's line; else 0. Error: ERROR_RUN if out of memory.
 bool result_read(Json *json, const Line *line, uint64_t *failed_line, Error *err);
 
 #endif

@@ -12,10 +12,10 @@
 // Is there no prompt but what a user may type at a terminal?
 bool prompt_is_typed(const Options *o);
 
-// Reads the prompt - from options, files or standard input - and puts its tokens into *out, which is
-// empty before. With --truncate-prompt and an engine that has a context they fit it. Errors:
-// ERROR_USAGE where no prompt was given, and the model needs one; ERROR_INPUT where it cannot be read
-// or encoded; ERROR_RUN without memory.
+// Reads the prompt - from options, files or standard input - and puts its tokens into *out, which
+// is empty before. With --truncate-prompt and an engine that has a context they fit it. Errors:
+// ERROR_USAGE if no prompt was given, and the model needs one; ERROR_INPUT if it cannot be
+// read or encoded; ERROR_RUN if out of memory.
 bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err);
 
 // Opens the file of --prompt-cache for the engine's cache, which exists by then. Closing it closes
