@@ -1,4 +1,4 @@
-// buffer.c - text that grows, and the characters in it. See buffer.h.
+// buffer.c - a growing text buffer, and UTF-8. See buffer.h.
 //
 // The capacity doubles, so that adding n bytes one by one costs O(n). Every function that adds goes
 // through reserve, which is where the error sticks.
@@ -100,7 +100,7 @@ int utf8_scan(const char *bytes, size_t n)
             return 0;
         }
         uint8_t low = 0x80, high = 0xbf;
-        if (i == 1) {  // rules out overlong forms, surrogates and what is beyond U+10FFFF
+        if (i == 1) {  // rejects overlong forms, surrogates and code points above U+10FFFF
             low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : low;
             high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : high;
         }
@@ -113,7 +113,7 @@ int utf8_scan(const char *bytes, size_t n)
 
 uint32_t utf8_code_point(const char *bytes, int length)
 {
-    // The first byte has as many of its high bits set as there are bytes, unless it is alone.
+    // The first of n > 1 bytes has n ones and a zero as its highest bits.
     uint32_t c = (uint8_t)bytes[0] & (length > 1 ? 0x7fu >> length : 0x7fu);
     for (int i = 1; i < length; i++) {
         c = c << 6 | ((uint8_t)bytes[i] & 0x3fu);
@@ -123,7 +123,7 @@ uint32_t utf8_code_point(const char *bytes, int length)
 
 size_t utf8_boundary(const char *text, size_t size, size_t at)
 {
-    // At most three bytes continue a character.
+    // A character has at most three continuation bytes.
     const size_t most = size - at < 3 ? size : at + 3;
     size_t end = at;
     while (at && end < most && utf8_continues(text[end])) {

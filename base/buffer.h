@@ -1,4 +1,4 @@
-// buffer.h - text that grows, and the characters in it.
+// buffer.h - a growing text buffer, and UTF-8.
 #ifndef BUFFER_H
 #define BUFFER_H
 
@@ -36,11 +36,13 @@ int utf8_scan(const char *bytes, size_t n);
 // The code point of a complete character of `length` bytes, as utf8_scan gives it.
 uint32_t utf8_code_point(const char *bytes, int length);
 
-// Is a byte of UTF-8 one that does not begin a character?
+// Is this a continuation byte of UTF-8, one that does not begin a character?
 static inline bool utf8_continues(char byte) { return ((unsigned char)byte & 0xc0) == 0x80; }
 
-// The first offset, `at` or later, that is not within a character of the text (size).
+// The first offset at or after `at` that is not inside a character of the text (size).
 size_t utf8_boundary(const char *text, size_t size, size_t at);
+
+// U+FFFD, for bytes that are not UTF-8.
 #define UTF8_REPLACEMENT "\xef\xbf\xbd"
 
 #endif

@@ -22,8 +22,8 @@ void crc32_init(Crc32 *c)
 uint32_t crc32_update(const Crc32 *c, uint32_t crc, const uint8_t *p, size_t size)
 {
     crc = ~crc;
-    // The remainder is linear over GF(2): that of eight bytes is the sum (^) of the remainders of
-    // each byte followed by as many zeros as bytes follow it.
+    // The remainder is linear over GF(2): that of eight bytes is the sum (^) of eight remainders,
+    // each of one byte followed by a zero byte for each byte after it.
     for (; size >= 8; size -= 8, p += 8) {
         uint32_t low, high;
         memcpy(&low, p, 4);

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 // FNV-1a (Fowler, Noll, Vo): starts at HASH_BEGIN and takes in a byte, or a larger unit, per step.
-// The low bits of a product do not depend on the high bits of its factors, so a hash table takes
-// its place from `h ^ h >> 32`.
+// The low bits of a product do not depend on the high bits of its factors, so a hash table should
+// index with `h ^ h >> 32`.
 #define HASH_BEGIN 0xcbf29ce484222325u
 static inline uint64_t hash_step(uint64_t h, uint64_t unit) { return (h ^ unit) * 0x100000001b3u; }
 

@@ -4,7 +4,7 @@
 
 #include <time.h>
 
-// Seconds since an arbitrary moment, of a clock that is never set back.
+// Seconds since an arbitrary moment, on a clock that never goes back.
 static inline double now_seconds(void)
 {
     struct timespec t;

@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// A mapping is filled up with zeros to whole pages, so the address sanitizer would miss a read past
-// the end of the file. Under it a file is read into a block of exactly its size instead.
+// The last page of a mapping is padded with zeros, so the address sanitizer would miss a read past
+// the end of the file. With the sanitizer, a file is read into a block of exactly its size instead.
 #if defined(__SANITIZE_ADDRESS__)
 #define MAPPING_IS_BLOCK 1
 #elif defined(__has_feature)
@@ -211,7 +211,7 @@ static bool follow_path(Buffer *path, int *fd)
         }
         const int named = descriptor_named(path->data);
         if (named >= 0) {
-            // Not with open, which would start again at the beginning of a file.
+            // Not by open, which would write from the start of a file.
             *fd = fcntl(named, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
             return *fd >= 0;
         }
@@ -252,8 +252,8 @@ bool follow_links(const char *path, char **target, int *fd, Error *err)
     return ok || error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(why));
 }
 
-// Gives a file that will replace another the same owner and permissions, as far as allowed; a file
-// that replaces none gets those of any new file.
+// Gives a file that will replace another the same owner and permissions, as far as allowed. Any
+// other file gets the permissions of a new file.
 static void set_permissions(int fd, const struct stat *replaced)
 {
     if (replaced) {

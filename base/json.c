@@ -389,8 +389,8 @@ static bool read_value(Reader *r, const char *name, size_t name_size)
 bool json_read(Json *json, const char *bytes, size_t size, Error *err)
 {
     // The NUL after a string takes the place of its closing quote, and that after a number the
-    // place of the comma or bracket that follows. A number that is the whole text has neither: one
-    // more.
+    // place of the comma or bracket that follows. A number that is the whole text has neither, so
+    // one more byte is needed.
     const size_t need = size < SIZE_MAX ? size + 1 : SIZE_MAX;
     if (need > json->text_capacity) {
         free(json->text);
@@ -446,7 +446,7 @@ bool json_whole(const JsonValue *v, uint64_t *out)
     for (const char *c = v->text; *c; c++) {
         const uint64_t digit = (uint64_t)(*c - '0');
         if (*c < '0' || *c > '9' || n > (UINT64_MAX - digit) / 10) {
-            // Not digits alone, or too many: whole all the same where the double is, below 2^53.
+            // Not only digits, or too many: still accepted if the double is whole and below 2^53.
             const double real = json_real(v);
             *out = real >= 0 && real < 9007199254740992.0 ? (uint64_t)real : 0;
             return real >= 0 && real < 9007199254740992.0 && (double)*out == real;

@@ -15,7 +15,8 @@
 
 // The deepest nesting of arrays and objects. Requests need 6.
 #define JSON_MAX_DEPTH 64
-// The most values in a text: this limits the memory for any text to 16 MB besides its own size.
+// The most values in a text. This bounds the memory for any text to its size plus 20 MiB: 56 bytes
+// per value, and 24 per name.
 #define JSON_MAX_VALUES ((size_t)1 << 18)
 
 typedef enum {

@@ -4,22 +4,22 @@
 //                          one forward pass
 //                          after the other
 //
-// Continuous batching (Yu et al., Orca, OSDI 2022): the batch is put together anew for every
-// forward pass, not for every group of requests. A slot whose answer ends is given the next request
-// before the next pass, so no slot is idle while others finish long answers; and prompts are read
-// in the same passes in which answers are made (slots.c).
+// Continuous batching (Yu et al., Orca, OSDI 2022): the batch is assembled anew for every forward
+// pass, not once for a group of requests. A slot whose answer ends gets the next request before the
+// next pass, so no slot is idle while others finish long answers. Prompts are processed in the same
+// passes that generate answers (slots.c).
 //
-// A request's result depends on the request, the model and the options alone. What runs beside it
-// cannot reach it:
-//   - a row's logits are the same bits whichever rows are in the pass: no sum crosses rows, and
-//     each has one fixed order (model.h);
-//   - pages that it shares with others hold what it would have computed itself, to the bit;
-//   - it has its own sampler, whose seed comes from its line and --seed;
-//   - no clock and no count of what was done before is in a result.
-// So a batch that is resumed writes the bytes that it would have written.
+// A result depends only on the request, the model and the options, not on the requests that run
+// beside it:
+//   - the logits of a row are the same bits whichever rows are in the pass: no sum crosses rows,
+//     and each sum has a fixed order (model.h);
+//   - shared pages hold, to the bit, what the request would have computed itself;
+//   - each request has its own sampler, seeded by its own seed or by its line number and --seed;
+//   - a result contains no time, and no count of earlier work.
+// So a resumed batch writes the same bytes as one that was not interrupted.
 //
-// Memory is bounded: by the window of results, by the cache, whose pages a request reserves before
-// it starts, and by the limit on a line. What does not fit waits.
+// Memory is bounded by the limit on a line, by the window of results, and by the cache, where a
+// request reserves its pages before it starts. A request that does not fit waits.
 #include "batch/batch.h"
 
 #include <errno.h>
@@ -35,47 +35,47 @@
 #include "batch/results.h"
 #include "batch/slots.h"
 
-// Bytes of a result in the output, at most, when it is read again: more than any result has.
+// The most bytes of a result that is read from the output: more than any result has.
 #define MAX_RESULT_BYTES ((size_t)1 << 30)
-// Between two calls of progress: often enough to look alive.
+// The least time between two calls of progress: short enough to look alive.
 #define PROGRESS_SECONDS 0.25
 
 typedef struct {
-    // The caller's.
-    Engine *engine;           // with a sequence for each slot
-    const BatchSetup *setup;  // what to do
-    BatchStats *stats;        // filled as the batch goes on
+    // Owned by the caller.
+    Engine *engine;           // its cache has a sequence for each slot
+    const BatchSetup *setup;  // the options, and where to report
+    BatchStats *stats;        // updated as the batch runs
     // The input.
     Lines input;
-    bool ended;                // nothing more can be read from it
-    RequestDefaults defaults;  // what its requests have in common
-    Json json;                 // owned: the line that was read last
-    Tokens prompt;             // owned: of the request that is being encoded
+    bool ended;                // it has no more requests
+    RequestDefaults defaults;  // what all requests have in common
+    Json json;                 // owned: the last line that was read
+    Tokens prompt;             // owned: the prompt of the request that is being encoded
     // The work.
     Slots slots;
-    size_t first_started;  // number of the first request that was started; SIZE_MAX: none yet
-    Error cache_error;     // why the prompt cache could not be written: told at the end
-    // The output, and the results that wait to be written to it.
+    size_t first_started;  // result of the first request that was started; SIZE_MAX: none yet
+    Error cache_error;     // why the prompt cache could not be written; returned at the end
+    // The output, and the window of results that wait to be written.
     Results results;
-    // Resuming: the results that the output had when the run began, read along with the input.
+    // Resuming: the results that were in the output at the start, read along with the input.
     Lines old;
     Line old_line;          // the next of them
-    LineStatus old_status;  // LINE_READ: there is a next one; LINE_END: there is not
-    uint64_t old_failed;    // if it is an error: the number of its request's line; else 0
-    Json old_json;          // owned: in which results are read
-    bool retrying;          // until the last of them has been dealt with
+    LineStatus old_status;  // LINE_READ: old_line is valid; LINE_END: there are no more
+    uint64_t old_failed;    // if old_line is an error: the line number of its request; else 0
+    Json old_json;          // owned: for reading results
+    bool retrying;          // with --retry: not all of them have been handled yet
     Lines redone;           // results that an earlier retry left; fd < 0: no more of them
     // Times, by now_seconds.
     double start;  // of this run
-    double told;   // when progress was last told
+    double told;   // when progress was last called
 } Batch;
 
 // --------------------------------------------------------------------------------------------
 // Requests
 
-// Reads the next request. Blank lines are no requests, but are counted as lines. A byte order mark
-// is no part of the file that it begins; before an object it is none of that either, wherever it
-// stands: files with marks may have been joined.
+// Reads the next request. Skips blank lines, which still count as lines, and byte order marks: with
+// --lines only one at the start of the input, otherwise one before any object, because files with
+// marks may have been concatenated.
 static LineStatus next_request(Batch *b, bool wait, Request *r, Error *err)
 {
     const Options *o = b->setup->options;
@@ -93,7 +93,7 @@ static LineStatus next_request(Batch *b, bool wait, Request *r, Error *err)
     return request_read(r, &b->defaults, &b->json, &line, err) ? LINE_READ : LINE_FAILED;
 }
 
-// Delivers the result of a request: the text of its sequence, or if that is NULL its failure.
+// Delivers the result of a request: the text of its sequence, or its failure if `s` is NULL.
 static bool deliver(Batch *b, const Request *r, const Sequence *s, size_t number, Error *err)
 {
     Buffer line = {0};
@@ -115,18 +115,19 @@ static bool deliver(Batch *b, const Request *r, const Sequence *s, size_t number
 // Resuming
 //
 // The results in the output are those of the first requests, because they are written in order. So
-// the input is read along with them, a request for each result, and the result has to begin with
-// the head of its request. That has the number of the line and, unless a plain object gives an id
-// of its own, a hash of the line, the model and the options: another input, model or option is
-// refused before anything is changed. What follows the head need not be compared; the same request
+// the input is read along with them, one request for each result, and each result must begin with
+// the head of its request. The head has the line number and, unless a plain object gives its own
+// id, a hash of the line, the model and the options: another input, model or option is refused
+// before anything is changed. The rest of the result need not be compared, because the same request
 // has the same result.
 //
 // With --retry that ends at the first error. From there on results are written to another file
-// (results.c), as requests are started, one for each result of the output: a text is copied, an
-// error makes its request run. An error has to be of the same line only, which may have been
-// corrected since.
+// (results.c), and requests are read in the ordinary way, one for each result in the output: a text
+// is copied, an error makes its request run. An error must only have the same line number, because
+// the line may have been corrected since.
 
-// Refuses the next result of the output as that of a request.
+// Sets the error: old_line is not the result of the request that was read last, or the input has
+// `ended` and there is none.
 static bool refuse_result(const Batch *b, bool ended, Error *err)
 {
     return error_set(err, ERROR_INPUT,
@@ -139,13 +140,13 @@ static bool refuse_result(const Batch *b, bool ended, Error *err)
                                    : "use another --output to start over");
 }
 
-// Does a line of the output begin as the result of this request does?
+// Does a line of the output begin with the head of this request?
 static bool begins_with_head(const Line *line, const Request *r)
 {
     return line->size >= r->head.size && memcmp(line->text, r->head.data, r->head.size) == 0;
 }
 
-// Reads the next result of the output. A last one that is half-written does not count.
+// Reads the next result of the output. A half-written one at the end does not count.
 static bool next_old(Batch *b, Error *err)
 {
     do {
@@ -161,7 +162,7 @@ static bool next_old(Batch *b, Error *err)
     return b->old_status == LINE_END;
 }
 
-// Keeps the next result of the output, if it is that of the next request.
+// Reads the next request and keeps the result in old_line, which must be its own.
 static bool keep_result(Batch *b, Request *r, Error *err)
 {
     LineStatus status = LINE_PENDING;
@@ -178,7 +179,7 @@ static bool keep_result(Batch *b, Request *r, Error *err)
     return true;
 }
 
-// Begins to write the other file, at the result that was read last.
+// Starts the other file. old_line, the first error, is the next result to handle.
 static bool begin_retry(Batch *b, Error *err)
 {
     b->retrying = true;
@@ -188,8 +189,8 @@ static bool begin_retry(Batch *b, Error *err)
     return ok;
 }
 
-// Keeps the results that are in the output, and cuts off a last one that is half-written; or with
-// --retry, keeps those before the first error.
+// Keeps the results in the output, and cuts off a half-written one at the end. With --retry, keeps
+// those before the first error and starts the retry there.
 static bool resume(Batch *b, Error *err)
 {
     Request request = {0};
@@ -210,15 +211,15 @@ static bool resume(Batch *b, Error *err)
     return retry ? begin_retry(b, err) : results_cut(&b->results, err);
 }
 
-// Cuts off what is left of an earlier retry. Results of this run are written from here on.
+// Cuts off the rest of an earlier retry: from here on this run writes the results.
 static bool cut_redone(Batch *b, Error *err)
 {
     lines_free(&b->redone);
     return results_cut(&b->results, err);
 }
 
-// Keeps the next result of an earlier retry in the other file, if it is this request's, and differs
-// from the output's next only where that is an error.
+// Keeps the next result of an earlier retry in the other file if it is this request's, and either
+// replaces an error or is a copy of old_line. Otherwise the rest of the earlier retry is cut off.
 static bool keep_redone(Batch *b, const Request *r, bool *kept, Error *err)
 {
     Line line;
@@ -249,7 +250,7 @@ static bool keep_redone(Batch *b, const Request *r, bool *kept, Error *err)
     return true;
 }
 
-// Delivers a result of the output once more.
+// Copies old_line to the other file.
 static bool copy_result(Batch *b, Error *err)
 {
     Buffer line = {0};
@@ -265,8 +266,8 @@ static bool copy_result(Batch *b, Error *err)
     return true;
 }
 
-// Ends the retry: the output has no more results. `runs`: the request that was read last is run to
-// replace the last of them.
+// Ends the retry: the output has no more results. `runs`: the last of them is an error, and its
+// request is about to run.
 static bool end_retry(Batch *b, bool runs, Error *err)
 {
     b->retrying = false;
@@ -274,12 +275,12 @@ static bool end_retry(Batch *b, bool runs, Error *err)
     return b->redone.fd < 0 || cut_redone(b, err);
 }
 
-// Deals with a request that was read while retrying, or with the end of the input (NULL). *run: the
-// request has to be run, because its result is an error or it has none yet.
+// Handles a request that was read during a retry, or the end of the input (NULL). Sets *run if the
+// request must run, because its result is an error or it has none yet.
 static bool retry_next(Batch *b, const Request *r, bool *run, Error *err)
 {
     bool kept = false;
-    // An error whose line is blank by now has no request any more: it is left out.
+    // An error whose line is blank now has no request any more: leave it out.
     while (b->old_failed && (!r || b->old_failed < r->number)) {
         if (!next_old(b, err)) {
             return false;
@@ -302,7 +303,8 @@ static bool retry_next(Batch *b, const Request *r, bool *run, Error *err)
 // --------------------------------------------------------------------------------------------
 // Starting requests
 
-// Prepares the next slot's request to be started. A request that cannot be answered fails here.
+// Promises a result for the request in the next slot, and encodes its prompt; then it waits to be
+// started. A request that cannot be answered fails here, and its result is delivered.
 static bool prepare(Batch *b, Slot *slot, Error *err)
 {
     Request *r = &slot->request;
@@ -320,9 +322,8 @@ static bool prepare(Batch *b, Slot *slot, Error *err)
 }
 
 // Reads a request into the next slot, if there is one and the window has room for its result
-// (*read). Unless it fails at once, or a retry keeps its result, it then waits to be started. Waits
-// for input only when there is nothing else to do: what comes through a pipe is answered before the
-// pipe ends.
+// (*read). It then waits to be started, unless it fails at once or a retry keeps its result. This
+// blocks on the input only if no slot is active: requests from a pipe are answered as they arrive.
 static bool fill_next(Batch *b, Slot *slot, bool *read, Error *err)
 {
     *read = false;
@@ -340,10 +341,13 @@ static bool fill_next(Batch *b, Slot *slot, bool *read, Error *err)
     return status != LINE_FAILED && (!run || prepare(b, slot, err));
 }
 
-// Starts requests in all slots that are idle, as far as there are requests and pages for them.
+// Starts requests in all idle slots, as far as there are requests, pages and room in the window.
 //
-// A request that waits for pages holds up all those after it, even ones that would fit: were they
-// let past it, a stream of short requests could keep a long one waiting for ever.
+// Requests start in the order of the input. One that waits for pages holds up all that follow, even
+// if they would fit: otherwise a stream of short requests could starve a long one. In this order
+// the batch cannot come to a halt either. The first result that is missing in the window belongs to
+// the oldest active request or, if none is active, to the one that waits, which then has all pages
+// for itself. So the request that the window waits for is always one that runs.
 static bool refill(Batch *b, Error *err)
 {
     Slot *slot;
@@ -356,7 +360,7 @@ static bool refill(Batch *b, Error *err)
             return true;
         }
         if (!b->slots.waiting) {
-            continue;  // its result is known already
+            continue;  // it has its result already
         }
         if (!slots_start(&b->slots)) {
             return true;
@@ -371,8 +375,8 @@ static bool refill(Batch *b, Error *err)
 // --------------------------------------------------------------------------------------------
 // Running them
 
-// Sees what a pass has made of an active slot: its request may have failed, its prompt or its
-// answer may be complete.
+// Handles what a pass did for the active slot at `place`: its request may have failed, and its
+// prompt or its answer may be complete.
 static bool finish_slot(Batch *b, size_t place, Error *err)
 {
     Slot *slot = slots_active(&b->slots, place);
@@ -385,7 +389,7 @@ static bool finish_slot(Batch *b, size_t place, Error *err)
         slots_release(&b->slots, place);
         return ok;
     }
-    // The beginning of the first prompt goes to the prompt cache, once all of it has been run.
+    // The pages of the first prompt go to the prompt cache, once all of it has been run.
     if (slot->number == b->first_started && sequence_n_past(s) >= s->n_prompt) {
         prompt_cache_save(b->setup->prompt_cache, &b->engine->cache, s->cache_sequence, s->n_prompt,
                           &b->cache_error);
@@ -403,7 +407,7 @@ static bool finish_slot(Batch *b, size_t place, Error *err)
     return true;
 }
 
-// One forward pass over all active slots, and what comes of it.
+// Runs one forward pass over the active slots, and handles the results.
 static bool run_pass(Batch *b, Error *err)
 {
     Slots *slots = &b->slots;
@@ -412,11 +416,12 @@ static bool run_pass(Batch *b, Error *err)
         if (slots->n_steps > 1 || err->kind != ERROR_INPUT) {
             return false;
         }
-        // The error of a single step is returned, not told in the step; only its request fails.
+        // decode returns the error of a single step and does not store it there. Only its request
+        // fails.
         slots->steps[0].ok = false;
         slots->steps[0].err = *err;
     }
-    // From the end: a slot that is done leaves the order.
+    // Backwards, because a slot that is done leaves the order and moves those after it.
     for (size_t i = slots->n_active; i > 0; i--) {
         if (slots_active(slots, i - 1)->step && !finish_slot(b, i - 1, err)) {
             return false;
@@ -468,7 +473,7 @@ static bool open_input(Batch *b, Error *err)
     if (b->input.fd < 0) {
         return error_set(err, ERROR_INPUT, "%s: cannot be opened: %s", o->batch, strerror(errno));
     }
-    // Counts from the start of the file, so before anything is read.
+    // Counts from the current position, so before anything is read.
     b->stats->total = b->setup->progress ? lines_count(b->input.fd) : 0;
     while (status == LINE_PENDING && !*b->setup->interrupted) {
         status = lines_begin(&b->input, err);
@@ -528,7 +533,7 @@ bool batch_run(Engine *e, const BatchSetup *setup, BatchStats *stats, Error *err
     b->start = b->told = now_seconds();
     const bool opened = batch_open(b, err);
     bool ok = opened && run_all(b, err);
-    // Whatever has happened, the results that are done are kept. Only the first error is told.
+    // Even after an error, write the results that are done. Only the first error is returned.
     Error last = {0};
     if (opened && !results_finish(&b->results, &last) && ok) {
         *err = last;
@@ -538,7 +543,7 @@ bool batch_run(Engine *e, const BatchSetup *setup, BatchStats *stats, Error *err
         *err = b->cache_error;
         ok = false;
     }
-    // Not those behind one that an interruption has left undone: they are not in the output.
+    // Only results in the output count, not those that wait for one that was left unfinished.
     stats->done = b->results.kept + b->results.first;
     stats->failed = b->results.failed;
     stats->first_failed = b->results.first_failed;

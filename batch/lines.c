@@ -5,8 +5,8 @@
 //     | returned already | {"prompt": ..}\n{"prom | free |
 //                        begin                     end    capacity
 //
-// A line is returned where it lies. A line over the limit is dropped piece by piece as it arrives,
-// so memory stays bounded by the limit whatever the input is.
+// A line is returned in place. A line over the limit is dropped piece by piece as it arrives, so
+// the limit bounds the memory for any input.
 #include "batch/lines.h"
 
 #include <errno.h>
@@ -16,12 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// Read at a time: large enough that a system call costs little beside the bytes it brings.
+// Bytes per read: enough to make the cost of a system call negligible.
 #define LINES_READ_BYTES ((size_t)64 << 10)
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
-// Makes room for LINES_READ_BYTES at the end of the buffer.
+// Makes room for LINES_READ_BYTES at the end of the buffer. Moves what is in it to the front.
 static bool reserve_read(Lines *l, Error *err)
 {
     if (l->begin) {
@@ -42,7 +42,7 @@ static bool reserve_read(Lines *l, Error *err)
     return true;
 }
 
-// Reads some bytes into the buffer.
+// Reads some bytes into the buffer. LINE_READ also at the end of the input, which sets l->ended.
 static LineStatus read_more(Lines *l, bool wait, Error *err)
 {
     struct pollfd ready = {.fd = l->fd, .events = POLLIN};
@@ -65,9 +65,9 @@ static LineStatus read_more(Lines *l, bool wait, Error *err)
     return LINE_READ;
 }
 
-// In UTF-16 no newline and no brace is where a reader of bytes looks for it: each line would fail
-// by itself, with an error about a stray byte. Windows tools write it with a mark, U+FEFF in either
-// byte order, which is never UTF-8; without one, every other byte of ASCII text is 0.
+// In UTF-16 each line would fail by itself, with an error about a stray byte. Windows tools begin
+// UTF-16 with a mark, U+FEFF in either byte order, which is never valid UTF-8. Without a mark,
+// every other byte of ASCII text is 0.
 LineStatus lines_begin(Lines *l, Error *err)
 {
     while (l->end - l->begin < 2 && !l->ended) {
@@ -90,7 +90,7 @@ LineStatus lines_begin(Lines *l, Error *err)
     return LINE_READ;
 }
 
-// Returns the line of `size` bytes at begin.
+// Returns the line of `size` bytes at begin. `ended`: a newline follows it.
 static LineStatus return_line(Lines *l, size_t size, bool ended, Line *line)
 {
     const bool too_long = l->skipping || size > l->limit;

@@ -3,11 +3,11 @@
 //     0        128                                          4096 * k
 //     | header | tokens, i32 (n_pages, PAGE_POSITIONS) | zeros | page | page | ..
 //
-// Pages lie in the file as they do in memory (cache.h), at an offset that a mapping can be used at,
-// so they are not copied: the cache reads them where the file is mapped. Keys and values are the
-// same bits on every machine, and so is the file. All of it is checked before any of it is used:
-// the checksum covers every byte after it, and each field of the header but the model's name has
-// just one value that fits this model and this program.
+// Pages have the same layout in the file and in memory (cache.h), and are aligned, so the cache
+// reads them in the mapped file and copies nothing. Keys and values are the same bits on every
+// machine, and so is the file. All of it is checked before any of it is used: the checksum covers
+// every byte after it, and each field of the header, except the model's name, has only one value
+// that fits this model, this program and the size of the file.
 #include "batch/prompt_cache.h"
 
 #include <errno.h>
@@ -19,11 +19,11 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 
-// Pages begin at a multiple of this: more than the 64 bytes that kernels want, and where pages of
-// the system's memory usually begin.
+// Pages begin at a multiple of this: the usual page size of the system's memory, and more than the
+// 64 bytes that kernels need.
 #define PAGES_ALIGNMENT 4096
 
-// The header as it lies in the file, little-endian.
+// The header in the file, little-endian.
 typedef struct {
     uint8_t magic[8];
     uint32_t version;
@@ -35,7 +35,7 @@ typedef struct {
     uint32_t n_layers, n_kv_heads, head_dim;
     uint32_t n_pages;
     uint64_t page_bytes;  // of the keys and values in a page
-    char model_name[64];  // of the model's file without its folder, cut to fit, then zeros
+    char model_name[64];  // file name of the model without its folder, cut to fit, then zeros
 } CacheFileHeader;
 _Static_assert(offsetof(CacheFileHeader, version) == 8 && offsetof(CacheFileHeader, crc) == 12 &&
                    offsetof(CacheFileHeader, file_bytes) == 16 &&
@@ -52,7 +52,7 @@ _Static_assert(offsetof(CacheFileHeader, version) == 8 && offsetof(CacheFileHead
 // The first byte that the checksum covers.
 #define CRC_FROM (offsetof(CacheFileHeader, crc) + sizeof(uint32_t))
 
-// The header that a file for this cache must have, but for the fields that depend on its pages.
+// The header that a file for this cache must have, except for the fields that depend on its pages.
 static CacheFileHeader make_header(const PromptCache *p, const Cache *cache)
 {
     CacheFileHeader h = {.magic = {0x89, 'R', 'U', 'N', 'k', 'v', 0x1a, '\n'},
@@ -69,7 +69,7 @@ static CacheFileHeader make_header(const PromptCache *p, const Cache *cache)
     return h;
 }
 
-// Offsets at which the pages begin and the file ends. False if the latter is no number.
+// The offsets where the pages begin and the file ends. False if the latter overflows.
 static bool file_layout(const Cache *cache, size_t n_pages, size_t *pages, size_t *end)
 {
     size_t bytes;
@@ -78,10 +78,10 @@ static bool file_layout(const Cache *cache, size_t n_pages, size_t *pages, size_
     return size_mul(n_pages, cache->page_bytes, &bytes) && size_add(*pages, bytes, end);
 }
 
-// What a user can do about a file that is not of this run.
+// What a user can do about a file that does not fit this run.
 #define DELETE_IT "; delete it, and the next run writes it anew, or name another file"
 
-// Checks what a user may have mixed up: which file, program, model and type of keys and values.
+// Checks what a user may have mixed up: the file, the program, the model, or --kv.
 static bool check_origin(const PromptCache *p, const CacheFileHeader *h,
                          const CacheFileHeader *expected, Error *err)
 {
@@ -107,8 +107,8 @@ static bool check_origin(const PromptCache *p, const CacheFileHeader *h,
                      p->path, types[h->f16], types[expected->f16], types[h->f16]);
 }
 
-// Checks each field of a header that is not about the number of pages. Those that are not a
-// question of its origin can only be wrong in a damaged file.
+// Checks each field of a header that does not depend on the number of pages. Apart from those that
+// check_origin looks at, they can be wrong only in a damaged file.
 static bool check_cache_header(const PromptCache *p, const Cache *cache, const CacheFileHeader *h,
                                Error *err)
 {
@@ -136,7 +136,7 @@ static bool check_cache_header(const PromptCache *p, const Cache *cache, const C
     return true;
 }
 
-// Checks a file that is mapped, and copies its header to *h. *pages is the offset of its pages.
+// Checks the mapped file, and copies its header to *h. *pages is the offset of its pages.
 static bool check_file(const PromptCache *p, const Cache *cache, CacheFileHeader *h, size_t *pages,
                        Error *err)
 {
@@ -165,7 +165,7 @@ static bool check_file(const PromptCache *p, const Cache *cache, CacheFileHeader
     return true;
 }
 
-// The tokens of the file that is mapped.
+// The tokens in the mapped file: (n_tokens).
 static const int *file_tokens(const PromptCache *p)
 {
     return (const int *)(const void *)(p->file.data + sizeof(CacheFileHeader));
@@ -198,14 +198,14 @@ void prompt_cache_close(PromptCache *p)
     *p = (PromptCache){0};
 }
 
-// Writes the parts of a file, and sums them up. Once a write has failed it does nothing more.
+// Writes the parts of a file and computes their checksum. After an error it writes nothing more.
 typedef struct {
     int fd;
     const char *name;  // of the file, for messages
     Crc32 tables;
     uint32_t crc;  // of what was written so far
     bool ok;
-    Error *err;  // the caller's: why it is not
+    Error *err;  // the caller's: set if !ok
 } CacheFileWriter;
 
 static void write_part(CacheFileWriter *w, const void *data, size_t size)
@@ -214,8 +214,8 @@ static void write_part(CacheFileWriter *w, const void *data, size_t size)
     w->ok = w->ok && write_all(w->fd, w->name, data, size, w->err);
 }
 
-// Writes a file of the first h->n_pages pages of a sequence. The header is written first without
-// the checksum, to have its place, and again when that is known.
+// Writes a file of the first h->n_pages pages of a sequence. The header is written twice: without
+// the checksum at first, and again when that is known.
 static bool write_file(CacheFileWriter *w, CacheFileHeader *h, const Cache *cache, size_t sequence)
 {
     static const uint8_t zeros[PAGES_ALIGNMENT];
@@ -239,7 +239,7 @@ static bool write_file(CacheFileWriter *w, CacheFileHeader *h, const Cache *cach
     return w->ok;
 }
 
-// How many tokens the file and a sequence of n tokens begin with.
+// The length of the longest common prefix of the file's tokens and the first n of a sequence.
 static size_t common_tokens(const PromptCache *p, const Cache *cache, size_t sequence, size_t n)
 {
     const size_t most = p->n_tokens < n ? p->n_tokens : n;

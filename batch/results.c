@@ -1,21 +1,21 @@
 // results.c - the results of a batch, in the order of the requests. See results.h.
 //
-// Requests finish in any order, but results are written in that of the input: it is how a run that
-// is resumed knows what is done. So a result that is early waits in a window for those before it.
+// Requests finish in any order, but results are written in the order of the input, which is how a
+// resumed run knows what is done. So a result that is early waits in a window for those before it.
 //
 //     window    5 done | 6 - | 7 done | 8 done | 9 - |
 //               first                                next
 //
 // Here 5 can be written; 7 and 8 wait for 6. The window is a ring, bounded in results and in bytes:
-// when it is full, no request is started until its first result is done.
+// when it is full, no request is read until its first result is finished.
 //
-// A retry puts results in the place of others, so it writes a second file, and renames it:
+// A retry replaces results within the file, so it writes a second file and renames that in the end:
 //
-//     results.jsonl             ok  ok  error  ok  error  ok     as it is until then
+//     results.jsonl             ok  ok  error  ok  error  ok     stays as it is until then
 //     results.jsonl.retrying    ok  ok  ok     ok ..             grows in the same order
 //
-// At any moment the results that count are in one file, whole. If the program is killed, the other
-// has what was done so far: the next retry goes on there.
+// At any moment one file has all results that count. If the program is killed, the second file has
+// what was done so far, and the next retry continues it.
 #include "batch/results.h"
 
 #include <errno.h>
@@ -30,12 +30,12 @@
 #include "base/clock.h"
 #include "base/files.h"
 
-// Results that a power failure may cost, in seconds of work.
+// Seconds of work that a power failure may cost.
 #define SYNC_SECONDS 5
-// Of the file that a retry writes. Not a name that a user would give.
+// Of the file that a retry writes. Users are unlikely to choose such a name.
 #define RETRY_SUFFIX ".retrying"
 
-// Opens the file itself.
+// Opens the file and sets r->fd and r->regular.
 static bool open_output(Results *r, const char *path, bool resume, Error *err)
 {
     char *target;
@@ -46,8 +46,8 @@ static bool open_output(Results *r, const char *path, bool resume, Error *err)
         return true;  // a device or a pipe
     }
     r->regular = true;
-    // A new file must be new: O_EXCL, not a look beforehand, decides that, so of two runs that
-    // start at once only one gets the name.
+    // O_EXCL, not an earlier check, decides whether the file is new: of two runs that start at the
+    // same time, only one gets the name.
     r->fd = open(target, O_RDWR | O_CREAT | O_CLOEXEC | (resume ? 0 : O_EXCL), 0666);
     const int why = errno;
     free(target);
@@ -60,11 +60,11 @@ static bool open_output(Results *r, const char *path, bool resume, Error *err)
            error_set(err, ERROR_RUN, "%s: cannot be created: %s", path, strerror(errno));
 }
 
-// Locks a file against other processes. The lock is on the file, not its name: it stays when the
+// Locks a file against other processes. The lock is on the file, not on its name: it stays when the
 // file is renamed, and ends with the process.
 //
-// A retry that ended between our open and our lock has put another file under the name; what was
-// appended to ours would be lost.
+// If a retry ended between our open and our lock, the name belongs to another file by now, and what
+// we append to ours would be lost.
 static bool lock_output(int fd, const char *name, Error *err)
 {
     struct stat opened, named;
@@ -78,7 +78,7 @@ static bool lock_output(int fd, const char *name, Error *err)
                : error_set(err, ERROR_RUN, "%s: cannot be locked: %s", name, strerror(errno));
 }
 
-// Finds out where a retry would write. A rename must replace the output, not a link to it.
+// Sets the paths for a retry. A rename must replace the output, not a symbolic link to it.
 static bool find_paths(Results *r, Error *err)
 {
     r->path = realpath(r->name, NULL);
@@ -114,7 +114,7 @@ bool results_open(Results *r, const char *path, bool resume, Error *err)
     if (!lock_output(r->fd, path, err) || !find_paths(r, err)) {
         return false;
     }
-    // Where no results are yet, those of an earlier retry belong to other requests.
+    // If there are no results yet, those of an earlier retry belong to other requests.
     struct stat st;
     if (fstat(r->fd, &st) == 0 && st.st_size == 0) {
         unlink(r->retry_path);
@@ -163,7 +163,7 @@ bool results_cut(Results *r, Error *err)
 // --------------------------------------------------------------------------------------------
 // Retrying
 
-// Writes the results that were kept to the beginning of the new file.
+// Copies the results that are kept to the start of the second file.
 static bool copy_kept(Results *r, Error *err)
 {
     char bytes[65536];
@@ -186,7 +186,7 @@ static bool copy_kept(Results *r, Error *err)
 bool results_retry(Results *r, Error *err)
 {
     struct stat st;
-    // O_NOFOLLOW: the name is not one that the user chose.
+    // O_NOFOLLOW, because the user did not choose the name: a link there is not the user's.
     const int fd = open(r->retry_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) {
         return error_set(err, ERROR_RUN, "%s: cannot be created: %s", r->retry_path,
@@ -205,7 +205,7 @@ bool results_retry(Results *r, Error *err)
 
 void results_retried(Results *r, size_t n) { r->replace_at = r->next + n; }
 
-// Puts the new file in the place of the output. A name is on disk when its folder is.
+// Replaces the output by the second file. The new name is on disk only after a sync of the folder.
 static bool replace_output(Results *r, Error *err)
 {
     r->replace_at = SIZE_MAX;
@@ -241,8 +241,8 @@ void results_deliver(Results *r, size_t number, Buffer *line, uint64_t failed_li
     *line = (Buffer){0};
 }
 
-// Waits until the output is on disk. Not after every result: a sync takes as long as many passes
-// do.
+// Waits until the output is on disk. Not done after every result: a sync takes as long as many
+// passes.
 static bool sync_output(Results *r, Error *err)
 {
     r->synced = now_seconds();
@@ -257,7 +257,7 @@ bool results_write(Results *r, Error *err)
         Result *result = &r->window[r->first % RESULTS_WINDOW];
         buffer_add(&r->joined, result->line.data, result->line.size);
         if (!buffer_check(&r->joined, err)) {
-            break;  // it stays the first to be written, and those before it are
+            break;  // this one stays first; those before it are written
         }
         r->bytes -= result->line.size;
         count_failure(r, result->failed_line);
@@ -265,7 +265,7 @@ bool results_write(Results *r, Error *err)
         *result = (Result){0};
         r->first++;
     }
-    // One write for all: after a torn one no further may follow, or a result would begin mid-line.
+    // After a write that failed halfway no other may follow, or a result would begin mid-line.
     if (r->joined.size && !write_all(r->fd, r->name, r->joined.data, r->joined.size, err)) {
         r->torn = true;
         return false;

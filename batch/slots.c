@@ -1,25 +1,25 @@
 // slots.c - the requests that run. See slots.h.
 //
-// A slot is a sequence of the cache. One array holds the order in which slots matter: active ones,
-// the oldest request first; then one that waits to be started, if there is one; then idle ones.
+// Each slot has a sequence of the cache. One array holds the order of the slots: active ones, the
+// oldest request first; then the one that waits to be started, if any; then idle ones.
 //
 //     order    3  0  2  5 | 1 | 4         slot 1 has a request that waits for pages
 //                active    waits idle
 //
-// Every pass takes the next token of each answer and, with the rows that are left, chunks of
-// prompts. Here slots 3 and 2 answer, 0 and 5 read their prompts:
+// Every pass runs the next token of each answer and, in the rows that are left, chunks of prompts.
+// Here slots 3 and 2 generate answers, and slots 0 and 5 process their prompts:
 //
 //     rows     [d] [d] [p p p p p p p p p] [p p p p p p]
 //     step      0   1           2                3
 //     slot      3   2           0                5
 //
 //     d  the last token of a sequence: one row, whose logits give the next token
-//     p  tokens of a prompt: of these rows only one that is the prompt's last has logits
+//     p  tokens of a prompt: only the row of the prompt's last token has logits
 //
-// A pass reads all weights of the model, whether for one row or for many: so a token of an answer
-// costs nearly as much as a pass, and rows of prompts beside it come cheap. Answers are first,
-// since each gets a token out of every pass; then prompts, the oldest request first, so that one
-// is complete and starts to answer while the next is read.
+// A pass reads all weights of the model, whether it has one row or many. So a pass for one token of
+// an answer costs nearly as much as one that also runs a chunk of a prompt. Answers come first,
+// because every pass can give each of them a token. Then come prompts, the oldest request first:
+// it is better to complete one prompt, which can then generate, than to advance all of them a bit.
 #include "batch/slots.h"
 
 #include <stdlib.h>
@@ -77,7 +77,7 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
         return false;
     }
     const size_t n_prompt = slot->sequence.n_prompt, max_tokens = r->options.max_tokens;
-    // For the longest answer that is possible, which without a limit fills the context.
+    // For the longest possible answer, which fills the context if there is no limit.
     const bool bounded = max_tokens && max_tokens < cache->context - n_prompt;
     slot->reserved_pages = pages_for(bounded ? n_prompt + max_tokens : cache->context);
     slot->shared = 0;
@@ -85,13 +85,14 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
     return true;
 }
 
-// A slot reserves all pages that its longest answer can need before it starts, even those that it
-// may share with others. So no running sequence lacks a page, and none has to be stopped and run
+// Before it starts, a slot reserves all pages that its longest answer can need, even those that it
+// may share with others. The invariant: the pages in use are at most those reserved, which are at
+// most max_pages. So no running sequence ever lacks a page, and none must be preempted and run
 // again.
 bool slots_start(Slots *s)
 {
     const Slot *slot = slots_next(s);
-    // One request alone always fits: the cache has pages for a whole sequence.
+    // A single request always fits: the cache has pages for at least one full sequence.
     if (s->n_active && s->reserved_pages + slot->reserved_pages > s->engine->cache.max_pages) {
         return false;
     }
@@ -106,11 +107,11 @@ void slots_release(Slots *s, size_t place)
     const size_t index = s->order[place];
     Slot *slot = &s->slots[index];
     s->reserved_pages -= slot->reserved_pages;
-    // The cache keeps pages that are full: a later prompt may begin with them.
+    // Full pages stay in the prefix cache: a later prompt may begin with them.
     cache_truncate(&s->engine->cache, index, 0);
     sequence_free(&slot->sequence);
-    // To the end of the order, behind a slot that waits. The others keep their order, which is by
-    // age: older requests get rows first, and finish first.
+    // Moves to the end of the order, past a slot that waits. The others stay sorted by age, so that
+    // older requests get rows first and tend to finish first.
     memmove(&s->order[place], &s->order[place + 1], (s->n_slots - 1 - place) * sizeof *s->order);
     s->order[s->n_slots - 1] = index;
     s->n_active--;
@@ -119,16 +120,16 @@ void slots_release(Slots *s, size_t place)
 // --------------------------------------------------------------------------------------------
 // A pass
 
-// Does an older slot compute the page that this one needs next, having the same tokens up to the
-// end of that page? Prompts with a common prefix often start together, and if each computed it,
-// none of it would be shared. So the younger slot waits until the older one has filled the page,
-// and finds it in the cache. The oldest slot never waits, so every slot gets its turn.
+// Does an older slot have the same tokens up to the end of the page that this one needs next?
+// Prompts with a common prefix often start together; if each computed that prefix, nothing would be
+// shared. So the younger slot waits until the older one has filled the page, and then finds it in
+// the cache. A slot waits only for older ones, and the oldest never waits, so there is no deadlock.
 static bool older_computes_next_page(const Slots *s, size_t place)
 {
     const Sequence *own = &slots_active(s, place)->sequence;
     const size_t n_past = sequence_n_past(own), end = n_past + PAGE_POSITIONS;
-    // Within a page it goes on; and a page that the last token is in is not shared, since that
-    // token has to be run for its logits.
+    // A page that is partly filled cannot be replaced by another. The page of the last token cannot
+    // be shared, because that token must be run for its logits.
     if (n_past % PAGE_POSITIONS != 0 || end >= own->tokens.size) {
         return false;
     }
@@ -142,8 +143,8 @@ static bool older_computes_next_page(const Slots *s, size_t place)
     return false;
 }
 
-// Lets a slot that is still reading its prompt take pages that others have filled meanwhile. All
-// but the last token may come from the cache: the logits of that one are needed.
+// Lets a slot whose prompt is not complete take pages that others have filled in the meantime. All
+// tokens but the last may come from the cache: the logits of the last one are needed.
 static void reuse_pages(Slots *s, Slot *slot)
 {
     const Sequence *own = &slot->sequence;
@@ -155,7 +156,7 @@ static void reuse_pages(Slots *s, Slot *slot)
     }
 }
 
-// Gives a slot at most `max` rows of the pass, after those that it has already.
+// Adds a step for a slot: up to `max` rows, after the *n_rows rows that the pass already has.
 static void add_step(Slots *s, Slot *slot, size_t *n_rows, size_t max)
 {
     Step *step = &s->steps[s->n_steps++];
@@ -171,7 +172,8 @@ void slots_plan(Slots *s)
     const size_t max_rows = s->engine->scratch.max_rows;
     size_t n_rows = 0;
     s->n_steps = 0;
-    // A single token: the next of an answer, or the last of a prompt. There are rows for them all.
+    // First the slots with a single token left to run: the newest of an answer, or the last of a
+    // prompt. There is a row for each, because there are at least as many rows as slots.
     for (size_t i = 0; i < s->n_active; i++) {
         Slot *slot = slots_active(s, i);
         slot->step = NULL;
@@ -180,6 +182,8 @@ void slots_plan(Slots *s)
             add_step(s, slot, &n_rows, 1);
         }
     }
+    // Then the other prompts, by age, until the rows are used up. Batch mode has a chunk more rows
+    // than slots, so answers never take all of them.
     for (size_t i = 0; i < s->n_active && n_rows < max_rows; i++) {
         Slot *slot = slots_active(s, i);
         if (!slot->step && !older_computes_next_page(s, i)) {

@@ -1,15 +1,17 @@
-// bench.c - how fast a model runs here, beside what the machine allows: --bench. See modes.h.
+// bench.c - how fast a model runs here, compared with what the machine allows: --bench. See
+// modes.h.
 //
-// It times the forward pass on six standard loads, and the machine's limits before and after them
-// in the same process, so that a share of the limit means something on a noisy machine too.
+// It times the forward pass on six standard loads. The machine's limits are measured before and
+// after them, in the same process, so that the share of the limit is meaningful on a noisy machine.
 //
-// A test runs as many tokens, as often, as its part of BENCH_SECONDS allows: a quick pass tells how
-// long a token takes, and from it follows how much is measured. Small models run all of a load many
-// times, a model of 7 billion parameters some of it once; the table says which.
+// Each test gets a part of BENCH_SECONDS. A quick pass shows how long a token takes; from this
+// follow the tokens of a repetition and the number of repetitions. A small model runs each full
+// load several times, a model of 7 billion parameters runs part of it once; the table shows both
+// numbers.
 //
 // The limit of a load is the longer of two times: reading the weights (and the keys and values)
-// once per pass at the speed of memory, and multiplying each weight with each row at the peak of
-// the arithmetic that its type uses.
+// once per pass at the speed of memory, and multiplying each weight by each row at the peak rate
+// for the type of the weights.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,31 +24,31 @@
 #include "cli/bench.h"
 #include "cli/modes.h"
 
-#define READ_BYTES    ((size_t)512 << 20)  // larger than any processor's caches
-#define PEAK_STEPS    ((size_t)1 << 20)    // long enough that starting the threads does not show
+#define READ_BYTES    ((size_t)512 << 20)  // larger than the caches of most processors
+#define PEAK_STEPS    ((size_t)1 << 20)    // enough to make the start of the threads negligible
 #define PEAK_OPERANDS 256                  // bytes that peak_int8 reads
-#define LIMIT_ROUNDS  5                    // of which the best counts: noise only slows down
-#define LIMIT_SECONDS 2.0                  // no further round after this long
+#define LIMIT_ROUNDS  5                    // the best one counts: noise only slows a round down
+#define LIMIT_SECONDS 2.0                  // after two rounds, none starts later than this
 
-#define BENCH_SECONDS 45.0  // of all tests together, as far as their quick passes fit in it
+#define BENCH_SECONDS 45.0  // for all tests together, unless the quick passes alone take longer
 #define BENCH_TESTS   6
-#define MIN_CONTEXT   64   // a context must be longer than this for the tests to mean something
+#define MIN_CONTEXT   64   // a context up to this length is too short for the tests
 #define SMALL_PROMPT  256  // tokens
 #define LARGE_PROMPT  2048
-#define QUICK_PROMPT  16  // tokens of a prompt's quick pass
-#define DECODE_TOKENS 32  // single tokens per repetition
+#define QUICK_PROMPT  16  // tokens in the quick pass of a prompt
+#define DECODE_TOKENS 32  // passes in a repetition, of one token per sequence
 #define MAX_SEQUENCES 16
 
-// A test is repeated until it took this long, within bounds, and its median time counts.
+// A test is repeated until it has run this long in total, within bounds. The median counts.
 #define REPEAT_SECONDS 2.0
-#define MIN_REPEATS    3  // if its part of BENCH_SECONDS allows
+#define MIN_REPEATS    3  // fewer if its part of BENCH_SECONDS is used up
 #define MAX_REPEATS    9
 
 // --------------------------------------------------------------------------------------------
 // Limits
 
-// What all threads together reach: reading memory in order, and multiplying what is in registers
-// with the instructions that the kernels use.
+// The rates of all threads together: sequential reads of memory, and multiply-adds with the
+// instructions of the kernels, on operands in registers or the first-level cache.
 typedef struct {
     double read_gbs;    // 1e9 bytes/s
     double int8_gmacs;  // 1e9 multiply-adds/s
@@ -58,7 +60,7 @@ typedef enum { PEAK_READ, PEAK_INT8, PEAK_F32 } PeakKind;
 typedef struct {
     PeakKind what;
     float *memory;      // (READ_BYTES)
-    float sink[LANES];  // results, so that no compiler leaves the work out
+    float sink[LANES];  // results, so that the compiler cannot remove the work
 } Peak;
 
 static void peak_thread(Team team, void *arg)
@@ -71,7 +73,7 @@ static void peak_thread(Team team, void *arg)
         result = ops_kernels->read(p->memory + begin * 1024, (end - begin) * 1024);
     } else if (p->what == PEAK_INT8) {
         uint8_t operands[PEAK_OPERANDS];
-        memset(operands, 3, sizeof operands);  // small: the sums stay below 2^31
+        memset(operands, 3, sizeof operands);  // small, so that the sums stay below 2^31
         result = ops_kernels->peak_int8(PEAK_STEPS, operands);
     } else {
         result = ops_kernels->peak_f32(PEAK_STEPS, p->memory);
@@ -79,6 +81,7 @@ static void peak_thread(Team team, void *arg)
     p->sink[team.id % LANES] = result;
 }
 
+// Untouched pages are all the same zero page, which would be read from the caches.
 static void fill_thread(Team team, void *arg)
 {
     float *memory = arg;
@@ -89,6 +92,7 @@ static void fill_thread(Team team, void *arg)
     }
 }
 
+// Seconds of the best of several rounds.
 static double best_time(Peak *p, size_t threads)
 {
     const double first = now_seconds();
@@ -103,7 +107,7 @@ static double best_time(Peak *p, size_t threads)
     return best;
 }
 
-// Raises each limit to what is measured now, if that is more. `memory` (READ_BYTES) has been
+// Measures the limits, and raises each one that is now higher. `memory` (READ_BYTES) must have been
 // filled.
 static void measure_limits(Limits *limits, float *memory, size_t threads)
 {
@@ -126,48 +130,48 @@ static void measure_limits(Limits *limits, float *memory, size_t threads)
 // --------------------------------------------------------------------------------------------
 // Tests
 
-// A test: `steps` passes of one token for each of n_sequences, the first of which holds `depth`
-// tokens already; or a prompt of `steps` tokens.
+// Either a prompt of `steps` tokens, or `steps` passes of one token for each of n_sequences, the
+// first of which already holds `depth` tokens.
 typedef struct {
     const char *name;
     bool prompt;
-    double weight;  // its part of the time that is left, relative to the tests after it
+    double weight;  // its share of the time left, relative to the tests after it
     size_t depth, steps, n_sequences;
 } Test;
 
 typedef struct {
     char test[32];
-    Test measured;     // with the steps of a repetition
-    double seconds;    // of a repetition: the median
-    size_t n_repeats;  // fewer than MIN_REPEATS where there was no time for them
+    Test measured;     // with the steps of one repetition
+    double seconds;    // of one repetition: the median
+    size_t n_repeats;  // fewer than MIN_REPEATS if there was no time for more
     double tokens_per_second;
-    double share;  // of the speed that the slower of memory and arithmetic allows
+    double share;  // tokens_per_second, as a fraction of those at the limit
 } BenchResult;
 
 typedef struct {
     Engine *engine;
     Output *out;
-    size_t chunk;     // prompt tokens that are run together
-    double deadline;  // of the tests, by now_seconds
+    size_t chunk;     // prompt tokens per pass
+    double deadline;  // when BENCH_SECONDS are over, by now_seconds
     Limits limits;
     BenchResult results[BENCH_TESTS];
     size_t n_results;  // fewer than BENCH_TESTS after an interruption
 } Bench;
 
-// Runs the engine's first n rows. False also after an interruption, without an error.
+// Runs the engine's first n rows. After an interruption it returns false without an error.
 static bool run_bench_rows(Bench *b, size_t n, Error *err)
 {
     Engine *e = b->engine;
     return forward(&e->model, &e->cache, &e->scratch, e->rows, n, err) && !*output_interrupted();
 }
 
-// Tokens that differ, so that rows of the embedding are read as in real text.
+// Different tokens, so that rows are looked up all over the embedding, as for real text.
 static int some_token(const Bench *b, size_t number)
 {
     return (int)(number * 7919 % b->engine->model.config.vocab_size);
 }
 
-// Runs n tokens of the first sequence, chunk by chunk.
+// Appends a prompt of n tokens to the first sequence, chunk by chunk.
 static bool run_prompt(Bench *b, size_t n, Error *err)
 {
     for (size_t done = 0, rows; done < n; done += rows) {
@@ -183,6 +187,7 @@ static bool run_prompt(Bench *b, size_t n, Error *err)
     return true;
 }
 
+// Runs t->steps passes, each with one token of every sequence.
 static bool run_tokens(Bench *b, const Test *t, Error *err)
 {
     for (size_t step = 0; step < t->steps; step++) {
@@ -203,8 +208,8 @@ static int compare_times(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// Runs a test once. A decode test at a depth comes right after the prompt of that length, which it
-// finds in the first sequence.
+// Runs a test once. A decode test at a depth comes right after the prompt of that length, and finds
+// its tokens in the first sequence.
 static bool time_once(Bench *b, const Test *t, double *seconds, Error *err)
 {
     for (size_t i = 0; i < MAX_SEQUENCES; i++) {
@@ -233,7 +238,7 @@ bool bench_repeats(size_t n, double total, double budget)
     return n < MAX_REPEATS && total < REPEAT_SECONDS;
 }
 
-// Measures test i of all in `budget` seconds.
+// Measures test i in `budget` seconds: a quick pass, then as many repetitions as fit.
 static bool run_test(Bench *b, size_t i, double budget, Error *err)
 {
     BenchResult *r = &b->results[i];
@@ -248,7 +253,7 @@ static bool run_test(Bench *b, size_t i, double budget, Error *err)
     r->measured.steps = bench_steps(r->measured.steps, quick.steps, times[0] / (double)quick.steps,
                                     budget);
     if (r->measured.steps == quick.steps) {
-        total = times[r->n_repeats++];  // the quick pass was a repetition
+        total = times[r->n_repeats++];  // the quick pass counts as a repetition
     }
     while (bench_repeats(r->n_repeats, total, budget)) {
         output_progress(b->out, "test %zu of %d: %s, repetition %zu; at most %.0f s left", i + 1,
@@ -264,12 +269,12 @@ static bool run_test(Bench *b, size_t i, double budget, Error *err)
     return true;
 }
 
-// Seconds at the limits.
+// Seconds that the reads and the multiplications take at the limits.
 typedef struct {
     double read, multiply;
 } Load;
 
-// Adds what a matrix takes for `rows` rows.
+// Adds a multiplication of a matrix by `rows` rows.
 static void add_matrix(Load *load, const Limits *l, const Matrix *m, double rows)
 {
     size_t bytes;
@@ -280,8 +285,8 @@ static void add_matrix(Load *load, const Limits *l, const Matrix *m, double rows
     load->multiply += (double)m->rows * (double)m->cols * rows / (peak * 1e9);
 }
 
-// Seconds of a whole test at the limits. Attention's own products are left out, and so are the
-// activations, which stay in the processor's caches.
+// Seconds of a repetition at the limits. This leaves out the products of attention, and reads of
+// activations, which stay in the caches.
 static double limit_seconds(const Bench *b, const Test *t)
 {
     const Model *m = &b->engine->model;
@@ -299,7 +304,7 @@ static double limit_seconds(const Bench *b, const Test *t)
         }
     }
     add_matrix(&head, l, &m->lm_head, t->prompt ? 1 : rows);
-    const double head_passes = t->prompt ? 1 : passes;  // only a prompt's last token wants logits
+    const double head_passes = t->prompt ? 1 : passes;  // a prompt wants logits of its last token
     if (!t->prompt) {
         const double position_bytes = (double)b->engine->cache.page_bytes / PAGE_POSITIONS;
         const double past = (double)t->depth + (double)t->steps / 2;
@@ -310,13 +315,13 @@ static double limit_seconds(const Bench *b, const Test *t)
     return read > multiply ? read : multiply;
 }
 
-// Plans the tests, with lengths that fit the context.
+// Plans the tests, with prompts and depths that fit the context.
 static void plan_tests(Bench *b)
 {
-    const size_t most = b->engine->cache.context - DECODE_TOKENS;  // so deep that tokens can follow
+    const size_t most = b->engine->cache.context - DECODE_TOKENS;  // leaves room to decode
     const size_t small = most < SMALL_PROMPT ? most : SMALL_PROMPT;
     const size_t large = most < LARGE_PROMPT ? most : LARGE_PROMPT;
-    // The long prompt gets more time: its length is also the depth of the next test.
+    // The long prompt gets more time, because its length is also the depth of the next test.
     const Test tests[BENCH_TESTS] = {
         {"prompt", true, 1, 0, small, 1},
         {"prompt", true, 3, 0, large, 1},
@@ -330,7 +335,7 @@ static void plan_tests(Bench *b)
     }
 }
 
-// Names a result by what is, or was, measured.
+// Names a result by what is, or was, measured: "prompt 256", "batch 8".
 static void name_result(BenchResult *r)
 {
     const Test *t = &r->measured;
@@ -338,7 +343,7 @@ static void name_result(BenchResult *r)
     snprintf(r->test, sizeof r->test, "%s %zu", t->name, number);
 }
 
-// Runs all tests, each in its part of the time that is left.
+// Runs all tests. Time that one does not use is shared by those after it.
 static bool run_all_tests(Bench *b, Error *err)
 {
     double weight = 0, seconds;
@@ -347,11 +352,11 @@ static bool run_all_tests(Bench *b, Error *err)
         weight += b->results[i].measured.weight;
     }
     output_progress(b->out, "reading the weights");
-    bool ok = time_once(b, &first, &seconds, err);  // from the disk, if need be
+    bool ok = time_once(b, &first, &seconds, err);  // may read them from disk
     for (size_t i = 0; ok && i < BENCH_TESTS; i++) {
         BenchResult *r = &b->results[i];
         if (r->measured.depth) {
-            r->measured.depth = cache_length(&b->engine->cache, 0);  // the prompt may be shorter
+            r->measured.depth = cache_length(&b->engine->cache, 0);  // of the prompt as it was run
         }
         name_result(r);
         output_progress(b->out, "test %zu of %d: %s", i + 1, BENCH_TESTS, r->test);
@@ -364,9 +369,9 @@ static bool run_all_tests(Bench *b, Error *err)
     return ok;
 }
 
-// Measures the limits before and after the tests, and keeps the better. The memory for it is kept
-// between: to get it may take longer than to read it. True also after an interruption, with the
-// results up to there.
+// Runs the tests, and measures the limits before and after them. The memory for this is kept in
+// between, because allocating it can take longer than reading it. After an interruption it returns
+// true, with the results so far.
 static bool run_tests(Bench *b, Error *err)
 {
     const size_t threads = b->engine->threads;

@@ -3,8 +3,8 @@
 //     editor -> message -> dialogue -> tokens -> answer -> dialogue
 //            -> /command
 //
-// What cannot be done is told in a line, and the conversation goes on; only what makes answers
-// impossible ends it: no memory, output that cannot be written.
+// An error of the input is reported in one line, and the conversation goes on. Any other error ends
+// it: out of memory, or output that cannot be written.
 #include <string.h>
 #include <unistd.h>
 
@@ -14,8 +14,8 @@
 #include "cli/modes.h"
 
 #define PROMPT      "> "
-#define PROMPT_MORE "... "    // within a message of several lines
-#define QUOTES      "\"\"\""  // around one
+#define PROMPT_MORE "... "    // in a message of several lines
+#define QUOTES      "\"\"\""  // around such a message
 
 typedef struct {
     Engine *engine;
@@ -24,16 +24,16 @@ typedef struct {
     Answer answer;
     Dialogue dialogue;
     Editor editor;
-    Buffer message;  // the lines of the one that is being typed
-    bool cancelled;  // the last that was typed was a Ctrl-C
-    bool done;       // the user leaves
+    Buffer message;  // the lines so far of a message of several
+    bool cancelled;  // the last input was a Ctrl-C
+    bool done;       // the user wants to leave
 } Talk;
 
 // --------------------------------------------------------------------------------------------
 // Answers
 
-// Keeps what was said in reply to the last message. Of an answer that was stopped before it began
-// nothing is kept: neither is the message, or else the old answer stays.
+// Stores the answer to the last message. If it was stopped before its first token, there is none to
+// store: the old answer stays, or the message goes if it has never had one.
 static bool keep_answer(Talk *t, Error *err)
 {
     const Sequence *s = &t->answer.sequence;
@@ -52,7 +52,7 @@ static bool keep_answer(Talk *t, Error *err)
     return dialogue_answer(&t->dialogue, &t->answer.said, s->tokens.ids + s->n_prompt, n, err);
 }
 
-// Answers the last turn.
+// Answers the last turn. On failure the turn is dropped, unless it has an old answer.
 static bool answer_turn(Talk *t, Error *err)
 {
     Tokens prompt = {0};
@@ -70,6 +70,7 @@ static bool answer_turn(Talk *t, Error *err)
     return ok;
 }
 
+// Adds a message of the user and answers it.
 static bool say(Talk *t, const char *message, size_t size, Error *err)
 {
     return dialogue_add(&t->dialogue, message, size, err) && answer_turn(t, err);
@@ -78,7 +79,7 @@ static bool say(Talk *t, const char *message, size_t size, Error *err)
 // --------------------------------------------------------------------------------------------
 // Commands
 
-// A command's function gets what follows its name, without the space around it.
+// Runs a command. `text` is what follows its name, without the white space around it.
 typedef bool CommandFunction(Talk *t, const char *text, Error *err);
 static CommandFunction show_help, clear, set_system, regenerate, save, leave;
 
@@ -149,7 +150,7 @@ static bool save(Talk *t, const char *text, Error *err)
     if (ok) {
         output_note("(saved in %s)", text);
     }
-    // Whatever the reason, the conversation goes on.
+    // ERROR_INPUT whatever the reason, so that the conversation goes on.
     return ok || error_set(err, ERROR_INPUT, "/save: %s", why.message);
 }
 
@@ -161,6 +162,7 @@ static bool leave(Talk *t, const char *text, Error *err)
     return true;
 }
 
+// Runs the command in a line that begins with '/' and ends with a NUL. Trims the line.
 static bool run_command(Talk *t, char *line, size_t size, Error *err)
 {
     const size_t length = strcspn(line, " \t\n");
@@ -194,7 +196,7 @@ static bool has_only_space(const Buffer *b)
     return n == b->size;
 }
 
-// Is the message that began with QUOTES complete? Then it is what stands between them.
+// Does a message that begins with QUOTES end with them, too? Then both are removed.
 static bool complete(Buffer *message)
 {
     const size_t n = sizeof QUOTES - 1;
@@ -208,7 +210,7 @@ static bool complete(Buffer *message)
     size -= 2 * n;
     memmove(message->data, message->data + n, size);
     message->size = size;
-    // The line ends beside the quotes belong to them.
+    // A newline next to the quotes belongs to them.
     if (message->size && message->data[message->size - 1] == '\n') {
         message->size--;
     }
@@ -218,7 +220,7 @@ static bool complete(Buffer *message)
     return true;
 }
 
-// Takes a line that was entered: a command, a message, or a part of one.
+// Handles a line that was entered: a command, a message, or a line of one.
 static bool take_entered(Talk *t, Error *err)
 {
     Buffer *line = &t->editor.line, *m = &t->message;
@@ -246,7 +248,7 @@ static bool take_entered(Talk *t, Error *err)
     return ok;
 }
 
-// The first Ctrl-C clears what was typed, the second leaves.
+// A Ctrl-C clears what was typed. A second one in a row, with nothing typed, leaves.
 static void cancel(Talk *t)
 {
     const bool typed = t->editor.line.size || t->message.size;
@@ -258,7 +260,7 @@ static void cancel(Talk *t)
     }
 }
 
-// Reads and handles a line. A failure ends the conversation only if it is none of the input.
+// Reads and handles a line. Reports an ERROR_INPUT itself; any other error ends the conversation.
 static bool converse_once(Talk *t, Error *err)
 {
     EditResult got = editor_read(&t->editor, t->message.size ? PROMPT_MORE : PROMPT, err);
@@ -275,7 +277,7 @@ static bool converse_once(Talk *t, Error *err)
         return got != EDIT_FAILED;
     }
     const bool ok = take_entered(t, err);
-    output_go_on();  // a Ctrl-C stopped what the line asked for, not the conversation
+    output_go_on();  // a Ctrl-C stops what the line requested, not the conversation
     if (ok) {
         return true;
     }
@@ -294,14 +296,15 @@ bool mode_converse(Engine *e, const Options *o, Output *out, Error *err)
     if (!answer_open(&t.answer, e, o, out, err)) {
         return false;
     }
-    out->stats = o->stats;  // on a terminal, too: a line after each answer would be in the way
+    // Only with --stats: after each answer, a line of statistics would be in the way.
+    out->stats = o->stats;
     editor_open(&t.editor, STDIN_FILENO, screen, edits, output_interrupted());
     bool ok = !o->system || dialogue_set_system(&t.dialogue, e, o->system, err);
     if (ok && !o->quiet) {
         output_note("Type a message. /help lists commands and keys; Ctrl-D or /exit leaves.");
     }
     output_catch_interrupts();
-    // A Ctrl-C that comes between two lines is one at the prompt: the editor sees it.
+    // A Ctrl-C between two lines counts as one at the prompt: the editor sees the flag.
     while (ok && !t.done && *output_interrupted() != SIGTERM) {
         ok = converse_once(&t, err);
     }

@@ -4,9 +4,10 @@
 //             ^^^^^^^^^^^^^^   first            its message waits for an answer
 //             dropped
 //
-// All of it is rendered for each answer. The cache keeps the tokens that the last rendering began
-// with (sequence_restart), so what is run is what is new. Answers keep the tokens that the model
-// gave: encoding their text might find others, and the rest would have to be run again.
+// The dialogue is rendered and encoded anew for each answer. The cache keeps the tokens that the
+// old and the new encoding begin with (sequence_restart), so only the rest is run. Answers keep the
+// tokens that the model generated: encoding their text might give others, and all that follows
+// would have to be run again.
 #include "cli/dialogue.h"
 
 #include <stdlib.h>
@@ -14,11 +15,11 @@
 
 #include "base/json.h"
 
-// Of the context, one in so many positions is kept free for an answer, if -n does not ask for less.
+// 1 / ANSWER_SHARE of the context is kept free for an answer, or less if -n requests less.
 #define ANSWER_SHARE 4
 
-// Turns are dropped until the rest takes at most one in so many positions: then the next answers
-// find room, too, and only one of them has to wait until all of the rest was run again.
+// Turns are dropped until the rest takes at most 1 / KEPT_SHARE of the context. After that the rest
+// has to be run again from the first turn on, so we make room for several answers at once.
 #define KEPT_SHARE 2
 
 static void turn_free(Turn *t)
@@ -85,12 +86,12 @@ bool dialogue_answer(Dialogue *d, const Buffer *text, const int *ids, size_t n, 
 // --------------------------------------------------------------------------------------------
 // Tokens
 
-// Appends the tokens of the system message and the turns from `first` on, up to where the answer of
-// the last one begins.
+// Sets *out to the tokens of the system message and of the turns from `first` on, up to where the
+// answer to the last one begins. Its old answer, if any, is left out.
 static bool encode_from(const Dialogue *d, const Engine *e, bool special, size_t first, Tokens *out,
                         Error *err)
 {
-    static const int none[1];  // an answer of no tokens has ids, too
+    static const int none[1];  // ids of an empty answer: NULL would encode its text
     const size_t most = 2 * (d->n - first) + 1;
     Message *messages = calloc(most, sizeof *messages);
     if (!messages) {
@@ -117,7 +118,7 @@ static bool encode_from(const Dialogue *d, const Engine *e, bool special, size_t
 
 bool dialogue_set_system(Dialogue *d, const Engine *e, const char *text, Error *err)
 {
-    // The template is tried with the new message before the old one goes.
+    // Try the template first: the old message stays if it refuses the new one.
     Dialogue trial = {.has_system = text};
     Tokens tokens = {0};
     buffer_add_text(&trial.system, text ? text : "");

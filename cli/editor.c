@@ -2,21 +2,26 @@
 //
 //     bytes -> keys -> the line and its cursor -> rows -> bytes for the screen
 //
-// The terminal is in raw mode, and pasted text is marked (bracketed paste), only while a line is
-// being edited: whatever ends the program at another time finds the terminal as the shell left it.
-// Each change draws the line anew in one write, from its first row on:
+// Raw mode and bracketed paste, which marks pasted text, are on only while a line is being edited.
+// Whatever ends the program at any other time leaves the terminal as the shell set it. Each change
+// redraws the line in one write, from its first row on:
 //
 //     > a line that is longer than        cursor_row rows up, to the first column,
 //     the terminal is wide_               clear to the end of the screen, text, back to the cursor
 //
-// A row ends with a newline of ours and not with the terminal's own wrapping, about which terminals
-// differ. Of a line with more rows than the screen, those around the cursor are shown.
+// We end each row with a newline of our own, because terminals differ in how they wrap. If a line
+// has more rows than the screen, the rows around the cursor are shown.
 //
-//     Left, Right, Ctrl-B, Ctrl-F      a character             Home, End, Ctrl-A, Ctrl-E   to an end
-//     Ctrl-Left, Ctrl-Right, Alt-B/F   a word                  Up, Down, Ctrl-P, Ctrl-N    history
-//     Backspace, Delete, Ctrl-H/D      delete a character      Ctrl-K, Ctrl-U   .. to an end
-//     Ctrl-W, Alt-Backspace, Alt-D     .. a word               Ctrl-L   clear the screen
-//     Ctrl-C, Ctrl-D, Ctrl-Z           see Key                 Alt-Enter   a newline
+//     move      Left, Right, Ctrl-B, Ctrl-F       a character
+//               Ctrl-Left, Ctrl-Right, Alt-B/F    a word
+//               Home, End, Ctrl-A, Ctrl-E         to the start or the end
+//     delete    Backspace, Delete, Ctrl-H/D       a character
+//               Ctrl-W, Alt-Backspace, Alt-D      a word
+//               Ctrl-U, Ctrl-K                    to the start or the end
+//     other     Up, Down, Ctrl-P, Ctrl-N          history
+//               Alt-Enter                         a newline within the line
+//               Ctrl-L                            clear the screen
+//               Ctrl-C, Ctrl-D, Ctrl-Z            see Key
 #include "cli/editor.h"
 
 #include <errno.h>
@@ -31,14 +36,14 @@
 
 #define MAX_HISTORY 1000
 
-// The least columns that a layout is made for, the widest unit; and the size of a terminal that
-// does not tell it.
+// A narrower screen is laid out as if it had MIN_COLUMNS, the width of the widest unit (a tab). The
+// defaults are for a terminal that does not report its size.
 #define MIN_COLUMNS     4
 #define DEFAULT_COLUMNS 80
 #define DEFAULT_ROWS    24
 
-// A signal may come just before the wait for input, or to another thread: flags are looked at this
-// often.
+// How often a wait for input checks the flags of signals: one that arrives just before the wait, or
+// in another thread, does not end it.
 #define TICK_MILLISECONDS 250
 
 #define PASTE_ON  "\033[?2004h"
@@ -51,12 +56,13 @@ enum { ESCAPE = 27, BACKSPACE = 127 };
 // --------------------------------------------------------------------------------------------
 // Characters
 
-// What is moved over and shown as one: a character, or bytes that are none.
+// The smallest thing that is shown: a character, or bytes that are not one.
 typedef struct {
     size_t size, columns;
-    char shown[4];  // in place of the bytes, if not empty
+    char shown[4];  // instead of the bytes, unless empty; no NUL if full
 } Unit;
 
+// The first unit of a text of `size` > 0 bytes. Control characters are shown as ^X.
 static Unit unit_at(const char *text, size_t size)
 {
     int columns;
@@ -75,7 +81,7 @@ static Unit unit_at(const char *text, size_t size)
     return u;
 }
 
-// The boundary after `at`: behind a character and those that combine with it.
+// The boundary after `at`: past a character and the combining characters after it.
 static size_t next_boundary(const Editor *e, size_t at)
 {
     const char *text = e->line.data;
@@ -88,7 +94,7 @@ static size_t next_boundary(const Editor *e, size_t at)
     return at;
 }
 
-// The unit that ends at `at` > 0: the longest one that ends exactly there.
+// The start of the unit that ends at `at` > 0: of the longest one that ends exactly there.
 static size_t unit_before(const Editor *e, size_t at)
 {
     for (size_t n = at < 4 ? at : 4; n > 1; n--) {
@@ -99,6 +105,7 @@ static size_t unit_before(const Editor *e, size_t at)
     return at - 1;
 }
 
+// The boundary before `at`: the start of a character, before any that combine with it.
 static size_t previous_boundary(const Editor *e, size_t at)
 {
     while (at > 0) {
@@ -110,7 +117,7 @@ static size_t previous_boundary(const Editor *e, size_t at)
     return at;
 }
 
-// Words are separated by white space. ASCII's is enough: it is part of no other character.
+// Words are separated by ASCII white space, whose bytes occur in no other character.
 static bool blank_at(const Editor *e, size_t at) { return strchr(" \t\n", e->line.data[at]); }
 
 static size_t next_word(const Editor *e, size_t at)
@@ -138,12 +145,13 @@ static size_t previous_word(const Editor *e, size_t at)
 // --------------------------------------------------------------------------------------------
 // The line
 
+// Inserts bytes at the cursor, and moves it behind them.
 static void insert(Editor *e, const char *bytes, size_t size)
 {
     const size_t before = e->line.size;
     buffer_add(&e->line, bytes, size);
     if (e->line.size == before) {
-        return;  // nothing to insert, or no memory, which the buffer remembers
+        return;  // nothing to insert, or out of memory: the error sticks
     }
     char *at = e->line.data + e->cursor;
     memmove(at + size, at, before - e->cursor);
@@ -151,7 +159,7 @@ static void insert(Editor *e, const char *bytes, size_t size)
     e->cursor += size;
 }
 
-// Deletes what is between two boundaries and leaves the cursor there.
+// Deletes the bytes between two boundaries and puts the cursor there.
 static void delete_between(Editor *e, size_t from, size_t to)
 {
     if (from < to) {
@@ -172,6 +180,7 @@ static void set_line(Editor *e, const char *text, size_t size)
 // --------------------------------------------------------------------------------------------
 // History
 
+// Adds the line to the history, unless it is empty or repeats the last one.
 static void remember_line(Editor *e)
 {
     const HistoryLine *last = e->n_lines ? &e->lines[e->n_lines - 1] : NULL;
@@ -182,7 +191,7 @@ static void remember_line(Editor *e)
     e->lines = e->lines ? e->lines : calloc(MAX_HISTORY, sizeof *e->lines);
     char *text = e->lines ? malloc(e->line.size) : NULL;
     if (!text) {
-        return;  // a line less to come back to
+        return;  // out of memory: the history does without it
     }
     memcpy(text, e->line.data, e->line.size);
     if (e->n_lines == MAX_HISTORY) {
@@ -192,7 +201,7 @@ static void remember_line(Editor *e)
     e->lines[e->n_lines++] = (HistoryLine){text, e->line.size};
 }
 
-// Shows another line of the history, if there is one of that index.
+// Shows line `index` of the history, if there is one. n_lines is the line that is being typed.
 static void recall_line(Editor *e, size_t index)
 {
     if (index > e->n_lines || index == e->at) {
@@ -213,7 +222,7 @@ static void recall_line(Editor *e, size_t index)
 // --------------------------------------------------------------------------------------------
 // Keys
 
-// Inserts what was pasted; terminals send a carriage return for a newline.
+// Inserts the pasted text. Terminals send carriage returns for newlines.
 static void end_paste(Editor *e)
 {
     Buffer *p = &e->paste;
@@ -233,7 +242,7 @@ static void end_paste(Editor *e)
 static Key key_pasted(Editor *e, char byte)
 {
     const size_t n = sizeof PASTE_END - 1;
-    if (byte == CONTROL('C')) {  // so that a terminal that never ends a paste can be left
+    if (byte == CONTROL('C')) {  // a way out if the terminal never ends the paste
         buffer_free(&e->paste);
         e->state = KEYS_PLAIN;
         return KEY_CANCEL;
@@ -247,6 +256,7 @@ static Key key_pasted(Editor *e, char byte)
     return KEY_NONE;
 }
 
+// Handles a key by the last byte of its sequence: A to D are the arrows, H is Home, F is End.
 static void move_by_arrow(Editor *e, char arrow, bool word)
 {
     switch (arrow) {
@@ -269,11 +279,11 @@ static void move_by_arrow(Editor *e, char arrow, bool word)
         e->cursor = e->line.size;
         break;
     default:
-        break;  // a key that means nothing here
+        break;  // a key without a meaning here
     }
 }
 
-// The end of ESC [ parameters byte. A second parameter tells that Ctrl, Alt or the like was held.
+// Handles the last byte of ESC [ parameters byte. A second parameter stands for Ctrl, Alt or Shift.
 static void end_sequence(Editor *e, char byte)
 {
     e->parameters[e->n_parameters] = '\0';
@@ -341,7 +351,7 @@ static Key key_control(Editor *e, char byte)
         e->state = KEYS_ESCAPE;
         break;
     default: {
-        // The control keys that have an arrow's or another key's meaning.
+        // Control keys that do the same as the arrows, Home and End.
         static const char keys[] = {CONTROL('P'), CONTROL('N'), CONTROL('F'),
                                     CONTROL('B'), CONTROL('A'), CONTROL('E')};
         const char *key = memchr(keys, byte, sizeof keys);
@@ -404,14 +414,14 @@ Key editor_key(Editor *e, char byte)
     }
     const bool in_sequence = byte >= ' ' && byte < BACKSPACE;
     if (e->state == KEYS_PLAIN || !in_sequence) {
-        e->state = KEYS_PLAIN;  // another byte ends a sequence that was cut off
+        e->state = KEYS_PLAIN;  // any other byte ends an incomplete sequence
         return key_plain(e, byte);
     }
     if (e->state == KEYS_SS3) {
         e->state = KEYS_PLAIN;
         move_by_arrow(e, byte, false);
     } else if (byte < '@' || (byte == '[' && !e->n_parameters)) {
-        // '[': the function keys of Linux' console, ESC [ [ A. It counts as a parameter.
+        // The Linux console sends ESC [ [ A for a function key: that '[' counts as a parameter.
         e->parameters[e->n_parameters] = byte;
         e->n_parameters += e->n_parameters < MAX_KEY_PARAMETERS;
     } else if (e->parameters[0] == '[' && e->n_parameters) {
@@ -425,11 +435,11 @@ Key editor_key(Editor *e, char byte)
 // --------------------------------------------------------------------------------------------
 // Drawing
 
-// Lays text out in rows, and adds those from `top` to before `bottom` to `out`.
+// Lays out text in rows, and adds rows top .. bottom - 1 to `out`.
 typedef struct {
     Buffer *out;
     size_t columns, top, bottom;
-    size_t row, column;  // where the next unit goes, unless it has to go to the next row
+    size_t row, column;  // where the next unit goes, unless it needs a new row
 } Pen;
 
 static void new_row(Pen *p)
@@ -461,7 +471,7 @@ typedef struct {
     size_t row, column;
 } Place;
 
-// Lays out prompt and line. Returns the place of the cursor.
+// Lays out the prompt and the line. Returns the place of the cursor.
 static Place put_line(const Editor *e, const char *prompt, Pen *p)
 {
     Place cursor = {0, 0};
@@ -479,12 +489,12 @@ static Place put_line(const Editor *e, const char *prompt, Pen *p)
         at += u.size;
     }
     if (p->column == p->columns) {
-        new_row(p);  // what is typed next goes there
+        new_row(p);  // where the next character goes
     }
     return e->cursor < e->line.size ? cursor : (Place){p->row, p->column};
 }
 
-// Scrolls so that the cursor's row is shown, and no row is empty for want of scrolling.
+// Sets e->top so that the cursor's row is visible, and no rows stay blank while others are hidden.
 static void scroll_to(Editor *e, size_t cursor_row, size_t n_rows, size_t rows)
 {
     if (e->top + rows > n_rows) {
@@ -500,6 +510,7 @@ static void scroll_to(Editor *e, size_t cursor_row, size_t n_rows, size_t rows)
 void editor_draw(Editor *e, const char *prompt, size_t rows, size_t columns, Buffer *out)
 {
     columns = columns < MIN_COLUMNS ? MIN_COLUMNS : columns;
+    // With bottom = 0 this only measures.
     Pen measure = {.out = out, .columns = columns};
     const Place cursor = put_line(e, prompt, &measure);
     if (e->cursor_row) {
@@ -528,10 +539,11 @@ static const int terminal_signals[] = {SIGTSTP, SIGHUP, SIGQUIT, SIGCONT, SIGWIN
 _Static_assert(N_TERMINAL_SIGNALS == sizeof((Editor *)0)->actions / sizeof(struct sigaction),
                "an action to restore for each signal");
 
-// The last of these signals that came, or 0.
+// The pending one of these signals, or 0. One that stops or ends the program is not replaced by one
+// that does not.
 static volatile sig_atomic_t terminal_signal;
 
-// Does a signal stop or end the program? Not before the terminal has its own settings again.
+// Does a signal stop or end the program? Before that the terminal's settings must be restored.
 static bool takes_terminal(int number)
 {
     return number == SIGTSTP || number == SIGHUP || number == SIGQUIT;
@@ -546,12 +558,13 @@ static void on_terminal_signal(int number)
 
 static void show(const Editor *e, const char *bytes, size_t size)
 {
-    Error ignored = {0};  // where nothing can be drawn there will be nothing to read either
+    Error ignored = {0};  // if the terminal is gone, the next read says so
     (void)write_all(e->screen, "the terminal", bytes, size, &ignored);
 }
 
 static void show_text(const Editor *e, const char *text) { show(e, text, strlen(text)); }
 
+// Switches to raw mode and catches the signals. False if lines cannot be edited on this terminal.
 static bool enter_raw(Editor *e)
 {
     if (!e->edits || tcgetattr(e->in, &e->before) != 0) {
@@ -570,7 +583,7 @@ static bool enter_raw(Editor *e)
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < N_TERMINAL_SIGNALS; i++) {
         sigaction(terminal_signals[i], NULL, &e->actions[i]);
-        if (e->actions[i].sa_handler != SIG_IGN) {  // as nohup has it
+        if (e->actions[i].sa_handler != SIG_IGN) {  // ignored signals stay so, as under nohup
             sigaction(terminal_signals[i], &action, NULL);
         }
     }
@@ -591,7 +604,7 @@ typedef enum { INPUT_BYTE, INPUT_END, INPUT_SIGNAL } Input;
 
 static bool read_ahead(const Editor *e) { return e->typed_at < e->typed.size; }
 
-// The next byte that is typed. A signal ends the wait for it.
+// Waits for the next byte of input. A signal ends the wait.
 static Input next_byte(Editor *e, char *byte)
 {
     while (!read_ahead(e)) {
@@ -626,7 +639,7 @@ static void draw_line(Editor *e, const char *prompt)
     buffer_free(&out);
 }
 
-// Leaves the line as it is on the screen, and goes to the next row.
+// Leaves the line on the screen, followed by `mark`, and goes to the next row.
 static void leave_line(Editor *e, const char *prompt, const char *mark)
 {
     const size_t cursor = e->cursor;
@@ -638,7 +651,8 @@ static void leave_line(Editor *e, const char *prompt, const char *mark)
     show_text(e, "\r\n");
 }
 
-// Gives the terminal back and lets a signal do what it does; after a stop the line goes on.
+// Restores the terminal's settings and raises a signal again, now with its old action. After a
+// stop, editing continues. False if it cannot.
 static bool yield_terminal(Editor *e, const char *prompt, int number)
 {
     leave_line(e, prompt, number == SIGTSTP ? "^Z" : "");
@@ -647,7 +661,7 @@ static bool yield_terminal(Editor *e, const char *prompt, int number)
     return enter_raw(e);
 }
 
-// Handles what came in place of a byte. False: the line is at its end.
+// Handles a signal that came instead of a byte. False: the line ends.
 static bool handle_signal(Editor *e, const char *prompt)
 {
     const int number = terminal_signal;
@@ -658,7 +672,7 @@ static bool handle_signal(Editor *e, const char *prompt)
     if (takes_terminal(number)) {
         return yield_terminal(e, prompt, number);
     }
-    if (number == SIGCONT) {  // whoever had the terminal meanwhile left it otherwise
+    if (number == SIGCONT) {  // another program may have changed the settings meanwhile
         leave_raw(e);
         e->cursor_row = 0;
         return enter_raw(e);
@@ -666,7 +680,7 @@ static bool handle_signal(Editor *e, const char *prompt)
     return true;
 }
 
-// Handles a key beyond the line. False: the line is at its end.
+// Handles what a key requests beyond a change of the line. False: the line ends.
 static bool handle_key(Editor *e, Key key, const char *prompt)
 {
     if (key == KEY_SUSPEND) {
@@ -687,7 +701,7 @@ static EditResult edit_result(Input input, Key key)
                                  : EDIT_END;
 }
 
-// Edits a line in raw mode.
+// Edits a line in raw mode. Draws it only when all bytes that were read have been handled.
 static EditResult edit_line(Editor *e, const char *prompt)
 {
     Input input;
@@ -711,7 +725,7 @@ static EditResult edit_line(Editor *e, const char *prompt)
     return edit_result(input, key);
 }
 
-// Takes a line from a terminal that cannot edit.
+// Reads a line as the terminal's line discipline delivers it, without editing.
 static EditResult read_plain_line(Editor *e, const char *prompt)
 {
     show_text(e, prompt);

@@ -1,4 +1,4 @@
-// output.c - everything that the program shows. See output.h.
+// output.c - everything that the program prints. See output.h.
 #include "cli/output.h"
 
 #include <errno.h>
@@ -14,20 +14,20 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 
-// The mapped files that a run reads: the checkpoint and the prompt cache.
+// Mapped files of a run: the checkpoint and the prompt cache.
 #define MAX_WATCHED 2
 
-// A handler of SIGBUS may not format a message: it is made beforehand.
+// The handler of SIGBUS must not call printf, so the message is formatted beforehand.
 typedef struct {
     const Mapping *file;  // NULL: an unused element
     char message[sizeof(Error) + 16];
 } WatchedFile;
 
-// What handlers of signals need to reach.
+// What the signal handlers use.
 static volatile sig_atomic_t interrupted;
 static struct {
     WatchedFile files[MAX_WATCHED];
-    const Output *out;  // its temporary file goes when the program ends
+    const Output *out;  // its temporary file is removed when a signal ends the program
     void (*end)(int status);
 } watched;
 
@@ -37,9 +37,9 @@ static struct {
 bool output_prepare(void (*end)(int status))
 {
     watched.end = end;
-    signal(SIGPIPE, SIG_DFL);  // the parent may have had it ignored
+    signal(SIGPIPE, SIG_DFL);  // the parent may have ignored it
     for (int fd = 0; fd <= 2; fd++) {
-        // The wrong direction: what was closed still fails when it is used.
+        // In the wrong direction: a read or write still fails, as on the closed descriptor.
         if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) {
             return false;
         }
@@ -54,7 +54,7 @@ static bool same_file(const char *a, const char *b)
            x.st_ino == y.st_ino;
 }
 
-// Refuses to replace a file that the run reads; `what` precedes its name in the message.
+// Refuses to replace a file that the run reads. `what` precedes its name in the message.
 static bool check_not_read(const Options *o, const char *what, const char *path, Error *err)
 {
     const char *read[] = {o->engine.model, o->engine.tokenizer};
@@ -82,7 +82,7 @@ static void remove_temporary(void)
     }
 }
 
-// A signal that ends the program at once, as there is nothing to flush, or no time for it.
+// Ends the program at once: there is nothing to flush, or an earlier signal was not heeded in time.
 static void on_last_signal(int number)
 {
     remove_temporary();
@@ -160,7 +160,7 @@ int output_screen(bool *edits)
     return *edits && !isatty(STDERR_FILENO) ? STDOUT_FILENO : STDERR_FILENO;
 }
 
-// Columns of a terminal that was not made wider.
+// The usual width of a terminal.
 #define STATS_COLUMNS 80
 
 void stats_add(StatsLine *line, int rank, const char *format, ...)
@@ -176,7 +176,7 @@ void stats_add(StatsLine *line, int rank, const char *format, ...)
     va_end(args);
 }
 
-// Joins the parts up to a rank. Nothing precedes the first that is shown: its punctuation goes.
+// Joins the parts up to a rank. The first one is shown without the punctuation before it.
 static void join_up_to(const StatsLine *line, int rank, Buffer *out)
 {
     buffer_clear(out);
@@ -274,15 +274,15 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
         }
     }
     if (!message) {
-        signal(number, SIG_DFL);  // not ours to explain: it happens again when this returns
+        signal(number, SIG_DFL);  // another address: the fault repeats, and ends the program
         return;
     }
     while (atomic_flag_test_and_set(&first)) {
-        pause();  // another thread came first, and is about to end the program
+        pause();  // another thread was first, and is about to end the program
     }
     remove_temporary();
     const ssize_t written = write(STDERR_FILENO, message, strlen(message));
-    (void)written;  // nobody is left to be told
+    (void)written;  // there is nobody left to tell
     watched.end(ERROR_INPUT);
 }
 

@@ -1,5 +1,6 @@
-// output.h - everything that the program shows: the text on standard output or in a file, all else
-// on standard error. No other file writes to either.
+// output.h - everything that the program prints: text to standard output or a file, all else to
+// standard error. No other file writes to either, except for the results of a batch
+// (batch/results.c) and the lines that the editor draws.
 #ifndef OUTPUT_H
 #define OUTPUT_H
 
@@ -11,94 +12,99 @@
 #include "options.h"
 
 typedef struct {
-    NewFile file;     // what --output names; without it, standard output, written in place
-    bool stats;       // statistics are wanted
-    bool progress;    // progress is drawn: stderr is a terminal, and there is no --quiet
-    bool drawn;       // a line of progress stands on the terminal
+    NewFile file;     // the file of --output; without it standard output, written in place
+    bool stats;       // print statistics
+    bool progress;    // draw progress: stderr is a terminal, and there is no --quiet
+    bool drawn;       // a line of progress is on the terminal
     uint64_t digest;  // of the logits so far
 } Output;
 
-// The initialiser of a file that is standard output.
+// The initialiser of a NewFile that is standard output.
 #define STANDARD_OUTPUT                                \
     {                                                  \
         .fd = STDOUT_FILENO, .name = "standard output" \
     }
 
-// Before anything else: makes descriptors 0 to 2 exist, so that no file of ours is taken for one of
-// them, and lets a reader that has gone away end the program as it does any filter. `end` is _exit,
-// for the one error that no function can return (output_watch).
+// To be called before anything else. Opens those of the descriptors 0 to 2 that are closed, so that
+// no file of ours is taken for one of them; false if that fails. Gives SIGPIPE its default action,
+// so that the program ends, like any filter, when its reader has gone. `end` is _exit: the signal
+// handlers end the program with it.
 bool output_prepare(void (*end)(int status));
 
-// Opens what --output names, or standard output; a batch opens its results itself. Errors:
-// ERROR_USAGE where the file is one that the run reads; ERROR_RUN where it cannot be created.
+// Opens the file of --output, or standard output; a batch opens its results itself. Errors:
+// ERROR_USAGE if the run reads that file; ERROR_RUN if it cannot be created.
 bool output_open(Output *out, const Options *o, Error *err);
 
-// Completes the output (keep), or leaves no trace of an output file. Error: ERROR_RUN.
+// Completes the output (keep), or removes an output file, unless it was written in place. Error:
+// ERROR_RUN.
 bool output_close(Output *out, bool keep, Error *err);
 
-// Writes a file besides the output, as output_open does: whole or not at all. Errors: ERROR_USAGE
-// where the run reads that file; ERROR_RUN.
+// Writes the text to a file other than the output. A regular file is written completely or not at
+// all. Errors: ERROR_USAGE if the run reads that file; ERROR_RUN if it cannot be written, or memory
+// ran out while the text was made.
 bool output_save(const Options *o, const char *path, Buffer *text, Error *err);
 
-// Writes the text and clears it. Errors: ERROR_RUN where it cannot be written, or memory was
-// lacking for it.
+// Writes the text to the output and clears it. Error: ERROR_RUN if it cannot be written, or memory
+// ran out while the text was made.
 bool output_write(Output *out, Buffer *text, Error *err);
 
-// A line on standard error, without its newline.
+// Prints a line on standard error, and adds its newline.
 void output_note(const char *format, ...) PRINTF_LIKE(1, 2);
 
-// "run: MESSAGE": why the program ends.
+// Prints "run: MESSAGE" on standard error.
 void output_error(const Error *err);
 
-// The descriptor that prompts are drawn on, standard error or, where only that is a terminal,
-// standard output. *edits: the terminal knows escape sequences, and text on standard output appears
-// on it as soon as it is written, so that a line can be edited there.
+// The descriptor to draw prompts on: standard error, or standard output if a line can be edited but
+// standard error is no terminal. *edits: a line can be edited, because standard input and output
+// are terminals that understand escape sequences.
 int output_screen(bool *edits);
 
-// Parts of a line of statistics at most: a few more than a batch has, the longest line.
+// The most parts in a line of statistics: a few more than a batch has, the longest line.
 #define MAX_STATS_PARTS 16
 
-// A line of statistics: parts in the order in which they are shown, each with the punctuation
-// before it. What does not fit a terminal's width is left out, by rank.
+// A line of statistics: its parts in order, each with the punctuation before it. If the line is too
+// long for a terminal, the parts of the highest ranks are left out first.
 typedef struct {
     struct {
         char text[48];
-        int rank;  // 0: always shown; others only with all of lower ranks
+        int rank;  // 0: always shown; others only if all lower ranks are
     } parts[MAX_STATS_PARTS];
     size_t n;
 } StatsLine;
 
-// Adds a part; nothing where the line is full.
+// Adds a part; does nothing if the line is full.
 void stats_add(StatsLine *line, int rank, const char *format, ...) PRINTF_LIKE(3, 4);
 
-// Prints the line on standard error, at most 80 columns of it.
+// Prints the line on standard error. If it has more than 80 columns, ranks above 0 are left out.
 void output_stats(const StatsLine *line);
 
-// Draws a line of progress over the one before, and wipes it; both do nothing unless out->progress.
+// Draws a line of progress over the one before; output_wipe erases it. Both do nothing unless
+// out->progress.
 void output_progress(Output *out, const char *format, ...) PRINTF_LIKE(2, 3);
 void output_wipe(Output *out);
 
-// Adds the bits of n logits to the digest.
+// Hashes the bits of n logits into out->digest.
 void output_digest(Output *out, const float *logits, size_t n);
 
-// The first SIGINT or SIGTERM only sets the flag, the second ends the program at once, without a
-// temporary file left. To be called when there is something to flush: before that, the first one
-// ends the program.
+// From now on the first SIGINT or SIGTERM only sets the flag; the second ends the program at once,
+// and removes the temporary file. To be called when there is something to flush: before that, the
+// first one ends the program.
 void output_catch_signals(void);
 
-// The flag: the signal that asked for an end, or 0.
+// The flag: the number of the signal that told the program to stop, or 0.
 const volatile sig_atomic_t *output_interrupted(void);
 
-// In a conversation SIGINT stops an answer: it only sets the flag, which output_go_on clears again;
-// that returns whether there was one. A SIGTERM stays, and any signal after it ends the program at
-// once. Call the first in place of output_catch_signals.
+// A conversation calls output_catch_interrupts in place of output_catch_signals. There SIGINT stops
+// an answer: it only sets the flag. output_go_on clears the flag of a SIGINT, and returns whether
+// there was one. A SIGTERM is not cleared, and any signal after it ends the program at once.
 void output_catch_interrupts(void);
 bool output_go_on(void);
 
-// Files are read where they are mapped. When another program cuts such a file short, the pages past
+// Files are read where they are mapped. If another program truncates such a file, the pages past
 // its new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any more.
-// From output_watch on, a message then names the file, and the program ends with ERROR_INPUT.
-// `file` must exist until output_unwatch, though the mapping may be opened and closed between.
+// From output_watch on, the program then prints a message that names the file, and ends with
+// ERROR_INPUT. `file` must exist until output_unwatch, though the mapping may be opened and closed
+// in between. The temporary file of `out` is removed.
 void output_watch(const Output *out, const Mapping *file, const char *path);
 void output_unwatch(const Mapping *file);
 

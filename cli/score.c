@@ -1,10 +1,10 @@
 // score.c - how probable a model finds a text. See score.h.
 //
-// The logits of a token's row are the prediction of the token after it:
+// The logits of a token's row predict the token after it:
 //
 //     window                      1                |           2
 //     tokens        t0    t1    t2    t3    t4     |     t5    t6    t7
-//     row k gives         t1    t2    t3    t4     |           t6    t7
+//     row                 t0    t1    t2    t3     |           t5    t6
 //     scored        -     *     *     *     *      |     -     *     *
 #include "cli/score.h"
 
@@ -16,11 +16,12 @@
 #include "cli/modes.h"
 #include "cli/prompt.h"
 
-// Logits that one pass may hold: a vocabulary of 128,000 leaves rows enough to multiply by tiles.
+// Bounds the logits of a pass. A vocabulary of 128,000 leaves 132 rows, enough for the kernels to
+// multiply by tiles.
 #define SCORE_LOGITS_BYTES ((size_t)64 << 20)
 
-// Runs the rows of tokens[first ..] up to the end of a pass, of the window or of the text; returns
-// their number, 0 on errors.
+// Runs tokens[first .. n - 1] up to the end of the pass or of the window, whichever comes first.
+// Returns how many rows were run; 0 on an error.
 static size_t run_window_rows(Engine *e, const int *tokens, size_t first, size_t n, Error *err)
 {
     const size_t past = cache_length(&e->cache, 0), left = n - first;
