@@ -77,7 +77,7 @@ static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
         ok = (converses ? mode_converse : modes[o->mode].run)(e, o, out, err);
     }
     if (ok && *output_interrupted() && out->file.temporary) {
-        output_note("run: %s: interrupted, nothing is written there", out->file.name);
+        output_note("run: %s: interrupted, nothing was written", out->file.name);
     }
     if (ok && o->digest) {
         output_note("digest: %016llx", (unsigned long long)out->digest);

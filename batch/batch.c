@@ -136,7 +136,7 @@ static bool refuse_result(const Batch *b, bool ended, Error *err)
                      b->results.name, (unsigned long long)b->old_line.number,
                      ended ? "any request after line" : "line",
                      (unsigned long long)(b->input.number - 1), b->input.name,
-                     b->old_failed ? "it is an error: --retry runs the line again"
+                     b->old_failed ? "it is an error; --retry runs the line again"
                                    : "use another --output to start over");
 }
 

@@ -79,7 +79,7 @@ static bool file_layout(const Cache *cache, size_t n_pages, size_t *pages, size_
 }
 
 // What a user can do about a file that does not fit this run.
-#define DELETE_IT "; delete it, and the next run writes it anew, or name another file"
+#define DELETE_IT "; delete it so that the next run writes a new one, or use another file"
 
 // Checks what a user may have mixed up: the file, the program, the model, or --kv.
 static bool check_origin(const PromptCache *p, const CacheFileHeader *h,

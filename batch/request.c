@@ -122,8 +122,7 @@ static bool read_stop(Request *r, const JsonValue *v, Error *err)
     }
     for (size_t i = 0; i < n; i++, text = json_next(text)) {
         if (text->kind != JSON_STRING || !text->size || memchr(text->text, 0, text->size)) {
-            return field_unexpected(err, "a stop", text,
-                                    "a string of 1 character or more, none of them NUL");
+            return field_unexpected(err, "a stop", text, "a non-empty string without NUL");
         }
         buffer_add(&r->stop_texts, text->text, text->size + 1);
     }
@@ -251,7 +250,7 @@ static bool read_field(Request *r, const JsonValue *v, const char *const *others
         return option_set_json(option, &r->options, v, v->name, err);
     }
     if (!field) {
-        return error_set(err, ERROR_INPUT, "%.100s: not a parameter that we support", v->name);
+        return error_set(err, ERROR_INPUT, "%.100s: unsupported parameter", v->name);
     }
     return field->kind == IGNORED ||
            (field->kind == READ ? field->read(r, v, err) : check_neutral(field, v, err));
@@ -308,12 +307,12 @@ static bool find_prompt(Request *r, const JsonValue *prompt, const JsonValue *me
         return refuse_field(err, name, NULL, "");
     }
     if (!says_nothing(prompt) && !says_nothing(messages)) {
-        return error_set(err, ERROR_INPUT, "prompt and messages: expected one of them");
+        return error_set(err, ERROR_INPUT, "prompt and messages: expected only one of them");
     }
     if (!says_nothing(messages) || is_null(prompt)) {
         set_prompt(r, NULL, 0, messages);
         return (messages->kind == JSON_ARRAY && messages->count) ||
-               field_unexpected(err, "messages", messages, "an array of one or more");
+               field_unexpected(err, "messages", messages, "a non-empty array");
     }
     set_prompt(r, prompt->text, prompt->size, NULL);
     return prompt->kind == JSON_STRING || field_unexpected(err, "prompt", prompt, "a string");

@@ -173,7 +173,7 @@ static bool copy_kept(Results *r, Error *err)
                                 (off_t)at);
         if (n <= 0) {
             return error_set(err, ERROR_RUN, "%s: cannot be read: %s", r->name,
-                             n < 0 ? strerror(errno) : "it became shorter");
+                             n < 0 ? strerror(errno) : "the file became shorter");
         }
         if (!write_all(r->fd, r->retry_path, bytes, (size_t)n, err)) {
             return false;

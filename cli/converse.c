@@ -41,12 +41,12 @@ static bool keep_answer(Talk *t, Error *err)
     if (!n && !s->finish) {
         if (!t->dialogue.turns[t->dialogue.n - 1].answered) {
             dialogue_drop_last(&t->dialogue);
-            output_note("(stopped before the answer: the message is forgotten)");
+            output_note("(stopped before the answer began; the message was dropped)");
         }
         return true;
     }
     if (s->finish == FINISH_LENGTH && s->tokens.size == t->engine->cache.context) {
-        output_note("(the context of %zu tokens is full: the answer ends here)",
+        output_note("(the answer ends here: the context of %zu tokens is full)",
                     t->engine->cache.context);
     }
     return dialogue_answer(&t->dialogue, &t->answer.said, s->tokens.ids + s->n_prompt, n, err);
@@ -87,10 +87,10 @@ static const struct {
     const char *name, *argument, *help;
     CommandFunction *run;
 } commands[] = {
-    {"/help", "", "show this", show_help},
-    {"/clear", "", "forget what was said, except the system message", clear},
-    {"/system", "TEXT", "set the system message; without TEXT: the model's own", set_system},
-    {"/regenerate", "", "answer the last message again, with other random numbers", regenerate},
+    {"/help", "", "show this help", show_help},
+    {"/clear", "", "forget the conversation, except the system message", clear},
+    {"/system", "TEXT", "set the system message; without TEXT, the model's own", set_system},
+    {"/regenerate", "", "answer the last message again, with different random numbers", regenerate},
     {"/save", "FILE", "write the conversation to FILE, as JSON", save},
     {"/exit", "", "leave, as Ctrl-D does", leave},
 };
@@ -105,9 +105,9 @@ static bool show_help(Talk *t, const char *text, Error *err)
                     commands[i].argument, commands[i].help);
     }
     output_note("  " QUOTES "                begin and end a message of several lines");
-    output_note("  Ctrl-C             stop the answer, or clear the line; twice: leave");
+    output_note("  Ctrl-C             stop the answer or clear the line; twice to leave");
     if (t->editor.edits) {
-        output_note("  Up, Down           earlier lines; the other keys are those of a shell");
+        output_note("  Up, Down           earlier lines; other keys work as in a shell");
     }
     return true;
 }
@@ -117,7 +117,7 @@ static bool clear(Talk *t, const char *text, Error *err)
     (void)text;
     (void)err;
     dialogue_clear(&t->dialogue);
-    output_note("(forgotten)");
+    output_note("(conversation cleared)");
     return true;
 }
 
@@ -126,7 +126,8 @@ static bool set_system(Talk *t, const char *text, Error *err)
     if (!dialogue_set_system(&t->dialogue, t->engine, *text ? text : NULL, err)) {
         return false;
     }
-    output_note(*text ? "(the system message is set)" : "(the system message is the model's own)");
+    output_note(*text ? "(the system message is set)"
+                      : "(the system message is the model's own again)");
     return true;
 }
 
@@ -148,7 +149,7 @@ static bool save(Talk *t, const char *text, Error *err)
     const bool ok = output_save(t->options, text, &json, &why);
     buffer_free(&json);
     if (ok) {
-        output_note("(saved in %s)", text);
+        output_note("(saved to %s)", text);
     }
     // ERROR_INPUT whatever the reason, so that the conversation goes on.
     return ok || error_set(err, ERROR_INPUT, "/save: %s", why.message);
@@ -175,12 +176,12 @@ static bool run_command(Talk *t, char *line, size_t size, Error *err)
             continue;
         }
         return *text && !*commands[i].argument
-                   ? error_set(err, ERROR_INPUT, "%s: expected nothing after it, found %s",
+                   ? error_set(err, ERROR_INPUT, "%s: expected no argument, found %s",
                                commands[i].name, text)
                    : commands[i].run(t, text, err);
     }
     return error_set(err, ERROR_INPUT,
-                     "%.*s: unknown command (/help lists them; a message may begin with a space)",
+                     "%.*s: unknown command (/help lists them; a leading space makes it a message)",
                      (int)(length < 40 ? length : 40), line);
 }
 

@@ -293,7 +293,7 @@ void output_watch(const Output *out, const Mapping *file, const char *path)
         w++;
     }
     Error err = {0};
-    error_set(&err, ERROR_INPUT, "%s: was cut short by another program while it was used", path);
+    error_set(&err, ERROR_INPUT, "%s: was truncated by another program while in use", path);
     snprintf(w->message, sizeof w->message, "run: %s\n", err.message);
     w->file = file;
     watched.out = out;

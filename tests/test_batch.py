@@ -296,7 +296,7 @@ BAD_LINES = {
     "no custom_id": ('{"url": "/v1/completions", "body": {"prompt": "a"}}', "custom_id"),
     "method": ('{"custom_id": "a", "method": "GET", "url": "/v1/completions", "body": {"prompt": "a"}}', "method"),
     "chat without a template": ('{"messages": [{"role": "user", "content": "a"}]}', "template"),
-    "no message": ('{"messages": []}', "messages is an array, expected an array of one or more"),
+    "no message": ('{"messages": []}', "messages is an array, expected a non-empty array"),
     "a number as a text": ('{"prompt": "a", "temperature": "0.5"}', 'temperature is "0.5", expected a number'),
     "deep": ("[" * 1000 + "]" * 1000, "deep"),
 }
@@ -761,7 +761,7 @@ def test_a_prompt_cache_that_is_damaged_or_no_cache_is_refused(long, tmp_path):
 def test_a_prompt_cache_of_another_model_or_type_or_version_is_refused_in_words(long, tmp_path):
     cache, prompt = tmp_path / "cache", ("-i", HEADER, "-n", 1)
     long.generate(*prompt, "--prompt-cache", cache).ok()
-    data, what_to_do = cache.read_bytes(), "delete it, and the next run writes it anew, or name another file"
+    data, what_to_do = cache.read_bytes(), "delete it so that the next run writes a new one, or use another file"
     done = long.generate(*prompt, "--prompt-cache", cache, "--kv", "f16")
     assert_refused(done, 3, f"{cache}: holds keys and values in f32", "has them in f16", "--kv f32 fits it", what_to_do)
     other = Model(tmp_path / "other.bin", long.tokenizer)

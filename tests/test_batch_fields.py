@@ -76,7 +76,7 @@ def test_an_empty_prompt_is_a_prompt_but_not_beside_messages(chatty, tmp_path): 
 
 @pytest.mark.parametrize("line, message", [
     ('{"prompt": null}', "prompt (or messages) is missing"),
-    ('{"prompt": null, "messages": []}', "messages is an array, expected an array of one or more"),
+    ('{"prompt": null, "messages": []}', "messages is an array, expected a non-empty array"),
     ('{"prompt": []}', "prompt is an array, expected a string"),
     ('{"custom_id": null, "url": "/v1/completions", "body": {"prompt": "a"}}', "custom_id is null, expected a string"),
     ('{"custom_id": "a", "url": "/v1/completions", "body": {"prompt": null}}', "prompt is missing"),
@@ -89,7 +89,7 @@ def test_what_a_request_needs_may_not_be_null(tiny, tmp_path, line, message):
 def test_false_and_zero_say_something(tiny, tmp_path):
     lines = [json.dumps({"prompt": "a", "temprature": value}) for value in (0, False, "0", [0])]
     for bad in batch(tiny, write_lines(tmp_path / "q", lines), code=1):
-        assert "temprature: not a parameter that we support" in bad["error"]["message"], bad
+        assert "temprature: unsupported parameter" in bad["error"]["message"], bad
 
 
 def test_no_echo_may_be_asked_for_in_a_chat(chatty, tmp_path):  # noqa: F811

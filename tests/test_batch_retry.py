@@ -94,7 +94,7 @@ def test_results_without_an_error_are_not_written_anew(tiny, tmp_path):
 def test_a_corrected_line_without_retry_is_refused_with_a_word_about_it(tiny, tmp_path):
     case = Case(tiny, tmp_path, 5, {2: "{"}).correct()
     done = run(*tiny, "-b", case.requests, "-o", case.results, "--resume")
-    assert_refused(done, 3, "results.jsonl: line 3 is not the result of line 4", "it is an error: --retry runs the line again")
+    assert_refused(done, 3, "results.jsonl: line 3 is not the result of line 4", "it is an error; --retry runs the line again")
     assert case.results.read_bytes() == case.had
 
 

@@ -235,7 +235,7 @@ def test_output_file_of_an_interrupted_run_is_not_there_in_part(slow, tmp_path, 
     assert not (tmp_path / "out.txt").exists(), "a part of the text is in the output file"
     if how != signal.SIGKILL:
         assert listing(tmp_path) == [], "a temporary file was left"
-        assert f"{tmp_path / 'out.txt'}: interrupted, nothing is written there" in done.err, done
+        assert f"{tmp_path / 'out.txt'}: interrupted, nothing was written" in done.err, done
 
 
 @pytest.mark.parametrize("what", ["model", "tokenizer"])
