@@ -126,7 +126,7 @@ struct Cache {
     Page *pages;                // (n_pages): in use or not, including borrowed ones
     size_t n_pages, n_owned;    // n_owned: those that are not borrowed
 
-    size_t free_page, n_free;  // list of free pages
+    size_t free_page, n_free;  // list of free pages; only tests read the two counts
     size_t lru_oldest, lru_newest, n_lru;
 
     size_t *buckets;       // (n_buckets) the prefix cache, a hash table: first pages, or NO_PAGE

@@ -26,8 +26,8 @@ typedef struct {
 } Answer;
 
 // Makes the engine's cache for one sequence. On failure nothing is left to close. Errors:
-// ERROR_INPUT where there is no chat template for --chat, or the prompt cache cannot be used;
-// ERROR_RUN without memory.
+// ERROR_INPUT if there is no chat template for --chat, or the prompt cache cannot be used;
+// ERROR_RUN if out of memory.
 bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err);
 void answer_close(Answer *a);
 

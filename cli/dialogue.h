@@ -30,16 +30,16 @@ void dialogue_free(Dialogue *d);
 // Forgets all turns.
 void dialogue_clear(Dialogue *d);
 
-// Sets the system message; NULL: the template's own. Errors: ERROR_INPUT where the template has no
-// place for one, ERROR_RUN without memory; the old one then stays.
+// Sets the system message; NULL: the template's own. Errors: ERROR_INPUT if the template has no
+// place for one, ERROR_RUN if out of memory; the old one then stays.
 bool dialogue_set_system(Dialogue *d, const Engine *e, const char *text, Error *err);
 
 // Adds a turn that waits for its answer, or takes the last turn away. Error: ERROR_RUN.
 bool dialogue_add(Dialogue *d, const char *message, size_t size, Error *err);
 void dialogue_drop_last(Dialogue *d);
 
-// Appends the tokens that lead to the answer of the last turn. Where they leave no room for it the
-// oldest turns are dropped: *n_dropped of them. Errors: ERROR_INPUT where the last message alone
+// Sets *out to the tokens that lead to the answer of the last turn. If they leave no room for it,
+// the oldest turns are dropped: *n_dropped of them. Errors: ERROR_INPUT if the last message alone
 // does not fit, or cannot be encoded; ERROR_RUN. Nothing is dropped then.
 bool dialogue_encode(Dialogue *d, const Engine *e, const Options *o, Tokens *out, size_t *n_dropped,
                      Error *err);
