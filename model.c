@@ -462,7 +462,7 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     float *scores = queries + TILE_QUERIES * hd;               // (TILE_QUERIES, SPLIT_POSITIONS)
     float *partial = scores + TILE_QUERIES * SPLIT_POSITIONS;  // (TILE_QUERIES, result_stride)
     float *results[TILE_QUERIES] = {0};
-    Visible visible[TILE_QUERIES];
+    Visible visible[TILE_QUERIES] = {{0}};
     const size_t n_queries = load_queries(pass, item, queries, visible, results);
     const size_t k_offset = cache_head_offset(cache, layer, item->kv_head);
     Attend a = {.n_queries = n_queries,

@@ -90,7 +90,7 @@ static const struct {
     {"/help", "", "show this help", show_help},
     {"/clear", "", "forget the conversation, except the system message", clear},
     {"/system", "TEXT", "set the system message; without TEXT, the model's own", set_system},
-    {"/regenerate", "", "answer the last message again, with different random numbers", regenerate},
+    {"/regenerate", "", "answer the last message again, with new random numbers", regenerate},
     {"/save", "FILE", "write the conversation to FILE, as JSON", save},
     {"/exit", "", "leave, as Ctrl-D does", leave},
 };

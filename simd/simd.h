@@ -102,7 +102,7 @@ typedef struct {
 // Rows per tile for n_rows > 0 rows.
 static inline size_t activation_tile(size_t n_rows)
 {
-    const size_t n_tiles = (n_rows + ACTIVATION_TILE - 1) / ACTIVATION_TILE;
+    const size_t n_tiles = (n_rows - 1) / ACTIVATION_TILE + 1;
     return (n_rows + n_tiles - 1) / n_tiles;
 }
 
