@@ -143,7 +143,9 @@ static bool refuse_result(const Batch *b, bool ended, Error *err)
 // Does a line of the output begin with the head of this request?
 static bool begins_with_head(const Line *line, const Request *r)
 {
-    return line->size >= r->head.size && memcmp(line->text, r->head.data, r->head.size) == 0;
+    const Buffer *head = &r->head;
+    return head->size && line->size >= head->size &&
+           memcmp(line->text, head->data, head->size) == 0;
 }
 
 // Reads the next result of the output. A half-written one at the end does not count.
