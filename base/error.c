@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-bool error_set(Error *err, ErrorKind kind, const char *format, ...)
+void error_fill(Error *err, ErrorKind kind, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -16,10 +16,4 @@ bool error_set(Error *err, ErrorKind kind, const char *format, ...)
             *c = '?';
         }
     }
-    return false;
-}
-
-bool error_memory(Error *err, const char *what, size_t bytes)
-{
-    return error_set(err, ERROR_RUN, "out of memory: %zu bytes for %s", bytes, what);
 }

@@ -29,12 +29,20 @@ typedef struct {
     char message[600];
 } Error;
 
-// Fills *err and returns false, so that a caller can `return error_set(...)`. Control characters in
-// the message become '?', so that the name or the contents of a file can neither break the line nor
-// control the terminal.
-bool error_set(Error *err, ErrorKind kind, const char *format, ...) PRINTF_LIKE(3, 4);
+// Fills *err. Control characters in the message become '?', so that the name or the contents of a
+// file can neither break the line nor control the terminal.
+void error_fill(Error *err, ErrorKind kind, const char *format, ...) PRINTF_LIKE(3, 4);
+
+// error_fill, then false: a caller can `return error_set(err, kind, format, ...)`. A macro, because C
+// has no inline functions of variable arguments, and because compilers and analyzers, which look at
+// one file at a time, then see that what is returned is false.
+#define error_set(...) (error_fill(__VA_ARGS__), error_false())
+static inline bool error_false(void) { return false; }
 
 // error_set for a failed allocation of `bytes` bytes for `what`.
-bool error_memory(Error *err, const char *what, size_t bytes);
+static inline bool error_memory(Error *err, const char *what, size_t bytes)
+{
+    return error_set(err, ERROR_RUN, "out of memory: %zu bytes for %s", bytes, what);
+}
 
 #endif

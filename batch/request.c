@@ -303,19 +303,19 @@ static void set_prompt(Request *r, const char *text, size_t size, const JsonValu
 static bool find_prompt(Request *r, const JsonValue *prompt, const JsonValue *messages,
                         const char *name, Error *err)
 {
-    if (is_null(prompt) && is_null(messages)) {
-        return refuse_field(err, name, NULL, "");
-    }
     if (!says_nothing(prompt) && !says_nothing(messages)) {
         return error_set(err, ERROR_INPUT, "prompt and messages: expected only one of them");
     }
-    if (!says_nothing(messages) || is_null(prompt)) {
+    if (prompt && !is_null(prompt) && says_nothing(messages)) {
+        set_prompt(r, prompt->text, prompt->size, NULL);
+        return prompt->kind == JSON_STRING || field_unexpected(err, "prompt", prompt, "a string");
+    }
+    if (messages && !is_null(messages)) {
         set_prompt(r, NULL, 0, messages);
         return (messages->kind == JSON_ARRAY && messages->count) ||
                field_unexpected(err, "messages", messages, "a non-empty array");
     }
-    set_prompt(r, prompt->text, prompt->size, NULL);
-    return prompt->kind == JSON_STRING || field_unexpected(err, "prompt", prompt, "a string");
+    return refuse_field(err, name, NULL, "");
 }
 
 // Reads a plain object.
