@@ -15,10 +15,15 @@ import pytest
 from conftest import TIMEOUT, start
 
 
+def set_size(terminal, columns, rows):
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+
 def on_terminal(*args, columns=80, stdin_too=False, timeout=TIMEOUT, **options):
     """Runs with stderr on a terminal; options are those of start. Gives the exit status, stdout, and what the terminal
     received."""
     ours, theirs = pty.openpty()
+    set_size(ours, columns, rows=24)
     attributes = termios.tcgetattr(theirs)
     attributes[1] &= ~termios.OPOST
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)
@@ -92,7 +97,7 @@ class Terminal:
         os.close(self.ours)
 
     def resize(self, columns, rows):
-        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+        set_size(self.ours, columns, rows)
 
     def read(self, seconds):
         """Takes what the program writes within that time. False: it has closed the terminal."""

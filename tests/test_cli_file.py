@@ -110,7 +110,8 @@ def test_results_of_a_batch_go_through_links_to_where_they_lead(tiny, tmp_path, 
 def test_links_in_a_circle_are_refused(tiny, tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    assert_refused(tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", tmp_path / "a"), 1, "a", "symbolic links")
+    refused = tiny.generate("-i", "a", "-n", "1", *GREEDY, "-o", tmp_path / "a")
+    assert_refused(refused, 1, "a", "ymbolic link")  # glibc: Too many levels of symbolic links; musl: Symbolic link loop
     assert listing(tmp_path) == ["a", "b"]
 
 

@@ -21,9 +21,9 @@ import native_models
 mapped = pytest.mark.skipif(ADDRESS_SANITIZED, reason="this build reads a copy of the file")
 
 
-def begin(model, *options):
+def begin(model, *options, prompt=""):
     """Starts a long generation and waits for its first text."""
-    process = start(model, "-i", "", "-n", "0", "--ignore-eos", "-t", "1", "-s", "1", "-j", "2", *options)
+    process = start(model, "-i", prompt, "-n", "0", "--ignore-eos", "-t", "1", "-s", "1", "-j", "2", *options)
     assert process.stdout.read(1), f"expected text\n{process.stderr.read()}"
     return process
 
@@ -45,9 +45,9 @@ def test_checkpoint_cut_short_while_it_is_used_ends_with_a_message(tmp_path):
 @mapped
 def test_prompt_cache_cut_short_while_it_is_used_ends_with_a_message(tmp_path):
     model, cache = native_models.write_slow(tmp_path / "slow.bin"), tmp_path / "cut.cache"
-    options = ("-i", "ab" * 300, "--no-echo", "--prompt-cache", cache)
-    run(model, *options, "-n", "1").ok()
-    cut(begin(model, *options), cache)
+    prompt, options = "ab" * 300, ("--no-echo", "--prompt-cache", cache)
+    run(model, "-i", prompt, *options, "-n", "1").ok()
+    cut(begin(model, *options, prompt=prompt), cache)
 
 
 @mapped

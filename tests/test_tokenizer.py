@@ -733,8 +733,8 @@ HOSTILE = [
     *[("byte_level", "attribute", 5, value, "attribute 5") for value in (0, 1, 6)],
     *[("by_merges", "attribute", 4, value, "merge 0") for value in (1, 7)],  # a part of a merge
     ("sentencepiece", "bytes", 14, ord("b"), "same"),  # piece 5, "a", becomes another "b"
-    ("byte_level", "bytes", 12, ord("e"), "same"),  # the name <x> becomes another <e>
-    ("by_merges", "bytes", 13, ord("y"), "same"),  # the name " <x>" becomes another " <y>"
+    ("byte_level", "bytes", 12, ord("e"), "expected distinct names"),  # the name <x> becomes another <e>
+    ("by_merges", "bytes", 13, ord("y"), "expected distinct names"),  # the name " <x>" becomes another " <y>"
 ]  # fmt: skip
 
 
