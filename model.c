@@ -71,8 +71,11 @@ static void mlp(Team, const Pass *, const Block *, const Activations *h);
 static Activations norm(Team, const Pass *, const float *weight, const size_t *from, size_t n,
                         size_t x_step);
 static void project(Team, const Matrix *, const float *bias, const Activations *in, OutputRows out);
+static void add_branch(Team, const Pass *, const Matrix *, const float *bias,
+                       const Activations *in);
+static void norm_all_heads(Team, const Pass *, const Block *);
 static bool next_item(Team, const Pass *, size_t n, Item *item);
-static void store_head(const Pass *, size_t layer, size_t row, size_t kv_head);
+static void place_head(const Pass *, size_t layer, size_t row, size_t kv_head);
 static void attend_item(Team, const Pass *, size_t layer, const Item *item);
 static void finish_rows(Team, const Pass *);
 static bool append_rows(Pass *, Row *rows, Error *err);
@@ -146,13 +149,18 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
     project(team, &b->v_proj, b->v_bias, h, (OutputRows){s->v, s->kv_stride, n});
     // 1. q, k and v: threads made ranges of outputs; what follows reads whole heads of all three.
     team_barrier(team);
+    if (pass->model->config.qk_norm == QK_NORM_FULL) {
+        norm_all_heads(team, pass, b);
+        // q and k: each row was normalised by one thread; several read its heads.
+        team_barrier(team);
+    }
 
     // Keys and values that several items read must be in the cache before any item begins. If only
     // one item reads those of a row, it stores them itself, which saves a barrier.
     if (!pass->store_in_item) {
         team_share(team, n * n_kv_heads, &begin, &end);
         for (size_t i = begin; i < end; i++) {
-            store_head(pass, layer, i / n_kv_heads, i % n_kv_heads);
+            place_head(pass, layer, i / n_kv_heads, i % n_kv_heads);
         }
         // The cache: an item reads keys and values that other threads stored.
         team_barrier(team);
@@ -169,7 +177,7 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
         team_barrier(team);
     }
 
-    matmul_add(team, &b->o_proj, &s->attended, (OutputRows){s->x, s->dim_stride, n});
+    add_branch(team, pass, &b->o_proj, b->o_bias, &s->attended);
     // 3. x: threads made ranges of outputs; norm reads whole rows.
     team_barrier(team);
 }
@@ -180,8 +188,8 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     const Scratch *s = pass->scratch;
     const size_t n = pass->n_rows;
     size_t begin, end;
-    matmul(team, &b->gate_proj, h, (OutputRows){s->gate.x, s->hidden_stride, n});
-    matmul(team, &b->up_proj, h, (OutputRows){s->up, s->hidden_stride, n});
+    project(team, &b->gate_proj, b->gate_bias, h, (OutputRows){s->gate.x, s->hidden_stride, n});
+    project(team, &b->up_proj, b->up_bias, h, (OutputRows){s->up, s->hidden_stride, n});
     // No barrier: gate_proj and up_proj have the same shape, so this thread has just made the same
     // columns of both, in whole quantisation blocks.
     matmul_share(team, &b->up_proj, &begin, &end);
@@ -194,7 +202,7 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     }
     // 4. gate: threads made ranges of columns; down_proj reads whole rows.
     team_barrier(team);
-    matmul_add(team, &b->down_proj, &s->gate, (OutputRows){s->x, s->dim_stride, n});
+    add_branch(team, pass, &b->down_proj, b->down_bias, &s->gate);
     // 5. x: threads made ranges of outputs; the next norm reads whole rows.
     team_barrier(team);
 }
@@ -331,6 +339,46 @@ static void project(Team team, const Matrix *w, const float *bias, const Activat
     }
 }
 
+// x += W in + bias: adds what attention or mlp has made to the residual stream. Plain Llama does it
+// in the product; a model with more than that first computes the branch, then adds its columns.
+static void add_branch(Team team, const Pass *pass, const Matrix *w, const float *bias,
+                       const Activations *in)
+{
+    const Scratch *s = pass->scratch;
+    const size_t n = pass->n_rows;
+    size_t begin, end;
+    if (!bias) {
+        matmul_add(team, w, in, (OutputRows){s->x, s->dim_stride, n});
+        return;
+    }
+    project(team, w, bias, in, (OutputRows){s->branch, s->dim_stride, n});
+    matmul_share(team, w, &begin, &end);
+    for (size_t r = 0; r < n; r++) {
+        for (size_t i = r * s->dim_stride + begin; i < r * s->dim_stride + end; i++) {
+            s->x[i] += s->branch[i];
+        }
+    }
+}
+
+// q = rms_norm(q), k = rms_norm(k), each row over all of its heads together, before RoPE (OLMo 2,
+// arXiv:2501.00656). The threads share the rows of both.
+static void norm_all_heads(Team team, const Pass *pass, const Block *b)
+{
+    const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
+    const float eps = (float)p->norm_eps;
+    size_t begin, end;
+    team_share(team, 2 * pass->n_rows, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        float *q = s->q + i / 2 * s->q_stride, *k = s->k + i / 2 * s->kv_stride;
+        if (i % 2 == 0) {
+            rms_norm(q, q, b->q_norm, p->n_heads * p->head_dim, eps);
+        } else {
+            rms_norm(k, k, b->k_norm, p->n_kv_heads * p->head_dim, eps);
+        }
+    }
+}
+
 // --------------------------------------------------------------------------------------------
 // Attention's items
 
@@ -358,14 +406,23 @@ static bool next_item(Team team, const Pass *pass, size_t n, Item *item)
     return true;
 }
 
-// RoPE of a query or key (head_dim) at its position.
-static void rotate(const Cache *cache, float *x, size_t position)
+// RoPE of a query or key (head_dim) at its position. Models that normalise heads one by one do so
+// before it (Qwen 3, arXiv:2505.09388) or after it (Hunyuan); the weights of the norm are (head_dim).
+static void rotate(const Pass *pass, const float *norm_weight, float *x, size_t position)
 {
+    const Cache *cache = pass->cache;
+    const Config *p = &pass->model->config;
     const size_t half = cache->head_dim / 2;
+    if (p->qk_norm == QK_NORM_HEAD) {
+        rms_norm(x, x, norm_weight, p->head_dim, (float)p->norm_eps);
+    }
     rope(x, cache->rope_cos + position * half, cache->rope_sin + position * half, cache->head_dim);
+    if (p->qk_norm == QK_NORM_HEAD_AFTER_ROPE) {
+        rms_norm(x, x, norm_weight, p->head_dim, (float)p->norm_eps);
+    }
 }
 
-// Rotates the key of one head of a row, and stores key and value in the cache. A page holds
+// Stores the key and value of one head of a row in the cache. A page holds
 //
 //     | keys, values of head 0 | keys, values of head 1 | ..     of layer 0, then of layer 1, ..
 //
@@ -376,12 +433,20 @@ static void store_head(const Pass *pass, size_t layer, size_t row, size_t kv_hea
     const Cache *cache = pass->cache;
     const Scratch *s = pass->scratch;
     const size_t hd = cache->head_dim, position = pass->rows[row].position;
-    float *k = s->k + row * s->kv_stride + kv_head * hd;        // (head_dim)
+    const float *k = s->k + row * s->kv_stride + kv_head * hd;  // (head_dim)
     const float *v = s->v + row * s->kv_stride + kv_head * hd;  // (head_dim)
     char *keys = cache_page(cache, pass->rows[row].sequence, position) +
                  cache_head_offset(cache, layer, kv_head);
-    rotate(cache, k, position);
     store_kv(keys, keys + cache->k_bytes, position % PAGE_POSITIONS, k, v, hd, cache->f16);
+}
+
+// The same for the key and value of a row that has just been computed: rotates the key first.
+static void place_head(const Pass *pass, size_t layer, size_t row, size_t kv_head)
+{
+    const Scratch *s = pass->scratch;
+    float *k = s->k + row * s->kv_stride + kv_head * pass->cache->head_dim;
+    rotate(pass, pass->model->blocks[layer].k_norm, k, pass->rows[row].position);
+    store_head(pass, layer, row, kv_head);
 }
 
 // The result of a (row, head) over a split, or over all splits if n_splits is 1. Results are
@@ -396,8 +461,8 @@ static float *result_of(const Pass *pass, size_t row, size_t head, size_t split)
 
 // Copies an item's queries, rotated and divided by sqrt(head_dim), into queries (n, head_dim). Sets
 // what each of them sees and where its result goes, and clears that result. Returns n.
-static size_t load_queries(const Pass *pass, const Item *item, float *queries, Visible *visible,
-                           float **results)
+static size_t load_queries(const Pass *pass, size_t layer, const Item *item, float *queries,
+                           Visible *visible, float **results)
 {
     const Scratch *s = pass->scratch;
     const Config *p = &pass->model->config;
@@ -411,7 +476,7 @@ static size_t load_queries(const Pass *pass, const Item *item, float *queries, V
             const size_t head = first_head + tile->head + h;
             float *q = queries + t * hd;
             memcpy(q, s->q + row * s->q_stride + head * hd, hd * sizeof *q);
-            rotate(pass->cache, q, position);
+            rotate(pass, pass->model->blocks[layer].q_norm, q, position);
             for (size_t i = 0; i < hd; i++) {
                 q[i] *= scale;
             }
@@ -455,7 +520,7 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     // Of a row's items for this kv_head, only the one whose split holds the row's position reads
     // the new key and value.
     if (pass->store_in_item && (all_splits || item->split == row->position / SPLIT_POSITIONS)) {
-        store_head(pass, layer, tile->row, item->kv_head);
+        place_head(pass, layer, tile->row, item->kv_head);
     }
 
     float *queries = s->thread_scratch + team.id * s->thread_stride;  // (TILE_QUERIES, head_dim)
@@ -463,7 +528,7 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     float *partial = scores + TILE_QUERIES * SPLIT_POSITIONS;  // (TILE_QUERIES, result_stride)
     float *results[TILE_QUERIES] = {0};
     Visible visible[TILE_QUERIES] = {{0}};
-    const size_t n_queries = load_queries(pass, item, queries, visible, results);
+    const size_t n_queries = load_queries(pass, layer, item, queries, visible, results);
     const size_t k_offset = cache_head_offset(cache, layer, item->kv_head);
     Attend a = {.n_queries = n_queries,
                 .head_dim = hd,
@@ -684,7 +749,7 @@ static bool check_finite(const Pass *pass, Error *err)
 //
 // Each starts on a cache line, so no two share one. An overflow sticks and is checked once, at the
 // end.
-enum { MAX_BUFFERS = 32 };  // 8, and 6 for each of the 4 Activations
+enum { MAX_BUFFERS = 33 };  // 9, and 6 for each of the 4 Activations
 
 typedef struct {
     struct {
@@ -733,6 +798,7 @@ static void reserve_buffers(Layout *l, Scratch *s)
     const size_t thread_stride = round_up(s->dim_stride, 64);
     const size_t thread_blocks = round_up(thread_stride / QUANT_BLOCK, LANES);
     layout_add(l, &s->x, rows, s->dim_stride, f32);
+    layout_add(l, &s->branch, rows, s->dim_stride, f32);
     reserve_activations(l, &s->normed, rows, padded_rows, s->dim_stride,
                         s->dim_stride / QUANT_BLOCK);
     reserve_activations(l, &s->thread_normed, s->threads, s->threads, thread_stride, thread_blocks);
@@ -810,6 +876,7 @@ static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
 {
     const Config *p = &c->config;
     const size_t q_dim = p->n_heads * p->head_dim, kv_dim = p->n_kv_heads * p->head_dim;
+    const bool full = p->qk_norm == QK_NORM_FULL;
     const struct {
         const char *name;
         size_t rows, cols;
@@ -832,6 +899,12 @@ static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
         {"attn.q_bias", p->qkv_bias, q_dim, &b->q_bias},
         {"attn.k_bias", p->qkv_bias, kv_dim, &b->k_bias},
         {"attn.v_bias", p->qkv_bias, kv_dim, &b->v_bias},
+        {"attn.q_norm", p->qk_norm, full ? q_dim : p->head_dim, &b->q_norm},
+        {"attn.k_norm", p->qk_norm, full ? kv_dim : p->head_dim, &b->k_norm},
+        {"attn.o_bias", p->o_bias, p->dim, &b->o_bias},
+        {"mlp.gate_bias", p->mlp_bias, p->hidden_dim, &b->gate_bias},
+        {"mlp.up_bias", p->mlp_bias, p->hidden_dim, &b->up_bias},
+        {"mlp.down_bias", p->mlp_bias, p->dim, &b->down_bias},
         {"attn_norm", true, p->dim, &b->attn_norm},
         {"mlp_norm", true, p->dim, &b->mlp_norm},
     };

@@ -21,10 +21,15 @@ typedef struct {
     Matrix k_proj, v_proj;         // (n_kv_heads * head_dim, dim)
     const float *q_bias;           // (n_heads * head_dim), or NULL
     const float *k_bias, *v_bias;  // (n_kv_heads * head_dim), or NULL
+    const float *q_norm, *k_norm;  // (head_dim); with QK_NORM_FULL as long as the biases; or NULL
     Matrix o_proj;                 // (dim, n_heads * head_dim)
+    const float *o_bias;           // (dim), or NULL
     const float *mlp_norm;         // (dim)
     Matrix gate_proj, up_proj;     // (hidden_dim, dim)
+    const float *gate_bias;        // (hidden_dim), or NULL
+    const float *up_bias;          // (hidden_dim), or NULL
     Matrix down_proj;              // (dim, hidden_dim)
+    const float *down_bias;        // (dim), or NULL
 } Block;
 
 typedef struct {
@@ -71,6 +76,7 @@ typedef struct {
     size_t max_rows, max_logits, threads;  // see ScratchSizes
 
     float *x;                   // (max_rows, dim_stride): the residual stream
+    float *branch;              // (max_rows, dim_stride): what attention or mlp adds to it
     Activations normed;         // (max_rows, dim): where norm has several rows
     Activations thread_normed;  // (threads, dim): where it has one row, a copy for each thread
     float *q;                   // (max_rows, q_stride): queries

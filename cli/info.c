@@ -19,10 +19,11 @@ typedef struct {
     double value;
 } Number;
 
-#define N_CONFIG 13
+#define MAX_CONFIG 16
 
 typedef struct {
-    Number config[N_CONFIG];
+    Number config[MAX_CONFIG];
+    size_t n_config;
     const char *rope_scaling;
     size_t parameters;               // values of all tensors, without padding
     size_t of_type[N_WEIGHT_TYPES];  // of them, by weight type
@@ -32,20 +33,30 @@ typedef struct {
 static void find_config(Facts *f, const Config *p)
 {
     static const char *const scalings[N_ROPE_SCALINGS] = {"none", "linear", "llama3"};
-    const Number config[N_CONFIG] = {{"dim", (double)p->dim},
-                                     {"hidden_dim", (double)p->hidden_dim},
-                                     {"n_layers", (double)p->n_layers},
-                                     {"n_heads", (double)p->n_heads},
-                                     {"n_kv_heads", (double)p->n_kv_heads},
-                                     {"head_dim", (double)p->head_dim},
-                                     {"vocab_size", (double)p->vocab_size},
-                                     {"context_length", (double)p->context_length},
-                                     {"sliding_window", (double)p->sliding_window},
-                                     {"rope_theta", p->rope_theta},
-                                     {"norm_eps", p->norm_eps},
-                                     {"tied_head", p->tied_head},
-                                     {"qkv_bias", p->qkv_bias}};
+    const Number config[] = {{"dim", (double)p->dim},
+                             {"hidden_dim", (double)p->hidden_dim},
+                             {"n_layers", (double)p->n_layers},
+                             {"n_heads", (double)p->n_heads},
+                             {"n_kv_heads", (double)p->n_kv_heads},
+                             {"head_dim", (double)p->head_dim},
+                             {"vocab_size", (double)p->vocab_size},
+                             {"context_length", (double)p->context_length},
+                             {"sliding_window", (double)p->sliding_window},
+                             {"rope_theta", p->rope_theta},
+                             {"norm_eps", p->norm_eps},
+                             {"tied_head", p->tied_head},
+                             {"qkv_bias", p->qkv_bias}};
+    // What makes a family of models different: only what this one has, since most have none of it.
+    const Number switches[] = {
+        {"o_bias", p->o_bias}, {"mlp_bias", p->mlp_bias}, {"qk_norm", (double)p->qk_norm}};
+    f->n_config = sizeof config / sizeof *config;
     memcpy(f->config, config, sizeof config);
+    for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {
+        if (switches[i].value != 0) {
+            f->config[f->n_config++] = switches[i];
+        }
+    }
+    _Static_assert(sizeof config + sizeof switches <= sizeof f->config, "MAX_CONFIG");
     f->rope_scaling = scalings[p->rope_scaling.kind];
 }
 
@@ -90,7 +101,7 @@ static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
     JsonWriter w = {out, false};
     json_open(&w, NULL, '{');
     json_open(&w, "config", '{');
-    for (size_t i = 0; i < N_CONFIG; i++) {
+    for (size_t i = 0; i < f->n_config; i++) {
         put_number(&w, f->config[i].name, f->config[i].value);
     }
     json_put_text(&w, "rope_scaling", f->rope_scaling);
@@ -266,7 +277,7 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err
     buffer_addf(&row, "%s, %.1f MB%s", checkpoint_kind(c), (double)c->file.size / 1e6,
                 c->config.vocab_only ? ", a vocabulary only" : "");
     put_row(out, "kind", &row, 1);
-    for (size_t i = 0; i < N_CONFIG; i++) {
+    for (size_t i = 0; i < f->n_config; i++) {
         buffer_addf(&row, "%s %.6g, ", f->config[i].name, f->config[i].value);
     }
     buffer_addf(&row, "rope_scaling %s", f->rope_scaling);

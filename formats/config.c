@@ -36,10 +36,10 @@ static const struct {
 
 // How a value is held in Config.
 typedef enum {
-    FIELD_COUNT,    // u32: a size_t
-    FIELD_SWITCH,   // u32, 0 or 1: a bool
-    FIELD_SCALING,  // u32: the kind of a RopeScaling
-    FIELD_REAL,     // f64: a double
+    FIELD_COUNT,   // u32: a size_t
+    FIELD_SWITCH,  // u32, 0 or 1: a bool
+    FIELD_CHOICE,  // u32: an enum
+    FIELD_REAL,    // f64: a double
 } FieldKind;
 
 // Which files have a value. Where it is not needed it is refused too, unless it is optional.
@@ -52,6 +52,10 @@ typedef enum {
 } Need;
 
 #define AT(field) offsetof(Config, field)
+
+// The enums of Config are stored through a pointer to unsigned, the type that they are made of.
+_Static_assert(sizeof(RopeScalingKind) == sizeof(unsigned) && sizeof(QkNorm) == sizeof(unsigned),
+               "FIELD_CHOICE");
 
 static const struct Field {
     const char *name;
@@ -75,7 +79,10 @@ static const struct Field {
     {"sliding_window", FIELD_COUNT, OPTIONAL, AT(sliding_window), 0, 1 << 24},
     {"tied_head", FIELD_SWITCH, OPTIONAL, AT(tied_head), 0, 1},
     {"qkv_bias", FIELD_SWITCH, OPTIONAL, AT(qkv_bias), 0, 1},
-    {"rope_scaling", FIELD_SCALING, OPTIONAL, AT(rope_scaling.kind), 0, N_ROPE_SCALINGS - 1},
+    {"o_bias", FIELD_SWITCH, OPTIONAL, AT(o_bias), 0, 1},
+    {"mlp_bias", FIELD_SWITCH, OPTIONAL, AT(mlp_bias), 0, 1},
+    {"qk_norm", FIELD_CHOICE, OPTIONAL, AT(qk_norm), 0, N_QK_NORMS - 1},
+    {"rope_scaling", FIELD_CHOICE, OPTIONAL, AT(rope_scaling.kind), 0, N_ROPE_SCALINGS - 1},
     {"rope_factor", FIELD_REAL, WITH_SCALING, AT(rope_scaling.factor), 1, 1e6},
     {"rope_original_context", FIELD_COUNT, WITH_LLAMA3, AT(rope_scaling.original_context), 1,
      1 << 24},
@@ -200,8 +207,8 @@ static bool take_field(ConfigReader *r, size_t i, const Entry *e, Error *err)
     case FIELD_SWITCH:
         *(bool *)field = e->value != 0;
         break;
-    case FIELD_SCALING:
-        *(RopeScalingKind *)field = (RopeScalingKind)e->value;
+    case FIELD_CHOICE:
+        *(unsigned *)field = (unsigned)e->value;
         break;
     case FIELD_REAL:
         *(double *)field = e->value;
@@ -296,6 +303,13 @@ static bool check_relations(const ConfigReader *r, Error *err)
     if (c->head_dim % 2 != 0) {
         return error_set(err, ERROR_INPUT, "%s: config: head_dim is %zu, expected an even number",
                          r->path, c->head_dim);
+    }
+    // A head is a whole number of vectors, so that it can be normalised in place (rms_norm).
+    if ((c->qk_norm == QK_NORM_HEAD || c->qk_norm == QK_NORM_HEAD_AFTER_ROPE) &&
+        c->head_dim % LANES != 0) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: head_dim is %zu, expected a multiple of %d with qk_norm %d",
+                         r->path, c->head_dim, LANES, (int)c->qk_norm);
     }
     // Between the two factors Llama 3's scaling interpolates, and divides by their difference.
     return s->kind != ROPE_LLAMA3 || check_range(r, "rope_high_freq_factor", s->high_freq_factor,

@@ -6,7 +6,17 @@
 #include "base/error.h"
 #include "ops.h"
 
-// The shape of the model, in the field's usual names.
+// How queries and keys are normalised (rms_norm).
+typedef enum {
+    QK_NORM_NONE,
+    QK_NORM_HEAD,             // each head by itself, before RoPE (Qwen 3)
+    QK_NORM_HEAD_AFTER_ROPE,  // .. after it (Hunyuan)
+    QK_NORM_FULL,             // all heads of a row as one vector, before RoPE (OLMo 2)
+    N_QK_NORMS
+} QkNorm;
+
+// The shape of the model, in the field's usual names. Families of models differ in switches, each
+// of which is off at 0; plain Llama is all of them off.
 typedef struct {
     size_t dim;         // width of the residual stream
     size_t hidden_dim;  // width of the mlp
@@ -20,9 +30,13 @@ typedef struct {
     double rope_theta;      // base of the rotary frequencies
     RopeScaling rope_scaling;
     double norm_eps;  // of rms_norm
-    bool qkv_bias;    // q, k and v have biases
     bool tied_head;   // lm_head is the embedding
     bool vocab_only;  // no weights: what only they need is 0
+
+    bool qkv_bias;  // q, k and v have biases
+    bool o_bias;    // what attention adds to the residual stream has a bias
+    bool mlp_bias;  // all three matrices of the mlp have biases
+    QkNorm qk_norm;
 } Config;
 
 // Recommended values of sampling that a checkpoint carries at most: twice as many as there are

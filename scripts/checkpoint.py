@@ -28,7 +28,11 @@ SECTION_ALIGNMENT = 64
 GROUP_ROWS = 16  # rows that are stored together
 
 BYTES, VECTOR, MATRIX = range(3)  # kinds of section
-ROPE_SCALINGS = ("none", "linear", "llama3")
+# The words of a choice in the order of their numbers.
+CHOICES = {
+    "rope_scaling": ("none", "linear", "llama3"),
+    "qk_norm": ("none", "head", "head_after_rope", "full"),
+}
 U32, F64 = range(2)  # types of a named value
 
 
@@ -70,6 +74,9 @@ class Config:
     rope_high_freq_factor: float = 0.0
     tied_head: bool = False
     qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: str = "none"
     vocab_only: bool = False
 
     def section(self, sampling=None):
@@ -77,8 +84,8 @@ class Config:
         entries = []
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "rope_scaling":
-                value = ROPE_SCALINGS.index(value)
+            if field.name in CHOICES:
+                value = CHOICES[field.name].index(value)
             if value or (field.name == "norm_eps" and not self.vocab_only):  # others are 0 unless given
                 entries.append(named_value(field.name, value, F64 if field.type is float else U32))
         entries += [named_value(f"sampling.{name}", value, F64) for name, value in (sampling or {}).items()]
@@ -144,13 +151,22 @@ def model_tensors(config):
     ]
     if config.qkv_bias:
         block += [("attn.q_bias", None, q_dim), ("attn.k_bias", None, kv_dim), ("attn.v_bias", None, kv_dim)]
+    if config.qk_norm != "none":
+        full = config.qk_norm == "full"
+        block += [("attn.q_norm", None, q_dim if full else config.head_dim)]
+        block += [("attn.k_norm", None, kv_dim if full else config.head_dim)]
+    block += [("attn.o_proj", config.dim, q_dim)]
+    if config.o_bias:
+        block += [("attn.o_bias", None, config.dim)]
     block += [
-        ("attn.o_proj", config.dim, q_dim),
         ("mlp_norm", None, config.dim),
         ("mlp.gate_proj", config.hidden_dim, config.dim),
         ("mlp.up_proj", config.hidden_dim, config.dim),
         ("mlp.down_proj", config.dim, config.hidden_dim),
     ]
+    if config.mlp_bias:
+        block += [("mlp.gate_bias", None, config.hidden_dim), ("mlp.up_bias", None, config.hidden_dim)]
+        block += [("mlp.down_bias", None, config.dim)]
     yield "embedding", config.vocab_size, config.dim
     for layer in range(config.n_layers):
         for name, rows, cols in block:

@@ -39,15 +39,23 @@ def mean_squares(source, progress=lambda layer: None):
 
     for layer in range(c.n_layers):
         block = f"blocks.{layer}."
+
+        def biased(name, inputs, bias):
+            y = multiply(block + name, inputs)
+            return y + vector(bias) if block + bias in tensors else y
+
+        def vector(name):
+            return tensors[block + name].vector()
+
         with np.errstate(over="ignore", invalid="ignore"):
-            h = rms_norm(x, tensors[block + "attn_norm"].vector(), c.norm_eps)
-            q, k, v = (multiply(f"{block}attn.{m}_proj", h) for m in "qkv")
-            if c.qkv_bias:
-                q, k, v = (y + tensors[f"{block}attn.{m}_bias"].vector() for m, y in zip("qkv", (q, k, v)))
-            x = x + multiply(block + "attn.o_proj", attention(q, k, v, turns, c))
-            h = rms_norm(x, tensors[block + "mlp_norm"].vector(), c.norm_eps)
-            gate, up = multiply(block + "mlp.gate_proj", h), multiply(block + "mlp.up_proj", h)
-            x = x + multiply(block + "mlp.down_proj", gate / (1 + np.exp(-gate)) * up)
+            h = rms_norm(x, vector("attn_norm"), c.norm_eps)
+            q, k, v = (biased(f"attn.{m}_proj", h, f"attn.{m}_bias") for m in "qkv")
+            if c.qk_norm != "none":
+                q, k = norm_heads(q, vector("attn.q_norm"), c), norm_heads(k, vector("attn.k_norm"), c)
+            x = x + biased("attn.o_proj", attention(q, k, v, turns, c), "attn.o_bias")
+            h = rms_norm(x, vector("mlp_norm"), c.norm_eps)
+            gate, up = (biased(f"mlp.{m}_proj", h, f"mlp.{m}_bias") for m in ("gate", "up"))
+            x = x + biased("mlp.down_proj", gate / (1 + np.exp(-gate)) * up, "mlp.down_bias")
         if not np.isfinite(x).all():
             raise SourceError(f"{source.path}: blocks.{layer} computes a value that is not finite")
         progress(layer)
@@ -56,6 +64,12 @@ def mean_squares(source, progress=lambda layer: None):
 
 def rms_norm(x, weight, eps):
     return x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(eps)) * weight
+
+
+def norm_heads(x, weight, c):
+    """Each vector of the weight's length by itself: a head, or all of them. Before RoPE, also where model.c does so after
+    it: the norm of a head is the same, and its weights differ little from one dimension to the next."""
+    return rms_norm(x.reshape(len(x), -1, len(weight)), weight, c.norm_eps).reshape(x.shape)
 
 
 def attention(q, k, v, turns, c):

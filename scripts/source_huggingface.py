@@ -12,9 +12,9 @@ import safetensors
 
 import sampling
 from checkpoint import Config
+from families import FAMILIES
 from source import Source, SourceError, check_config, is_count, plain_tensor, refuse_pointer
 
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 LAYER_NAMES = {
@@ -22,9 +22,6 @@ LAYER_NAMES = {
     "self_attn.q_proj.weight": "attn.q_proj",
     "self_attn.k_proj.weight": "attn.k_proj",
     "self_attn.v_proj.weight": "attn.v_proj",
-    "self_attn.q_proj.bias": "attn.q_bias",
-    "self_attn.k_proj.bias": "attn.k_bias",
-    "self_attn.v_proj.bias": "attn.v_bias",
     "self_attn.o_proj.weight": "attn.o_proj",
     "post_attention_layernorm.weight": "mlp_norm",
     "mlp.gate_proj.weight": "mlp.gate_proj",
@@ -40,8 +37,9 @@ def read(folder):
     path = folder / "config.json"
     fields = read_json(path)
     check_supported(path, fields)  # before the tensors, whose names depend on it
-    tensors = read_tensors(folder)
-    config = read_config(path, fields, tensors)
+    family = FAMILIES[fields["architectures"][0]]
+    tensors = read_tensors(folder, family)
+    config = read_config(path, {**family.defaults, **fields}, tensors, family)
     if config.tied_head:
         tensors.pop("head", None)  # a copy of the embedding
     generation = folder / "generation_config.json"
@@ -84,8 +82,8 @@ def check_supported(path, fields):
     """Refuses what model.c does not compute, the architecture first."""
     refuse = refuser(path, fields)
     architectures = fields.get("architectures")
-    if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in ARCHITECTURES:
-        refuse("architectures", "one of " + ", ".join(ARCHITECTURES))
+    if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in FAMILIES:
+        refuse("architectures", "one of " + ", ".join(FAMILIES))
     for experts in ("num_local_experts", "num_experts", "n_routed_experts"):
         if fields.get(experts):
             refuse(experts, "none: a mixture of experts is not supported")
@@ -96,14 +94,14 @@ def check_supported(path, fields):
     for field in ("attn_logit_softcapping", "final_logit_softcapping"):
         if fields.get(field):
             refuse(field, "none")
-    for field in ("mlp_bias", "use_qk_norm"):
-        if fields.get(field):
-            refuse(field, "false")
+    if fields.get("use_qk_norm"):
+        refuse("use_qk_norm", "false")
     if fields.get("partial_rotary_factor", 1) != 1:
         refuse("partial_rotary_factor", "1")
 
 
-def read_config(path, fields, tensors):
+def read_config(path, fields, tensors, family):
+    """fields: those of config.json, and the defaults of the family where it has none."""
     refuse = refuser(path, fields)
 
     def count(field, default=None, null=None):
@@ -113,8 +111,6 @@ def read_config(path, fields, tensors):
             refuse(field, "a whole number of at least 1")
         return value
 
-    architecture = fields["architectures"][0]
-    mistral, qwen2 = architecture == "MistralForCausalLM", architecture == "Qwen2ForCausalLM"
     dim, n_heads, n_layers = count("hidden_size"), count("num_attention_heads"), count("num_hidden_layers")
     tied = fields.get("tie_word_embeddings", False)
     if not isinstance(tied, bool):
@@ -126,23 +122,26 @@ def read_config(path, fields, tensors):
         hidden_dim=count("intermediate_size"),
         n_layers=n_layers,
         n_heads=n_heads,
-        n_kv_heads=count("num_key_value_heads", 8 if mistral else 32 if qwen2 else n_heads, n_heads),
+        n_kv_heads=count("num_key_value_heads", n_heads, n_heads),
         head_dim=count("head_dim", dim // n_heads, dim // n_heads),
-        context_length=count("max_position_embeddings", 131072 if mistral else 32768 if qwen2 else 2048),
-        sliding_window=sliding_window(fields, n_layers, mistral, qwen2, refuse),
+        context_length=count("max_position_embeddings", 2048),
+        sliding_window=sliding_window(fields, n_layers, family, refuse),
         norm_eps=fields.get("rms_norm_eps", 1e-6),
         tied_head=tied or ("head" not in tensors and "tie_word_embeddings" not in fields),
         qkv_bias="blocks.0.attn.q_bias" in tensors,
+        o_bias="blocks.0.attn.o_bias" in tensors,
+        mlp_bias="blocks.0.mlp.gate_bias" in tensors,
+        **family.switches,
         **rope_fields(fields, refuse),
     )
     check_config(path, config)
     return config
 
 
-def sliding_window(fields, n_layers, mistral, qwen2, refuse):
+def sliding_window(fields, n_layers, family, refuse):
     """Positions that a query sees, including its own, in every layer; 0: all."""
     types = fields.get("layer_types")
-    if qwen2:
+    if family.windows == "last":
         if not fields.get("use_sliding_window"):
             return 0
         full_layers = fields.get("max_window_layers", 28)
@@ -150,7 +149,7 @@ def sliding_window(fields, n_layers, mistral, qwen2, refuse):
             return 0
         if types is None and full_layers != 0:
             refuse("max_window_layers", "0 or all layers: a window in some layers only is not supported")
-    elif not mistral:
+    elif family.windows == "none":
         return 0
     if isinstance(types, list) and types:
         if any(kind != types[0] for kind in types):
@@ -210,7 +209,7 @@ def weight_files(folder):
     return files
 
 
-def read_tensors(folder):
+def read_tensors(folder, family):
     """Name -> Tensor, from all files."""
     files = weight_files(folder)
     if not files:
@@ -219,12 +218,12 @@ def read_tensors(folder):
         raise SourceError(f"{folder}: has no weights, expected model.safetensors{found}")
     tensors = {}
     for file in files:
-        read_safetensors(folder / file, tensors)
+        read_safetensors(folder / file, {**LAYER_NAMES, **family.names}, tensors)
     return tensors
 
 
-def read_safetensors(path, tensors):
-    """The package validates the file but does not give the offsets of tensors, and numpy has no bf16. So the offsets
+def read_safetensors(path, layer_names, tensors):
+    """Adds the tensors of a file to `tensors`. layer_names: those of a layer, and ours. The package validates the file but does not give the offsets of tensors, and numpy has no bf16. So the offsets
     are read here, from the header: its length in 8 bytes, then JSON; the data follows."""
     refuse_pointer(path)
     try:
@@ -240,8 +239,8 @@ def read_safetensors(path, tensors):
         if IGNORED.fullmatch(source_name):
             continue
         name, layer = OTHER_NAMES.get(source_name), LAYER.fullmatch(source_name)
-        if layer and layer[2] in LAYER_NAMES:
-            name = f"blocks.{int(layer[1])}.{LAYER_NAMES[layer[2]]}"
+        if layer and layer[2] in layer_names:
+            name = f"blocks.{int(layer[1])}.{layer_names[layer[2]]}"
         if name is None:
             raise SourceError(f"{path}: tensor {source_name} is not part of a model of this architecture")
         dtype, shape = DTYPES.get(entry["dtype"]), entry["shape"]

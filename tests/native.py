@@ -14,7 +14,8 @@ HEAD = 64  # bytes of the header
 CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "n_layers": "I", "n_heads": "I",
           "n_kv_heads": "I", "head_dim": "I", "context_length": "I", "norm_eps": "d", "rope_theta": "d",
           "sliding_window": "I", "tied_head": "I", "qkv_bias": "I", "rope_scaling": "I", "rope_factor": "d",
-          "rope_original_context": "I", "rope_low_freq_factor": "d", "rope_high_freq_factor": "d"}  # fmt: skip
+          "rope_original_context": "I", "rope_low_freq_factor": "d", "rope_high_freq_factor": "d",
+          "o_bias": "I", "mlp_bias": "I", "qk_norm": "I"}  # fmt: skip
 
 
 @dataclass
@@ -147,6 +148,13 @@ def tensors(fields):
                  ("mlp.up_proj", hidden, dim), ("mlp.down_proj", dim, hidden)]  # fmt: skip
         if fields.get("qkv_bias"):
             block[4:4] = [("attn.q_bias", None, q), ("attn.k_bias", None, kv), ("attn.v_bias", None, kv)]
+        if fields.get("qk_norm"):
+            full = fields["qk_norm"] == 3
+            block += [("attn.q_norm", None, q if full else head_dim), ("attn.k_norm", None, kv if full else head_dim)]
+        if fields.get("o_bias"):
+            block += [("attn.o_bias", None, dim)]
+        if fields.get("mlp_bias"):
+            block += [("mlp.gate_bias", None, hidden), ("mlp.up_bias", None, hidden), ("mlp.down_bias", None, dim)]
         for name, rows, cols in block:
             yield f"blocks.{layer}.{name}", rows, cols
     yield "norm", None, dim

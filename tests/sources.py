@@ -1,7 +1,8 @@
 """Tiny random models as scripts/convert.py reads them: Hugging Face folders and GGUF files.
 
-VARIANTS covers the graphs that the program supports. scripts/make_golden_variants.py runs each with the transformers
-package, and the tests compare logits. Weights come from models.uniform, so their bytes never change.
+VARIANTS covers the shapes of Llama's graph, FAMILIES the switches of the other ones. scripts/make_golden_variants.py runs
+each with the transformers package, and the tests compare logits. Weights come from models.uniform, so their bytes never
+change.
 """
 
 import json
@@ -58,9 +59,29 @@ VARIANTS = {
 N_TOKENS = 40
 GOLDEN_ROWS = slice(3, None, 4)  # the rows of logits that are kept
 
+# Two configurations of each family at least: tied and not, grouped queries, windows that are shorter than the text.
+DEEP = {**LLAMA, "num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256}
+TIED = {"tie_word_embeddings": True}
 
-def tokens(config):
-    return models.random_tokens(11, N_TOKENS, config["vocab_size"])
+
+def family(model_type, architecture, **fields):
+    return {**DEEP, "model_type": model_type, "architectures": [architecture], **fields}
+
+
+FAMILIES = {
+    "llama_biases": {**DEEP, "attention_bias": True, "mlp_bias": True},
+    "llama_attention_bias": {**DEEP, **TIED, "attention_bias": True},
+    "qwen3": family("qwen3", "Qwen3ForCausalLM", use_sliding_window=False),
+    "qwen3_biases": family("qwen3", "Qwen3ForCausalLM", **TIED, attention_bias=True, num_key_value_heads=1),
+}
+N_FAMILY_TOKENS = 200
+FAMILY_ROWS, FAMILY_COLUMNS = slice(7, None, 8), slice(None, None, 5)  # the logits that are kept
+
+QK_NORMS = {"qwen3": ("self_attn.q_norm", "self_attn.k_norm")}
+
+
+def tokens(config, n=N_TOKENS):
+    return models.random_tokens(11, n, config["vocab_size"])
 
 
 def weights(config, seed=5):
@@ -83,8 +104,13 @@ def weights(config, seed=5):
             p + "mlp.up_proj.weight": (hidden, dim),
             p + "mlp.down_proj.weight": (dim, hidden),
         }
-        if c["model_type"] == "qwen2":
+        if c["model_type"] == "qwen2" or c.get("attention_bias"):
             shapes |= {f"{p}self_attn.{m}_proj.bias": (n,) for m, n in (("q", q_dim), ("k", kv_dim), ("v", kv_dim))}
+        if c.get("attention_bias"):
+            shapes[p + "self_attn.o_proj.bias"] = (dim,)
+        if c.get("mlp_bias"):
+            shapes |= {f"{p}mlp.{m}_proj.bias": (n,) for m, n in (("gate", hidden), ("up", hidden), ("down", dim))}
+        shapes |= {f"{p}{norm}.weight": (head_dim,) for norm in QK_NORMS.get(c["model_type"], ())}
     if not c["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (c["vocab_size"], dim)
     made = {}

@@ -128,6 +128,9 @@ def value_cases():
         "rope_scaling": (3, 4, 1 << 31, U32),
         "tied_head": (2, U32),
         "qkv_bias": (2, U32),
+        "o_bias": (2, U32),
+        "mlp_bias": (2, U32),
+        "qk_norm": (4, U32),
         "vocab_only": (2, U32),
         "norm_eps": (-1.0, -1e-30, 1.5, np.inf, -np.inf, np.nan),
         "rope_theta": (-1.0, 0.0, 0.5, 1e13, np.inf, -np.inf, np.nan),
@@ -135,6 +138,11 @@ def value_cases():
         for value in values:
             case(f"{field}={value}", with_config(**{field: value}), field)
     case("qkv_bias=1", with_config(qkv_bias=1), "bias")  # which are missing
+    case("o_bias=1", with_config(o_bias=1), "o_bias")
+    case("mlp_bias=1", with_config(mlp_bias=1), "gate_bias")
+    case("qk_norm=3", with_config(qk_norm=3), "q_norm")
+    for kind in (1, 2):
+        case(f"qk_norm={kind}", with_config(qk_norm=kind), "head_dim is 4, expected a multiple of 16")
     case("vocab_only=1", with_config(vocab_only=1), "config", "unexpected dim", "a file with weights")
     case("linear,without:rope_factor", with_config(rope_scaling=1), "rope_factor is missing")
     for field in ("rope_factor", "rope_original_context", "rope_low_freq_factor", "rope_high_freq_factor"):

@@ -327,7 +327,7 @@ CONFIGS = {
     "quantization_config": {"quant_method": "gptq"},
     "hidden_act": "gelu",
     "attn_logit_softcapping": 50.0,
-    "mlp_bias": True,
+    "use_qk_norm": True,
     "partial_rotary_factor": 0.5,
     "rope_scaling": {"rope_type": "yarn", "factor": 4.0},
     "rope_parameters": {"rope_type": "dynamic", "factor": 4.0},
@@ -372,7 +372,7 @@ def add(name, shape, dtype="<f4"):
 @pytest.mark.parametrize(
     "name, change",
     [
-        ("self_attn.o_proj.bias", add("model.layers.0.self_attn.o_proj.bias", 32)),
+        ("blocks.1.attn.o_bias is missing", add("model.layers.0.self_attn.o_proj.bias", 32)),
         ("block_sparse_moe", add("model.layers.0.block_sparse_moe.gate.weight", (8, 32))),
         ("q_norm", add("model.layers.0.self_attn.q_norm.weight", 8)),
         ("blocks.1.mlp.up_proj is missing", lambda t: t.pop("model.layers.1.mlp.up_proj.weight")),

@@ -1,0 +1,38 @@
+"""What each architecture of transformers adds to plain Llama: the names of its tensors, the defaults of its config, and
+the switches of checkpoint.Config that its class turns on without naming them.
+
+Where a config leaves a field out, its class has a default; those that differ from Llama's are in `defaults`.
+"""
+
+from dataclasses import dataclass, field
+
+QK_NORM = {"self_attn.q_norm.weight": "attn.q_norm", "self_attn.k_norm.weight": "attn.k_norm"}
+BIASES = {f"self_attn.{m}_proj.bias": f"attn.{m}_bias" for m in "qkvo"}
+BIASES |= {f"mlp.{m}_proj.bias": f"mlp.{m}_bias" for m in ("gate", "up", "down")}
+
+
+@dataclass(frozen=True)
+class Family:
+    names: dict = field(default_factory=dict)  # of a layer's tensors, beside those of Llama
+    defaults: dict = field(default_factory=dict)  # of fields of config.json
+    switches: dict = field(default_factory=dict)  # fields of checkpoint.Config
+    windows: str = "none"  # where a window is: nowhere, "all" layers, or in the "last" ones, from max_window_layers on
+
+
+FAMILIES = {
+    "LlamaForCausalLM": Family(BIASES),
+    "MistralForCausalLM": Family(
+        defaults={"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096}, windows="all"
+    ),
+    "Qwen2ForCausalLM": Family(
+        BIASES,
+        defaults={"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
+        windows="last",
+    ),
+    "Qwen3ForCausalLM": Family(
+        {**BIASES, **QK_NORM},
+        defaults={"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096, "head_dim": 128},
+        switches={"qk_norm": "head"},
+        windows="last",
+    ),
+}

@@ -1,0 +1,63 @@
+"""The families of models: tiny ones as transformers reads them, through scripts/convert.py, give the logits of transformers
+(golden/families.npz) and the same bits however they are computed."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import EXECUTABLE, GOLDEN_DIR, ROOT, execute, logits
+
+import models
+import sources
+
+TOLERANCE = 1e-4  # of logits with a standard deviation of about 1.5
+WAYS = [("--threads", 1, "--chunk", 1), ("--threads", 3, "--chunk", 7), ("--threads", 2, "--chunk", 64)]
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """name, type -> the checkpoint of a family."""
+    base, made = tmp_path_factory.mktemp("families"), {}
+
+    def get(name, kind):
+        folder, path = base / name, base / f"{name}-{kind}.bin"
+        if (name, kind) not in made:
+            sources.write_folder(folder, sources.FAMILIES[name])
+            script = ROOT / "scripts" / "convert.py"
+            done = execute([sys.executable, script, "--run", EXECUTABLE, folder, path, "--type", kind], timeout=300)
+            made[name, kind] = done.ok()
+        return path
+
+    return get
+
+
+def family_logits(path, name, *options):
+    config = sources.FAMILIES[name]
+    tokens = sources.tokens(config, sources.N_FAMILY_TOKENS)
+    return logits(path, tokens, *options, vocab_size=config["vocab_size"])
+
+
+@pytest.mark.parametrize("name", sources.FAMILIES)
+def test_logits_are_those_of_transformers(converted, name):
+    path, golden = converted(name, "f32"), np.load(GOLDEN_DIR / "families.npz")
+    digest = models.sha256((path.parent / name / "model.safetensors").read_bytes())
+    assert digest == str(golden[f"{name} sha256"]), "tests/sources.py makes another model than the golden one"
+    expected = golden[f"{name} logits"]
+    seen = family_logits(path, name, "--kv", "f32")[sources.FAMILY_ROWS, sources.FAMILY_COLUMNS]
+    off = np.abs(seen - expected)
+    assert np.isfinite(seen).all(), "a logit is not finite"
+    assert expected.std() > 0.5, f"logits of {expected.std()} on average show little"
+    row = off.max(axis=1).argmax()
+    assert off.max() <= TOLERANCE, f"off by up to {off.max():.2e} in row {row}, by {off[0].max():.2e} in the first"
+
+
+@pytest.mark.parametrize("kind", ["f32", "q8"])
+@pytest.mark.parametrize("name", sources.FAMILIES)
+def test_logits_have_the_same_bits_however_computed(converted, simd_sets, name, kind):
+    path = converted(name, kind)
+    plain = family_logits(path, name, "--simd", "scalar", "--threads", 2, "--chunk", 32)
+    assert np.isfinite(plain).all(), "a logit is not finite"
+    for way in [*WAYS, *(("--simd", simd, "--threads", 2, "--chunk", 32) for simd in simd_sets)]:
+        seen = family_logits(path, name, *way)
+        differing = (seen.view(np.uint32) != plain.view(np.uint32)).any(axis=1).nonzero()[0]
+        assert differing.size == 0, f"{way}: {differing.size} rows differ, the first is row {differing[0]}"
