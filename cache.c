@@ -84,12 +84,20 @@ static size_t mask_bytes(const Cache *cache)
 // Of the cosines, or of the sines.
 static size_t rope_bytes(const Cache *cache)
 {
-    return cache->context * (cache->head_dim / 2) * sizeof *cache->rope_cos;
+    return cache->context * (cache->head_dim / 2) * sizeof(float);
+}
+
+static bool allocate_rope(const Cache *cache, RopeTable *table)
+{
+    table->frequency = calloc(cache->head_dim / 2, sizeof *table->frequency);
+    table->cos = memory_map(rope_bytes(cache));
+    table->sin = memory_map(rope_bytes(cache));
+    return table->frequency && table->cos && table->sin;
 }
 
 // Allocates everything but pages. On failure cache_free frees what was allocated. The large tables
-// come from memory_map: those parts of the RoPE tables that a short run never reaches are never
-// backed by memory.
+// come from memory_map: a mask that no layer needs, and those parts of the RoPE tables that a short
+// run never reaches, are never backed by memory.
 static bool allocate_tables(Cache *cache)
 {
     const size_t pages = pages_for(cache->context);
@@ -97,12 +105,16 @@ static bool allocate_tables(Cache *cache)
     cache->pages = calloc(cache->max_pages, sizeof *cache->pages);
     cache->buckets = calloc(cache->n_buckets, sizeof *cache->buckets);
     cache->mask = memory_map(mask_bytes(cache));
-    cache->rope_frequency = calloc(cache->head_dim / 2, sizeof *cache->rope_frequency);
-    cache->rope_cos = memory_map(rope_bytes(cache));
-    cache->rope_sin = memory_map(rope_bytes(cache));
+    cache->window_mask = memory_map(mask_bytes(cache));
+    cache->layer_flags = calloc(cache->n_layers, sizeof *cache->layer_flags);
     if (!cache->sequences || !cache->pages || !cache->buckets || !cache->mask ||
-        !cache->rope_frequency || !cache->rope_cos || !cache->rope_sin) {
+        !cache->window_mask || !cache->layer_flags) {
         return false;
+    }
+    for (size_t i = 0; i < cache->n_ropes; i++) {
+        if (!allocate_rope(cache, &cache->rope[i])) {
+            return false;
+        }
     }
     for (size_t i = 0; i < cache->n_sequences; i++) {
         CachedSequence *s = &cache->sequences[i];
@@ -123,14 +135,32 @@ static bool allocate_tables(Cache *cache)
 //     p = 0                                         j = 0     1    2        ..
 //
 // Element j of the row of position p is mask[context - p + j]: 0 for p - w < j <= p, where w is the
-// sliding window (without one the zeros begin at 0). Rows continue for LANES elements after the
-// context, since kernels read full vectors.
-static void fill_mask(Cache *cache)
+// sliding window (without one, that is 0, the zeros begin at 0). Rows continue for LANES elements
+// after the context, since kernels read full vectors.
+static void fill_mask(float *mask, size_t context, size_t window)
 {
-    const size_t n = mask_bytes(cache) / sizeof *cache->mask;
-    for (size_t i = 0; i < n; i++) {
-        const bool before_window = cache->window && i + cache->window <= cache->context;
-        cache->mask[i] = i > cache->context || before_window ? -INFINITY : 0;
+    for (size_t i = 0; i < 2 * context + LANES; i++) {
+        const bool before_window = window && i + window <= context;
+        mask[i] = i > context || before_window ? -INFINITY : 0;
+    }
+}
+
+static bool has_window(const Cache *cache, size_t layer)
+{
+    return cache->window && !(cache->layer_flags[layer] & LAYER_FULL);
+}
+
+static void fill_masks(Cache *cache)
+{
+    size_t n_windows = 0;
+    for (size_t layer = 0; layer < cache->n_layers; layer++) {
+        n_windows += has_window(cache, layer);
+    }
+    if (n_windows < cache->n_layers) {
+        fill_mask(cache->mask, cache->context, 0);
+    }
+    if (n_windows) {
+        fill_mask(cache->window_mask, cache->context, cache->window);
     }
 }
 
@@ -140,9 +170,20 @@ static void fill_angles(Cache *cache, size_t length)
 {
     const size_t half = cache->head_dim / 2;
     for (; cache->n_angles < length; cache->n_angles++) {
-        rope_angles(cache->rope_cos + cache->n_angles * half,
-                    cache->rope_sin + cache->n_angles * half, cache->rope_frequency, half,
-                    cache->n_angles);
+        const size_t at = cache->n_angles * half;
+        for (size_t i = 0; i < cache->n_ropes; i++) {
+            const RopeTable *t = &cache->rope[i];
+            rope_angles(t->cos + at, t->sin + at, t->frequency, half, cache->n_angles);
+        }
+    }
+}
+
+static void fill_frequencies(Cache *cache, const Config *p)
+{
+    static const RopeScaling unscaled = {.kind = ROPE_UNSCALED};
+    rope_frequencies(cache->rope[0].frequency, p->head_dim, p->rope_theta, &p->rope_scaling);
+    if (cache->n_ropes > 1) {
+        rope_frequencies(cache->rope[1].frequency, p->head_dim, p->window_rope_theta, &unscaled);
     }
 }
 
@@ -154,6 +195,7 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
                      .head_dim = config->head_dim,
                      .context = context,
                      .window = config->sliding_window,
+                     .n_ropes = config->window_rope_theta != 0 ? 2 : 1,
                      .f16 = f16,
                      .n_sequences = n_sequences,
                      .max_pages = pages_for(context) * n_sequences,
@@ -170,16 +212,16 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
         cache->n_buckets *= 2;
     }
     if (!allocate_tables(cache)) {
-        const size_t bytes = mask_bytes(cache) + 2 * rope_bytes(cache);
+        const size_t bytes = 2 * (mask_bytes(cache) + cache->n_ropes * rope_bytes(cache));
         cache_free(cache);
         return error_memory(err, "the cache's tables", bytes);
     }
     for (size_t i = 0; i < cache->n_buckets; i++) {
         cache->buckets[i] = NO_PAGE;
     }
-    fill_mask(cache);
-    rope_frequencies(cache->rope_frequency, config->head_dim, config->rope_theta,
-                     &config->rope_scaling);
+    memcpy(cache->layer_flags, config->layer_flags, cache->n_layers);
+    fill_masks(cache);
+    fill_frequencies(cache, config);
     return true;
 }
 
@@ -197,10 +239,14 @@ void cache_free(Cache *cache)
     free(cache->sequences);
     free(cache->pages);
     free(cache->buckets);
-    free(cache->rope_frequency);
+    free(cache->layer_flags);
     memory_unmap(cache->mask, mask_bytes(cache));
-    memory_unmap(cache->rope_cos, rope_bytes(cache));
-    memory_unmap(cache->rope_sin, rope_bytes(cache));
+    memory_unmap(cache->window_mask, mask_bytes(cache));
+    for (size_t i = 0; i < cache->n_ropes; i++) {
+        free(cache->rope[i].frequency);
+        memory_unmap(cache->rope[i].cos, rope_bytes(cache));
+        memory_unmap(cache->rope[i].sin, rope_bytes(cache));
+    }
     *cache = (Cache){0};
 }
 
@@ -514,10 +560,21 @@ size_t cache_head_offset(const Cache *cache, size_t layer, size_t kv_head)
     return (layer * cache->n_kv_heads + kv_head) * (cache->k_bytes + cache->v_bytes);
 }
 
-Visible cache_visible(const Cache *cache, size_t position)
+Visible cache_visible(const Cache *cache, size_t layer, size_t position)
 {
-    const size_t end = position + 1;
-    return (Visible){.begin = cache->window && end > cache->window ? end - cache->window : 0,
+    const size_t end = position + 1, row = cache->context - position;
+    if (!has_window(cache, layer)) {
+        return (Visible){.begin = 0, .end = end, .mask = cache->mask + row};
+    }
+    return (Visible){.begin = end > cache->window ? end - cache->window : 0,
                      .end = end,
-                     .mask = cache->mask + (cache->context - position)};
+                     .mask = cache->window_mask + row};
+}
+
+const RopeTable *cache_rope(const Cache *cache, size_t layer)
+{
+    if (cache->layer_flags[layer] & LAYER_NO_ROPE) {
+        return NULL;
+    }
+    return &cache->rope[cache->n_ropes > 1 && has_window(cache, layer)];
 }

@@ -66,8 +66,19 @@ const int *cache_page_tokens(const Cache *cache, size_t sequence, size_t positio
 // Bytes from the start of a page to the keys of a head; its values follow k_bytes later.
 size_t cache_head_offset(const Cache *cache, size_t layer, size_t kv_head);
 
-// What the query at a position sees: itself and all positions before it, or those in the window.
-Visible cache_visible(const Cache *cache, size_t position);
+// What the query at a position sees in a layer: itself and all positions before it, or, if the layer
+// has the window, those in it.
+Visible cache_visible(const Cache *cache, size_t layer, size_t position);
+
+// The cosines and sines of one RoPE set.
+typedef struct {
+    double *frequency;  // (head_dim / 2)
+    float *cos, *sin;   // (context, head_dim / 2), of which the cache fills as many positions as
+                        // its longest sequence has
+} RopeTable;
+
+// The table by which a layer rotates queries and keys; NULL if it does not.
+const RopeTable *cache_rope(const Cache *cache, size_t layer);
 
 // --- The prefix cache
 
@@ -115,7 +126,8 @@ struct Cache {
     // Sizes, constant except for max_pages (cache_limit).
     size_t n_layers, n_kv_heads, head_dim;
     size_t context;           // positions that a sequence can hold
-    size_t window;            // positions that a query sees, itself included; 0: all
+    size_t window;            // positions that a query sees, itself included; 0: all ..
+    uint8_t *layer_flags;     // (n_layers): .. which some layers do anyway, see Config
     bool f16;                 // type of keys and values: f16 or f32
     size_t k_bytes, v_bytes;  // of one head in a page
     size_t page_bytes;        // n_layers * n_kv_heads * (k_bytes + v_bytes)
@@ -133,10 +145,11 @@ struct Cache {
     size_t n_buckets;      // a power of two
     uint64_t last_serial;  // the last one assigned
 
-    float *mask;                 // (2 * context + LANES), see cache_visible
-    double *rope_frequency;      // (head_dim / 2)
-    float *rope_cos, *rope_sin;  // (context, head_dim / 2), of which the first
-    size_t n_angles;             // .. positions are filled
+    // (2 * context + LANES) each, see fill_mask; filled if some layer needs it
+    float *mask, *window_mask;
+    RopeTable rope[2];  // that of the model; and that of layers with the window, if it differs
+    size_t n_ropes;     // 1 or 2
+    size_t n_angles;    // positions that are filled in their cosines and sines
 };
 
 #endif

@@ -406,17 +406,21 @@ static bool next_item(Team team, const Pass *pass, size_t n, Item *item)
     return true;
 }
 
-// RoPE of a query or key (head_dim) at its position. Models that normalise heads one by one do so
-// before it (Qwen 3, arXiv:2505.09388) or after it (Hunyuan); the weights of the norm are (head_dim).
-static void rotate(const Pass *pass, const float *norm_weight, float *x, size_t position)
+// RoPE of a query or key (head_dim) at its position, unless the layer has none. Models that
+// normalise heads one by one do so before it (Qwen 3, arXiv:2505.09388) or after it (Hunyuan); the
+// weights of the norm are (head_dim).
+static void rotate(const Pass *pass, size_t layer, const float *norm_weight, float *x,
+                   size_t position)
 {
-    const Cache *cache = pass->cache;
     const Config *p = &pass->model->config;
-    const size_t half = cache->head_dim / 2;
+    const RopeTable *table = cache_rope(pass->cache, layer);
+    const size_t angles = position * (p->head_dim / 2);
     if (p->qk_norm == QK_NORM_HEAD) {
         rms_norm(x, x, norm_weight, p->head_dim, (float)p->norm_eps);
     }
-    rope(x, cache->rope_cos + position * half, cache->rope_sin + position * half, cache->head_dim);
+    if (table) {
+        rope(x, table->cos + angles, table->sin + angles, p->head_dim);
+    }
     if (p->qk_norm == QK_NORM_HEAD_AFTER_ROPE) {
         rms_norm(x, x, norm_weight, p->head_dim, (float)p->norm_eps);
     }
@@ -445,7 +449,7 @@ static void place_head(const Pass *pass, size_t layer, size_t row, size_t kv_hea
 {
     const Scratch *s = pass->scratch;
     float *k = s->k + row * s->kv_stride + kv_head * pass->cache->head_dim;
-    rotate(pass, pass->model->blocks[layer].k_norm, k, pass->rows[row].position);
+    rotate(pass, layer, pass->model->blocks[layer].k_norm, k, pass->rows[row].position);
     store_head(pass, layer, row, kv_head);
 }
 
@@ -476,11 +480,11 @@ static size_t load_queries(const Pass *pass, size_t layer, const Item *item, flo
             const size_t head = first_head + tile->head + h;
             float *q = queries + t * hd;
             memcpy(q, s->q + row * s->q_stride + head * hd, hd * sizeof *q);
-            rotate(pass, pass->model->blocks[layer].q_norm, q, position);
+            rotate(pass, layer, pass->model->blocks[layer].q_norm, q, position);
             for (size_t i = 0; i < hd; i++) {
                 q[i] *= scale;
             }
-            visible[t] = cache_visible(pass->cache, position);
+            visible[t] = cache_visible(pass->cache, layer, position);
             results[t] = result_of(pass, row, head, item->split);
             // sum = 0: nothing seen yet.
             memset(results[t], 0, s->result_stride * sizeof *results[t]);

@@ -19,7 +19,7 @@ typedef struct {
     double value;
 } Number;
 
-#define MAX_CONFIG 16
+#define MAX_CONFIG 19
 
 typedef struct {
     Number config[MAX_CONFIG];
@@ -29,6 +29,15 @@ typedef struct {
     size_t of_type[N_WEIGHT_TYPES];  // of them, by weight type
     size_t weight_bytes, kv_bytes;   // kv_bytes: of one sequence that fills the context
 } Facts;
+
+static double count_layers(const Config *p, unsigned flag)
+{
+    size_t n = 0;
+    for (size_t layer = 0; layer < p->n_layers; layer++) {
+        n += (p->layer_flags[layer] & flag) != 0;
+    }
+    return (double)n;
+}
 
 static void find_config(Facts *f, const Config *p)
 {
@@ -47,8 +56,12 @@ static void find_config(Facts *f, const Config *p)
                              {"tied_head", p->tied_head},
                              {"qkv_bias", p->qkv_bias}};
     // What makes a family of models different: only what this one has, since most have none of it.
-    const Number switches[] = {
-        {"o_bias", p->o_bias}, {"mlp_bias", p->mlp_bias}, {"qk_norm", (double)p->qk_norm}};
+    const Number switches[] = {{"o_bias", p->o_bias},
+                               {"mlp_bias", p->mlp_bias},
+                               {"qk_norm", (double)p->qk_norm},
+                               {"window_rope_theta", p->window_rope_theta},
+                               {"full_layers", count_layers(p, LAYER_FULL)},
+                               {"no_rope_layers", count_layers(p, LAYER_NO_ROPE)}};
     f->n_config = sizeof config / sizeof *config;
     memcpy(f->config, config, sizeof config);
     for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {

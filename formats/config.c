@@ -40,6 +40,7 @@ typedef enum {
     FIELD_SWITCH,  // u32, 0 or 1: a bool
     FIELD_CHOICE,  // u32: an enum
     FIELD_REAL,    // f64: a double
+    FIELD_LAYERS,  // u32 of each layer: a uint8_t
 } FieldKind;
 
 // Which files have a value. Where it is not needed it is refused too, unless it is optional.
@@ -69,7 +70,7 @@ static const struct Field {
     {"vocab_only", FIELD_SWITCH, OPTIONAL, AT(vocab_only), 0, 1},
     {"dim", FIELD_COUNT, WITH_WEIGHTS, AT(dim), 1, 1 << 20},
     {"hidden_dim", FIELD_COUNT, WITH_WEIGHTS, AT(hidden_dim), 1, 1 << 22},
-    {"n_layers", FIELD_COUNT, WITH_WEIGHTS, AT(n_layers), 1, 1 << 12},
+    {"n_layers", FIELD_COUNT, WITH_WEIGHTS, AT(n_layers), 1, MOST_LAYERS},
     {"n_heads", FIELD_COUNT, WITH_WEIGHTS, AT(n_heads), 1, 1 << 12},
     {"n_kv_heads", FIELD_COUNT, WITH_WEIGHTS, AT(n_kv_heads), 1, 1 << 12},
     {"head_dim", FIELD_COUNT, WITH_WEIGHTS, AT(head_dim), 2, 1 << 12},
@@ -82,6 +83,8 @@ static const struct Field {
     {"o_bias", FIELD_SWITCH, OPTIONAL, AT(o_bias), 0, 1},
     {"mlp_bias", FIELD_SWITCH, OPTIONAL, AT(mlp_bias), 0, 1},
     {"qk_norm", FIELD_CHOICE, OPTIONAL, AT(qk_norm), 0, N_QK_NORMS - 1},
+    {"window_rope_theta", FIELD_REAL, OPTIONAL, AT(window_rope_theta), 1, 1e12},
+    {"layer_flags", FIELD_LAYERS, OPTIONAL, AT(layer_flags), 0, LAYER_FULL | LAYER_NO_ROPE},
     {"rope_scaling", FIELD_CHOICE, OPTIONAL, AT(rope_scaling.kind), 0, N_ROPE_SCALINGS - 1},
     {"rope_factor", FIELD_REAL, WITH_SCALING, AT(rope_scaling.factor), 1, 1e6},
     {"rope_original_context", FIELD_COUNT, WITH_LLAMA3, AT(rope_scaling.original_context), 1,
@@ -98,6 +101,7 @@ typedef struct {
     const uint8_t *data;
     size_t size, at;       // of the section, and where in it the next entry begins
     size_t n;              // entries that were read
+    size_t n_layer_flags;  // values of layer_flags
     bool given[N_FIELDS];  // which fields were among them
     Config *config;
     Sampling *sampling;
@@ -108,7 +112,8 @@ typedef struct {
     char name[sizeof((EntryHead *)0)->name];
     ValueType type;
     size_t count;
-    double value;  // the first one; exact
+    const uint8_t *values;  // (count), in the section
+    double value;           // the first one; exact
 } Entry;
 
 // --------------------------------------------------------------------------------------------
@@ -149,7 +154,8 @@ static bool read_entry(ConfigReader *r, Entry *e, Error *err)
     }
     uint32_t whole;
     memcpy(&whole, values, sizeof whole);
-    *e = (Entry){.type = (ValueType)head.type, .count = head.count, .value = whole};
+    *e = (Entry){
+        .type = (ValueType)head.type, .count = head.count, .values = values, .value = whole};
     memcpy(e->name, head.name, sizeof e->name);
     if (e->type == VALUE_F64) {
         memcpy(&e->value, values, sizeof e->value);
@@ -189,11 +195,36 @@ static bool check_range(const ConfigReader *r, const char *name, double found, d
                      text[0], text[1], text[2]);
 }
 
+// One value for each layer. Whether there are n_layers of them is known once all entries are read.
+static bool take_layers(ConfigReader *r, const Field *f, const Entry *e, Error *err)
+{
+    uint8_t *flags = (uint8_t *)r->config + f->offset;
+    if (e->type != VALUE_U32 || e->count > MOST_LAYERS) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: %s has %zu values of the type %s, expected at most %d of u32",
+                         r->path, e->name, e->count, value_types[e->type].name, MOST_LAYERS);
+    }
+    for (size_t i = 0; i < e->count; i++) {
+        uint32_t value;
+        memcpy(&value, e->values + i * sizeof value, sizeof value);
+        if (!check_range(r, f->name, value, f->min, f->max, err)) {
+            return false;
+        }
+        flags[i] = (uint8_t)value;
+    }
+    r->n_layer_flags = e->count;
+    return true;
+}
+
 static bool take_field(ConfigReader *r, size_t i, const Entry *e, Error *err)
 {
     const Field *f = &fields[i];
     if (r->given[i]) {
         return error_set(err, ERROR_INPUT, "%s: config: duplicate %s", r->path, e->name);
+    }
+    r->given[i] = true;
+    if (f->kind == FIELD_LAYERS) {
+        return take_layers(r, f, e, err);
     }
     if (!expect_one(r, e, f->kind == FIELD_REAL ? VALUE_F64 : VALUE_U32, err) ||
         !check_range(r, f->name, e->value, f->min, f->max, err)) {
@@ -213,8 +244,9 @@ static bool take_field(ConfigReader *r, size_t i, const Entry *e, Error *err)
     case FIELD_REAL:
         *(double *)field = e->value;
         break;
+    case FIELD_LAYERS:
+        break;
     }
-    r->given[i] = true;
     return true;
 }
 
@@ -299,6 +331,17 @@ static bool check_relations(const ConfigReader *r, Error *err)
         return error_set(err, ERROR_INPUT,
                          "%s: config: n_kv_heads is %zu, expected a divisor of n_heads, %zu",
                          r->path, c->n_kv_heads, c->n_heads);
+    }
+    if (r->n_layer_flags && r->n_layer_flags != c->n_layers) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: layer_flags has %zu values, expected n_layers, %zu", r->path,
+                         r->n_layer_flags, c->n_layers);
+    }
+    if (c->window_rope_theta != 0 && !c->sliding_window) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: unexpected window_rope_theta, which belongs in a file with a "
+                         "sliding_window",
+                         r->path);
     }
     if (c->head_dim % 2 != 0) {
         return error_set(err, ERROR_INPUT, "%s: config: head_dim is %zu, expected an even number",

@@ -15,6 +15,13 @@ typedef enum {
     N_QK_NORMS
 } QkNorm;
 
+// How a layer differs from the others: bits of Config.layer_flags.
+enum {
+    LAYER_FULL = 1,     // a query sees all positions, despite sliding_window
+    LAYER_NO_ROPE = 2,  // queries and keys are not rotated (NoPE, arXiv:2305.19466)
+};
+#define MOST_LAYERS 4096
+
 // The shape of the model, in the field's usual names. Families of models differ in switches, each
 // of which is off at 0; plain Llama is all of them off.
 typedef struct {
@@ -37,6 +44,9 @@ typedef struct {
     bool o_bias;    // what attention adds to the residual stream has a bias
     bool mlp_bias;  // all three matrices of the mlp have biases
     QkNorm qk_norm;
+    double window_rope_theta;          // base in layers with the window, whose frequencies are
+                                       // not scaled; 0: rotated like the others
+    uint8_t layer_flags[MOST_LAYERS];  // (n_layers): LAYER_..
 } Config;
 
 // Recommended values of sampling that a checkpoint carries at most: twice as many as there are

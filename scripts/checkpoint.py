@@ -34,6 +34,7 @@ CHOICES = {
     "qk_norm": ("none", "head", "head_after_rope", "full"),
 }
 U32, F64 = range(2)  # types of a named value
+LAYER_FULL, LAYER_NO_ROPE = 1, 2  # bits of layer_flags
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Config:
     o_bias: bool = False
     mlp_bias: bool = False
     qk_norm: str = "none"
+    window_rope_theta: float = 0.0
+    layer_flags: tuple[int, ...] = ()  # of each layer; () if all are alike
     vocab_only: bool = False
 
     def section(self, sampling=None):
@@ -87,14 +90,16 @@ class Config:
             if field.name in CHOICES:
                 value = CHOICES[field.name].index(value)
             if value or (field.name == "norm_eps" and not self.vocab_only):  # others are 0 unless given
-                entries.append(named_value(field.name, value, F64 if field.type is float else U32))
+                entries.append(named_value(field.name, value, F64 if field.type in (float, tuple[float, ...]) else U32))
         entries += [named_value(f"sampling.{name}", value, F64) for name, value in (sampling or {}).items()]
         return b"".join(entries)
 
 
 def named_value(name, value, kind):
-    """An entry of the section `config`."""
-    return struct.pack("<32s2I" + ("I4x" if kind == U32 else "d"), name.encode("ascii"), kind, 1, value)
+    """An entry of the section `config`; value: one, or a tuple."""
+    values = value if isinstance(value, tuple) else (value,)
+    data = struct.pack(f"<{len(values)}{'I' if kind == U32 else 'd'}", *values)
+    return struct.pack("<32s2I", name.encode("ascii"), kind, len(values)) + data.ljust(round_up(len(data), 8), b"\0")
 
 
 @dataclass

@@ -16,13 +16,21 @@ class Family:
     names: dict = field(default_factory=dict)  # of a layer's tensors, beside those of Llama
     defaults: dict = field(default_factory=dict)  # of fields of config.json
     switches: dict = field(default_factory=dict)  # fields of checkpoint.Config
-    windows: str = "none"  # where a window is: nowhere, "all" layers, or in the "last" ones, from max_window_layers on
+    # Where the window is, unless layer_types says so: nowhere, in "all" layers, in the "last" ones, from max_window_layers
+    # on, in all but every n-th, n being sliding_window_pattern ("pattern"), or in those without RoPE ("no_rope").
+    windows: str = "none"
+    # Where RoPE is: in "all" layers, in those "listed" in no_rope_layers, or, if there is a window, in those that have it
+    # ("windowed").
+    rope: str = "all"
 
 
 FAMILIES = {
     "LlamaForCausalLM": Family(BIASES),
     "MistralForCausalLM": Family(
         defaults={"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096}, windows="all"
+    ),
+    "MinistralForCausalLM": Family(
+        defaults={"num_key_value_heads": 8, "max_position_embeddings": 32768, "sliding_window": 4096}, windows="all"
     ),
     "Qwen2ForCausalLM": Family(
         BIASES,
@@ -34,5 +42,12 @@ FAMILIES = {
         defaults={"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096, "head_dim": 128},
         switches={"qk_norm": "head"},
         windows="last",
+    ),
+    "SmolLM3ForCausalLM": Family(
+        BIASES,
+        defaults={"num_key_value_heads": 4, "max_position_embeddings": 32768, "tie_word_embeddings": True,
+                  "rope_theta": 2000000.0, "no_rope_layer_interval": 4, "use_sliding_window": False},
+        windows="no_rope",
+        rope="listed",
     ),
 }

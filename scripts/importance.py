@@ -12,6 +12,7 @@ longer contexts.
 
 import numpy as np
 
+from checkpoint import LAYER_NO_ROPE
 from source import SourceError
 
 SEQUENCES, LENGTH = 2, 256
@@ -52,7 +53,8 @@ def mean_squares(source, progress=lambda layer: None):
             q, k, v = (biased(f"attn.{m}_proj", h, f"attn.{m}_bias") for m in "qkv")
             if c.qk_norm != "none":
                 q, k = norm_heads(q, vector("attn.q_norm"), c), norm_heads(k, vector("attn.k_norm"), c)
-            x = x + biased("attn.o_proj", attention(q, k, v, turns, c), "attn.o_bias")
+            rotated = not (c.layer_flags and c.layer_flags[layer] & LAYER_NO_ROPE)
+            x = x + biased("attn.o_proj", attention(q, k, v, turns if rotated else None, c), "attn.o_bias")
             h = rms_norm(x, vector("mlp_norm"), c.norm_eps)
             gate, up = (biased(f"mlp.{m}_proj", h, f"mlp.{m}_bias") for m in ("gate", "up"))
             x = x + biased("mlp.down_proj", gate / (1 + np.exp(-gate)) * up, "mlp.down_bias")
@@ -73,9 +75,9 @@ def norm_heads(x, weight, c):
 
 
 def attention(q, k, v, turns, c):
-    """Attention over each sequence: (n, n_heads * head_dim) from queries, keys and values."""
+    """Attention over each sequence: (n, n_heads * head_dim) from queries, keys and values. turns: None without RoPE."""
     q, k, v = (y.reshape(SEQUENCES, LENGTH, -1, c.head_dim).swapaxes(1, 2) for y in (q, k, v))
-    q, k = rotate(q, turns), rotate(k, turns)
+    q, k = (rotate(y, turns) if turns else y for y in (q, k))
     out = np.empty_like(q)
     later = np.triu(np.full((LENGTH, LENGTH), -np.inf, np.float32), 1)
     for head in range(c.n_heads):

@@ -11,7 +11,7 @@ from pathlib import Path
 import safetensors
 
 import sampling
-from checkpoint import Config
+from checkpoint import LAYER_FULL, LAYER_NO_ROPE, Config
 from families import FAMILIES
 from source import Source, SourceError, check_config, is_count, plain_tensor, refuse_pointer
 
@@ -125,7 +125,7 @@ def read_config(path, fields, tensors, family):
         n_kv_heads=count("num_key_value_heads", n_heads, n_heads),
         head_dim=count("head_dim", dim // n_heads, dim // n_heads),
         context_length=count("max_position_embeddings", 2048),
-        sliding_window=sliding_window(fields, n_layers, family, refuse),
+        **layer_fields(fields, n_layers, family, refuse),
         norm_eps=fields.get("rms_norm_eps", 1e-6),
         tied_head=tied or ("head" not in tensors and "tie_word_embeddings" not in fields),
         qkv_bias="blocks.0.attn.q_bias" in tensors,
@@ -138,28 +138,58 @@ def read_config(path, fields, tensors, family):
     return config
 
 
-def sliding_window(fields, n_layers, family, refuse):
-    """Positions that a query sees, including its own, in every layer; 0: all."""
-    types = fields.get("layer_types")
-    if family.windows == "last":
-        if not fields.get("use_sliding_window"):
-            return 0
-        full_layers = fields.get("max_window_layers", 28)
-        if types is None and isinstance(full_layers, int) and full_layers >= n_layers:
-            return 0
-        if types is None and full_layers != 0:
-            refuse("max_window_layers", "0 or all layers: a window in some layers only is not supported")
-    elif family.windows == "none":
-        return 0
-    if isinstance(types, list) and types:
-        if any(kind != types[0] for kind in types):
-            refuse("layer_types", "a single type: a window in some layers only is not supported")
-        if types[0] == "full_attention":
-            return 0
-    window = fields.get("sliding_window", 4096)
+def layer_fields(fields, n_layers, family, refuse):
+    """sliding_window: positions that a query sees, including its own, in the layers that have the window; 0: no layer
+    has it. layer_flags: what each layer has."""
+    rotated = rotated_layers(fields, n_layers, family, refuse)
+    windowed = windowed_layers(fields, n_layers, family, rotated, refuse)
+    window = fields.get("sliding_window", 4096) if any(windowed) else None
     if window is not None and not is_count(window):
         refuse("sliding_window", "a whole number of at least 1, or null")
-    return window or 0
+    if window is None:
+        windowed = [False] * n_layers
+    elif family.rope == "windowed":
+        rotated = windowed
+    flags = [
+        (LAYER_FULL if window and not has_window else 0) + (0 if has_rope else LAYER_NO_ROPE)
+        for has_window, has_rope in zip(windowed, rotated)
+    ]
+    return {"sliding_window": window or 0, "layer_flags": tuple(flags) if any(flags) else ()}
+
+
+def windowed_layers(fields, n_layers, family, rotated, refuse):
+    """Of each layer, whether it has the window."""
+    if family.windows == "none" or fields.get("use_sliding_window", True) is False:
+        return [False] * n_layers
+    types = fields.get("layer_types")
+    if types is not None:
+        known = ("full_attention", "sliding_attention")
+        if not isinstance(types, list) or len(types) < n_layers or any(kind not in known for kind in types):
+            refuse("layer_types", f"{n_layers} times full_attention or sliding_attention")
+        return [kind == "sliding_attention" for kind in types[:n_layers]]
+    if family.windows == "last":
+        first = fields.get("max_window_layers", 28)
+        if not isinstance(first, int) or isinstance(first, bool):
+            refuse("max_window_layers", "a whole number")
+        return [layer >= first for layer in range(n_layers)]
+    if family.windows == "pattern":
+        every = fields.get("sliding_window_pattern")
+        if not is_count(every):
+            refuse("sliding_window_pattern", "a whole number of at least 1, or layer_types beside it")
+        return [(layer + 1) % every != 0 for layer in range(n_layers)]
+    return [True] * n_layers if family.windows == "all" else [not has_rope for has_rope in rotated]
+
+
+def rotated_layers(fields, n_layers, family, refuse):
+    """Of each layer, whether it has RoPE."""
+    if family.rope != "listed":
+        return [True] * n_layers
+    listed, every = fields.get("no_rope_layers"), fields.get("no_rope_layer_interval")
+    if listed is None and is_count(every):
+        return [(layer + 1) % every != 0 for layer in range(n_layers)]
+    if not isinstance(listed, list) or len(listed) < n_layers or any(has_rope not in (0, 1) for has_rope in listed):
+        refuse("no_rope_layers", f"{n_layers} times 1, for a layer with RoPE, or 0")
+    return [has_rope == 1 for has_rope in listed[:n_layers]]
 
 
 def rope_fields(fields, refuse):

@@ -15,7 +15,8 @@ CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "
           "n_kv_heads": "I", "head_dim": "I", "context_length": "I", "norm_eps": "d", "rope_theta": "d",
           "sliding_window": "I", "tied_head": "I", "qkv_bias": "I", "rope_scaling": "I", "rope_factor": "d",
           "rope_original_context": "I", "rope_low_freq_factor": "d", "rope_high_freq_factor": "d",
-          "o_bias": "I", "mlp_bias": "I", "qk_norm": "I"}  # fmt: skip
+          "o_bias": "I", "mlp_bias": "I", "qk_norm": "I", "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
+LISTS = ("layer_flags",)  # the values of these are tuples
 
 
 @dataclass
@@ -61,10 +62,11 @@ class Native:
         while at < len(data):
             name, kind, count = struct.unpack_from("<32s2I", data, at)
             name, form = name.rstrip(b"\0").decode("ascii"), "Id"[kind]
-            assert count == 1 and name not in values, name
+            assert (count == 1 or name in LISTS) and name not in values, name
             assert name.startswith("sampling.") or CONFIG[name] == form, name
-            values[name] = struct.unpack_from(f"<{form}", data, at + 40)[0]
-            at += 48
+            found = struct.unpack_from(f"<{count}{form}", data, at + 40)
+            values[name] = found if name in LISTS else found[0]
+            at += 40 + -(-struct.calcsize(f"<{count}{form}") // 8) * 8
         sampling = {name[9:]: value for name, value in values.items() if name.startswith("sampling.")}
         return {name: values.get(name, 0) for name in CONFIG}, sampling
 
@@ -199,7 +201,8 @@ class Writer:
         """The section's bytes, with other values or, where a change is None, without one."""
         values = {**self.config, **changes}
         return b"".join([
-            *(named_value(name, CONFIG[name], value) for name, value in values.items() if value is not None),
+            *(named_value(name, CONFIG[name], *(value if name in LISTS else (value,)))
+              for name, value in values.items() if value is not None),
             *(named_value(f"sampling.{name}", "d", value) for name, value in self.sampling.items()),
         ])  # fmt: skip
 

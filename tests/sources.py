@@ -60,7 +60,8 @@ N_TOKENS = 40
 GOLDEN_ROWS = slice(3, None, 4)  # the rows of logits that are kept
 
 # Two configurations of each family at least: tied and not, grouped queries, windows that are shorter than the text.
-DEEP = {**LLAMA, "num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256}
+DEEP = {**LLAMA, "num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256,
+        "pad_token_id": 0}  # fmt: skip
 TIED = {"tie_word_embeddings": True}
 
 
@@ -72,6 +73,13 @@ FAMILIES = {
     "llama_biases": {**DEEP, "attention_bias": True, "mlp_bias": True},
     "llama_attention_bias": {**DEEP, **TIED, "attention_bias": True},
     "qwen3": family("qwen3", "Qwen3ForCausalLM", use_sliding_window=False),
+    "qwen3_window": family("qwen3", "Qwen3ForCausalLM", use_sliding_window=True, sliding_window=20, max_window_layers=2,
+                           num_key_value_heads=4),
+    "smollm3": family("smollm3", "SmolLM3ForCausalLM", **TIED, no_rope_layers=[1, 1, 1, 0], rope_theta=2000000.0),
+    "smollm3_window": family("smollm3", "SmolLM3ForCausalLM", no_rope_layer_interval=2, use_sliding_window=True,
+                             sliding_window=50, attention_bias=True, num_key_value_heads=1),
+    "mistral_layer_types": family("ministral", "MinistralForCausalLM", sliding_window=33, layer_types=[
+        "sliding_attention", "full_attention", "full_attention", "sliding_attention"]),
     "qwen3_biases": family("qwen3", "Qwen3ForCausalLM", **TIED, attention_bias=True, num_key_value_heads=1),
 }
 N_FAMILY_TOKENS = 200

@@ -143,6 +143,13 @@ def value_cases():
     case("qk_norm=3", with_config(qk_norm=3), "q_norm")
     for kind in (1, 2):
         case(f"qk_norm={kind}", with_config(qk_norm=kind), "head_dim is 4, expected a multiple of 16")
+    for flags in (4, U32):
+        case(f"layer_flags={flags}", with_config(layer_flags=(flags,)), f"layer_flags is {flags}, expected 0 to 3")
+    for n in (2, 3, 4096):
+        case(f"layer_flags of {n}", with_config(layer_flags=(1,) * n), f"layer_flags has {n} values, expected n_layers, 1")
+    case("layer_flags of 4097", with_config(layer_flags=(1,) * 4097), "layer_flags has 4097 values")
+    case("layer_flags of f64", with_values(native.named_value("layer_flags", "d", 1, 1)), "of the type f64, expected")
+    case("window_rope_theta without a window", with_config(window_rope_theta=1e4), "unexpected window_rope_theta")
     case("vocab_only=1", with_config(vocab_only=1), "config", "unexpected dim", "a file with weights")
     case("linear,without:rope_factor", with_config(rope_scaling=1), "rope_factor is missing")
     for field in ("rope_factor", "rope_original_context", "rope_low_freq_factor", "rope_high_freq_factor"):

@@ -348,11 +348,24 @@ def test_a_config_that_cannot_be_carried_is_refused_by_name(tmp_path, field):
     assert_nothing_left(tmp_path, "m")
 
 
-def test_windows_in_some_layers_only_are_refused(tmp_path):
-    config = {**sources.QWEN2, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
-    assert_refused(convert(sources.write_folder(tmp_path / "m", config), tmp_path / "out.bin"), 3, "max_window_layers")
-    config = {**config, "layer_types": ["full_attention", "sliding_attention"]}
-    assert_refused(convert(sources.write_folder(tmp_path / "m", config), tmp_path / "out.bin"), 3, "layer_types")
+@pytest.mark.parametrize(
+    "field, fields",
+    [
+        ("layer_types", {"layer_types": ["full_attention"]}),
+        ("layer_types", {"layer_types": ["full_attention", "linear_attention"]}),
+        ("max_window_layers", {"max_window_layers": "all"}),
+        ("sliding_window", {"sliding_window": 0, "max_window_layers": 1}),
+    ],
+)
+def test_windows_that_are_not_understood_are_refused(tmp_path, field, fields):
+    config = {**sources.QWEN2, "use_sliding_window": True, "sliding_window": 8, **fields}
+    assert_refused(convert(sources.write_folder(tmp_path / "m", config), tmp_path / "out.bin"), 3, field)
+
+
+@pytest.mark.parametrize("fields", [{"no_rope_layers": [1]}, {"no_rope_layers": [1, 2]}, {"no_rope_layer_interval": 0}])
+def test_layers_without_rope_that_are_not_understood_are_refused(tmp_path, fields):
+    config = {**sources.LLAMA, "architectures": ["SmolLM3ForCausalLM"], **fields}
+    assert_refused(convert(sources.write_folder(tmp_path / "m", config), tmp_path / "out.bin"), 3, "no_rope_layers")
 
 
 def broken_tensors(change):

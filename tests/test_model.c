@@ -246,17 +246,28 @@ TEST(test_a_pass_that_fails_leaves_nothing_behind)
     checkpoint_close(&bad_checkpoint);
 }
 
-TEST(test_the_mask_is_one_band)
+TEST(test_the_mask_of_each_layer_is_one_band)
 {
     Cache cache;
     Error err;
-    must(cache_create(&cache, &model.config, 20, 1, false, &err), &err);
+    Config config = model.config;
+    config.sliding_window = 5;
+    config.layer_flags[1] = LAYER_FULL | LAYER_NO_ROPE;
+    must(cache_create(&cache, &config, 20, 1, false, &err), &err);
     for (size_t p = 0; p < 20; p++) {
-        const float *row = cache.mask + (cache.context - p);
-        for (size_t j = 0; j < 20; j++) {
-            CHECK(row[j] == (j <= p ? 0.0f : -INFINITY), "position %zu sees %zu: %g", p, j, row[j]);
+        const size_t begins[] = {p < 5 ? 0 : p - 4, 0};
+        for (size_t layer = 0; layer < 2; layer++) {
+            const Visible seen = cache_visible(&cache, layer, p);
+            CHECK(seen.begin == begins[layer] && seen.end == p + 1,
+                  "layer %zu, position %zu: %zu to %zu", layer, p, seen.begin, seen.end);
+            for (size_t j = 0; j < 20; j++) {
+                const bool visible = j >= begins[layer] && j <= p;
+                CHECK(seen.mask[j] == (visible ? 0.0f : -INFINITY),
+                      "layer %zu, position %zu sees %zu: %g", layer, p, j, seen.mask[j]);
+            }
         }
     }
+    CHECK(cache_rope(&cache, 0) && !cache_rope(&cache, 1), "RoPE is not in the first layer only");
     cache_free(&cache);
 }
 
@@ -567,7 +578,7 @@ int main(int argc, char **argv)
             UNIT(test_a_page_tells_its_tokens),
             UNIT(test_a_full_context_and_a_wrong_token_are_errors_that_change_nothing),
             UNIT(test_a_pass_that_fails_leaves_nothing_behind),
-            UNIT(test_the_mask_is_one_band),
+            UNIT(test_the_mask_of_each_layer_is_one_band),
             {0},
         });
     model_free(&model);
