@@ -87,16 +87,28 @@ static bool check_finite(const Pass *, Error *err);
 // --------------------------------------------------------------------------------------------
 // The graph
 
-// x = embedding[token]
+// A scale of Config as a factor: Granite's multipliers are given, plain Llama has none.
+static float scale_factor(double scale) { return scale != 0 ? (float)scale : 1.0f; }
+
+static void multiply(float *x, size_t n, float factor)
+{
+    for (size_t i = 0; i < n && factor != 1.0f; i++) {
+        x[i] *= factor;
+    }
+}
+
+// x = embedding[token] * embedding_scale
 static void embed(Team team, const Pass *pass)
 {
     const Scratch *s = pass->scratch;
     size_t begin, end;
     team_share(team, pass->n_rows, &begin, &end);
     const size_t dim = pass->model->config.dim;
+    const float scale = scale_factor(pass->model->config.embedding_scale);
     for (size_t r = begin; r < end; r++) {
         float *x = s->x + r * s->dim_stride;
         matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, x);
+        multiply(x, dim, scale);
         // norm reads the padding, where a pass that failed may have left NaNs (0 * NaN).
         memset(x + dim, 0, (s->dim_stride - dim) * sizeof *x);
     }
@@ -207,7 +219,7 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     team_barrier(team);
 }
 
-// logits = lm_head(norm(x)), for the rows that want them                 (n_logits, vocab_size)
+// logits = lm_head(norm(x)) * logit_scale, for the rows that want them   (n_logits, vocab_size)
 static void lm_head(Team team, const Pass *pass)
 {
     const Model *m = pass->model;
@@ -217,9 +229,12 @@ static void lm_head(Team team, const Pass *pass)
     size_t begin, end;
     bool finite = true;
     matmul(team, &m->lm_head, &h, (OutputRows){s->logits, s->vocab_stride, n});
-    // Each thread checks the outputs it made; the end of the parallel region is the last barrier.
+    // Each thread scales and checks the outputs it made; the end of the parallel region is the last
+    // barrier.
     matmul_share(team, &m->lm_head, &begin, &end);
     for (size_t r = 0; r < n; r++) {
+        multiply(s->logits + r * s->vocab_stride + begin, end - begin,
+                 scale_factor(m->config.logit_scale));
         for (size_t i = begin; i < end; i++) {
             finite &= fabsf(s->logits[r * s->vocab_stride + i]) <= FLT_MAX;
         }
@@ -339,15 +354,17 @@ static void project(Team team, const Matrix *w, const float *bias, const Activat
     }
 }
 
-// x += W in + bias: adds what attention or mlp has made to the residual stream. Plain Llama does it
-// in the product; a model with more than that first computes the branch, then adds its columns.
+// x += (W in + bias) * residual_scale: adds what attention or mlp has made to the residual stream.
+// Plain Llama does it in the product; a model with more than that first computes the branch, then
+// adds its columns.
 static void add_branch(Team team, const Pass *pass, const Matrix *w, const float *bias,
                        const Activations *in)
 {
     const Scratch *s = pass->scratch;
     const size_t n = pass->n_rows;
+    const float scale = scale_factor(pass->model->config.residual_scale);
     size_t begin, end;
-    if (!bias) {
+    if (!bias && scale == 1.0f) {
         matmul_add(team, w, in, (OutputRows){s->x, s->dim_stride, n});
         return;
     }
@@ -355,7 +372,7 @@ static void add_branch(Team team, const Pass *pass, const Matrix *w, const float
     matmul_share(team, w, &begin, &end);
     for (size_t r = 0; r < n; r++) {
         for (size_t i = r * s->dim_stride + begin; i < r * s->dim_stride + end; i++) {
-            s->x[i] += s->branch[i];
+            s->x[i] += s->branch[i] * scale;
         }
     }
 }
@@ -463,7 +480,7 @@ static float *result_of(const Pass *pass, size_t row, size_t head, size_t split)
     return pass->scratch->results + i * pass->scratch->result_stride;
 }
 
-// Copies an item's queries, rotated and divided by sqrt(head_dim), into queries (n, head_dim). Sets
+// Copies an item's queries, rotated and multiplied by the scale of the scores, into queries (n, head_dim). Sets
 // what each of them sees and where its result goes, and clears that result. Returns n.
 static size_t load_queries(const Pass *pass, size_t layer, const Item *item, float *queries,
                            Visible *visible, float **results)
@@ -472,7 +489,8 @@ static size_t load_queries(const Pass *pass, size_t layer, const Item *item, flo
     const Config *p = &pass->model->config;
     const AttentionTile *tile = item->tile;
     const size_t hd = p->head_dim, first_head = item->kv_head * (p->n_heads / p->n_kv_heads);
-    const float scale = (float)(1.0 / sqrt((double)hd));
+    const double plain_scale = 1.0 / sqrt((double)hd);
+    const float scale = (float)(p->attention_scale != 0 ? p->attention_scale : plain_scale);
     size_t t = 0;
     for (size_t row = tile->row; row < tile->row + tile->n_rows; row++) {
         const size_t position = pass->rows[row].position;

@@ -19,7 +19,7 @@ typedef struct {
     double value;
 } Number;
 
-#define MAX_CONFIG 19
+#define MAX_CONFIG 23
 
 typedef struct {
     Number config[MAX_CONFIG];
@@ -59,6 +59,10 @@ static void find_config(Facts *f, const Config *p)
     const Number switches[] = {{"o_bias", p->o_bias},
                                {"mlp_bias", p->mlp_bias},
                                {"qk_norm", (double)p->qk_norm},
+                               {"embedding_scale", p->embedding_scale},
+                               {"residual_scale", p->residual_scale},
+                               {"attention_scale", p->attention_scale},
+                               {"logit_scale", p->logit_scale},
                                {"window_rope_theta", p->window_rope_theta},
                                {"full_layers", count_layers(p, LAYER_FULL)},
                                {"no_rope_layers", count_layers(p, LAYER_NO_ROPE)}};

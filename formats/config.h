@@ -44,6 +44,10 @@ typedef struct {
     bool o_bias;    // what attention adds to the residual stream has a bias
     bool mlp_bias;  // all three matrices of the mlp have biases
     QkNorm qk_norm;
+    double embedding_scale;            // of embeddings; here and below, 0: none
+    double residual_scale;             // of what attention and mlp add to the residual stream
+    double attention_scale;            // of scores; 0: 1 / sqrt(head_dim)
+    double logit_scale;                // of logits
     double window_rope_theta;          // base in layers with the window, whose frequencies are
                                        // not scaled; 0: rotated like the others
     uint8_t layer_flags[MOST_LAYERS];  // (n_layers): LAYER_..

@@ -78,6 +78,10 @@ class Config:
     o_bias: bool = False
     mlp_bias: bool = False
     qk_norm: str = "none"
+    embedding_scale: float = 0.0
+    residual_scale: float = 0.0
+    attention_scale: float = 0.0
+    logit_scale: float = 0.0
     window_rope_theta: float = 0.0
     layer_flags: tuple[int, ...] = ()  # of each layer; () if all are alike
     vocab_only: bool = False

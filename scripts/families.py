@@ -4,6 +4,7 @@ the switches of checkpoint.Config that its class turns on without naming them.
 Where a config leaves a field out, its class has a default; those that differ from Llama's are in `defaults`.
 """
 
+import math
 from dataclasses import dataclass, field
 
 QK_NORM = {"self_attn.q_norm.weight": "attn.q_norm", "self_attn.k_norm.weight": "attn.k_norm"}
@@ -22,6 +23,26 @@ class Family:
     # Where RoPE is: in "all" layers, in those "listed" in no_rope_layers, or, if there is a window, in those that have it
     # ("windowed").
     rope: str = "all"
+    scales: object = lambda fields: {}  # fields of config.json -> the scales of checkpoint.Config; may raise a KeyError
+
+
+def granite_scales(fields):
+    """arXiv:2408.13359 has them as hyperparameters of training."""
+    return {
+        "embedding_scale": fields["embedding_multiplier"],
+        "residual_scale": fields["residual_multiplier"],
+        "attention_scale": fields["attention_multiplier"],
+        "logit_scale": 1 / fields["logits_scaling"],
+    }
+
+
+def minicpm_scales(fields):
+    """MiniCPM's own code, with the names of its paper (arXiv:2404.06395)."""
+    return {
+        "embedding_scale": fields["scale_emb"],
+        "residual_scale": fields["scale_depth"] / math.sqrt(fields["num_hidden_layers"]),
+        "logit_scale": fields["dim_model_base"] / fields["hidden_size"],
+    }
 
 
 FAMILIES = {
@@ -50,4 +71,10 @@ FAMILIES = {
         windows="no_rope",
         rope="listed",
     ),
+    "GraniteForCausalLM": Family(
+        BIASES,
+        defaults={"embedding_multiplier": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0, "logits_scaling": 1.0},
+        scales=granite_scales,
+    ),
+    "MiniCPMForCausalLM": Family(scales=minicpm_scales),
 }

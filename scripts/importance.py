@@ -25,6 +25,8 @@ def mean_squares(source, progress=lambda layer: None):
     c, tensors = source.config, source.tensors
     tokens = np.random.default_rng(SEED).integers(0, c.vocab_size, SEQUENCES * LENGTH)
     x = np.concatenate([tensors["embedding"].values(t, t + 1) for t in tokens.tolist()])
+    x *= np.float32(c.embedding_scale or 1)
+    residual = np.float32(c.residual_scale or 1)
     angles = np.outer(np.arange(LENGTH), c.rope_theta ** (-np.arange(0, c.head_dim, 2) / c.head_dim))
     turns = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     result = {}
@@ -54,10 +56,11 @@ def mean_squares(source, progress=lambda layer: None):
             if c.qk_norm != "none":
                 q, k = norm_heads(q, vector("attn.q_norm"), c), norm_heads(k, vector("attn.k_norm"), c)
             rotated = not (c.layer_flags and c.layer_flags[layer] & LAYER_NO_ROPE)
-            x = x + biased("attn.o_proj", attention(q, k, v, turns if rotated else None, c), "attn.o_bias")
+            attended = attention(q, k, v, turns if rotated else None, c)
+            x = x + residual * biased("attn.o_proj", attended, "attn.o_bias")
             h = rms_norm(x, vector("mlp_norm"), c.norm_eps)
             gate, up = (biased(f"mlp.{m}_proj", h, f"mlp.{m}_bias") for m in ("gate", "up"))
-            x = x + biased("mlp.down_proj", gate / (1 + np.exp(-gate)) * up, "mlp.down_bias")
+            x = x + residual * biased("mlp.down_proj", gate / (1 + np.exp(-gate)) * up, "mlp.down_bias")
         if not np.isfinite(x).all():
             raise SourceError(f"{source.path}: blocks.{layer} computes a value that is not finite")
         progress(layer)
@@ -82,7 +85,7 @@ def attention(q, k, v, turns, c):
     later = np.triu(np.full((LENGTH, LENGTH), -np.inf, np.float32), 1)
     for head in range(c.n_heads):
         shared = head // (c.n_heads // c.n_kv_heads)
-        scores = q[:, head] @ k[:, shared].swapaxes(1, 2) / np.float32(c.head_dim**0.5) + later
+        scores = q[:, head] @ k[:, shared].swapaxes(1, 2) * np.float32(c.attention_scale or c.head_dim**-0.5) + later
         p = np.exp(scores - scores.max(axis=-1, keepdims=True))
         out[:, head] = p / p.sum(axis=-1, keepdims=True) @ v[:, shared]
     return out.swapaxes(1, 2).reshape(SEQUENCES * LENGTH, -1)

@@ -132,10 +132,22 @@ def read_config(path, fields, tensors, family):
         o_bias="blocks.0.attn.o_bias" in tensors,
         mlp_bias="blocks.0.mlp.gate_bias" in tensors,
         **family.switches,
+        **scale_fields(fields, family, refuse),
         **rope_fields(fields, refuse),
     )
     check_config(path, config)
     return config
+
+
+def scale_fields(fields, family, refuse):
+    """The scales of Config; one that multiplies by 1 is left out."""
+    try:
+        scales = family.scales(fields)
+    except KeyError as missing:
+        refuse(missing.args[0], "a number")
+    except (TypeError, ZeroDivisionError):
+        refuse("architectures", "numbers other than 0 as the multipliers of this architecture")
+    return {name: 0 if scale == 1 and name != "attention_scale" else scale for name, scale in scales.items()}
 
 
 def layer_fields(fields, n_layers, family, refuse):

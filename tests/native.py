@@ -15,7 +15,8 @@ CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "
           "n_kv_heads": "I", "head_dim": "I", "context_length": "I", "norm_eps": "d", "rope_theta": "d",
           "sliding_window": "I", "tied_head": "I", "qkv_bias": "I", "rope_scaling": "I", "rope_factor": "d",
           "rope_original_context": "I", "rope_low_freq_factor": "d", "rope_high_freq_factor": "d",
-          "o_bias": "I", "mlp_bias": "I", "qk_norm": "I", "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
+          "o_bias": "I", "mlp_bias": "I", "qk_norm": "I", "embedding_scale": "d",
+          "residual_scale": "d", "attention_scale": "d", "logit_scale": "d", "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
 LISTS = ("layer_flags",)  # the values of these are tuples
 
 

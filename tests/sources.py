@@ -78,6 +78,10 @@ FAMILIES = {
     "smollm3": family("smollm3", "SmolLM3ForCausalLM", **TIED, no_rope_layers=[1, 1, 1, 0], rope_theta=2000000.0),
     "smollm3_window": family("smollm3", "SmolLM3ForCausalLM", no_rope_layer_interval=2, use_sliding_window=True,
                              sliding_window=50, attention_bias=True, num_key_value_heads=1),
+    "granite": family("granite", "GraniteForCausalLM", **TIED, embedding_multiplier=12.0, residual_multiplier=0.22,
+                      attention_multiplier=0.125, logits_scaling=0.75),
+    "granite_biases": family("granite", "GraniteForCausalLM", attention_bias=True, mlp_bias=True, residual_multiplier=0.5,
+                             embedding_multiplier=1.0, attention_multiplier=1.0, logits_scaling=1.5),
     "mistral_layer_types": family("ministral", "MinistralForCausalLM", sliding_window=33, layer_types=[
         "sliding_attention", "full_attention", "full_attention", "sliding_attention"]),
     "qwen3_biases": family("qwen3", "Qwen3ForCausalLM", **TIED, attention_bias=True, num_key_value_heads=1),

@@ -14,6 +14,11 @@ TOLERANCE = 1e-4  # of logits with a standard deviation of about 1.5
 WAYS = [("--threads", 1, "--chunk", 1), ("--threads", 3, "--chunk", 7), ("--threads", 2, "--chunk", 64)]
 
 
+def convert(folder, path, *options):
+    script = ROOT / "scripts" / "convert.py"
+    return execute([sys.executable, script, "--run", EXECUTABLE, folder, path, *options], timeout=300).ok()
+
+
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
     """name, type -> the checkpoint of a family."""
@@ -23,9 +28,7 @@ def converted(tmp_path_factory):
         folder, path = base / name, base / f"{name}-{kind}.bin"
         if (name, kind) not in made:
             sources.write_folder(folder, sources.FAMILIES[name])
-            script = ROOT / "scripts" / "convert.py"
-            done = execute([sys.executable, script, "--run", EXECUTABLE, folder, path, "--type", kind], timeout=300)
-            made[name, kind] = done.ok()
+            made[name, kind] = convert(folder, path, "--type", kind)
         return path
 
     return get
@@ -61,3 +64,17 @@ def test_logits_have_the_same_bits_however_computed(converted, simd_sets, name, 
         seen = family_logits(path, name, *way)
         differing = (seen.view(np.uint32) != plain.view(np.uint32)).any(axis=1).nonzero()[0]
         assert differing.size == 0, f"{way}: {differing.size} rows differ, the first is row {differing[0]}"
+
+
+def test_minicpm_is_granite_with_other_names_for_its_multipliers(converted, tmp_path):
+    """transformers has no class for it, so the same weights are read by both names."""
+    granite = {**sources.FAMILIES["granite"], "attention_multiplier": 0.25}  # 1 / sqrt(head_dim)
+    minicpm = {**granite, "architectures": ["MiniCPMForCausalLM"], "scale_emb": 12.0, "scale_depth": 0.44,
+               "dim_model_base": 32 / 0.75}  # fmt: skip
+    seen = []
+    for config in (granite, minicpm):
+        folder, path = tmp_path / config["architectures"][0], tmp_path / "out.bin"
+        sources.write_folder(folder, config)
+        convert(folder, path, "--type", "f32")
+        seen.append(family_logits(path, "granite"))
+    assert np.abs(seen[0] - seen[1]).max() < 1e-5
