@@ -195,6 +195,7 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
 }
 
 // x += down_proj(silu(gate_proj(h)) * up_proj(h))                       (SwiGLU, arXiv:2002.05202)
+// Gemma has the tanh form of gelu in place of silu.
 static void mlp(Team team, const Pass *pass, const Block *b, const Activations *h)
 {
     const Scratch *s = pass->scratch;
@@ -207,7 +208,11 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     matmul_share(team, &b->up_proj, &begin, &end);
     for (size_t r = 0; r < n; r++) {
         const size_t columns = r * s->hidden_stride + begin;
-        swiglu(s->gate.x + columns, s->up + columns, end - begin);
+        if (pass->model->config.activation == ACTIVATION_GELU_TANH) {
+            geglu(s->gate.x + columns, s->up + columns, end - begin);
+        } else {
+            swiglu(s->gate.x + columns, s->up + columns, end - begin);
+        }
         if (pass->model->quantized) {
             quantize(&s->gate, r, begin, end);
         }
@@ -220,6 +225,7 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
 }
 
 // logits = lm_head(norm(x)) * logit_scale, for the rows that want them   (n_logits, vocab_size)
+// and, in Gemma 2, logit_cap * tanh(logits / logit_cap).
 static void lm_head(Team team, const Pass *pass)
 {
     const Model *m = pass->model;
@@ -233,10 +239,13 @@ static void lm_head(Team team, const Pass *pass)
     // barrier.
     matmul_share(team, &m->lm_head, &begin, &end);
     for (size_t r = 0; r < n; r++) {
-        multiply(s->logits + r * s->vocab_stride + begin, end - begin,
-                 scale_factor(m->config.logit_scale));
-        for (size_t i = begin; i < end; i++) {
-            finite &= fabsf(s->logits[r * s->vocab_stride + i]) <= FLT_MAX;
+        float *logits = s->logits + r * s->vocab_stride + begin;
+        multiply(logits, end - begin, scale_factor(m->config.logit_scale));
+        for (size_t i = 0; i < end - begin; i++) {
+            finite &= fabsf(logits[i]) <= FLT_MAX;
+        }
+        if (m->config.logit_cap != 0) {
+            soft_cap(logits, end - begin, (float)m->config.logit_cap);
         }
     }
     if (!finite && s->bad_step[team.id] > n_layers + 1) {
@@ -560,6 +569,7 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
                 .k_offset = k_offset,
                 .v_offset = k_offset + cache->k_bytes,
                 .f16 = cache->f16,
+                .cap = (float)pass->model->config.attention_cap,
                 .scores = scores,
                 .out = partial,
                 .out_stride = s->result_stride};

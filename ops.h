@@ -94,6 +94,17 @@ static inline void swiglu(float *gate, const float *up, size_t n)
     ops_kernels->swiglu(gate, up, n);
 }
 
+// gate = gelu(gate) * up, gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the
+// approximation with tanh (arXiv:1606.08415, GEGLU arXiv:2002.05202); n a multiple of LANES.
+static inline void geglu(float *gate, const float *up, size_t n)
+{
+    ops_kernels->geglu(gate, up, n);
+}
+
+// x = cap * tanh(x / cap), which leaves small values nearly as they are (arXiv:2408.00118); n a
+// multiple of LANES.
+static inline void soft_cap(float *x, size_t n, float cap) { ops_kernels->soft_cap(x, n, cap); }
+
 // x = softmax(x / temperature), n values, padded with -infinity to a multiple of LANES.
 static inline void softmax(float *x, size_t n, float temperature)
 {

@@ -19,7 +19,7 @@ typedef struct {
     double value;
 } Number;
 
-#define MAX_CONFIG 23
+#define MAX_CONFIG 26
 
 typedef struct {
     Number config[MAX_CONFIG];
@@ -63,6 +63,9 @@ static void find_config(Facts *f, const Config *p)
                                {"residual_scale", p->residual_scale},
                                {"attention_scale", p->attention_scale},
                                {"logit_scale", p->logit_scale},
+                               {"attention_cap", p->attention_cap},
+                               {"logit_cap", p->logit_cap},
+                               {"activation", (double)p->activation},
                                {"window_rope_theta", p->window_rope_theta},
                                {"full_layers", count_layers(p, LAYER_FULL)},
                                {"no_rope_layers", count_layers(p, LAYER_NO_ROPE)}};

@@ -55,7 +55,8 @@ typedef enum {
 #define AT(field) offsetof(Config, field)
 
 // The enums of Config are stored through a pointer to unsigned, the type that they are made of.
-_Static_assert(sizeof(RopeScalingKind) == sizeof(unsigned) && sizeof(QkNorm) == sizeof(unsigned),
+_Static_assert(sizeof(RopeScalingKind) == sizeof(unsigned) && sizeof(QkNorm) == sizeof(unsigned) &&
+                   sizeof(Activation) == sizeof(unsigned),
                "FIELD_CHOICE");
 
 static const struct Field {
@@ -87,6 +88,9 @@ static const struct Field {
     {"residual_scale", FIELD_REAL, OPTIONAL, AT(residual_scale), 1e-6, 1e6},
     {"attention_scale", FIELD_REAL, OPTIONAL, AT(attention_scale), 1e-6, 1e6},
     {"logit_scale", FIELD_REAL, OPTIONAL, AT(logit_scale), 1e-6, 1e6},
+    {"attention_cap", FIELD_REAL, OPTIONAL, AT(attention_cap), 1e-6, 1e6},
+    {"logit_cap", FIELD_REAL, OPTIONAL, AT(logit_cap), 1e-6, 1e6},
+    {"activation", FIELD_CHOICE, OPTIONAL, AT(activation), 0, N_ACTIVATIONS - 1},
     {"window_rope_theta", FIELD_REAL, OPTIONAL, AT(window_rope_theta), 1, 1e12},
     {"layer_flags", FIELD_LAYERS, OPTIONAL, AT(layer_flags), 0, LAYER_FULL | LAYER_NO_ROPE},
     {"rope_scaling", FIELD_CHOICE, OPTIONAL, AT(rope_scaling.kind), 0, N_ROPE_SCALINGS - 1},

@@ -15,6 +15,9 @@ typedef enum {
     N_QK_NORMS
 } QkNorm;
 
+// What the mlp applies to its gate.
+typedef enum { ACTIVATION_SILU, ACTIVATION_GELU_TANH, N_ACTIVATIONS } Activation;
+
 // How a layer differs from the others: bits of Config.layer_flags.
 enum {
     LAYER_FULL = 1,     // a query sees all positions, despite sliding_window
@@ -44,12 +47,17 @@ typedef struct {
     bool o_bias;    // what attention adds to the residual stream has a bias
     bool mlp_bias;  // all three matrices of the mlp have biases
     QkNorm qk_norm;
-    double embedding_scale;            // of embeddings; here and below, 0: none
-    double residual_scale;             // of what attention and mlp add to the residual stream
-    double attention_scale;            // of scores; 0: 1 / sqrt(head_dim)
-    double logit_scale;                // of logits
-    double window_rope_theta;          // base in layers with the window, whose frequencies are
-                                       // not scaled; 0: rotated like the others
+    Activation activation;
+
+    // Factors, and soft caps (soft_cap); 0: none.
+    double embedding_scale;  // of embeddings
+    double residual_scale;   // of what attention and mlp add to the residual stream
+    double attention_scale;  // of scores; 0: 1 / sqrt(head_dim)
+    double logit_scale;      // of logits
+    double attention_cap, logit_cap;
+
+    // Base in layers with the window, whose frequencies are not scaled; 0: rotated like the others.
+    double window_rope_theta;
     uint8_t layer_flags[MOST_LAYERS];  // (n_layers): LAYER_..
 } Config;
 

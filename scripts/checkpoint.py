@@ -31,6 +31,7 @@ BYTES, VECTOR, MATRIX = range(3)  # kinds of section
 # The words of a choice in the order of their numbers.
 CHOICES = {
     "rope_scaling": ("none", "linear", "llama3"),
+    "activation": ("silu", "gelu_tanh"),
     "qk_norm": ("none", "head", "head_after_rope", "full"),
 }
 U32, F64 = range(2)  # types of a named value
@@ -82,6 +83,9 @@ class Config:
     residual_scale: float = 0.0
     attention_scale: float = 0.0
     logit_scale: float = 0.0
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
+    activation: str = "silu"
     window_rope_theta: float = 0.0
     layer_flags: tuple[int, ...] = ()  # of each layer; () if all are alike
     vocab_only: bool = False

@@ -143,7 +143,7 @@ def check_config(path, config):
     if config.n_heads % config.n_kv_heads:
         raise SourceError(f"{path}: n_kv_heads is {config.n_kv_heads}, expected a divisor of n_heads, {config.n_heads}")
     reals = [("norm_eps", 0, 1), ("rope_theta", 1, 1e12)]
-    for name in ("embedding_scale", "residual_scale", "attention_scale", "logit_scale"):
+    for name in ("embedding_scale", "residual_scale", "attention_scale", "logit_scale", "attention_cap", "logit_cap"):
         if getattr(config, name) != 0:
             reals.append((name, 1e-6, 1e6))
     if config.window_rope_theta != 0:

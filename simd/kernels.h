@@ -73,6 +73,30 @@ INLINE V v_exp(V x)
     return v_zero_where_less(x, v_set1(-87.33654f), v_mul(p, v_pow2(n)));
 }
 
+// tanh x with a relative error below 4 ulp, in every set the same bits. It is
+// (e^2x - 1) / (e^2x + 1), which rounds to 1 long before |x| = 10; but near 0 the difference would
+// lose bits, so there it is Taylor's polynomial of degree 9: below 1/4 the first term left out is
+// less than 2^-26 of the sum. There is no choice between lanes, so the other one of the two becomes
+// 0 and they are added. A NaN stays a NaN.
+INLINE V v_tanh(V x)
+{
+    const V one = v_set1(1.0f), quarter = v_set1(0.25f), below_quarter = v_set1(0x1.fffffep-3f);
+    const V size = v_max(v_sub(v_zero(), x), x), square = v_mul(x, x);
+    V p = v_set1(62.0f / 2835);
+    p = v_fma(p, square, v_set1(-17.0f / 315));
+    p = v_fma(p, square, v_set1(2.0f / 15));
+    p = v_fma(p, square, v_set1(-1.0f / 3));
+    const V near = v_fma(v_mul(p, square), x, x);
+    const V y = v_max(v_set1(-10.0f), v_min(v_set1(10.0f), x));
+    const V e = v_exp(v_add(y, y));
+    const V far = v_div(v_sub(e, one), v_add(e, one));
+    return v_add(v_zero_where_less(below_quarter, size, near),
+                 v_zero_where_less(size, quarter, far));
+}
+
+// cap * tanh(x / cap)
+INLINE V v_soft_cap(V x, V cap) { return v_mul(cap, v_tanh(v_div(x, cap))); }
+
 // --------------------------------------------------------------------------------------------
 // Prefetching
 
@@ -780,6 +804,26 @@ static void kernel_swiglu(float *gate, const float *up, size_t n)
     }
 }
 
+// gelu(gate) * up. With u = sqrt(2 / pi) (g + 0.044715 g^3), g / 2 (1 + tanh u) is g / (1 + e^-2u):
+// silu of another argument, without a tanh.
+static void kernel_geglu(float *gate, const float *up, size_t n)
+{
+    const V one = v_set1(1.0f), scale = v_set1(-1.5957691216057308f);  // -2 sqrt(2 / pi)
+    for (size_t i = 0; i < n; i += LANES) {
+        V g = v_load(gate + i);
+        V inner = v_fma(v_mul(v_mul(g, g), g), v_set1(0.044715f), g);
+        V gelu = v_div(g, v_add(one, v_exp(v_mul(scale, inner))));
+        v_store(gate + i, v_mul(gelu, v_load(up + i)));
+    }
+}
+
+static void kernel_soft_cap(float *x, size_t n, float cap)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        v_store(x + i, v_soft_cap(v_load(x + i), v_set1(cap)));
+    }
+}
+
 // Three passes: maximum, exponentials with their sum (16 partial sums, then the tree), division.
 static void kernel_softmax(float *x, size_t n, float temperature)
 {
@@ -905,7 +949,8 @@ static void attend_scores(const Attend *a, size_t begin, size_t end)
     }
 }
 
-// Turns the scores of query t into weights, exp(score + mask - max), in place. Clears the query's
+// Turns the scores of query t into weights, exp(score + mask - max), in place; scores that have a
+// cap are capped before the mask, whose -infinity must remain. Clears the query's
 // result and stores the maximum and the sum of the weights behind it. The first and last vector may
 // extend beyond what the query sees: there the mask makes the score -infinity and the weight 0,
 // which changes neither the maximum nor the sum. (The sum has 16 partial sums, by position modulo
@@ -922,6 +967,9 @@ static void attend_weights(const Attend *a, size_t t, size_t begin, size_t end)
     const float *mask = a->visible[t].mask + split_begin;
     float *s = a->scores + t * SPLIT_POSITIONS;
     V max = v_set1(-INFINITY), sum = v_zero();
+    if (a->cap != 0.0f) {
+        kernel_soft_cap(s + (first - split_begin), whole_lanes(end - first), a->cap);
+    }
     for (size_t j = first - split_begin; j < end - split_begin; j += LANES) {
         V score = v_add(v_load(s + j), v_load(mask + j));
         v_store(s + j, score);
@@ -1132,6 +1180,8 @@ const Kernels KERNELS = {
     .rms_norm = kernel_rms_norm,
     .rope = kernel_rope,
     .swiglu = kernel_swiglu,
+    .geglu = kernel_geglu,
+    .soft_cap = kernel_soft_cap,
     .softmax = kernel_softmax,
     .attend = kernel_attend,
     .combine = kernel_combine,

@@ -144,6 +144,7 @@ typedef struct {
     size_t k_offset;         // bytes from the start of a page to this layer's and head's keys
     size_t v_offset;         // .. to its values
     bool f16;                // type of keys and values: f16 or f32
+    float cap;               // of scores, see soft_cap; 0: none
     size_t split;   // positions split * SPLIT_POSITIONS .. (split + 1) * SPLIT_POSITIONS - 1
     float *scores;  // scratch, (TILE_QUERIES, SPLIT_POSITIONS)
     // (n_queries, out_stride). A query's result: head_dim (rounded up to 16) sums of values
@@ -169,6 +170,10 @@ typedef struct {
     void (*rope)(float *x, const float *cos, const float *sin, size_t head_dim);
     // gate = gate / (1 + exp(-gate)) * up; n a multiple of 16.
     void (*swiglu)(float *gate, const float *up, size_t n);
+    // gate = gelu(gate) * up with the tanh form of GELU; n a multiple of 16.
+    void (*geglu)(float *gate, const float *up, size_t n);
+    // x = cap * tanh(x / cap); n a multiple of 16.
+    void (*soft_cap)(float *x, size_t n, float cap);
     // x = exp((x - max) / temperature) / sum; n padded to a multiple of 16 with -infinity.
     void (*softmax)(float *x, size_t n, float temperature);
     // See Attend.

@@ -16,7 +16,8 @@ CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "
           "sliding_window": "I", "tied_head": "I", "qkv_bias": "I", "rope_scaling": "I", "rope_factor": "d",
           "rope_original_context": "I", "rope_low_freq_factor": "d", "rope_high_freq_factor": "d",
           "o_bias": "I", "mlp_bias": "I", "qk_norm": "I", "embedding_scale": "d",
-          "residual_scale": "d", "attention_scale": "d", "logit_scale": "d", "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
+          "residual_scale": "d", "attention_scale": "d", "logit_scale": "d", "attention_cap": "d", "logit_cap": "d",
+          "activation": "I", "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
 LISTS = ("layer_flags",)  # the values of these are tuples
 
 

@@ -134,6 +134,8 @@ def value_cases():
         "vocab_only": (2, U32),
         **{f"{name}_scale": (-1.0, 0.0, 1e-7, 1e7, np.inf, np.nan)
            for name in ("embedding", "residual", "attention", "logit")},
+        **{f"{name}_cap": (-1.0, 0.0, 1e7, np.nan) for name in ("attention", "logit")},
+        "activation": (2, U32),
         "norm_eps": (-1.0, -1e-30, 1.5, np.inf, -np.inf, np.nan),
         "rope_theta": (-1.0, 0.0, 0.5, 1e13, np.inf, -np.inf, np.nan),
     }.items():

@@ -328,6 +328,20 @@ static void compute_swiglu(float *out, const void *arg)
     swiglu(out, c->b, round_up(c->n, LANES));
 }
 
+static void compute_geglu(float *out, const void *arg)
+{
+    const VectorCase *c = arg;
+    memcpy(out, c->a, round_up(c->n, LANES) * sizeof *out);
+    geglu(out, c->b, round_up(c->n, LANES));
+}
+
+static void compute_soft_cap(float *out, const void *arg)
+{
+    const VectorCase *c = arg;
+    memcpy(out, c->a, round_up(c->n, LANES) * sizeof *out);
+    soft_cap(out, round_up(c->n, LANES), 5.0f);
+}
+
 static void compute_softmax(float *out, const void *arg)
 {
     const VectorCase *c = arg;
@@ -375,6 +389,57 @@ TEST(test_rms_norm_swiglu_and_softmax_agree_with_double_precision_and_all_sets_a
         free(b);
         free(out);
     }
+}
+
+TEST(test_geglu_and_soft_cap_agree_with_double_precision_and_all_sets_agree_in_bits)
+{
+    for (size_t k = 0; k < N_SIZES; k++) {
+        const size_t n = sizes[k], padded = round_up(n, LANES);
+        float *a = random_floats(n, 20), *b = random_floats(n, 1),
+              *out = alloc_zeroed(padded, sizeof *out);
+        VectorCase c = {a, b, n};
+        compute_geglu(out, &c);
+        for (size_t i = 0; i < n; i++) {
+            const double x = a[i], inner = sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x);
+            const double want = x / 2 * (1 + tanh(inner)) * b[i];
+            CHECK(fabs(out[i] - want) < 4e-6, "geglu(%g): %g, expected %g", x, out[i], want);
+        }
+        compute_soft_cap(out, &c);
+        for (size_t i = 0; i < n; i++) {
+            const double want = 5 * tanh(a[i] / 5);
+            CHECK(fabs(out[i] - want) <= 4e-7 * fabs(want), "soft_cap(%g): %g, expected %g", a[i],
+                  out[i], want);
+        }
+        check_all_sets("geglu", padded, compute_geglu, &c);
+        check_all_sets("soft_cap", padded, compute_soft_cap, &c);
+        free(a);
+        free(b);
+        free(out);
+    }
+}
+
+// Both of its formulas, on either side of where they meet, and what is not a finite number.
+TEST(test_tanh_is_accurate_over_its_whole_range)
+{
+    double worst = 0;
+    float x[LANES], odd[LANES] = {NAN, INFINITY, -INFINITY, 1e30f, -1e30f, 0, -0.0f, 1e-30f};
+    for (size_t i = 0; i < 40000; i++) {
+        x[i % LANES] = (float)(i < 20000 ? (double)i / 80000 : (double)i / 2000 - 9.75);
+        if (i % LANES == LANES - 1) {
+            float y[LANES];
+            memcpy(y, x, sizeof y);
+            soft_cap(y, LANES, 1.0f);
+            for (size_t j = 0; j < LANES; j++) {
+                const double want = tanh(x[j]);
+                worst = fmax(worst, want != 0 ? fabs(y[j] - want) / fabs(want) : fabs(y[j]));
+            }
+        }
+    }
+    CHECK(worst < 2.4e-7, "largest relative error %g, expected below 2.4e-7", worst);
+    soft_cap(odd, LANES, 1.0f);
+    CHECK(isnan(odd[0]), "tanh(NaN) is %g", odd[0]);
+    CHECK(odd[1] == 1 && odd[2] == -1 && odd[3] == 1 && odd[4] == -1, "tanh at infinity");
+    CHECK(odd[5] == 0 && odd[6] == 0 && odd[7] == 1e-30f, "tanh near 0");
 }
 
 // The second of softmax(0, -y) is e^-y / (1 + e^-y), where the relative error of exp shows over its
@@ -719,6 +784,8 @@ int main(int argc, char **argv)
             UNIT(test_matrix_row_gives_back_what_was_set),
             UNIT(
                 test_rms_norm_swiglu_and_softmax_agree_with_double_precision_and_all_sets_agree_in_bits),
+            UNIT(test_geglu_and_soft_cap_agree_with_double_precision_and_all_sets_agree_in_bits),
+            UNIT(test_tanh_is_accurate_over_its_whole_range),
             UNIT(test_exp_is_within_two_ulp_and_nan_and_infinity_pass),
             UNIT(test_attention_agrees_with_double_precision_sets_and_tiles_agree_in_bits),
             UNIT(test_attention_through_a_sliding_window),
