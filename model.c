@@ -8,6 +8,9 @@
 //                  x += W_down (silu(W_gate h) * W_up h)
 //     logits = W_lm_head norm(x)
 //
+// Its relatives differ in switches (Config), each described where it acts: norms, activation,
+// factors, biases, and what a layer sees and rotates.
+//
 // n_rows tokens, from one sequence or from many, go through it together. A pass reads and writes
 // these buffers of the Scratch:
 //
@@ -64,6 +67,13 @@ typedef struct {
     size_t kv_head, split;
 } Item;
 
+// How a part of a block, attention or mlp, ends: its last product, and what follows that.
+typedef struct {
+    const Matrix *w;    // o_proj or down_proj
+    const float *bias;  // (dim), or NULL
+    const float *norm;  // (dim), or NULL
+} Branch;
+
 // The two parts of a block, in this order.
 static void attention(Team, const Pass *, size_t layer, const Activations *h);
 static void mlp(Team, const Pass *, const Block *, const Activations *h);
@@ -71,8 +81,7 @@ static void mlp(Team, const Pass *, const Block *, const Activations *h);
 static Activations norm(Team, const Pass *, const float *weight, const size_t *from, size_t n,
                         size_t x_step);
 static void project(Team, const Matrix *, const float *bias, const Activations *in, OutputRows out);
-static void add_branch(Team, const Pass *, const Matrix *, const float *bias,
-                       const Activations *in);
+static void add_branch(Team, const Pass *, const Branch *, const Activations *in);
 static void norm_all_heads(Team, const Pass *, const Block *);
 static bool next_item(Team, const Pass *, size_t n, Item *item);
 static void place_head(const Pass *, size_t layer, size_t row, size_t kv_head);
@@ -117,6 +126,9 @@ static void embed(Team team, const Pass *pass)
 }
 
 // x += attention(norm(x));  x += mlp(norm(x))
+//
+// This is NORM_PRE. NORM_POST, x += norm(attention(x)), has the norms after the parts instead
+// (OLMo 2, arXiv:2501.00656), NORM_SANDWICH before and after them (Gemma 2, arXiv:2408.00118).
 static void block(Team team, const Pass *pass, size_t layer)
 {
     const Block *b = &pass->model->blocks[layer];
@@ -189,7 +201,7 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
         team_barrier(team);
     }
 
-    add_branch(team, pass, &b->o_proj, b->o_bias, &s->attended);
+    add_branch(team, pass, &(Branch){&b->o_proj, b->o_bias, b->attn_post_norm}, &s->attended);
     // 3. x: threads made ranges of outputs; norm reads whole rows.
     team_barrier(team);
 }
@@ -219,7 +231,7 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     }
     // 4. gate: threads made ranges of columns; down_proj reads whole rows.
     team_barrier(team);
-    add_branch(team, pass, &b->down_proj, b->down_bias, &s->gate);
+    add_branch(team, pass, &(Branch){&b->down_proj, b->down_bias, b->mlp_post_norm}, &s->gate);
     // 5. x: threads made ranges of outputs; the next norm reads whole rows.
     team_barrier(team);
 }
@@ -306,8 +318,18 @@ static Activations thread_row(const Scratch *s, Team team)
                          .q_begin8 = a->q_begin8 + scale};
 }
 
-// Returns x / sqrt(mean(x^2) + eps) * weight (n, dim), quantised if the model is. Row i of the
-// result comes from row from[i] of x, or from row i if `from` is NULL.
+// The mean of n squares, which is finite only if all values are; its bits are of no interest.
+static float mean_square(const float *x, size_t n)
+{
+    float sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += x[i] * x[i];
+    }
+    return sum / (float)n;
+}
+
+// Returns x / sqrt(mean(x^2) + eps) * weight (n, dim), quantised if the model is; x itself if weight
+// is NULL. Row i of the result comes from row from[i] of x, or from row i if `from` is NULL.
 //
 // Threads share the rows and then meet at a barrier. If there is only one row, each thread computes
 // it for itself: waiting for another thread to do it would take as long, and this saves two
@@ -322,15 +344,19 @@ static Activations norm(Team team, const Pass *pass, const float *weight, const 
 {
     const Scratch *s = pass->scratch;
     const Config *p = &pass->model->config;
-    const Activations normed = n == 1 ? thread_row(s, team) : s->normed;
+    Activations normed = n == 1 ? thread_row(s, team) : s->normed;
     size_t begin = 0, end = 1;
+    if (!weight) {
+        normed.x = s->x;
+    }
     if (n > 1) {
         team_share(team, n, &begin, &end);
     }
     for (size_t r = begin; r < end; r++) {
         const float *x = s->x + (from ? from[r] : r) * s->dim_stride;
-        const float mean = rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim,
-                                    (float)p->norm_eps);
+        const float mean = weight ? rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim,
+                                             (float)p->norm_eps)
+                                  : mean_square(x, p->dim);
         if (!isfinite(mean) && s->bad_step[team.id] > x_step) {
             s->bad_step[team.id] = x_step;
         }
@@ -363,25 +389,36 @@ static void project(Team team, const Matrix *w, const float *bias, const Activat
     }
 }
 
-// x += (W in + bias) * residual_scale: adds what attention or mlp has made to the residual stream.
-// Plain Llama does it in the product; a model with more than that first computes the branch, then
-// adds its columns.
-static void add_branch(Team team, const Pass *pass, const Matrix *w, const float *bias,
-                       const Activations *in)
+// x += norm(W in + bias) * residual_scale: adds what attention or mlp has made to the residual stream.
+// Plain Llama does it in the product, without the rest; other models first compute the branch. Then
+// each thread adds the columns that it has made, or, as a norm needs whole rows, some rows.
+static void add_branch(Team team, const Pass *pass, const Branch *b, const Activations *in)
 {
     const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
     const size_t n = pass->n_rows;
-    const float scale = scale_factor(pass->model->config.residual_scale);
-    size_t begin, end;
-    if (!bias && scale == 1.0f) {
-        matmul_add(team, w, in, (OutputRows){s->x, s->dim_stride, n});
+    const float scale = scale_factor(p->residual_scale);
+    size_t row = 0, end_row = n, begin, end;
+    if (!b->bias && !b->norm && scale == 1.0f) {
+        matmul_add(team, b->w, in, (OutputRows){s->x, s->dim_stride, n});
         return;
     }
-    project(team, w, bias, in, (OutputRows){s->branch, s->dim_stride, n});
-    matmul_share(team, w, &begin, &end);
-    for (size_t r = 0; r < n; r++) {
-        for (size_t i = r * s->dim_stride + begin; i < r * s->dim_stride + end; i++) {
-            s->x[i] += s->branch[i] * scale;
+    project(team, b->w, b->bias, in, (OutputRows){s->branch, s->dim_stride, n});
+    matmul_share(team, b->w, &begin, &end);
+    if (b->norm) {
+        // branch: threads made ranges of outputs; the norm reads whole rows.
+        team_barrier(team);
+        team_share(team, n, &row, &end_row);
+        begin = 0;
+        end = p->dim;
+    }
+    for (; row < end_row; row++) {
+        float *x = s->x + row * s->dim_stride, *branch = s->branch + row * s->dim_stride;
+        if (b->norm) {
+            rms_norm(branch, branch, b->norm, p->dim, (float)p->norm_eps);
+        }
+        for (size_t i = begin; i < end; i++) {
+            x[i] += branch[i] * scale;
         }
     }
 }
@@ -432,14 +469,12 @@ static bool next_item(Team team, const Pass *pass, size_t n, Item *item)
     return true;
 }
 
-// RoPE of a query or key (head_dim) at its position, unless the layer has none. Models that
+// RoPE of a query or key (head_dim) at its position, unless its layer has no table. Models that
 // normalise heads one by one do so before it (Qwen 3, arXiv:2505.09388) or after it (Hunyuan); the
 // weights of the norm are (head_dim).
-static void rotate(const Pass *pass, size_t layer, const float *norm_weight, float *x,
+static void rotate(const Config *p, const RopeTable *table, const float *norm_weight, float *x,
                    size_t position)
 {
-    const Config *p = &pass->model->config;
-    const RopeTable *table = cache_rope(pass->cache, layer);
     const size_t angles = position * (p->head_dim / 2);
     if (p->qk_norm == QK_NORM_HEAD) {
         rms_norm(x, x, norm_weight, p->head_dim, (float)p->norm_eps);
@@ -475,7 +510,8 @@ static void place_head(const Pass *pass, size_t layer, size_t row, size_t kv_hea
 {
     const Scratch *s = pass->scratch;
     float *k = s->k + row * s->kv_stride + kv_head * pass->cache->head_dim;
-    rotate(pass, layer, pass->model->blocks[layer].k_norm, k, pass->rows[row].position);
+    rotate(&pass->model->config, cache_rope(pass->cache, layer), pass->model->blocks[layer].k_norm,
+           k, pass->rows[row].position);
     store_head(pass, layer, row, kv_head);
 }
 
@@ -500,18 +536,21 @@ static size_t load_queries(const Pass *pass, size_t layer, const Item *item, flo
     const size_t hd = p->head_dim, first_head = item->kv_head * (p->n_heads / p->n_kv_heads);
     const double plain_scale = 1.0 / sqrt((double)hd);
     const float scale = (float)(p->attention_scale != 0 ? p->attention_scale : plain_scale);
+    const RopeTable *table = cache_rope(pass->cache, layer);
+    const float *norm_weight = pass->model->blocks[layer].q_norm;
     size_t t = 0;
     for (size_t row = tile->row; row < tile->row + tile->n_rows; row++) {
         const size_t position = pass->rows[row].position;
+        const Visible seen = cache_visible(pass->cache, layer, position);
         for (size_t h = 0; h < tile->n_heads; h++, t++) {
             const size_t head = first_head + tile->head + h;
             float *q = queries + t * hd;
             memcpy(q, s->q + row * s->q_stride + head * hd, hd * sizeof *q);
-            rotate(pass, layer, pass->model->blocks[layer].q_norm, q, position);
+            rotate(p, table, norm_weight, q, position);
             for (size_t i = 0; i < hd; i++) {
                 q[i] *= scale;
             }
-            visible[t] = cache_visible(pass->cache, layer, position);
+            visible[t] = seen;
             results[t] = result_of(pass, row, head, item->split);
             // sum = 0: nothing seen yet.
             memset(results[t], 0, s->result_stride * sizeof *results[t]);
@@ -909,6 +948,7 @@ static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
     const Config *p = &c->config;
     const size_t q_dim = p->n_heads * p->head_dim, kv_dim = p->n_kv_heads * p->head_dim;
     const bool full = p->qk_norm == QK_NORM_FULL;
+    const bool pre = p->norm_placement != NORM_POST, post = p->norm_placement != NORM_PRE;
     const struct {
         const char *name;
         size_t rows, cols;
@@ -937,8 +977,10 @@ static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
         {"mlp.gate_bias", p->mlp_bias, p->hidden_dim, &b->gate_bias},
         {"mlp.up_bias", p->mlp_bias, p->hidden_dim, &b->up_bias},
         {"mlp.down_bias", p->mlp_bias, p->dim, &b->down_bias},
-        {"attn_norm", true, p->dim, &b->attn_norm},
-        {"mlp_norm", true, p->dim, &b->mlp_norm},
+        {"attn_norm", pre, p->dim, &b->attn_norm},
+        {"mlp_norm", pre, p->dim, &b->mlp_norm},
+        {"attn_post_norm", post, p->dim, &b->attn_post_norm},
+        {"mlp_post_norm", post, p->dim, &b->mlp_post_norm},
     };
     char name[48];
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {

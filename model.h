@@ -16,7 +16,7 @@
 
 // The weights of one layer. Matrices are (outputs, inputs), in the checkpoint's memory.
 typedef struct {
-    const float *attn_norm;        // (dim)
+    const float *attn_norm;        // (dim); NULL with NORM_POST
     Matrix q_proj;                 // (n_heads * head_dim, dim)
     Matrix k_proj, v_proj;         // (n_kv_heads * head_dim, dim)
     const float *q_bias;           // (n_heads * head_dim), or NULL
@@ -24,12 +24,14 @@ typedef struct {
     const float *q_norm, *k_norm;  // (head_dim); with QK_NORM_FULL as long as the biases; or NULL
     Matrix o_proj;                 // (dim, n_heads * head_dim)
     const float *o_bias;           // (dim), or NULL
-    const float *mlp_norm;         // (dim)
+    const float *attn_post_norm;   // (dim); NULL with NORM_PRE
+    const float *mlp_norm;         // (dim); NULL with NORM_POST
     Matrix gate_proj, up_proj;     // (hidden_dim, dim)
     const float *gate_bias;        // (hidden_dim), or NULL
     const float *up_bias;          // (hidden_dim), or NULL
     Matrix down_proj;              // (dim, hidden_dim)
     const float *down_bias;        // (dim), or NULL
+    const float *mlp_post_norm;    // (dim); NULL with NORM_PRE
 } Block;
 
 typedef struct {

@@ -19,7 +19,7 @@ typedef struct {
     double value;
 } Number;
 
-#define MAX_CONFIG 26
+#define MAX_CONFIG 27
 
 typedef struct {
     Number config[MAX_CONFIG];
@@ -65,6 +65,7 @@ static void find_config(Facts *f, const Config *p)
                                {"logit_scale", p->logit_scale},
                                {"attention_cap", p->attention_cap},
                                {"logit_cap", p->logit_cap},
+                               {"norm_placement", (double)p->norm_placement},
                                {"activation", (double)p->activation},
                                {"window_rope_theta", p->window_rope_theta},
                                {"full_layers", count_layers(p, LAYER_FULL)},

@@ -55,8 +55,9 @@ typedef enum {
 #define AT(field) offsetof(Config, field)
 
 // The enums of Config are stored through a pointer to unsigned, the type that they are made of.
-_Static_assert(sizeof(RopeScalingKind) == sizeof(unsigned) && sizeof(QkNorm) == sizeof(unsigned) &&
-                   sizeof(Activation) == sizeof(unsigned),
+_Static_assert(sizeof(NormPlacement) == sizeof(unsigned) &&
+                   sizeof(RopeScalingKind) == sizeof(unsigned) &&
+                   sizeof(QkNorm) == sizeof(unsigned) && sizeof(Activation) == sizeof(unsigned),
                "FIELD_CHOICE");
 
 static const struct Field {
@@ -90,6 +91,7 @@ static const struct Field {
     {"logit_scale", FIELD_REAL, OPTIONAL, AT(logit_scale), 1e-6, 1e6},
     {"attention_cap", FIELD_REAL, OPTIONAL, AT(attention_cap), 1e-6, 1e6},
     {"logit_cap", FIELD_REAL, OPTIONAL, AT(logit_cap), 1e-6, 1e6},
+    {"norm_placement", FIELD_CHOICE, OPTIONAL, AT(norm_placement), 0, N_NORM_PLACEMENTS - 1},
     {"activation", FIELD_CHOICE, OPTIONAL, AT(activation), 0, N_ACTIVATIONS - 1},
     {"window_rope_theta", FIELD_REAL, OPTIONAL, AT(window_rope_theta), 1, 1e12},
     {"layer_flags", FIELD_LAYERS, OPTIONAL, AT(layer_flags), 0, LAYER_FULL | LAYER_NO_ROPE},

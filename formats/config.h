@@ -15,6 +15,14 @@ typedef enum {
     N_QK_NORMS
 } QkNorm;
 
+// Where a block has its norms.
+typedef enum {
+    NORM_PRE,       // before attention and mlp
+    NORM_POST,      // after them, before they are added to the residual stream (OLMo 2)
+    NORM_SANDWICH,  // both (Gemma 2)
+    N_NORM_PLACEMENTS
+} NormPlacement;
+
 // What the mlp applies to its gate.
 typedef enum { ACTIVATION_SILU, ACTIVATION_GELU_TANH, N_ACTIVATIONS } Activation;
 
@@ -47,6 +55,7 @@ typedef struct {
     bool o_bias;    // what attention adds to the residual stream has a bias
     bool mlp_bias;  // all three matrices of the mlp have biases
     QkNorm qk_norm;
+    NormPlacement norm_placement;
     Activation activation;
 
     // Factors, and soft caps (soft_cap); 0: none.

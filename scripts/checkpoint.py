@@ -31,6 +31,7 @@ BYTES, VECTOR, MATRIX = range(3)  # kinds of section
 # The words of a choice in the order of their numbers.
 CHOICES = {
     "rope_scaling": ("none", "linear", "llama3"),
+    "norm_placement": ("pre", "post", "sandwich"),
     "activation": ("silu", "gelu_tanh"),
     "qk_norm": ("none", "head", "head_after_rope", "full"),
 }
@@ -86,6 +87,7 @@ class Config:
     attention_cap: float = 0.0
     logit_cap: float = 0.0
     activation: str = "silu"
+    norm_placement: str = "pre"
     window_rope_theta: float = 0.0
     layer_flags: tuple[int, ...] = ()  # of each layer; () if all are alike
     vocab_only: bool = False
@@ -156,8 +158,9 @@ def round_up(n, multiple):
 def model_tensors(config):
     """(name, rows, cols) of all weights of a model, in the order of the file; rows is None for a vector."""
     q_dim, kv_dim = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    block = [
-        ("attn_norm", None, config.dim),
+    pre, post = config.norm_placement != "post", config.norm_placement != "pre"
+    block = [("attn_norm", None, config.dim)] if pre else []
+    block += [
         ("attn.q_proj", q_dim, config.dim),
         ("attn.k_proj", kv_dim, config.dim),
         ("attn.v_proj", kv_dim, config.dim),
@@ -171,8 +174,9 @@ def model_tensors(config):
     block += [("attn.o_proj", config.dim, q_dim)]
     if config.o_bias:
         block += [("attn.o_bias", None, config.dim)]
+    block += [("attn_post_norm", None, config.dim)] if post else []
+    block += [("mlp_norm", None, config.dim)] if pre else []
     block += [
-        ("mlp_norm", None, config.dim),
         ("mlp.gate_proj", config.hidden_dim, config.dim),
         ("mlp.up_proj", config.hidden_dim, config.dim),
         ("mlp.down_proj", config.dim, config.hidden_dim),
@@ -180,6 +184,7 @@ def model_tensors(config):
     if config.mlp_bias:
         block += [("mlp.gate_bias", None, config.hidden_dim), ("mlp.up_bias", None, config.hidden_dim)]
         block += [("mlp.down_bias", None, config.dim)]
+    block += [("mlp_post_norm", None, config.dim)] if post else []
     yield "embedding", config.vocab_size, config.dim
     for layer in range(config.n_layers):
         for name, rows, cols in block:

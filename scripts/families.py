@@ -8,6 +8,11 @@ import math
 from dataclasses import dataclass, field
 
 QK_NORM = {"self_attn.q_norm.weight": "attn.q_norm", "self_attn.k_norm.weight": "attn.k_norm"}
+POST_NORMS = {  # without norms before
+    "post_attention_layernorm.weight": "attn_post_norm",
+    "post_feedforward_layernorm.weight": "mlp_post_norm",
+}
+SANDWICH_NORMS = {**POST_NORMS, "pre_feedforward_layernorm.weight": "mlp_norm"}
 BIASES = {f"self_attn.{m}_proj.bias": f"attn.{m}_bias" for m in "qkvo"}
 BIASES |= {f"mlp.{m}_proj.bias": f"mlp.{m}_bias" for m in ("gate", "up", "down")}
 
@@ -23,7 +28,12 @@ class Family:
     # Where RoPE is: in "all" layers, in those "listed" in no_rope_layers, or, if there is a window, in those that have it
     # ("windowed").
     rope: str = "all"
-    scales: object = lambda fields: {}  # fields of config.json -> the scales of checkpoint.Config; may raise a KeyError
+    # A base of RoPE for the layers with the window: the field that older configs have for it, and its default. None if
+    # all layers share one.
+    window_theta: tuple = None
+    activation: str = "hidden_act"  # the field with its name
+    unit_offset: bool = False  # the weights of norms are stored less 1, and embeddings multiplied by sqrt(hidden_size)
+    scales: object = lambda fields: {}  # fields of config.json -> scales and caps of Config; may raise a KeyError
 
 
 def granite_scales(fields):
@@ -34,6 +44,22 @@ def granite_scales(fields):
         "attention_scale": fields["attention_multiplier"],
         "logit_scale": 1 / fields["logits_scaling"],
     }
+
+
+def gemma_scales(fields):
+    """arXiv:2408.00118, section 2"""
+    return {
+        "attention_scale": fields["query_pre_attn_scalar"] ** -0.5,
+        "attention_cap": fields["attn_logit_softcapping"] or 0,
+        "logit_cap": fields["final_logit_softcapping"] or 0,
+    }
+
+
+GEMMA2 = {"num_key_value_heads": 4, "max_position_embeddings": 8192, "head_dim": 256, "tie_word_embeddings": True,
+          "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 2, "hidden_activation": "gelu_pytorch_tanh",
+          "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}  # fmt: skip
+GEMMA3 = {**GEMMA2, "max_position_embeddings": 131072, "rope_theta": 1000000.0, "sliding_window_pattern": 6,
+          "attn_logit_softcapping": None, "final_logit_softcapping": None}  # fmt: skip
 
 
 def minicpm_scales(fields):
@@ -77,4 +103,35 @@ FAMILIES = {
         scales=granite_scales,
     ),
     "MiniCPMForCausalLM": Family(scales=minicpm_scales),
+    "Gemma2ForCausalLM": Family(
+        {**BIASES, **SANDWICH_NORMS},
+        defaults=GEMMA2,
+        switches={"norm_placement": "sandwich"},
+        windows="pattern",
+        activation="hidden_activation",
+        unit_offset=True,
+        scales=gemma_scales,
+    ),
+    "Gemma3ForCausalLM": Family(
+        {**BIASES, **SANDWICH_NORMS, **QK_NORM},
+        defaults=GEMMA3,
+        switches={"norm_placement": "sandwich", "qk_norm": "head"},
+        windows="pattern",
+        window_theta=("rope_local_base_freq", 10000.0),
+        activation="hidden_activation",
+        unit_offset=True,
+        scales=gemma_scales,
+    ),
+    "Olmo2ForCausalLM": Family(
+        {**BIASES, **POST_NORMS, **QK_NORM},
+        defaults={"rms_norm_eps": 1e-5},
+        switches={"norm_placement": "post", "qk_norm": "full"},
+    ),
+    "Exaone4ForCausalLM": Family(
+        {**POST_NORMS, **QK_NORM},
+        defaults={"num_key_value_heads": 32, "rms_norm_eps": 1e-5, "sliding_window": 4096, "sliding_window_pattern": 4},
+        switches={"norm_placement": "post", "qk_norm": "head"},
+        windows="pattern",
+        rope="windowed",
+    ),
 }

@@ -6,8 +6,10 @@ quantisation) is refused by name.
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import safetensors
 
 import sampling
@@ -16,6 +18,8 @@ from families import FAMILIES
 from source import Source, SourceError, check_config, is_count, plain_tensor, refuse_pointer
 
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+
+ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 LAYER_NAMES = {
     "input_layernorm.weight": "attn_norm",
@@ -39,6 +43,10 @@ def read(folder):
     check_supported(path, fields)  # before the tensors, whose names depend on it
     family = FAMILIES[fields["architectures"][0]]
     tensors = read_tensors(folder, family)
+    if family.unit_offset:
+        for name, tensor in tensors.items():
+            if name.endswith("norm"):
+                tensors[name] = replace(tensor, decode=plus_one(tensor.decode))
     config = read_config(path, {**family.defaults, **fields}, tensors, family)
     if config.tied_head:
         tensors.pop("head", None)  # a copy of the embedding
@@ -47,6 +55,11 @@ def read(folder):
     return Source(
         folder, config, tensors, folder, license=read_license(folder), recommended=recommended, recommended_in=generation
     )
+
+
+def plus_one(decode):
+    """1 + w, in f32 as the model computes it."""
+    return lambda raw: np.float32(1) + decode(raw)
 
 
 def read_json(path):
@@ -89,13 +102,15 @@ def check_supported(path, fields):
             refuse(experts, "none: a mixture of experts is not supported")
     if fields.get("quantization_config"):
         refuse("quantization_config", "none: convert the unquantised model")
-    if fields.get("hidden_act", "silu") != "silu":
-        refuse("hidden_act", "silu")
+    family = FAMILIES[architectures[0]]
+    if {**family.defaults, **fields}.get(family.activation, "silu") not in ACTIVATIONS:
+        refuse(family.activation, " or ".join(ACTIVATIONS))
     for field in ("attn_logit_softcapping", "final_logit_softcapping"):
-        if fields.get(field):
+        if fields.get(field) and field not in family.defaults:
             refuse(field, "none")
-    if fields.get("use_qk_norm"):
-        refuse("use_qk_norm", "false")
+    for field in ("use_qk_norm", "use_bidirectional_attention"):
+        if fields.get(field):
+            refuse(field, "false")
     if fields.get("partial_rotary_factor", 1) != 1:
         refuse("partial_rotary_factor", "1")
 
@@ -131,12 +146,27 @@ def read_config(path, fields, tensors, family):
         qkv_bias="blocks.0.attn.q_bias" in tensors,
         o_bias="blocks.0.attn.o_bias" in tensors,
         mlp_bias="blocks.0.mlp.gate_bias" in tensors,
+        activation=ACTIVATIONS[fields.get(family.activation, "silu")],
         **family.switches,
         **scale_fields(fields, family, refuse),
-        **rope_fields(fields, refuse),
+        **rope_fields(fields, family, refuse),
     )
+    if family.unit_offset:
+        config = replace(config, embedding_scale=rounded(dim**0.5, tensors.get("embedding")))
+    if not config.sliding_window:
+        config = replace(config, window_rope_theta=0)
     check_config(path, config)
     return config
+
+
+def rounded(value, embedding):
+    """The nearest number of the embedding's type: transformers multiplies in that type."""
+    if embedding is None or embedding.row_bytes == 4 * embedding.cols:
+        return float(np.float32(value))
+    if embedding.type != "bf16":
+        return float(np.float16(value))
+    bits = int(np.float32(value).view(np.uint32))
+    return float(np.uint32((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32))
 
 
 def scale_fields(fields, family, refuse):
@@ -204,12 +234,26 @@ def rotated_layers(fields, n_layers, family, refuse):
     return [has_rope == 1 for has_rope in listed[:n_layers]]
 
 
-def rope_fields(fields, refuse):
-    """The RoPE fields of Config, from rope_scaling or, in newer files, rope_parameters."""
+def rope_fields(fields, family, refuse):
+    """The RoPE fields of Config, from rope_scaling or, in newer files, rope_parameters. Where layers with a window have a
+    base of their own, rope_parameters has an object for each kind of layer."""
     field = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
     scaling = fields.get(field) or {}
     if not isinstance(scaling, dict):
         refuse(field, "an object or null")
+    window = {}
+    if family.window_theta:
+        name, default = family.window_theta
+        of_window = scaling.get("sliding_attention") or {}
+        if of_window.get("rope_type", "default") != "default":
+            refuse(field, "the rope_type default for sliding_attention")
+        window["window_rope_theta"] = of_window.get("rope_theta", fields.get(name, default))
+        scaling = scaling.get("full_attention", scaling)
+    return {**window, **rope_scaling(fields, field, scaling, refuse)}
+
+
+def rope_scaling(fields, field, scaling, refuse):
+    """The fields of one RoPE set."""
     theta = scaling.get("rope_theta", fields.get("rope_theta", 10000.0))
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if scaling.get("partial_rotary_factor", 1) != 1:

@@ -17,7 +17,7 @@ CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "
           "rope_original_context": "I", "rope_low_freq_factor": "d", "rope_high_freq_factor": "d",
           "o_bias": "I", "mlp_bias": "I", "qk_norm": "I", "embedding_scale": "d",
           "residual_scale": "d", "attention_scale": "d", "logit_scale": "d", "attention_cap": "d", "logit_cap": "d",
-          "activation": "I", "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
+          "activation": "I", "norm_placement": "I", "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
 LISTS = ("layer_flags",)  # the values of these are tuples
 
 
@@ -159,7 +159,11 @@ def tensors(fields):
             block += [("attn.o_bias", None, dim)]
         if fields.get("mlp_bias"):
             block += [("mlp.gate_bias", None, hidden), ("mlp.up_bias", None, hidden), ("mlp.down_bias", None, dim)]
+        placement = fields.get("norm_placement", 0)
+        block += [(f"{part}_post_norm", None, dim) for part in ("attn", "mlp") if placement]
         for name, rows, cols in block:
+            if placement == 1 and name in ("attn_norm", "mlp_norm"):
+                continue
             yield f"blocks.{layer}.{name}", rows, cols
     yield "norm", None, dim
     if not fields.get("tied_head"):

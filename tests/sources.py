@@ -63,6 +63,7 @@ GOLDEN_ROWS = slice(3, None, 4)  # the rows of logits that are kept
 DEEP = {**LLAMA, "num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256,
         "pad_token_id": 0}  # fmt: skip
 TIED = {"tie_word_embeddings": True}
+GEMMA = {"hidden_act": None, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 11}
 
 
 def family(model_type, architecture, **fields):
@@ -82,6 +83,21 @@ FAMILIES = {
                       attention_multiplier=0.125, logits_scaling=0.75),
     "granite_biases": family("granite", "GraniteForCausalLM", attention_bias=True, mlp_bias=True, residual_multiplier=0.5,
                              embedding_multiplier=1.0, attention_multiplier=1.0, logits_scaling=1.5),
+    "gemma2": family("gemma2", "Gemma2ForCausalLM", **GEMMA, **TIED, attn_logit_softcapping=5.0,
+                     final_logit_softcapping=3.0, sliding_window=24),
+    "gemma2_plain": family("gemma2", "Gemma2ForCausalLM", **GEMMA, attn_logit_softcapping=None, num_key_value_heads=4,
+                           final_logit_softcapping=None, layer_types=["full_attention"] * 4),
+    "gemma3": family("gemma3_text", "Gemma3ForCausalLM", **GEMMA, **TIED, sliding_window=24, sliding_window_pattern=3,
+                     rope_local_base_freq=100.0, rope_scaling={"rope_type": "linear", "factor": 8.0}),
+    "gemma3_parameters": family("gemma3_text", "Gemma3ForCausalLM", **GEMMA, sliding_window=50, num_key_value_heads=1,
+                                layer_types=["full_attention", "sliding_attention"] * 2, rope_parameters={
+                                    "full_attention": {"rope_type": "default", "rope_theta": 5000.0},
+                                    "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}}),
+    "olmo2": family("olmo2", "Olmo2ForCausalLM"),
+    "olmo2_tied": family("olmo2", "Olmo2ForCausalLM", **TIED, num_key_value_heads=4, head_dim=8, attention_bias=True),
+    "exaone4": family("exaone4", "Exaone4ForCausalLM", **TIED, sliding_window=None, layer_types=["full_attention"] * 4),
+    "exaone4_window": family("exaone4", "Exaone4ForCausalLM", sliding_window=24, sliding_window_pattern=4,
+                             num_key_value_heads=4),
     "mistral_layer_types": family("ministral", "MinistralForCausalLM", sliding_window=33, layer_types=[
         "sliding_attention", "full_attention", "full_attention", "sliding_attention"]),
     "qwen3_biases": family("qwen3", "Qwen3ForCausalLM", **TIED, attention_bias=True, num_key_value_heads=1),
@@ -89,7 +105,10 @@ FAMILIES = {
 N_FAMILY_TOKENS = 200
 FAMILY_ROWS, FAMILY_COLUMNS = slice(7, None, 8), slice(None, None, 5)  # the logits that are kept
 
-QK_NORMS = {"qwen3": ("self_attn.q_norm", "self_attn.k_norm")}
+QK_NORMS = dict.fromkeys(("qwen3", "gemma3_text", "olmo2", "olmo3", "exaone4"), ("self_attn.q_norm", "self_attn.k_norm"))
+FULL_NORMS = ("olmo2", "olmo3")  # over all heads
+MORE_NORMS = dict.fromkeys(("gemma2", "gemma3_text"), ("pre_feedforward_layernorm", "post_feedforward_layernorm"))
+MORE_NORMS |= dict.fromkeys(("olmo2", "olmo3", "exaone4"), ("post_feedforward_layernorm",))
 
 
 def tokens(config, n=N_TOKENS):
@@ -122,14 +141,19 @@ def weights(config, seed=5):
             shapes[p + "self_attn.o_proj.bias"] = (dim,)
         if c.get("mlp_bias"):
             shapes |= {f"{p}mlp.{m}_proj.bias": (n,) for m, n in (("gate", hidden), ("up", hidden), ("down", dim))}
-        shapes |= {f"{p}{norm}.weight": (head_dim,) for norm in QK_NORMS.get(c["model_type"], ())}
+        full = c["model_type"] in FULL_NORMS
+        for norm, n in zip(QK_NORMS.get(c["model_type"], ()), (q_dim, kv_dim)):
+            shapes[f"{p}{norm}.weight"] = (n if full else head_dim,)
+        shapes |= {f"{p}{norm}.weight": (dim,) for norm in MORE_NORMS.get(c["model_type"], ())}
+        if c["model_type"] in ("olmo2", "olmo3", "exaone4"):
+            shapes.pop(p + "input_layernorm.weight")
     if not c["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (c["vocab_size"], dim)
     made = {}
     for i, (name, shape) in enumerate(shapes.items()):
         u = models.uniform(1000 * seed + i, shape)
         if name.endswith("norm.weight"):
-            value = 1 + u / 4
+            value = (0 if c["model_type"].startswith("gemma") else 1) + u / 4
         else:
             value = u * (1.0 if name.endswith("bias") else np.sqrt(3 / shape[-1]) * 1.5)
         made[name] = value.astype(np.float32)

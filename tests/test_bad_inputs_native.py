@@ -136,6 +136,7 @@ def value_cases():
            for name in ("embedding", "residual", "attention", "logit")},
         **{f"{name}_cap": (-1.0, 0.0, 1e7, np.nan) for name in ("attention", "logit")},
         "activation": (2, U32),
+        "norm_placement": (3, U32),
         "norm_eps": (-1.0, -1e-30, 1.5, np.inf, -np.inf, np.nan),
         "rope_theta": (-1.0, 0.0, 0.5, 1e13, np.inf, -np.inf, np.nan),
     }.items():
@@ -143,6 +144,8 @@ def value_cases():
             case(f"{field}={value}", with_config(**{field: value}), field)
     case("qkv_bias=1", with_config(qkv_bias=1), "bias")  # which are missing
     case("o_bias=1", with_config(o_bias=1), "o_bias")
+    for placement in (1, 2):
+        case(f"norm_placement={placement}", with_config(norm_placement=placement), "attn_post_norm")
     case("mlp_bias=1", with_config(mlp_bias=1), "gate_bias")
     case("qk_norm=3", with_config(qk_norm=3), "q_norm")
     for kind in (1, 2):
