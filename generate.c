@@ -41,10 +41,13 @@ static void add_text(Sequence *s, const char *bytes, size_t size)
 }
 
 // Looks for a stop text in the held bytes: where it begins, or where one begins that the end of the
-// bytes cuts off. *found tells which; without either it returns the size.
-static size_t find_stop(const Buffer *held, const StopTexts *stops, bool *found)
+// bytes cuts off. *found is the length of the stop text, 0 if it is cut off; without either it
+// returns the size. Of two that begin at the same byte the shorter one counts, as it does when they
+// arrive byte by byte.
+static size_t find_stop(const Buffer *held, const StopTexts *stops, size_t *found)
 {
-    size_t whole = held->size, cut = held->size;
+    size_t whole = held->size, cut = whole;
+    *found = 0;
     for (size_t k = 0; k < stops->n; k++) {
         const char *stop = stops->texts[k];
         const size_t length = strlen(stop);
@@ -53,15 +56,15 @@ static size_t find_stop(const Buffer *held, const StopTexts *stops, bool *found)
             if (memcmp(held->data + i, stop, n) != 0) {
                 continue;
             }
-            if (n == length) {
-                whole = i < whole ? i : whole;
-            } else {
+            if (n < length) {
                 cut = i < cut ? i : cut;
+            } else if (i < whole || (i == whole && length < *found)) {
+                whole = i;
+                *found = length;
             }
             break;
         }
     }
-    *found = whole < held->size;
     return *found ? whole : cut;
 }
 
@@ -73,9 +76,9 @@ static void add_continuation(Sequence *s, const char *bytes, size_t size)
     if (!s->held.size) {
         return;
     }
-    bool found;
+    size_t found;
     const size_t release = find_stop(&s->held, &s->options->stops, &found);
-    add_text(s, s->held.data, release);
+    add_text(s, s->held.data, release + (s->options->include_stop ? found : 0));
     if (found) {
         s->finish = FINISH_STOP;
         s->held.size = 0;
@@ -115,6 +118,22 @@ static void echo_prompt(Sequence *s)
     }
 }
 
+// Lists the tokens that end the text, which must not be drawn before it has its least length.
+static bool list_enders(Sequence *s, Error *err)
+{
+    const GenerateOptions *o = s->options;
+    size_t n_ends = 0;
+    const int *ends = tokenizer_ends(s->tokenizer, &n_ends);
+    bool ok = true;
+    for (size_t i = 0; ok && !o->ignore_eos && i < n_ends; i++) {
+        ok = tokens_append(&s->enders, ends[i], err);
+    }
+    for (size_t i = 0; ok && i < o->stop_tokens.n; i++) {
+        ok = tokens_append(&s->enders, o->stop_tokens.ids[i], err);
+    }
+    return ok;
+}
+
 static bool check_prompt(const Tokens *prompt, size_t context, Error *err)
 {
     if (prompt->size == 0) {
@@ -139,7 +158,8 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Err
     *prompt = (Tokens){0};
     bool ok = check_prompt(&s->tokens, s->cache->context, err) &&
               sampler_create(&s->sampler, tokenizer_vocab_size(s->tokenizer), &s->options->sampler,
-                             setup->seed, err);
+                             setup->seed, err) &&
+              (!s->options->min_tokens || list_enders(s, err));
     if (ok && setup->echo) {
         echo_prompt(s);
         ok = check_text(s, err);
@@ -178,6 +198,7 @@ bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err)
 void sequence_free(Sequence *s)
 {
     sampler_free(&s->sampler);
+    tokens_free(&s->enders);
     tokens_free(&s->tokens);
     buffer_free(&s->text);
     buffer_free(&s->held);
@@ -198,24 +219,66 @@ size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max)
     return n;
 }
 
-bool sequence_accept(Sequence *s, const float *logits, Error *err)
+static size_t count_new(const Sequence *s) { return s->tokens.size - s->n_prompt; }
+
+static int sample_token(Sequence *s, const float *logits)
+{
+    const GenerateOptions *o = s->options;
+    const bool may_end = count_new(s) >= o->min_tokens;
+    const SamplerInput in = {.tokens = s->tokens.ids,
+                             .n_tokens = s->tokens.size,
+                             .n_prompt = s->n_prompt,
+                             .biases = o->biases.list,
+                             .n_biases = o->biases.n,
+                             .banned = s->enders.ids,
+                             .n_banned = may_end ? 0 : s->enders.size};
+    return sampler_next(&s->sampler, logits, &in);
+}
+
+// Does this token end the text?
+static bool is_ender(const Sequence *s, int token)
+{
+    const GenerateOptions *o = s->options;
+    bool found = tokenizer_is_end(s->tokenizer, token) && !o->ignore_eos;
+    for (size_t i = 0; i < o->stop_tokens.n && !found; i++) {
+        found = o->stop_tokens.ids[i] == token;
+    }
+    return found;
+}
+
+// Appends a token and adds its text. Stop texts are looked for after the least length only.
+static bool append_token(Sequence *s, int token, Error *err)
 {
     const GenerateOptions *o = s->options;
     const int previous = s->tokens.ids[s->tokens.size - 1];
-    const int token = sampler_next(&s->sampler, logits, s->tokens.ids, s->tokens.size);
-    if (tokenizer_is_end(s->tokenizer, token) && !o->ignore_eos) {
-        s->finish = FINISH_STOP;
+    const bool named = o->show_special && tokenizer_is_special(s->tokenizer, token);
+    size_t size;
+    const char *bytes = named ? tokenizer_piece(s->tokenizer, token, &size)
+                              : tokenizer_decode(s->tokenizer, previous, token, &size);
+    if (!tokens_append(&s->tokens, token, err)) {
+        return false;
+    }
+    if (count_new(s) <= o->min_tokens) {
+        add_text(s, bytes, size);
     } else {
-        size_t size;
-        const char *bytes = tokenizer_decode(s->tokenizer, previous, token, &size);
-        if (!tokens_append(&s->tokens, token, err)) {
-            return false;
-        }
         add_continuation(s, bytes, size);
-        const size_t n_new = s->tokens.size - s->n_prompt;
-        if (!s->finish && (n_new == o->max_tokens || s->tokens.size == s->cache->context)) {
-            s->finish = FINISH_LENGTH;
-        }
+    }
+    return true;
+}
+
+bool sequence_accept(Sequence *s, const float *logits, Error *err)
+{
+    const GenerateOptions *o = s->options;
+    const int token = sample_token(s, logits);
+    const bool ends = is_ender(s, token);
+    if ((!ends || o->include_stop) && !append_token(s, token, err)) {
+        return false;
+    }
+    if (ends) {
+        s->finish = FINISH_STOP;
+    }
+    if (!s->finish && (count_new(s) == o->max_tokens || s->tokens.size == s->cache->context)) {
+        s->finish = FINISH_LENGTH;
     }
     if (s->finish) {
         flush_text(s);

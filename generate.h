@@ -29,11 +29,32 @@ typedef struct {
     size_t n;
 } StopTexts;
 
+// Stop tokens per sequence: the end tokens of any model, and room for more.
+#define MAX_STOP_TOKENS 64
+
 typedef struct {
-    size_t max_tokens;  // new ones at most; 0: until the context is full
-    StopTexts stops;    // generation stops before the first of these
-    bool ignore_eos;    // go on after an end token
+    int ids[MAX_STOP_TOKENS];  // tokens of the vocabulary
+    size_t n;
+} StopTokens;
+
+// Biased tokens per sequence: three times what OpenAI's API allows.
+#define MAX_TOKEN_BIASES 1024
+
+typedef struct {
+    TokenBias list[MAX_TOKEN_BIASES];  // of different tokens of the vocabulary
+    size_t n;
+} TokenBiases;
+
+typedef struct {
+    size_t max_tokens;       // new ones at most; 0: until the context is full
+    size_t min_tokens;       // new ones at least: until then nothing but max_tokens ends the text
+    StopTexts stops;         // generation stops before the first of these
+    StopTokens stop_tokens;  // .. or of these
+    bool ignore_eos;         // go on after an end token
+    bool include_stop;       // what ends the text is part of it: a stop text, stop or end token
+    bool show_special;       // the text has the names of special tokens
     SamplerOptions sampler;
+    TokenBiases biases;
 } GenerateOptions;
 
 typedef enum { FINISH_NONE, FINISH_STOP, FINISH_LENGTH } FinishReason;
@@ -56,6 +77,7 @@ typedef struct {
     const Cache *cache;     // holds the keys and values of the first tokens, and sets the context
     size_t cache_sequence;  // index of its sequence in the cache
     Sampler sampler;        // owned
+    Tokens enders;          // owned: the tokens that end the text, if it has a least length
     Tokens tokens;          // of the prompt, then the new ones; owned
     size_t n_prompt;
     FinishReason finish;

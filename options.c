@@ -11,12 +11,14 @@
 #include "options.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef enum {
     FLAG,         // no value; sets a bool
+    FLAG_OFF,     // of a request only: the same, but true clears it
     MODE,         // no value; chooses what the program does (Option.mode)
     COUNT,        // a whole number from min to max: a size_t
     SEED,         // any whole number of 64 bits: a uint64_t
@@ -24,6 +26,8 @@ typedef enum {
     TEXT,         // a const char *
     PATH,         // a file name, not empty: a const char *
     TEXTS,        // one more non-empty text: StopTexts
+    TOKEN,        // one more token id: StopTokens; in a request an array of all
+    BIAS,         // ID=BIAS, one more of them: TokenBiases; in a request an object of all
     PROMPT_TEXT,  // one more part of the prompt: PromptParts
     PROMPT_FILE,  // the same, read from a file
     KV,           // "f32" or "f16": a KvType
@@ -34,12 +38,12 @@ typedef enum {
 
 struct Option {
     char letter;        // 0: none
-    const char *name;   // without the dashes
+    const char *name;   // without the dashes; NULL: a field of requests only
     const char *value;  // what --help calls the value; NULL: it takes none
     OptionKind kind;
     size_t offset;                   // in Options
     Mode mode;                       // that the option selects; MODE_GENERATE: none
-    double min, max, initial;        // of COUNT and REAL: range, default
+    double min, max, initial;        // of COUNT, REAL and the numbers of BIAS: range, default
     const char *help;                // {default} and {max} stand for `initial` and `max`
     const char *fields[MAX_FIELDS];  // of a request
     bool minus_one_is_off;           // in a request: -1 means 0
@@ -95,10 +99,24 @@ static const Option option_table[] = {
      .fields = {"repetition_penalty"}},
     {0, "repeat-last-n", "N", COUNT, AT(generate.sampler.repeat_last_n), .max = MANY, .initial = 64,
      .help = "how many tokens count as recent ({default})"},
+    {0, "presence-penalty", "P", REAL, AT(generate.sampler.presence_penalty), .min = -2, .max = 2,
+     .help = "subtract P from the logits of tokens among the new ones; 0: off",
+     .fields = {"presence_penalty"}},
+    {0, "frequency-penalty", "P", REAL, AT(generate.sampler.frequency_penalty), .min = -2, .max = 2,
+     .help = "the same times the number of their occurrences; 0: off",
+     .fields = {"frequency_penalty"}},
+    {0, "logit-bias", "ID=BIAS", BIAS, AT(generate.biases), .min = -100, .max = 100,
+     .help = "add BIAS to the logit of token ID; may be given for several tokens",
+     .fields = {"logit_bias"}},
     {'s', "seed", "N", SEED, AT(seed),
      .help = "seed of the random numbers; default: from the system"},
     {0, "stop", "TEXT", TEXTS, AT(generate.stops), .max = MAX_STOPS,
      .help = "stop before TEXT; may be given up to {max} times"},
+    {0, "stop-token-id", "ID", TOKEN, AT(generate.stop_tokens), .max = MAX_STOP_TOKENS,
+     .help = "stop before token ID; may be given up to {max} times", .fields = {"stop_token_ids"}},
+    {0, "min-tokens", "N", COUNT, AT(generate.min_tokens), .max = MANY,
+     .help = "at least N new tokens: draw nothing that ends the text before; 0: off",
+     .fields = {"min_tokens"}},
     {0, "ignore-eos", NULL, FLAG, AT(generate.ignore_eos), .help = "continue after an end token",
      .fields = {"ignore_eos"}},
     {0, "special", NULL, FLAG, AT(special),
@@ -138,6 +156,9 @@ static const Option option_table[] = {
     {'q', "quiet", NULL, FLAG, AT(quiet), .help = "print only errors on stderr"},
     {0, "digest", NULL, FLAG, AT(digest),
      .help = "print a digest of the bits of all logits on stderr"},
+    // Fields of requests only: the rows without a name are the last.
+    {.kind = FLAG, .offset = AT(generate.include_stop), .fields = {"include_stop_str_in_output"}},
+    {.kind = FLAG_OFF, .offset = AT(generate.show_special), .fields = {"skip_special_tokens"}},
 };
 #define N_OPTIONS (sizeof option_table / sizeof *option_table)
 _Static_assert(N_OPTIONS <= MAX_OPTIONS, "Options.given needs an element for each row");
@@ -162,7 +183,7 @@ void options_help(Buffer *out)
                     "Usage: run MODEL [options]\n\n"
                     "Generates text with a Llama-family model. MODEL defaults to the file that "
                     "the\nenvironment variable RUN_MODEL names.\n\n");
-    for (size_t i = 0; i < N_OPTIONS; i++) {
+    for (size_t i = 0; i < N_OPTIONS && option_table[i].name; i++) {
         const Option *o = &option_table[i];
         char left[64];
         snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ',
@@ -194,16 +215,28 @@ static bool parse_whole(const char *text, uint64_t *value)
     return !*end && !errno;
 }
 
-// Parses a decimal number to its end. strtod alone would take a sign, spaces, hexadecimal digits,
-// "inf" and "nan".
+// Parses a decimal number to its end. strtod alone would take a plus sign, spaces, hexadecimal
+// digits, "inf" and "nan".
 static bool parse_real(const char *text, double *value)
 {
+    const char *first = text + (*text == '-');
     char *end;
-    if ((*text != '.' && (*text < '0' || *text > '9')) || strpbrk(text, "xXnN")) {
+    if ((*first != '.' && (*first < '0' || *first > '9')) || strpbrk(text, "xXnN")) {
         return false;
     }
     *value = strtod(text, &end);
     return end != text && !*end;
+}
+
+// Parses a token id, which the vocabulary may yet lack (options_check_tokens).
+static bool parse_token(const char *text, int *id)
+{
+    uint64_t whole;
+    if (!parse_whole(text, &whole) || whole > INT_MAX) {
+        return false;
+    }
+    *id = (int)whole;
+    return true;
 }
 
 static bool in_range(const Option *o, double value) { return value >= o->min && value <= o->max; }
@@ -224,6 +257,11 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
         return "f32 or f16";
     case CHAT:
         return "generate or chat";
+    case TOKEN:
+        return "a token id";
+    case BIAS:
+        snprintf(buffer, 80, "a token id, = and a number from %g to %g", min, o->max);
+        return buffer;
     case PATH:
     case PROMPT_FILE:
         return "a file name";
@@ -239,11 +277,46 @@ static bool add_prompt_part(PromptParts *prompt, const char *text, bool is_file)
     return *text || !is_file;
 }
 
+// Sets the bias of a token that is in the list already, or adds one to a list that is not full.
+static bool set_bias(TokenBiases *biases, TokenBias bias)
+{
+    size_t i = 0;
+    while (i < biases->n && biases->list[i].id != bias.id) {
+        i++;
+    }
+    if (i == MAX_TOKEN_BIASES) {
+        return false;
+    }
+    biases->list[i] = bias;
+    biases->n += i == biases->n;
+    return true;
+}
+
+// Parses ID=BIAS.
+static bool parse_bias(const Option *o, const char *text, TokenBias *bias)
+{
+    char id[24];
+    double real;
+    const char *equals = strchr(text, '=');
+    const size_t length = equals ? (size_t)(equals - text) : sizeof id;
+    if (length >= sizeof id) {
+        return false;
+    }
+    memcpy(id, text, length);
+    id[length] = 0;
+    if (!parse_token(id, &bias->id) || !parse_real(equals + 1, &real) || !in_range(o, real)) {
+        return false;
+    }
+    bias->bias = (float)real;
+    return true;
+}
+
 // Stores a value in its field. Returns false if the option does not take it.
 static bool store_value(const Option *o, void *field, const char *text)
 {
     uint64_t whole = 0;
     double real = 0;
+    TokenBias bias;
     switch (o->kind) {
     case COUNT:
         if (!parse_whole(text, &whole) || !in_range(o, (double)whole)) {
@@ -262,6 +335,10 @@ static bool store_value(const Option *o, void *field, const char *text)
     case TEXTS:
         ((StopTexts *)field)->texts[((StopTexts *)field)->n++] = text;
         return *text;
+    case TOKEN:
+        return parse_token(text, &((StopTokens *)field)->ids[((StopTokens *)field)->n++]);
+    case BIAS:
+        return parse_bias(o, text, &bias) && set_bias(field, bias);
     case PROMPT_TEXT:
     case PROMPT_FILE:
         return add_prompt_part(field, text, o->kind == PROMPT_FILE);
@@ -283,8 +360,13 @@ static bool take_value(Options *options, const Option *o, const char *shown, con
 {
     void *field = (char *)options + o->offset;
     char buffer[80];
-    if (o->kind == TEXTS && ((StopTexts *)field)->n == MAX_STOPS) {
-        return error_set(err, ERROR_USAGE, "%s: may be given at most %d times", shown, MAX_STOPS);
+    if ((o->kind == TEXTS && ((StopTexts *)field)->n == MAX_STOPS) ||
+        (o->kind == TOKEN && ((StopTokens *)field)->n == MAX_STOP_TOKENS)) {
+        return error_set(err, ERROR_USAGE, "%s: may be given at most %.0f times", shown, o->max);
+    }
+    if (o->kind == BIAS && ((TokenBiases *)field)->n == MAX_TOKEN_BIASES) {
+        return error_set(err, ERROR_USAGE, "%s: may be given for at most %d tokens", shown,
+                         MAX_TOKEN_BIASES);
     }
     if ((o->kind == PROMPT_TEXT || o->kind == PROMPT_FILE) &&
         ((PromptParts *)field)->n == MAX_PROMPT_PARTS) {
@@ -316,7 +398,7 @@ static void set_defaults(Options *options)
 // The row for an argument -X.. or --name, whose spelling without dashes has `length` bytes.
 static const Option *find_option(const char *arg, bool is_long, size_t length)
 {
-    for (size_t i = 0; i < N_OPTIONS; i++) {
+    for (size_t i = 0; i < N_OPTIONS && option_table[i].name; i++) {
         const Option *o = &option_table[i];
         if (is_long ? strlen(o->name) == length && memcmp(o->name, arg + 2, length) == 0
                     : o->letter == arg[1]) {
@@ -380,7 +462,7 @@ static bool read_arguments(Options *options, int argc, char **argv, Error *err)
 
 bool option_given(const Options *options, const char *name)
 {
-    for (size_t i = 0; i < N_OPTIONS; i++) {
+    for (size_t i = 0; i < N_OPTIONS && option_table[i].name; i++) {
         if (strcmp(option_table[i].name, name) == 0) {
             return options->given[i];
         }
@@ -520,6 +602,11 @@ static bool check_combinations(Options *o, Error *err)
     if (o->chat && o->mode != MODE_BATCH) {  // in a batch, each request has its own defaults
         options_choose_chat(o);
     }
+    const GenerateOptions *g = &o->generate;
+    if (o->mode != MODE_BATCH && g->max_tokens && g->min_tokens > g->max_tokens) {
+        return error_set(err, ERROR_USAGE, "--min-tokens %zu: expected at most --max-tokens, %zu",
+                         g->min_tokens, g->max_tokens);
+    }
     return find_model(o, err);
 }
 
@@ -536,6 +623,25 @@ bool options_parse(Options *o, int argc, char **argv, Error *err)
     return check_combinations(o, err);
 }
 
+bool options_check_tokens(const Options *o, size_t vocab_size, Error *err)
+{
+    const StopTokens *stops = &o->generate.stop_tokens;
+    const TokenBiases *biases = &o->generate.biases;
+    for (size_t i = 0; i < stops->n; i++) {
+        if ((size_t)stops->ids[i] >= vocab_size) {
+            return error_set(err, ERROR_USAGE, "--stop-token-id %d: expected a token id below %zu",
+                             stops->ids[i], vocab_size);
+        }
+    }
+    for (size_t i = 0; i < biases->n; i++) {
+        if ((size_t)biases->list[i].id >= vocab_size) {
+            return error_set(err, ERROR_USAGE, "--logit-bias %d: expected a token id below %zu",
+                             biases->list[i].id, vocab_size);
+        }
+    }
+    return true;
+}
+
 // --------------------------------------------------------------------------------------------
 // What the model's authors recommend
 
@@ -543,7 +649,7 @@ bool options_parse(Options *o, int argc, char **argv, Error *err)
 static const Option *find_recommended(const char *name)
 {
     const size_t begin = AT(generate.sampler), end = begin + sizeof(SamplerOptions);
-    for (size_t i = 0; i < N_OPTIONS; i++) {
+    for (size_t i = 0; i < N_OPTIONS && option_table[i].name; i++) {
         const Option *o = &option_table[i];
         size_t n = 0;
         while (name[n] && name[n] != '-' && (name[n] == '_' ? '-' : name[n]) == o->name[n]) {
@@ -616,8 +722,8 @@ static bool store_json(const Option *o, void *field, const JsonValue *value)
 {
     const bool number = value->kind == JSON_NUMBER;
     uint64_t whole = 0;
-    if (o->kind == FLAG) {
-        *(bool *)field = value->kind == JSON_TRUE;
+    if (o->kind == FLAG || o->kind == FLAG_OFF) {
+        *(bool *)field = value->kind == (o->kind == FLAG ? JSON_TRUE : JSON_FALSE);
         return value->kind == JSON_TRUE || value->kind == JSON_FALSE;
     }
     if (o->kind == REAL) {
@@ -635,12 +741,72 @@ static bool store_json(const Option *o, void *field, const JsonValue *value)
     return true;
 }
 
-bool option_set_json(const Option *o, GenerateOptions *g, const JsonValue *value, const char *field,
-                     Error *err)
+// Stores an array of token ids.
+static bool store_tokens(StopTokens *stops, const JsonValue *value, const RequestField *f,
+                         Error *err)
 {
+    char name[64], expected[64];
+    const JsonValue *id = json_first(value);
+    if (value->kind != JSON_ARRAY || value->count > MAX_STOP_TOKENS) {
+        snprintf(expected, sizeof expected, "an array of at most %d token ids", MAX_STOP_TOKENS);
+        return field_unexpected(err, f->name, value, expected);
+    }
+    stops->n = value->count;
+    for (size_t i = 0; i < value->count; i++, id = json_next(id)) {
+        uint64_t whole;
+        if (!json_whole(id, &whole) || whole >= f->vocab_size) {
+            snprintf(name, sizeof name, "%s[%zu]", f->name, i);
+            snprintf(expected, sizeof expected, "a token id below %zu", f->vocab_size);
+            return field_unexpected(err, name, id, expected);
+        }
+        stops->ids[i] = (int)whole;
+    }
+    return true;
+}
+
+// Stores an object whose names are token ids.
+static bool store_biases(const Option *o, TokenBiases *biases, const JsonValue *value,
+                         const RequestField *f, Error *err)
+{
+    char name[64], buffer[80];
+    const JsonValue *bias = json_first(value);
+    if (value->kind != JSON_OBJECT || value->count > MAX_TOKEN_BIASES) {
+        snprintf(buffer, sizeof buffer, "an object of at most %d token ids", MAX_TOKEN_BIASES);
+        return field_unexpected(err, f->name, value, buffer);
+    }
+    biases->n = 0;
+    for (size_t i = 0; i < value->count; i++, bias = json_next(bias)) {
+        int id;
+        const bool parsed = strlen(bias->name) == bias->name_size && parse_token(bias->name, &id);
+        if (!parsed || (size_t)id >= f->vocab_size) {
+            return error_set(err, ERROR_INPUT,
+                             "%s has the name \"%.40s\", expected a token id below %zu", f->name,
+                             bias->name, f->vocab_size);
+        }
+        if (bias->kind != JSON_NUMBER || !in_range(o, json_real(bias))) {
+            snprintf(name, sizeof name, "%s.%d", f->name, id);
+            snprintf(buffer, sizeof buffer, "a number from %g to %g", o->min, o->max);
+            return field_unexpected(err, name, bias, buffer);
+        }
+        set_bias(biases, (TokenBias){id, (float)json_real(bias)});
+    }
+    return true;
+}
+
+bool option_set_json(const Option *o, GenerateOptions *g, const JsonValue *value,
+                     const RequestField *f, Error *err)
+{
+    void *target = (char *)g + (o->offset - AT(generate));
     char buffer[80];
     const double min = o->minus_one_is_off ? -1 : o->min;
-    return store_json(o, (char *)g + (o->offset - AT(generate)), value) ||
-           field_unexpected(err, field, value,
-                            o->kind == FLAG ? "true or false" : expected_value(o, min, buffer));
+    const bool flag = o->kind == FLAG || o->kind == FLAG_OFF;
+    if (o->kind == TOKEN) {
+        return store_tokens(target, value, f, err);
+    }
+    if (o->kind == BIAS) {
+        return store_biases(o, target, value, f, err);
+    }
+    return store_json(o, target, value) ||
+           field_unexpected(err, f->name, value,
+                            flag ? "true or false" : expected_value(o, min, buffer));
 }

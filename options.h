@@ -87,6 +87,10 @@ void options_default_chat(const Options *o, GenerateOptions *g);
 // Turns the run into a chat, as --chat does.
 void options_choose_chat(Options *o);
 
+// Checks the token ids of the command line, once the vocabulary is known. Error: ERROR_USAGE naming
+// the option and the id.
+bool options_check_tokens(const Options *o, size_t vocab_size, Error *err);
+
 // Was the option of this name (without dashes) given?
 bool option_given(const Options *o, const char *name);
 
@@ -105,11 +109,17 @@ typedef struct Option Option;
 // value of GenerateOptions, except `seed`, `stop` and `echo`, which have rules of their own.
 const Option *option_for_request(const char *field);
 
-// Sets an option's value in a request's GenerateOptions, checking its range; `field` is the name
-// that the request used. top_k, which is off at 0, may also be switched off by -1, as OpenAI's
-// clients do. Error: ERROR_INPUT naming the field, the value found and what was expected.
+// A field as a request has it.
+typedef struct {
+    const char *name;   // that the request used
+    size_t vocab_size;  // of the model: bounds token ids
+} RequestField;
+
+// Sets an option's value in a request's GenerateOptions, checking its range. top_k, which is off at
+// 0, may also be switched off by -1, as OpenAI's clients do. Error: ERROR_INPUT naming the field,
+// the value found and what was expected.
 bool option_set_json(const Option *option, GenerateOptions *g, const JsonValue *value,
-                     const char *field, Error *err);
+                     const RequestField *field, Error *err);
 
 // Fills *err (ERROR_INPUT) with "FIELD is VALUE, expected EXPECTED" and returns false. All readers
 // of request fields use it.

@@ -71,6 +71,7 @@ static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
     output_watch(out, &e->checkpoint.file, o->engine.model);
     bool ok = open_engine(e, o, err) &&
               options_recommend(o, o->engine.model, &e->checkpoint.sampling, err) &&
+              (!e->tokenizer || options_check_tokens(o, tokenizer_vocab_size(e->tokenizer), err)) &&
               output_open(out, o, err);
     if (ok) {
         const bool converses = o->mode == MODE_GENERATE && o->chat && prompt_is_typed(o);

@@ -9,6 +9,7 @@
 //     heap of the n - p candidates that are left | p-th best .. second best, best
 #include "sampler.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,11 +26,11 @@ bool sampler_create(Sampler *s, size_t vocab_size, const SamplerOptions *options
                    .state = seed ? seed : 0x9e3779b97f4a7c15u,
                    .probabilities = alloc_zeroed(padded, sizeof(float)),
                    .candidates = alloc_zeroed(vocab_size, sizeof(Candidate)),
-                   .seen = alloc_zeroed(vocab_size, 1)};
-    if (!s->probabilities || !s->candidates || !s->seen) {
+                   .counts = alloc_zeroed(vocab_size, sizeof(uint32_t))};
+    if (!s->probabilities || !s->candidates || !s->counts) {
         sampler_free(s);
         return error_memory(err, "the sampler",
-                            vocab_size * (sizeof(float) + sizeof(Candidate) + 1));
+                            vocab_size * (sizeof(float) + sizeof(Candidate) + sizeof(uint32_t)));
     }
     return true;
 }
@@ -38,7 +39,7 @@ void sampler_free(Sampler *s)
 {
     free(s->probabilities);
     free(s->candidates);
-    free(s->seen);
+    free(s->counts);
     *s = (Sampler){0};
 }
 
@@ -88,21 +89,74 @@ static Candidate pop(Candidate *heap, size_t n)
     return best;
 }
 
-static void penalise(Sampler *s, const int *tokens, size_t n_tokens)
+// --------------------------------------------------------------------------------------------
+// What changes the logits
+
+static void count_tokens(Sampler *s, const int *tokens, size_t n)
 {
-    const SamplerOptions *o = &s->options;
-    const size_t first = n_tokens > o->repeat_last_n ? n_tokens - o->repeat_last_n : 0;
-    for (size_t i = first; i < n_tokens; i++) {
-        float *logit = &s->probabilities[tokens[i]];
-        if (!s->seen[tokens[i]]) {  // once, however often it occurs
-            *logit = *logit > 0 ? *logit / o->repeat_penalty : *logit * o->repeat_penalty;
-        }
-        s->seen[tokens[i]] = 1;
-    }
-    for (size_t i = first; i < n_tokens; i++) {
-        s->seen[tokens[i]] = 0;
+    for (size_t i = 0; i < n; i++) {
+        s->counts[tokens[i]]++;
     }
 }
+
+// Each token once, however often it occurs: what was done to it is taken out of the counts.
+static void penalise_repetition(Sampler *s, const SamplerInput *in)
+{
+    const SamplerOptions *o = &s->options;
+    const size_t n = in->n_tokens < o->repeat_last_n ? in->n_tokens : o->repeat_last_n;
+    const int *recent = in->tokens + in->n_tokens - n;
+    count_tokens(s, recent, n);
+    for (size_t i = 0; i < n; i++) {
+        float *logit = &s->probabilities[recent[i]];
+        if (s->counts[recent[i]]) {
+            *logit = *logit > 0 ? *logit / o->repeat_penalty : *logit * o->repeat_penalty;
+        }
+        s->counts[recent[i]] = 0;
+    }
+}
+
+static void penalise_presence(Sampler *s, const SamplerInput *in)
+{
+    const SamplerOptions *o = &s->options;
+    const int *made = in->tokens + in->n_prompt;
+    const size_t n = in->n_tokens - in->n_prompt;
+    count_tokens(s, made, n);
+    for (size_t i = 0; i < n; i++) {
+        const float count = (float)s->counts[made[i]];
+        if (count > 0) {
+            s->probabilities[made[i]] -= count * o->frequency_penalty + o->presence_penalty;
+        }
+        s->counts[made[i]] = 0;
+    }
+}
+
+// Do the logits decide as they are?
+static bool is_plain(const SamplerOptions *o, const SamplerInput *in)
+{
+    return o->repeat_penalty == 1.0f && o->presence_penalty == 0.0f &&
+           o->frequency_penalty == 0.0f && !in->n_biases && !in->n_banned;
+}
+
+// A banned token gets the lowest logit that is finite, so that there is always something to draw.
+static void adjust_logits(Sampler *s, const SamplerInput *in)
+{
+    const SamplerOptions *o = &s->options;
+    for (size_t i = 0; i < in->n_biases; i++) {
+        s->probabilities[in->biases[i].id] += in->biases[i].bias;
+    }
+    if (o->repeat_penalty != 1.0f) {
+        penalise_repetition(s, in);
+    }
+    if (o->presence_penalty != 0.0f || o->frequency_penalty != 0.0f) {
+        penalise_presence(s, in);
+    }
+    for (size_t i = 0; i < in->n_banned; i++) {
+        s->probabilities[in->banned[i]] = -FLT_MAX;
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Drawing
 
 static int argmax(const float *x, size_t n)
 {
@@ -127,7 +181,7 @@ static int draw_from_all(const Sampler *s, float least, float coin)
         total += s->probabilities[i] >= least ? s->probabilities[i] : 0;
     }
     for (size_t i = 0; i < s->vocab_size; i++) {
-        if (s->probabilities[i] >= least) {
+        if (s->probabilities[i] >= least && s->probabilities[i] > 0) {
             sum += s->probabilities[i];
             last = (int)i;
             if (coin * total < sum) {
@@ -180,7 +234,7 @@ static int draw_from_best(Sampler *s, size_t k, bool nucleus, float least, float
     size_t kept = 0;
     while (kept < k) {
         Candidate c = kept < popped ? heap[n - 1 - kept] : pop(heap, n - kept);
-        if (c.probability < least) {
+        if (c.probability < least || c.probability == 0) {
             break;
         }
         total += c.probability;
@@ -199,18 +253,16 @@ static int draw_from_best(Sampler *s, size_t k, bool nucleus, float least, float
     return heap[n - kept].id;  // the sum rounded to less than r
 }
 
-int sampler_next(Sampler *s, const float *logits, const int *tokens, size_t n_tokens)
+int sampler_next(Sampler *s, const float *logits, const SamplerInput *in)
 {
     const SamplerOptions *o = &s->options;
     const size_t padded = round_up(s->vocab_size, LANES);
     float *p = s->probabilities;
-    if (o->repeat_penalty == 1.0f && o->temperature == 0.0f) {
+    if (is_plain(o, in) && o->temperature == 0.0f) {
         return argmax(logits, s->vocab_size);
     }
     memcpy(p, logits, s->vocab_size * sizeof *p);
-    if (o->repeat_penalty != 1.0f) {
-        penalise(s, tokens, n_tokens);
-    }
+    adjust_logits(s, in);
     if (o->temperature == 0.0f) {
         return argmax(p, s->vocab_size);
     }

@@ -681,3 +681,9 @@ bool tokenizer_is_end(const Tokenizer *t, int id)
     }
     return false;
 }
+
+const int *tokenizer_ends(const Tokenizer *t, size_t *n)
+{
+    *n = t->vocabulary.n_end;
+    return t->vocabulary.end;
+}

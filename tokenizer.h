@@ -62,7 +62,8 @@ int tokenizer_bos(const Tokenizer *t);  // -1: none
 // Whether a token is a control token: BOS, EOS, <|im_start|>, ...
 bool tokenizer_is_special(const Tokenizer *t, int id);
 
-// Whether generation stops at this token.
+// Whether generation stops at this token; all tokens of which that is true, *n of them.
 bool tokenizer_is_end(const Tokenizer *t, int id);
+const int *tokenizer_ends(const Tokenizer *t, size_t *n);
 
 #endif

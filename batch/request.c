@@ -41,16 +41,23 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model)
                               o->truncate_prompt,
                               g->max_tokens,
                               chat.max_tokens,
+                              g->min_tokens,
                               g->stops.n,
+                              g->stop_tokens.n,
+                              g->biases.n,
                               g->ignore_eos,
                               s->top_k,
                               s->repeat_last_n,
                               d->cache->f16,
                               !!o->system,
                               tokenizer_fingerprint(d->tokenizer)};
-    const float real[] = {s->temperature, s->top_p, s->min_p, s->repeat_penalty};
+    const float real[] = {
+        s->temperature,      s->top_p, s->min_p, s->repeat_penalty, s->presence_penalty,
+        s->frequency_penalty};
     uint64_t h = hash_bytes(HASH_BEGIN, whole, sizeof whole);
     h = hash_bytes(h, real, sizeof real);
+    h = hash_bytes(h, g->stop_tokens.ids, g->stop_tokens.n * sizeof *g->stop_tokens.ids);
+    h = hash_bytes(h, g->biases.list, g->biases.n * sizeof *g->biases.list);
     for (size_t i = 0; i < g->stops.n; i++) {
         h = hash_bytes(h, g->stops.texts[i], strlen(g->stops.texts[i]) + 1);
     }
@@ -79,7 +86,7 @@ static bool is_null(const JsonValue *v) { return !v || v->kind == JSON_NULL; }
 // Where the empty text is a value (prompt, content), the reader of that field looks for itself.
 static bool says_nothing(const JsonValue *v)
 {
-    return is_null(v) || (v->kind == JSON_STRING && !v->size) ||
+    return !v || v->kind == JSON_NULL || (v->kind == JSON_STRING && !v->size) ||
            (v->kind > JSON_STRING && !v->count);
 }
 
@@ -169,7 +176,7 @@ typedef enum {
 } RequestFieldKind;
 
 // The fields that are neither options of the command line nor the prompt, in all forms of requests.
-static const struct RequestField {
+static const struct FieldRule {
     const char *name;
     RequestFieldKind kind;
     bool (*read)(Request *r, const JsonValue *v, Error *err);
@@ -189,26 +196,21 @@ static const struct RequestField {
     {.name = "parallel_tool_calls", .kind = IGNORED},
     {.name = "n", .kind = ONLY_NUMBER, .number = 1},
     {.name = "best_of", .kind = ONLY_NUMBER, .number = 1},
-    {.name = "frequency_penalty", .kind = ONLY_NUMBER, .number = 0},
-    {.name = "presence_penalty", .kind = ONLY_NUMBER, .number = 0},
-    {.name = "min_tokens", .kind = ONLY_NUMBER, .number = 0},
     {.name = "top_logprobs", .kind = ONLY_NUMBER, .number = 0},
     {.name = "logprobs", .kind = ONLY_FALSE},
     {.name = "stream", .kind = ONLY_FALSE},
     {.name = "use_beam_search", .kind = ONLY_FALSE},
-    {.name = "logit_bias", .kind = ONLY_EMPTY},
     {.name = "tools", .kind = ONLY_EMPTY},
     {.name = "functions", .kind = ONLY_EMPTY},
-    {.name = "stop_token_ids", .kind = ONLY_EMPTY},
     {.name = "suffix", .kind = ONLY_EMPTY},
     {.name = "tool_choice", .kind = ONLY_WORD, .words = {"none", "auto"}},
     {.name = "response_format", .kind = ONLY_WORD, .words = {"text", NULL}},
 };
-typedef struct RequestField RequestField;
+typedef struct FieldRule FieldRule;
 #define N_FIELDS (sizeof request_fields / sizeof *request_fields)
 
 // Accepts the value of a field that leaves its feature off, and no other.
-static bool check_neutral(const RequestField *f, const JsonValue *v, Error *err)
+static bool check_neutral(const FieldRule *f, const JsonValue *v, Error *err)
 {
     const JsonValue *type = v->kind == JSON_OBJECT ? json_member(v, "type") : v;
     const char *neutral = "false";
@@ -242,18 +244,28 @@ static bool read_field(Request *r, const JsonValue *v, const char *const *others
     // A name with a NUL in it is none of ours, though its start may be.
     const bool comparable = strlen(v->name) == v->name_size;
     const Option *option = comparable ? option_for_request(v->name) : NULL;
-    const RequestField *field = NULL;
+    const FieldRule *field = NULL;
     for (size_t i = 0; comparable && i < N_FIELDS && !field; i++) {
         field = strcmp(request_fields[i].name, v->name) == 0 ? &request_fields[i] : NULL;
     }
     if (option) {
-        return option_set_json(option, &r->options, v, v->name, err);
+        const RequestField named = {v->name, r->vocab_size};
+        return option_set_json(option, &r->options, v, &named, err);
     }
     if (!field) {
         return error_set(err, ERROR_INPUT, "%.100s: unsupported parameter", v->name);
     }
     return field->kind == IGNORED ||
            (field->kind == READ ? field->read(r, v, err) : check_neutral(field, v, err));
+}
+
+// Checks fields that have to go together.
+static bool check_fields(const Request *r, Error *err)
+{
+    const GenerateOptions *g = &r->options;
+    return !g->max_tokens || g->min_tokens <= g->max_tokens ||
+           error_set(err, ERROR_INPUT, "min_tokens is %zu, expected at most max_tokens, %zu",
+                     g->min_tokens, g->max_tokens);
 }
 
 // Reads all fields of an object but the `others`.
@@ -267,7 +279,7 @@ static bool read_fields(Request *r, const JsonValue *object, const char *const *
     }
     // OpenAI renamed max_tokens: where a request has both names, the new one counts.
     const JsonValue *newer = json_member(object, "max_completion_tokens");
-    return !newer || read_field(r, newer, others, err);
+    return (!newer || read_field(r, newer, others, err)) && check_fields(r, err);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -429,6 +441,7 @@ static void reset(Request *r, const RequestDefaults *d, const Line *line)
                    .form = RESULT_PLAIN,
                    .head = r->head,
                    .command_line = d->options,
+                   .vocab_size = tokenizer_vocab_size(d->tokenizer),
                    .options = d->options->generate,
                    .seed = derive_seed(d->options->seed, line->number),
                    .stop_texts = r->stop_texts,

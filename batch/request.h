@@ -43,6 +43,7 @@ typedef struct {
     Error failure;  // why it cannot be answered; ERROR_NONE if it can
     // What it requests.
     const Options *command_line;  // of the batch; the caller's
+    size_t vocab_size;            // bounds the token ids in fields
     GenerateOptions options;      // its stop texts point into stop_texts
     uint64_t seed;
     bool echo;

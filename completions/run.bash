@@ -13,8 +13,13 @@ _run() {
     --min-p) COMPREPLY=(); return ;;
     --repeat-penalty) COMPREPLY=(); return ;;
     --repeat-last-n) COMPREPLY=(); return ;;
+    --presence-penalty) COMPREPLY=(); return ;;
+    --frequency-penalty) COMPREPLY=(); return ;;
+    --logit-bias) COMPREPLY=(); return ;;
     -s | --seed) COMPREPLY=(); return ;;
     --stop) COMPREPLY=(); return ;;
+    --stop-token-id) COMPREPLY=(); return ;;
+    --min-tokens) COMPREPLY=(); return ;;
     -y | --system) COMPREPLY=(); return ;;
     -z | --tokenizer) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     -c | --context) COMPREPLY=(); return ;;
@@ -29,7 +34,7 @@ _run() {
     --logprobs) COMPREPLY=(); return ;;
     esac
     case $current in
-    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n -s --seed --stop --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
+    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     esac
 }

@@ -49,7 +49,7 @@ class Option:
 def options(executable):
     """The options in the order of `run --help`."""
     text = subprocess.run([executable, "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    found = re.findall(r"^  (?:-(\w),|   ) --([\w-]+)(?: ([A-Z]+))? +(\S.*)$", text, re.MULTILINE)
+    found = re.findall(r"^  (?:-(\w),|   ) --([\w-]+)(?: ([A-Z=]+))? +(\S.*)$", text, re.MULTILINE)
     return [Option(*fields) for fields in found]
 
 

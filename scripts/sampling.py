@@ -14,6 +14,8 @@ LIMITS = {
     "min_p": (0, 1),
     "repeat_penalty": (0.01, 100),
     "repeat_last_n": (0, WHOLE),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
 }
 
 # Where sources have them.

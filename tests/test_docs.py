@@ -126,7 +126,8 @@ def test_words_that_shells_complete_are_those_that_the_option_takes(option):
 def talker(workdir):
     """A model of random weights with a chat template and all recommended values. Context 64."""
     path = workdir / "manual-chat.bin"
-    sampling = {"temperature": 1, "top_p": 0.9, "top_k": 40, "min_p": 0.01, "repeat_penalty": 1.1, "repeat_last_n": 64}
+    sampling = {"temperature": 1, "top_p": 0.9, "top_k": 40, "min_p": 0.01, "repeat_penalty": 1.1, "repeat_last_n": 64,
+                "presence_penalty": 0.1, "frequency_penalty": 0.1}  # fmt: skip
     path.write_bytes(native_models.tiny(chat=True, sampling=sampling).pack())
     return path
 

@@ -17,6 +17,9 @@ static Sampler make(size_t vocab_size, SamplerOptions options, uint64_t seed)
     return s;
 }
 
+// Draws where nothing but the logits counts.
+static int draw(Sampler *s, const float *l) { return sampler_next(s, l, &(SamplerInput){0}); }
+
 // Logits of the probabilities 0.5, 0.25, 0.125, ... in an order of ids that is not sorted.
 static const float logits[5] = {-2, -1, 0, -3, -4};  // times ln 2
 static float log2_logits[5];
@@ -32,7 +35,7 @@ static void count(SamplerOptions options, double share[5])
         log2_logits[i] = logits[i] * 0.6931472f;
     }
     for (int i = 0; i < DRAWS; i++) {
-        share[sampler_next(&s, log2_logits, NULL, 0)] += 1.0 / DRAWS;
+        share[draw(&s, log2_logits)] += 1.0 / DRAWS;
     }
     sampler_free(&s);
 }
@@ -102,7 +105,7 @@ TEST(test_greedy_takes_the_lowest_of_equal_ids)
 {
     const float flat[4] = {1, 3, 3, 3};
     Sampler s = make(4, (SamplerOptions){.repeat_penalty = 1}, 1);
-    const int id = sampler_next(&s, flat, NULL, 0);
+    const int id = draw(&s, flat);
     CHECK(id == 1, "id %d, expected 1", id);
     sampler_free(&s);
 }
@@ -113,17 +116,102 @@ TEST(test_the_penalty_weakens_recent_tokens_once)
     const int tokens[] = {0, 0, 0, 1, 1, 1};
     Sampler s = make(2, (SamplerOptions){.repeat_penalty = 1.3f, .repeat_last_n = 3}, 1);
     // 2 / 1.3 = 1.54 > 1.5, but twice would be 1.18: it must be divided once.
-    int id = sampler_next(&s, two, tokens, 3);
+    int id = sampler_next(&s, two, &(SamplerInput){.tokens = tokens, .n_tokens = 3});
     CHECK(id == 0, "penalised more than once: id %d", id);
     s.options.repeat_penalty = 1.4f;
-    id = sampler_next(&s, two, tokens, 3);
+    id = sampler_next(&s, two, &(SamplerInput){.tokens = tokens, .n_tokens = 3});
     CHECK(id == 1, "not penalised: id %d", id);
-    id = sampler_next(&s, two, tokens, 6);
+    id = sampler_next(&s, two, &(SamplerInput){.tokens = tokens, .n_tokens = 6});
     CHECK(id == 0, "a token beyond the last three was penalised: id %d", id);
     s.options.repeat_penalty = 1.6f;
-    id = sampler_next(&s, negative, tokens, 3);
+    id = sampler_next(&s, negative, &(SamplerInput){.tokens = tokens, .n_tokens = 3});
     CHECK(id == 1, "a negative logit was not pushed down: id %d", id);
     sampler_free(&s);
+}
+
+// Two tokens of logits 3 and 2; the first is three times among the new ones, once in the prompt.
+static int draw_after(SamplerOptions options, size_t n_prompt)
+{
+    const float l[2] = {3, 2};
+    const int tokens[] = {0, 0, 0, 0};
+    Sampler s = make(2, options, 1);
+    const int id = sampler_next(
+        &s, l, &(SamplerInput){.tokens = tokens, .n_tokens = 4, .n_prompt = n_prompt});
+    const int again = draw(&s, l);
+    CHECK(again == 0, "counts are left for the next draw: id %d", again);
+    sampler_free(&s);
+    return id;
+}
+
+TEST(test_presence_counts_once_and_frequency_each_time_among_the_new_tokens)
+{
+    const struct {
+        float presence, frequency;
+        size_t n_prompt;
+        int expected;
+    } cases[] = {
+        {0.99f, 0, 1, 0},  {1.01f, 0, 1, 1},    {1.01f, 0, 3, 1},
+        {1.01f, 0, 4, 0},  // 4: no new ones
+        {0, 0.33f, 1, 0},  {0, 0.34f, 1, 1},    {0, 0.34f, 2, 0},
+        {0, 1.01f, 4, 0},  {0.5f, 0.17f, 1, 1}, {0.5f, 0.16f, 1, 0},
+        {-2, 0.99f, 1, 0}, {-2, 1.01f, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const SamplerOptions o = {.repeat_penalty = 1,
+                                  .presence_penalty = cases[i].presence,
+                                  .frequency_penalty = cases[i].frequency};
+        const int id = draw_after(o, cases[i].n_prompt);
+        CHECK(id == cases[i].expected, "case %zu: id %d", i, id);
+    }
+}
+
+TEST(test_biases_come_before_the_penalties)
+{
+    const float l[2] = {-1, 0.5f};
+    const int tokens[] = {0};
+    const TokenBias bias = {0, 3};
+    Sampler s = make(2, (SamplerOptions){.repeat_penalty = 5, .repeat_last_n = 8}, 1);
+    SamplerInput in = {.tokens = tokens, .biases = &bias, .n_biases = 1};
+    int id = sampler_next(&s, l, &in);
+    CHECK(id == 0, "no bias: id %d", id);
+    in.n_tokens = 1;  // (-1 + 3) / 5 = 0.4; the other order gives -5 + 3
+    id = sampler_next(&s, l, &in);
+    CHECK(id == 1, "no penalty: id %d", id);
+    s.options.repeat_penalty = 3;
+    id = sampler_next(&s, l, &in);
+    CHECK(id == 0, "penalty before bias: id %d", id);
+    sampler_free(&s);
+}
+
+// With every filter, and where the sum of the probabilities may round to less than the coin.
+TEST(test_a_banned_token_is_never_drawn)
+{
+    enum { N = 200 };
+    const SamplerOptions options[] = {
+        {.repeat_penalty = 1},
+        {.repeat_penalty = 1, .temperature = 1},
+        {.repeat_penalty = 1, .temperature = 1000, .top_p = 0.99f},
+        {.repeat_penalty = 1, .temperature = 1, .top_k = N},
+        {.repeat_penalty = 1, .temperature = 1, .min_p = 1e-6f},
+    };
+    float l[N] = {0};
+    int banned[N];
+    l[N - 1] = 9;
+    for (int i = 0; i < N; i++) {
+        banned[i] = N - 1 - i;
+    }
+    for (size_t k = 0; k < sizeof options / sizeof *options; k++) {
+        Sampler s = make(N, options[k], 3);
+        for (int round = 0; round < 2000; round++) {
+            const size_t n = (size_t)round % N;
+            const int id = sampler_next(&s, l, &(SamplerInput){.banned = banned, .n_banned = n});
+            CHECK(id >= 0 && id < N - (int)n, "case %zu: id %d, expected below %d", k, id,
+                  N - (int)n);
+        }
+        const int id = sampler_next(&s, l, &(SamplerInput){.banned = banned, .n_banned = N});
+        CHECK(id >= 0 && id < N, "case %zu: id %d where all are banned", k, id);
+        sampler_free(&s);
+    }
 }
 
 // The numbers that xorshift64* gives from state 42, worked out by hand in Python:
@@ -140,7 +228,7 @@ TEST(test_the_generator_is_xorshift64star)
         x ^= x >> 27;
         const double coin = (double)(((x * 0x2545f4914f6cdd1du) & 0xffffffffffffffffu) >> 40) /
                             16777216.0;
-        const int id = sampler_next(&s, uniform, NULL, 0);
+        const int id = draw(&s, uniform);
         CHECK(abs(id - (int)(coin * N)) <= 1, "draw %d: id %d, expected %d", i, id,
               (int)(coin * N));
     }
@@ -153,7 +241,7 @@ TEST(test_seed_zero_draws_different_numbers)
     Sampler s = make(8, (SamplerOptions){.temperature = 1, .repeat_penalty = 1}, 0);
     int seen = 0;
     for (int i = 0; i < 200; i++) {
-        seen |= 1 << sampler_next(&s, uniform, NULL, 0);
+        seen |= 1 << draw(&s, uniform);
     }
     CHECK(seen == 255, "ids drawn: %x, expected all of 8", (unsigned)seen);
     sampler_free(&s);
@@ -188,7 +276,7 @@ TEST(test_the_nucleus_is_what_sorting_gives)
             sorted[i] = (Candidate){p[i], i};
         }
         qsort(sorted, N, sizeof *sorted, descending);
-        const int id = sampler_next(&s, l, NULL, 0);
+        const int id = draw(&s, l);
         float total = 0;
         int kept = 0, found = 0;
         while (kept < N && total <= 0.9f) {
@@ -212,16 +300,20 @@ TEST(test_log_probabilities_and_the_best)
 
 int main(int argc, char **argv)
 {
-    return unit_main(argc, argv,
-                     (UnitTest[]){
-                         UNIT(test_each_filter_keeps_what_it_should),
-                         UNIT(test_temperature_flattens_and_sharpens),
-                         UNIT(test_greedy_takes_the_lowest_of_equal_ids),
-                         UNIT(test_the_penalty_weakens_recent_tokens_once),
-                         UNIT(test_the_generator_is_xorshift64star),
-                         UNIT(test_seed_zero_draws_different_numbers),
-                         UNIT(test_the_nucleus_is_what_sorting_gives),
-                         UNIT(test_log_probabilities_and_the_best),
-                         {0},
-                     });
+    return unit_main(
+        argc, argv,
+        (UnitTest[]){
+            UNIT(test_each_filter_keeps_what_it_should),
+            UNIT(test_temperature_flattens_and_sharpens),
+            UNIT(test_greedy_takes_the_lowest_of_equal_ids),
+            UNIT(test_the_penalty_weakens_recent_tokens_once),
+            UNIT(test_presence_counts_once_and_frequency_each_time_among_the_new_tokens),
+            UNIT(test_biases_come_before_the_penalties),
+            UNIT(test_a_banned_token_is_never_drawn),
+            UNIT(test_the_generator_is_xorshift64star),
+            UNIT(test_seed_zero_draws_different_numbers),
+            UNIT(test_the_nucleus_is_what_sorting_gives),
+            UNIT(test_log_probabilities_and_the_best),
+            {0},
+        });
 }

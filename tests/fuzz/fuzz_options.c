@@ -14,6 +14,11 @@ static void check_options(const Options *o)
                (double)s->top_p, (double)s->min_p);
     FUZZ_CHECK(s->repeat_penalty >= 0.01f && s->repeat_penalty <= 100, "%g",
                (double)s->repeat_penalty);
+    FUZZ_CHECK(s->presence_penalty >= -2 && s->presence_penalty <= 2 &&
+                   s->frequency_penalty >= -2 && s->frequency_penalty <= 2,
+               "%g, %g", (double)s->presence_penalty, (double)s->frequency_penalty);
+    FUZZ_CHECK(o->generate.stop_tokens.n <= MAX_STOP_TOKENS, "%zu", o->generate.stop_tokens.n);
+    FUZZ_CHECK(o->generate.biases.n <= MAX_TOKEN_BIASES, "%zu", o->generate.biases.n);
     FUZZ_CHECK(o->parallel >= 1 && o->first_line >= 1 && o->chunk >= 1, "%zu", o->parallel);
     FUZZ_CHECK(o->logprobs <= MAX_LOGPROBS, "%zu", o->logprobs);
     FUZZ_CHECK(o->generate.stops.n <= MAX_STOPS, "%zu stops", o->generate.stops.n);
