@@ -107,13 +107,21 @@ static bool check_text(const Sequence *s, Error *err)
 // --------------------------------------------------------------------------------------------
 // A sequence
 
+const char *sequence_token_text(const Sequence *s, size_t place, size_t *size)
+{
+    const int id = s->tokens.ids[place], previous = place ? s->tokens.ids[place - 1] : -1;
+    const bool named = s->options->show_special && place >= s->n_prompt;
+    return named && tokenizer_is_special(s->tokenizer, id)
+               ? tokenizer_piece(s->tokenizer, id, size)
+               : tokenizer_decode(s->tokenizer, previous, id, size);
+}
+
 // Adds the prompt's own text.
 static void echo_prompt(Sequence *s)
 {
     for (size_t i = 0; i < s->n_prompt; i++) {
         size_t size;
-        const int previous = i ? s->tokens.ids[i - 1] : -1;
-        const char *bytes = tokenizer_decode(s->tokenizer, previous, s->tokens.ids[i], &size);
+        const char *bytes = sequence_token_text(s, i, &size);
         add_text(s, bytes, size);
     }
 }
@@ -154,7 +162,9 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Err
                     .cache = setup->cache,
                     .cache_sequence = setup->cache_sequence,
                     .tokens = *prompt,
-                    .n_prompt = prompt->size};
+                    .n_prompt = prompt->size,
+                    .first_logprob = setup->score_prompt ? 0 : prompt->size,
+                    .logprobs.n_best = setup->options->top_logprobs};
     *prompt = (Tokens){0};
     bool ok = check_prompt(&s->tokens, s->cache->context, err) &&
               sampler_create(&s->sampler, tokenizer_vocab_size(s->tokenizer), &s->options->sampler,
@@ -188,6 +198,8 @@ bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err)
     s->tokens = *prompt;
     *prompt = (Tokens){0};
     s->n_prompt = s->tokens.size;
+    s->first_logprob = s->n_prompt;
+    s->logprobs.n = 0;
     s->finish = FINISH_NONE;
     s->n_partial = 0;
     buffer_clear(&s->text);
@@ -200,6 +212,7 @@ void sequence_free(Sequence *s)
     sampler_free(&s->sampler);
     tokens_free(&s->enders);
     tokens_free(&s->tokens);
+    logprobs_free(&s->logprobs);
     buffer_free(&s->text);
     buffer_free(&s->held);
     *s = (Sequence){0};
@@ -207,14 +220,20 @@ void sequence_free(Sequence *s)
 
 size_t sequence_n_past(const Sequence *s) { return cache_length(s->cache, s->cache_sequence); }
 
+bool sequence_scores_prompt(const Sequence *s)
+{
+    return s->options->logprobs && s->first_logprob < s->n_prompt;
+}
+
 size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max)
 {
     const size_t n_past = sequence_n_past(s), left = s->tokens.size - n_past;
     const size_t n = left < max ? left : max;
+    const bool all = sequence_scores_prompt(s);
     for (size_t i = 0; i < n; i++) {
         rows[i] = (Row){.token = s->tokens.ids[n_past + i],
                         .sequence = s->cache_sequence,
-                        .wants_logits = n_past + i + 1 == s->tokens.size};
+                        .wants_logits = all || n_past + i + 1 == s->tokens.size};
     }
     return n;
 }
@@ -246,19 +265,22 @@ static bool is_ender(const Sequence *s, int token)
     return found;
 }
 
+// Notes how probable a token was, if that is wanted. NULL: nothing came before it.
+static bool note_logprob(Sequence *s, int token, const float *logits, Error *err)
+{
+    return !s->options->logprobs ||
+           logprobs_add(&s->logprobs, token, logits, s->sampler.vocab_size, err);
+}
+
 // Appends a token and adds its text. Stop texts are looked for after the least length only.
 static bool append_token(Sequence *s, int token, Error *err)
 {
-    const GenerateOptions *o = s->options;
-    const int previous = s->tokens.ids[s->tokens.size - 1];
-    const bool named = o->show_special && tokenizer_is_special(s->tokenizer, token);
     size_t size;
-    const char *bytes = named ? tokenizer_piece(s->tokenizer, token, &size)
-                              : tokenizer_decode(s->tokenizer, previous, token, &size);
     if (!tokens_append(&s->tokens, token, err)) {
         return false;
     }
-    if (count_new(s) <= o->min_tokens) {
+    const char *bytes = sequence_token_text(s, s->tokens.size - 1, &size);
+    if (count_new(s) <= s->options->min_tokens) {
         add_text(s, bytes, size);
     } else {
         add_continuation(s, bytes, size);
@@ -271,7 +293,8 @@ bool sequence_accept(Sequence *s, const float *logits, Error *err)
     const GenerateOptions *o = s->options;
     const int token = sample_token(s, logits);
     const bool ends = is_ender(s, token);
-    if ((!ends || o->include_stop) && !append_token(s, token, err)) {
+    if ((!ends || o->include_stop) &&
+        !(note_logprob(s, token, logits, err) && append_token(s, token, err))) {
         return false;
     }
     if (ends) {
@@ -289,11 +312,26 @@ bool sequence_accept(Sequence *s, const float *logits, Error *err)
 // --------------------------------------------------------------------------------------------
 // Decoding
 
-// Samples the next token of a step, if its last row has logits.
-static void sample(Step *step)
+// Takes what the row of a token says of the token after it: how probable that was, in a prompt that
+// is scored, or which it is.
+static bool take_logits(Sequence *s, const Row *row, Error *err)
 {
-    const float *logits = step->rows[step->n_rows - 1].logits;
-    step->ok = !logits || sequence_accept(step->sequence, logits, &step->err);
+    const size_t next = row->position + 1;
+    if (row->position == 0 && sequence_scores_prompt(s) &&
+        !note_logprob(s, s->tokens.ids[0], NULL, err)) {
+        return false;
+    }
+    return next < s->tokens.size ? note_logprob(s, s->tokens.ids[next], row->logits, err)
+                                 : sequence_accept(s, row->logits, err);
+}
+
+static void take_step(Step *step)
+{
+    step->ok = true;
+    for (size_t i = 0; i < step->n_rows && step->ok; i++) {
+        const Row *row = &step->rows[i];
+        step->ok = !row->logits || take_logits(step->sequence, row, &step->err);
+    }
 }
 
 typedef struct {
@@ -302,11 +340,11 @@ typedef struct {
 } Steps;
 
 // The threads share the steps out among themselves.
-static void sample_steps(Team team, void *arg)
+static void take_steps(Team team, void *arg)
 {
     const Steps *all = arg;
     for (size_t i = team.id; i < all->n; i += team.size) {
-        sample(&all->steps[i]);
+        take_step(&all->steps[i]);
     }
 }
 
@@ -317,7 +355,7 @@ static bool decode_apart(Engine *e, Step *steps, size_t n, Error *err)
         Step *step = &steps[i];
         step->ok = forward(&e->model, &e->cache, &e->scratch, step->rows, step->n_rows, &step->err);
         if (step->ok) {
-            sample(step);
+            take_step(step);
         }
         if (!step->ok && step->err.kind == ERROR_RUN) {
             *err = step->err;
@@ -338,7 +376,7 @@ bool decode(Engine *e, Step *steps, size_t n, Error *err)
         return err->kind == ERROR_INPUT && n > 1 && decode_apart(e, steps, n, err);
     }
     Steps all = {steps, n};
-    team_run(e->threads < n ? e->threads : n, sample_steps, &all);
+    team_run(e->threads < n ? e->threads : n, take_steps, &all);
     for (size_t i = 0; i < n; i++) {
         if (!steps[i].ok && steps[i].err.kind == ERROR_RUN) {
             *err = steps[i].err;

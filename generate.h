@@ -16,6 +16,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "engine.h"
+#include "logprobs.h"
 #include "sampler.h"
 #include "text/chat.h"
 #include "tokenizer.h"
@@ -53,6 +54,8 @@ typedef struct {
     bool ignore_eos;         // go on after an end token
     bool include_stop;       // what ends the text is part of it: a stop text, stop or end token
     bool show_special;       // the text has the names of special tokens
+    bool logprobs;           // keep how probable the tokens were
+    size_t top_logprobs;     // .. and so many of the best at each place, at most MAX_LOGPROBS
     SamplerOptions sampler;
     TokenBiases biases;
 } GenerateOptions;
@@ -68,7 +71,8 @@ typedef struct {
     const Cache *cache;
     size_t cache_sequence;  // index of its sequence in the cache
     uint64_t seed;
-    bool echo;  // its text begins with the prompt's
+    bool echo;          // its text begins with the prompt's
+    bool score_prompt;  // with options->logprobs: the list begins with the tokens of the prompt
 } SequenceSetup;
 
 typedef struct {
@@ -81,6 +85,8 @@ typedef struct {
     Tokens tokens;          // of the prompt, then the new ones; owned
     size_t n_prompt;
     FinishReason finish;
+    Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
+    size_t first_logprob;
     Buffer text;      // whole UTF-8 characters, ready to be written; the caller clears it; owned
     Buffer held;      // bytes that may turn out to be the start of a stop text; owned
     char partial[4];  // the start of a character
@@ -102,9 +108,16 @@ bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err);
 // Tokens of the sequence that the cache holds.
 size_t sequence_n_past(const Sequence *s);
 
+// Are the tokens of the prompt scored? Then all of them must be run, each wants logits, and none may
+// be taken from pages that the cache has.
+bool sequence_scores_prompt(const Sequence *s);
+
 // Fills up to max rows with the tokens that have to be run next, and returns their number. The last
-// token of all wants logits.
+// token of all wants logits, and so do those of a prompt that is scored.
 size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max);
+
+// The bytes that the token at a place of the sequence has in its text, *size of them.
+const char *sequence_token_text(const Sequence *s, size_t place, size_t *size);
 
 // Samples the next token from the logits of the sequence's last token, adds its text, and decides
 // whether the sequence is finished. Error: ERROR_RUN if out of memory.
@@ -120,8 +133,8 @@ typedef struct {
     Error err;      // where !ok
 } Step;
 
-// Runs the rows of n >= 1 steps in one forward pass, then samples a token for each step whose last
-// row has logits. The rows of all steps lie one after the other, from e->rows on. Threads sample in
+// Runs the rows of n >= 1 steps in one forward pass, then samples a token for each step that has
+// run all tokens of its sequence. The rows of all steps lie one after the other, from e->rows on. Threads sample in
 // parallel: each sequence has its own sampler, so their order does not matter. Where a pass of
 // several steps fails for its input (ERROR_INPUT), each is run by itself, and only the one to blame
 // has !ok. Error (false): ERROR_RUN; with a single step, also ERROR_INPUT.

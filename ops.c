@@ -5,6 +5,7 @@
 // code: they are computed once per position, and must not depend on a library's sin or pow.
 #include "ops.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -229,6 +230,76 @@ static void exact_sin_cos(double angle, double *sin, double *cos)
     c = 1 - c;
     *sin = n % 4 == 0 ? s : n % 4 == 1 ? c : n % 4 == 2 ? -s : -c;
     *cos = n % 4 == 0 ? c : n % 4 == 1 ? -s : n % 4 == 2 ? -c : s;
+}
+
+// sums[k] += e^(x[k] - max) for LANES values, none above max; below e^-700 a term does not count
+// anyway. As in exact_exp, but in additions and multiplications only and for all lanes at a time, so
+// that compilers vectorise it. Adding 1.5 * 2^52 rounds x / ln 2 to a whole number n, and leaves n
+// in the lowest bits.
+static void add_exponentials(double *sums, const float *x, double max)
+{
+    static const double inverse_factorials[] = {1.0 / 479001600,
+                                                1.0 / 39916800,
+                                                1.0 / 3628800,
+                                                1.0 / 362880,
+                                                1.0 / 40320,
+                                                1.0 / 5040,
+                                                1.0 / 720,
+                                                1.0 / 120,
+                                                1.0 / 24,
+                                                1.0 / 6,
+                                                0.5,
+                                                1.0,
+                                                1.0};
+    const double shift = 0x1.8p52;
+    double shifted[LANES], r[LANES], series[LANES], scale[LANES];
+    uint64_t bits[LANES];
+    for (size_t k = 0; k < LANES; k++) {
+        const double d = (double)x[k] - max, y = d > -700 ? d : -700;
+        shifted[k] = y * 0x1.71547652b82fep+0 + shift;
+        const double n = shifted[k] - shift;
+        r[k] = (y - n * LN2_HIGH) - n * LN2_LOW;
+        series[k] = 1.0 / 6227020800;
+    }
+    for (size_t i = 0; i < sizeof inverse_factorials / sizeof *inverse_factorials; i++) {
+        for (size_t k = 0; k < LANES; k++) {
+            series[k] = series[k] * r[k] + inverse_factorials[i];
+        }
+    }
+    memcpy(bits, shifted, sizeof bits);
+    for (size_t k = 0; k < LANES; k++) {
+        bits[k] = (bits[k] + 1023) << 52;
+    }
+    memcpy(scale, bits, sizeof scale);
+    for (size_t k = 0; k < LANES; k++) {
+        sums[k] += series[k] * scale[k];
+    }
+}
+
+// The maximum is taken out first, so that nothing overflows. The sum goes through partial lanes and
+// the tree of v_sum (simd/kernels.h).
+double log_sum_exp(const float *x, size_t n)
+{
+    double sums[LANES] = {0};
+    float rest[LANES];
+    const size_t whole = n / LANES * LANES;
+    float max = x[0];
+    for (size_t i = 1; i < n; i++) {
+        max = x[i] > max ? x[i] : max;
+    }
+    for (size_t i = 0; i < whole; i += LANES) {
+        add_exponentials(sums, x + i, max);
+    }
+    for (size_t k = 0; k < LANES; k++) {
+        rest[k] = whole + k < n ? x[whole + k] : -INFINITY;
+    }
+    add_exponentials(sums, rest, max);
+    for (size_t half = LANES / 2; half > 0; half /= 2) {
+        for (size_t k = 0; k < half; k++) {
+            sums[k] += sums[k + half];
+        }
+    }
+    return (double)max + exact_log(sums[0]);
 }
 
 void rope_frequencies(double *frequency, size_t head_dim, double theta, const RopeScaling *scaling)

@@ -111,6 +111,10 @@ static inline void softmax(float *x, size_t n, float temperature)
     ops_kernels->softmax(x, n, temperature);
 }
 
+// The logarithm of the sum of all e^x[i], n >= 1 finite values: a token's log-probability is its
+// logit minus this. In double precision, with an error of a few units in the last place.
+double log_sum_exp(const float *x, size_t n);
+
 // --- Attention (simd/simd.h has the layouts; model.c has the formulas)
 
 // Computes the results of some queries over one split of the context.

@@ -149,8 +149,9 @@ static const Option option_table[] = {
     {'o', "output", "FILE", PATH, AT(output),
      .help = "write FILE whole or not at all, a batch by lines; - is standard output"},
     {0, "json", NULL, FLAG, AT(json), .help = "print one JSON object instead of text"},
-    {0, "logprobs", "K", COUNT, AT(logprobs), .max = MAX_LOGPROBS,
-     .help = "with --json: log-probabilities of each token and the K best"},
+    {0, "logprobs", "K", COUNT, AT(generate.top_logprobs), .max = MAX_LOGPROBS,
+     .help = "with --json: log-probabilities of each token and the K best",
+     .fields = {"top_logprobs"}},
     {0, "stats", NULL, FLAG, AT(stats),
      .help = "print a line of statistics on stderr, even if it is not a terminal"},
     {'q', "quiet", NULL, FLAG, AT(quiet), .help = "print only errors on stderr"},
@@ -577,7 +578,8 @@ static bool check_combinations(Options *o, Error *err)
     if (o->output && strcmp(o->output, "-") == 0) {
         o->output = NULL;
     }
-    if (option_given(o, "logprobs") && (!o->json || mode)) {
+    o->generate.logprobs = option_given(o, "logprobs");
+    if (o->generate.logprobs && (!o->json || mode)) {
         return error_set(err, ERROR_USAGE, "--logprobs: expected --json with it, and no %s%s",
                          mode ? "--" : "other mode", mode ? mode : "");
     }

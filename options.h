@@ -24,9 +24,6 @@ typedef enum {
     MODE_VERSION,
 } Mode;
 
-// The most alternatives to a token that --logprobs lists, as in OpenAI's API.
-#define MAX_LOGPROBS 20
-
 // At least as many as the table has rows.
 #define MAX_OPTIONS 64
 
@@ -71,7 +68,6 @@ typedef struct {
     const char *prompt_cache;  // file that keeps a prompt's keys and values; NULL: none
     bool json, stats, quiet, digest;
     bool tensors;             // --info lists the tensors
-    size_t logprobs;          // how many of the best tokens to list
     bool given[MAX_OPTIONS];  // which rows of the table the command line has; see option_given
 } Options;
 

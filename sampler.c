@@ -278,30 +278,3 @@ int sampler_next(Sampler *s, const float *logits, const SamplerInput *in)
     }
     return draw_from_best(s, o->top_k ? o->top_k : s->vocab_size, nucleus, least, coin);
 }
-
-double logits_log_sum(const float *logits, size_t n)
-{
-    const size_t best = (size_t)argmax(logits, n);
-    double max = logits[best], sum = 1;  // the best itself is e^0
-    for (size_t i = 0; i < n; i++) {
-        sum += i == best ? 0 : exp(logits[i] - max);
-    }
-    return max + log(sum);
-}
-
-void logits_best(const float *logits, size_t n, size_t k, int *ids)
-{
-    for (size_t found = 0; found < k; found++) {
-        int best = -1;
-        for (size_t i = 0; i < n; i++) {
-            bool taken = false;
-            for (size_t j = 0; j < found && !taken; j++) {
-                taken = ids[j] == (int)i;
-            }
-            if (!taken && (best < 0 || logits[i] > logits[best])) {
-                best = (int)i;
-            }
-        }
-        ids[found] = best;
-    }
-}

@@ -62,11 +62,4 @@ void sampler_free(Sampler *s);
 // the most probable.
 int sampler_next(Sampler *s, const float *logits, const SamplerInput *in);
 
-// The logarithm of the sum of all e^logit: a token's log-probability is its logit minus this. It
-// uses libm, so its last bit may differ between machines: it is for printing, never for sampling.
-double logits_log_sum(const float *logits, size_t n);
-
-// Writes the ids of the k <= n largest logits to ids (k), best first.
-void logits_best(const float *logits, size_t n, size_t k, int *ids);
-
 #endif

@@ -538,6 +538,13 @@ static Buffer *begin_value(JsonWriter *w, const char *name)
     return w->out;
 }
 
+void json_put_name(JsonWriter *w, const char *bytes, size_t size)
+{
+    json_put_string(w, NULL, bytes, size);
+    buffer_add_text(w->out, ": ");
+    w->follows = false;
+}
+
 void json_open(JsonWriter *w, const char *name, char bracket)
 {
     buffer_add(begin_value(w, name), &bracket, 1);

@@ -106,6 +106,8 @@ typedef struct {
     bool follows;  // the next value follows another in the same array or object: comma first
 } JsonWriter;
 
+// The name of a member, which may hold any bytes; its value follows, without a name.
+void json_put_name(JsonWriter *w, const char *bytes, size_t size);
 void json_open(JsonWriter *w, const char *name, char bracket);
 void json_close(JsonWriter *w, char bracket);
 void json_put_string(JsonWriter *w, const char *name, const char *bytes, size_t size);

@@ -33,8 +33,12 @@ typedef struct {
     void *arg;                                             // passed to progress
 } BatchSetup;
 
+// Rows of prompts that a pass can score (`echo` with `logprobs`) beside a row of each sequence:
+// enough to multiply by tiles, and with a vocabulary of 150,000 no more than 20 MB of logits.
+#define SCORED_ROWS 32
+
 // Runs a batch over all sequences of the engine's cache. The engine must have rows for a chunk and
-// one more per sequence, and logits for one row per sequence. Returns true when the input is done
+// one more per sequence, and logits for SCORED_ROWS and one row per sequence. Returns true when the input is done
 // or the run was interrupted; a request that fails is no error, but is counted in *stats. Errors:
 // ERROR_USAGE if the output exists, or cannot be resumed; ERROR_INPUT if the input cannot be read,
 // or the results in the output are not those of these requests; ERROR_RUN if writing fails or

@@ -154,6 +154,22 @@ static bool read_echo(Request *r, const JsonValue *v, Error *err)
     return true;
 }
 
+// In chats a switch, whose number of alternatives is in top_logprobs; in completions that number.
+// Plain objects may use either.
+static bool read_logprobs(Request *r, const JsonValue *v, Error *err)
+{
+    const RequestField named = {"logprobs", r->vocab_size};
+    if (is_bool(v) && (r->form != RESULT_COMPLETION || v->kind == JSON_FALSE)) {
+        r->options.logprobs = v->kind == JSON_TRUE;
+        return true;
+    }
+    if (r->form == RESULT_CHAT) {
+        return field_unexpected(err, "logprobs", v, "true or false");
+    }
+    r->options.logprobs = true;
+    return option_set_json(option_for_request("top_logprobs"), &r->options, v, &named, err);
+}
+
 static bool read_model(Request *r, const JsonValue *v, Error *err)
 {
     if (v->kind == JSON_STRING) {
@@ -186,6 +202,7 @@ static const struct FieldRule {
     {.name = "seed", .kind = READ, .read = read_seed},
     {.name = "stop", .kind = READ, .read = read_stop},
     {.name = "echo", .kind = READ, .read = read_echo},
+    {.name = "logprobs", .kind = READ, .read = read_logprobs},
     {.name = "model", .kind = READ, .read = read_model},
     {.name = "user", .kind = IGNORED},
     {.name = "metadata", .kind = IGNORED},
@@ -196,8 +213,6 @@ static const struct FieldRule {
     {.name = "parallel_tool_calls", .kind = IGNORED},
     {.name = "n", .kind = ONLY_NUMBER, .number = 1},
     {.name = "best_of", .kind = ONLY_NUMBER, .number = 1},
-    {.name = "top_logprobs", .kind = ONLY_NUMBER, .number = 0},
-    {.name = "logprobs", .kind = ONLY_FALSE},
     {.name = "stream", .kind = ONLY_FALSE},
     {.name = "use_beam_search", .kind = ONLY_FALSE},
     {.name = "tools", .kind = ONLY_EMPTY},
@@ -263,9 +278,13 @@ static bool read_field(Request *r, const JsonValue *v, const char *const *others
 static bool check_fields(const Request *r, Error *err)
 {
     const GenerateOptions *g = &r->options;
-    return !g->max_tokens || g->min_tokens <= g->max_tokens ||
-           error_set(err, ERROR_INPUT, "min_tokens is %zu, expected at most max_tokens, %zu",
-                     g->min_tokens, g->max_tokens);
+    if (g->max_tokens && g->min_tokens > g->max_tokens) {
+        return error_set(err, ERROR_INPUT, "min_tokens is %zu, expected at most max_tokens, %zu",
+                         g->min_tokens, g->max_tokens);
+    }
+    return g->logprobs || !g->top_logprobs ||
+           error_set(err, ERROR_INPUT, "top_logprobs is %zu, expected 0 without logprobs",
+                     g->top_logprobs);
 }
 
 // Reads all fields of an object but the `others`.
@@ -277,9 +296,17 @@ static bool read_fields(Request *r, const JsonValue *object, const char *const *
             return false;
         }
     }
-    // OpenAI renamed max_tokens: where a request has both names, the new one counts.
-    const JsonValue *newer = json_member(object, "max_completion_tokens");
-    return (!newer || read_field(r, newer, others, err)) && check_fields(r, err);
+    // OpenAI renamed max_tokens: where a request has both names, the new one counts. A number of
+    // logprobs has its alternatives in it.
+    const JsonValue *newer = json_member(object, "max_completion_tokens"),
+                    *logprobs = json_member(object, "logprobs"),
+                    *top = json_member(object, "top_logprobs");
+    const bool counted = logprobs && logprobs->kind == JSON_NUMBER;
+    if (counted && top && top->kind == JSON_NUMBER && json_real(top) != 0) {
+        return field_unexpected(err, "top_logprobs", top, "0 beside a number of logprobs");
+    }
+    return (!newer || read_field(r, newer, others, err)) &&
+           (!counted || read_logprobs(r, logprobs, err)) && check_fields(r, err);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -715,24 +742,6 @@ static void put_usage(JsonWriter *w, const Sequence *s)
     json_close(w, '}');
 }
 
-// The one choice of OpenAI's APIs: they differ in where its text is.
-static void put_choice(JsonWriter *w, const Request *r, const Sequence *s)
-{
-    json_open(w, NULL, '{');
-    json_put_count(w, "index", 0);
-    if (r->form == RESULT_CHAT) {
-        json_open(w, "message", '{');
-        json_put_text(w, "role", "assistant");
-        json_put_string(w, "content", s->text.data, s->text.size);
-        json_close(w, '}');
-    } else {
-        json_put_string(w, "text", s->text.data, s->text.size);
-    }
-    json_put_null(w, "logprobs");
-    json_put_text(w, "finish_reason", finish_name(s->finish));
-    json_close(w, '}');
-}
-
 // The rest of a result of OpenAI's batch format. A clock would make two runs differ: created is 0.
 static void put_openai(JsonWriter *w, const Request *r, const Sequence *s)
 {
@@ -746,7 +755,7 @@ static void put_openai(JsonWriter *w, const Request *r, const Sequence *s)
     json_put_count(w, "created", 0);
     json_put_string(w, "model", r->model.data, r->model.size);
     json_open(w, "choices", '[');
-    put_choice(w, r, s);
+    put_choice(w, r->form, 0, s);
     json_close(w, ']');
     put_usage(w, s);
     json_close(w, '}');
@@ -763,6 +772,9 @@ void request_result(const Request *r, const Sequence *s, Buffer *out)
         json_put_text(&w, "finish_reason", finish_name(s->finish));
         put_usage(&w, s);
         json_put_count(&w, "seed", r->seed);
+        if (r->options.logprobs) {
+            put_plain_logprobs(&w, s);
+        }
     } else {
         put_openai(&w, r, s);
     }

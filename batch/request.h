@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "batch/choice.h"
 #include "batch/lines.h"
 #include "generate.h"
 #include "options.h"
@@ -30,9 +31,6 @@ typedef struct {
 // (checkpoint_fingerprint), the context, the type of keys and values, the tokenizer, and the
 // options of the command line.
 uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model);
-
-// The form of a result: a plain object, or that of one of OpenAI's two APIs.
-typedef enum { RESULT_PLAIN, RESULT_COMPLETION, RESULT_CHAT } ResultForm;
 
 // A request. Start from {0}. Reading another line into it reuses its memory.
 typedef struct {

@@ -72,7 +72,8 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err
                                  .cache = cache,
                                  .cache_sequence = s->order[s->n_active],
                                  .seed = r->seed,
-                                 .echo = r->echo};
+                                 .echo = r->echo,
+                                 .score_prompt = r->echo};
     if (!sequence_start(&slot->sequence, &setup, prompt, err)) {
         return false;
     }
@@ -128,6 +129,9 @@ static bool older_computes_next_page(const Slots *s, size_t place)
 {
     const Sequence *own = &slots_active(s, place)->sequence;
     const size_t n_past = sequence_n_past(own), end = n_past + PAGE_POSITIONS;
+    if (sequence_scores_prompt(own)) {
+        return false;  // it runs all of its prompt in any case
+    }
     // A page that is partly filled cannot be replaced by another. The page of the last token cannot
     // be shared, because that token must be run for its logits.
     if (n_past % PAGE_POSITIONS != 0 || end >= own->tokens.size) {
@@ -149,28 +153,38 @@ static void reuse_pages(Slots *s, Slot *slot)
 {
     const Sequence *own = &slot->sequence;
     const size_t n_past = sequence_n_past(own);
-    if (n_past < own->n_prompt) {
+    if (n_past < own->n_prompt && !sequence_scores_prompt(own)) {
         slot->shared += cache_reuse_prefix(&s->engine->cache, own->cache_sequence, own->tokens.ids,
                                            own->tokens.size - 1) -
                         n_past;
     }
 }
 
-// Adds a step for a slot: up to `max` rows, after the *n_rows rows that the pass already has.
-static void add_step(Slots *s, Slot *slot, size_t *n_rows, size_t max)
+// What a pass has left: rows, and of these more that want logits than one for each slot.
+typedef struct {
+    size_t rows, spare_logits;
+} Room;
+
+// Adds a step for a slot, with as many rows as it has and there is room for.
+static void add_step(Slots *s, Slot *slot, Room *room)
 {
+    const size_t used = s->engine->scratch.max_rows - room->rows;
+    const bool scored = sequence_scores_prompt(&slot->sequence);
+    const size_t most = scored && room->spare_logits + 1 < room->rows ? room->spare_logits + 1
+                                                                      : room->rows;
     Step *step = &s->steps[s->n_steps++];
     step->sequence = &slot->sequence;
-    step->rows = s->engine->rows + *n_rows;
-    step->n_rows = sequence_fill_rows(&slot->sequence, step->rows, max);
+    step->rows = s->engine->rows + used;
+    step->n_rows = sequence_fill_rows(&slot->sequence, step->rows, most);
     slot->step = step;
-    *n_rows += step->n_rows;
+    room->rows -= step->n_rows;
+    room->spare_logits -= scored ? step->n_rows - 1 : 0;
 }
 
 void slots_plan(Slots *s)
 {
-    const size_t max_rows = s->engine->scratch.max_rows;
-    size_t n_rows = 0;
+    const Scratch *scratch = &s->engine->scratch;
+    Room room = {scratch->max_rows, scratch->max_logits - s->n_slots};
     s->n_steps = 0;
     // First the slots with a single token left to run: the newest of an answer, or the last of a
     // prompt. There is a row for each, because there are at least as many rows as slots.
@@ -179,15 +193,15 @@ void slots_plan(Slots *s)
         slot->step = NULL;
         reuse_pages(s, slot);
         if (slot->sequence.tokens.size - sequence_n_past(&slot->sequence) == 1) {
-            add_step(s, slot, &n_rows, 1);
+            add_step(s, slot, &room);
         }
     }
     // Then the other prompts, by age, until the rows are used up. Batch mode has a chunk more rows
     // than slots, so answers never take all of them.
-    for (size_t i = 0; i < s->n_active && n_rows < max_rows; i++) {
+    for (size_t i = 0; i < s->n_active && room.rows; i++) {
         Slot *slot = slots_active(s, i);
         if (!slot->step && !older_computes_next_page(s, i)) {
-            add_step(s, slot, &n_rows, max_rows - n_rows);
+            add_step(s, slot, &room);
         }
     }
 }

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json.h"
+#include "batch/choice.h"
 #include "cli/prompt.h"
 
 // A prompt that is read sooner than this is not worth a line of progress.
@@ -37,50 +39,6 @@ void note_repacked(const Engine *e)
 
 // --------------------------------------------------------------------------------------------
 // What is printed
-
-void put_token_bytes(JsonWriter *w, const Tokenizer *t, int id)
-{
-    size_t size;
-    const char *piece = tokenizer_piece(t, id, &size);
-    json_open(w, "bytes", '[');
-    for (size_t i = 0; i < size; i++) {
-        json_put_count(w, NULL, (unsigned char)piece[i]);
-    }
-    json_close(w, ']');
-}
-
-// The members of a token that all lists have; the caller opens and closes the object.
-static void put_token_logprob(JsonWriter *w, const Tokenizer *t, int id, double logprob)
-{
-    size_t size;
-    const char *piece = tokenizer_piece(t, id, &size);
-    json_put_count(w, "id", (uint64_t)id);
-    json_put_string(w, "token", piece, size);
-    put_token_bytes(w, t, id);
-    json_put_real(w, "logprob", logprob, 6);
-}
-
-// Lists a token with its log-probability, and the best that there were in its place.
-static void list_logprobs(Answer *a, const float *logits, int id)
-{
-    const Tokenizer *t = a->engine->tokenizer;
-    const size_t n = a->engine->model.config.vocab_size, asked = a->options->logprobs;
-    const size_t k = asked < n ? asked : n;
-    const double log_sum = logits_log_sum(logits, n);
-    JsonWriter *w = &a->logprobs_writer;
-    int best[MAX_LOGPROBS];
-    logits_best(logits, n, k, best);
-    json_open(w, NULL, '{');
-    put_token_logprob(w, t, id, logits[id] - log_sum);
-    json_open(w, "top", '[');
-    for (size_t i = 0; i < k; i++) {
-        json_open(w, NULL, '{');
-        put_token_logprob(w, t, best[i], logits[best[i]] - log_sum);
-        json_close(w, '}');
-    }
-    json_close(w, ']');
-    json_close(w, '}');
-}
 
 // The figures that JSON and statistics both have.
 typedef struct {
@@ -117,14 +75,12 @@ static bool print_json(Answer *a, Error *err)
     json_put_real(&w, "prompt_per_second", f.prompt_speed, 2);
     json_put_real(&w, "decode_per_second", f.decode_speed, 2);
     json_put_real(&w, "first_token_ms", f.first_token_ms, 3);
-    if (option_given(a->options, "logprobs")) {
-        json_open(&w, "logprobs", '[');
-        buffer_add(&text, a->logprobs.data, a->logprobs.size);
-        json_close(&w, ']');
+    if (s->options->logprobs) {
+        put_plain_logprobs(&w, s);
     }
     json_close(&w, '}');
     buffer_add_text(&text, "\n");
-    const bool ok = buffer_check(&a->logprobs, err) && output_write(a->out, &text, err);
+    const bool ok = output_write(a->out, &text, err);
     buffer_free(&text);
     return ok;
 }
@@ -186,7 +142,6 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
                   .options = o,
                   .out = out,
                   .seed = option_given(o, "seed") ? o->seed : system_seed()};
-    a->logprobs_writer.out = &a->logprobs;
     if (!engine_open_cache(e, 1, o->chunk, 1, err)) {
         return false;
     }
@@ -201,7 +156,6 @@ void answer_close(Answer *a)
 {
     sequence_free(&a->sequence);
     buffer_free(&a->said);
-    buffer_free(&a->logprobs);
     prompt_cache_detach(&a->prompt_cache, a->engine, a->out);
 }
 
@@ -229,11 +183,6 @@ static bool show_pass(void *arg, Sequence *s, const float *logits, Error *err)
     if (o->digest) {
         output_digest(a->out, logits, a->engine->model.config.vocab_size);
     }
-    const size_t n_new = s->tokens.size - s->n_prompt;
-    if (n_new > a->listed && option_given(o, "logprobs")) {
-        list_logprobs(a, logits, s->tokens.ids[s->tokens.size - 1]);
-        a->listed = n_new;
-    }
     return o->json || !s->text.size || print_text(a, err);
 }
 
@@ -258,10 +207,7 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
     const RunHooks hooks = {output_interrupted(), show_pass, a};
     a->start = now_seconds();
     a->first_token = 0;
-    a->listed = 0;
     buffer_clear(&a->said);
-    buffer_clear(&a->logprobs);
-    a->logprobs_writer.follows = false;
     if (!start_sequence(a, prompt, echo, err)) {
         return false;
     }

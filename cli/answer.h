@@ -2,7 +2,6 @@
 #ifndef ANSWER_H
 #define ANSWER_H
 
-#include "base/json.h"
 #include "batch/prompt_cache.h"
 #include "cli/output.h"
 #include "engine.h"
@@ -20,9 +19,6 @@ typedef struct {
     // Of the answer that is being made:
     double start, first_token, end;  // seconds of now_seconds(); 0: not yet
     size_t cached;                   // tokens of the prompt that the cache held already
-    size_t listed;                   // tokens whose log-probabilities are in:
-    Buffer logprobs;                 // the elements of a JSON array, owned
-    JsonWriter logprobs_writer;
 } Answer;
 
 // Makes the engine's cache for one sequence. On failure nothing is left to close. Errors:
@@ -35,9 +31,6 @@ void answer_close(Answer *a);
 // first. The cache keeps what it holds of the start of the prompt from an earlier answer, and only
 // the rest is run. After an interruption it prints what there is.
 bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err);
-
-// The member "bytes" of a token's object: [226, 150, 129].
-void put_token_bytes(JsonWriter *w, const Tokenizer *t, int id);
 
 // What the statistics of all modes have in common.
 double tokens_per_second(size_t tokens, double seconds);

@@ -67,7 +67,8 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
 {
     PromptCache prompt_cache;
     BatchStats stats;
-    if (!engine_open_cache(e, o->parallel, o->chunk + o->parallel, o->parallel, err)) {
+    if (!engine_open_cache(e, o->parallel, o->chunk + o->parallel, o->parallel + SCORED_ROWS,
+                           err)) {
         return false;
     }
     bool ok = prompt_cache_attach(&prompt_cache, e, o, out, err);

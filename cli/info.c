@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/threads.h"
+#include "batch/choice.h"
 #include "cli/answer.h"
 #include "cli/modes.h"
 #include "cli/prompt.h"
@@ -389,9 +390,11 @@ bool mode_verify(Engine *e, const Options *o, Output *out, Error *err)
 static void put_token_json(Buffer *out, const Tokenizer *t, int id)
 {
     JsonWriter w = {out, false};
+    size_t size;
+    const char *piece = tokenizer_piece(t, id, &size);
     json_open(&w, NULL, '{');
     json_put_count(&w, "id", (uint64_t)id);
-    put_token_bytes(&w, t, id);
+    put_bytes(&w, piece, size);
     json_put_bool(&w, "special", tokenizer_is_special(t, id));
     json_close(&w, '}');
     buffer_add_text(out, "\n");

@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "cli/modes.h"
 #include "cli/prompt.h"
+#include "ops.h"
 
 // Bounds the logits of a pass. A vocabulary of 128,000 leaves 132 rows, enough for the kernels to
 // multiply by tiles.
@@ -60,7 +61,7 @@ bool score_tokens(Engine *e, const int *tokens, size_t n, const ScoreHooks *hook
             const size_t next = i + k + 1;
             if (next < n && row->position + 1 < context) {
                 score->logprobs[next] = row->logits[tokens[next]] -
-                                        logits_log_sum(row->logits, vocab_size);
+                                        log_sum_exp(row->logits, vocab_size);
                 total -= score->logprobs[next];
                 score->n_scored++;
             }

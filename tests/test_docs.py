@@ -141,13 +141,15 @@ def printed(model, *options, stdin=b"", code=0):
 
 def batch_fields(model, openai):
     """The fields of results of both formats, of requests that succeed and that fail."""
-    body, chat = {"prompt": "a"}, {"messages": [{"role": "user", "content": "a"}]}
+    body = {"prompt": "a", "logprobs": 1}
+    chat = {"messages": [{"role": "user", "content": "a"}], "logprobs": True, "top_logprobs": 1}
     envelope = {"custom_id": "1", "method": "POST"}
     ours = [body, chat, {"prompt": 1}, []]
     theirs = [envelope | {"url": "/v1/completions", "body": body}, envelope | {"url": "/v1/chat/completions", "body": chat},
               envelope | {"url": "/v1/other", "body": body}]  # fmt: skip
     lines = "".join(json.dumps(request) + "\n" for request in (theirs if openai else ours))
-    return printed(model, "-b", "-", "-n", 3, "--ignore-eos", stdin=lines.encode(), code=1)
+    found = printed(model, "-b", "-", "-n", 3, "--ignore-eos", stdin=lines.encode(), code=1)
+    return {path for path in found if ".top_logprobs[]." not in path or ".content[]." in path}  # else tokens are the names
 
 
 # What prints the JSON of each section. That of --bench is in test_bench.py, which has its output.

@@ -288,16 +288,6 @@ TEST(test_the_nucleus_is_what_sorting_gives)
     sampler_free(&s);
 }
 
-TEST(test_log_probabilities_and_the_best)
-{
-    int best[3];
-    const float l[4] = {0, 2, 1, 2};
-    const double sum = logits_log_sum(l, 4), want = log(1 + 2 * exp(2) + exp(1));
-    CHECK(fabs(sum - want) < 1e-12, "%.15g, expected %.15g", sum, want);
-    logits_best(l, 4, 3, best);
-    CHECK(best[0] == 1 && best[1] == 3 && best[2] == 2, "%d %d %d", best[0], best[1], best[2]);
-}
-
 int main(int argc, char **argv)
 {
     return unit_main(
@@ -313,7 +303,6 @@ int main(int argc, char **argv)
             UNIT(test_the_generator_is_xorshift64star),
             UNIT(test_seed_zero_draws_different_numbers),
             UNIT(test_the_nucleus_is_what_sorting_gives),
-            UNIT(test_log_probabilities_and_the_best),
             {0},
         });
 }

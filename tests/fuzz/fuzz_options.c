@@ -20,7 +20,7 @@ static void check_options(const Options *o)
     FUZZ_CHECK(o->generate.stop_tokens.n <= MAX_STOP_TOKENS, "%zu", o->generate.stop_tokens.n);
     FUZZ_CHECK(o->generate.biases.n <= MAX_TOKEN_BIASES, "%zu", o->generate.biases.n);
     FUZZ_CHECK(o->parallel >= 1 && o->first_line >= 1 && o->chunk >= 1, "%zu", o->parallel);
-    FUZZ_CHECK(o->logprobs <= MAX_LOGPROBS, "%zu", o->logprobs);
+    FUZZ_CHECK(o->generate.top_logprobs <= MAX_LOGPROBS, "%zu", o->generate.top_logprobs);
     FUZZ_CHECK(o->generate.stops.n <= MAX_STOPS, "%zu stops", o->generate.stops.n);
     FUZZ_CHECK(o->prompt.n <= MAX_PROMPT_PARTS, "%zu parts of the prompt", o->prompt.n);
     if (o->mode != MODE_HELP && o->mode != MODE_VERSION) {
