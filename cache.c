@@ -440,6 +440,22 @@ static bool own_last_page(Cache *cache, CachedSequence *s, Error *err)
     return true;
 }
 
+bool cache_copy_page(Cache *cache, size_t sequence, size_t from, size_t length)
+{
+    CachedSequence *s = &cache->sequences[sequence];
+    Error err;
+    const size_t id = take_page(cache, &err);
+    if (id == NO_PAGE) {
+        return false;
+    }
+    const Page *page = &cache->pages[cache->sequences[from].ids[s->n_pages]];
+    memcpy(cache->pages[id].data, page->data, cache->page_bytes);
+    memcpy(cache->pages[id].tokens, page->tokens, sizeof page->tokens);
+    set_page(cache, s, s->n_pages++, id);
+    s->length = length;
+    return true;
+}
+
 bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Error *err)
 {
     CachedSequence *s = &cache->sequences[sequence];

@@ -93,6 +93,12 @@ void cache_publish(Cache *cache, size_t sequence, size_t position);
 // of the last token holds that token back.
 size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n);
 
+// Extends a sequence that ends with a page to `length` positions within its next page, by a copy of
+// that page of another sequence: one that is at least as long and has the same tokens up to there.
+// So a prompt that both have is shared to its last token, not only in full pages. False if there is
+// no memory for a page; then the sequence stays as it was.
+bool cache_copy_page(Cache *cache, size_t sequence, size_t from, size_t length);
+
 // Publishes pages in the caller's memory: those of a sequence that begins with `tokens`
 // (n_pages, PAGE_POSITIONS), page i at data + i * page_bytes, aligned to 64. They are only read,
 // must outlive the cache, and do not count towards its limit. Error: ERROR_RUN if out of memory.

@@ -207,14 +207,19 @@ bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err)
     return true;
 }
 
-void sequence_free(Sequence *s)
+void sequence_retire(Sequence *s)
 {
     sampler_free(&s->sampler);
     tokens_free(&s->enders);
+    buffer_free(&s->held);
+}
+
+void sequence_free(Sequence *s)
+{
+    sequence_retire(s);
     tokens_free(&s->tokens);
     logprobs_free(&s->logprobs);
     buffer_free(&s->text);
-    buffer_free(&s->held);
     *s = (Sequence){0};
 }
 

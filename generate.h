@@ -99,6 +99,9 @@ typedef struct {
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err);
 void sequence_free(Sequence *s);
 
+// Frees what a finished sequence needs no more; its text, tokens and log-probabilities stay.
+void sequence_retire(Sequence *s);
+
 // Gives a finished or interrupted sequence another prompt, which it takes over, whether it succeeds
 // or not. `cache` is the sequence's, but writable: of the old tokens it keeps those that the new
 // prompt begins with. The prompt is not echoed; the random numbers go on where they were. Errors:

@@ -50,7 +50,6 @@ typedef struct {
     bool ended;                // it has no more requests
     RequestDefaults defaults;  // what all requests have in common
     Json json;                 // owned: the last line that was read
-    Tokens prompt;             // owned: the prompt of the request that is being encoded
     // The work.
     Slots slots;
     size_t first_started;  // result of the first request that was started; SIZE_MAX: none yet
@@ -93,20 +92,22 @@ static LineStatus next_request(Batch *b, bool wait, Request *r, Error *err)
     return request_read(r, &b->defaults, &b->json, &line, err) ? LINE_READ : LINE_FAILED;
 }
 
-// Delivers the result of a request: the text of its sequence, or its failure if `s` is NULL.
-static bool deliver(Batch *b, const Request *r, const Sequence *s, size_t number, Error *err)
+// Delivers the result of a job: the texts of its choices, or its failure.
+static bool deliver(Batch *b, Job *job, Error *err)
 {
     Buffer line = {0};
-    if (s) {
-        request_result(r, s, &line);
-    } else {
+    const Request *r = &job->request;
+    const bool failed = r->failure.kind != ERROR_NONE;
+    if (failed) {
         request_failure(r, &line);
+    } else {
+        request_result(r, job->choices, &line);
     }
     if (!buffer_check(&line, err)) {
         buffer_free(&line);
         return false;
     }
-    results_deliver(&b->results, number, &line, s ? 0 : r->number);
+    results_deliver(&b->results, job->number, &line, failed ? r->number : 0);
     b->stats->done++;
     return true;
 }
@@ -305,42 +306,58 @@ static bool retry_next(Batch *b, const Request *r, bool *run, Error *err)
 // --------------------------------------------------------------------------------------------
 // Starting requests
 
-// Promises a result for the request in the next slot, and encodes its prompt; then it waits to be
-// started. A request that cannot be answered fails here, and its result is delivered.
-static bool prepare(Batch *b, Slot *slot, Error *err)
+// Promises a result for the request that was read, and encodes its prompt. A request that cannot be
+// answered fails here, and its result is delivered.
+static bool prepare(Batch *b, Job *job, Error *err)
 {
-    Request *r = &slot->request;
-    slot->number = results_promise(&b->results);
-    b->prompt.size = 0;
-    if (r->failure.kind == ERROR_NONE && request_encode(r, &b->defaults, &b->prompt, &r->failure) &&
-        slots_fill(&b->slots, b->defaults.tokenizer, &b->prompt, &r->failure)) {
+    Request *r = &job->request;
+    job->number = results_promise(&b->results);
+    if (r->failure.kind == ERROR_NONE &&
+        request_encode(r, &b->defaults, &job->prompt, &r->failure) &&
+        slots_fill(&b->slots, b->defaults.tokenizer, &r->failure)) {
         return true;
     }
     if (r->failure.kind == ERROR_RUN) {
         *err = r->failure;
         return false;
     }
-    return deliver(b, r, NULL, slot->number, err);
+    const bool ok = deliver(b, job, err);
+    slots_drop(&b->slots);
+    return ok;
 }
 
-// Reads a request into the next slot, if there is one and the window has room for its result
-// (*read). It then waits to be started, unless it fails at once or a retry keeps its result. This
-// blocks on the input only if no slot is active: requests from a pipe are answered as they arrive.
-static bool fill_next(Batch *b, Slot *slot, bool *read, Error *err)
+// Reads a request, if the window has room for its result (*read). Its first choice then waits to be
+// started, unless it fails at once or a retry keeps its result. This blocks on the input only if no
+// slot is active: requests from a pipe are answered as they arrive.
+static bool read_next(Batch *b, bool *read, Error *err)
 {
     *read = false;
     if (b->ended || *b->setup->interrupted || !results_have_room(&b->results)) {
         return true;
     }
-    const LineStatus status = next_request(b, !b->slots.n_active, &slot->request, err);
+    Job *job = slots_take_job(&b->slots);
+    const LineStatus status = next_request(b, !b->slots.n_active, &job->request, err);
     *read = status == LINE_READ;
     b->ended = status == LINE_END;
     bool run = *read;
     if (b->retrying && (*read || b->ended) &&
-        !retry_next(b, *read ? &slot->request : NULL, &run, err)) {
+        !retry_next(b, *read ? &job->request : NULL, &run, err)) {
         return false;
     }
-    return status != LINE_FAILED && (!run || prepare(b, slot, err));
+    if (!run) {
+        slots_drop(&b->slots);
+        return status != LINE_FAILED;
+    }
+    return prepare(b, job, err);
+}
+
+// Fills the next slot: with the next choice of the request that is starting, else with the first of
+// the next request.
+static bool fill_next(Batch *b, bool *read, Error *err)
+{
+    *read = true;
+    return b->slots.starting ? slots_fill(&b->slots, b->defaults.tokenizer, err)
+                             : read_next(b, read, err);
 }
 
 // Starts requests in all idle slots, as far as there are requests, pages and room in the window.
@@ -355,7 +372,7 @@ static bool refill(Batch *b, Error *err)
     Slot *slot;
     while ((slot = slots_next(&b->slots))) {
         bool read = true;
-        if (!b->slots.waiting && !fill_next(b, slot, &read, err)) {
+        if (!b->slots.waiting && !fill_next(b, &read, err)) {
             return false;
         }
         if (!read) {
@@ -368,7 +385,7 @@ static bool refill(Batch *b, Error *err)
             return true;
         }
         if (b->first_started == SIZE_MAX) {
-            b->first_started = slot->number;
+            b->first_started = slot->job->number;
         }
     }
     return true;
@@ -377,36 +394,38 @@ static bool refill(Batch *b, Error *err)
 // --------------------------------------------------------------------------------------------
 // Running them
 
-// Handles what a pass did for the active slot at `place`: its request may have failed, and its
+// Ends a job whose choices have all finished.
+static bool finish_job(Batch *b, Job *job, Error *err)
+{
+    const bool ok = deliver(b, job, err);
+    if (job->request.failure.kind == ERROR_NONE) {
+        b->stats->prompt_tokens += job->prompt.size;
+        b->stats->shared_tokens += job->shared;
+    }
+    for (size_t i = 0; job->request.failure.kind == ERROR_NONE && i < job->request.n; i++) {
+        b->stats->new_tokens += job->choices[i].tokens.size - job->prompt.size;
+    }
+    slots_free_job(job);
+    return ok;
+}
+
+// Handles what a pass did for the active slot at `place`: its choice may have failed, and its
 // prompt or its answer may be complete.
 static bool finish_slot(Batch *b, size_t place, Error *err)
 {
-    Slot *slot = slots_active(&b->slots, place);
-    Request *r = &slot->request;
+    const Slot *slot = slots_active(&b->slots, place);
     const Sequence *s = &slot->sequence;
     const Step *step = slot->step;
-    if (!step->ok) {
-        r->failure = step->err;
-        const bool ok = deliver(b, r, NULL, slot->number, err);
-        slots_release(&b->slots, place);
-        return ok;
-    }
     // The pages of the first prompt go to the prompt cache, once all of it has been run.
-    if (slot->number == b->first_started && sequence_n_past(s) >= s->n_prompt) {
+    if (step->ok && slot->job->number == b->first_started && sequence_n_past(s) >= s->n_prompt) {
         prompt_cache_save(b->setup->prompt_cache, &b->engine->cache, s->cache_sequence, s->n_prompt,
                           &b->cache_error);
     }
-    if (!s->finish) {
+    if (step->ok && !s->finish) {
         return true;
     }
-    if (!deliver(b, r, s, slot->number, err)) {
-        return false;
-    }
-    b->stats->prompt_tokens += s->n_prompt;
-    b->stats->shared_tokens += slot->shared;
-    b->stats->new_tokens += s->tokens.size - s->n_prompt;
-    slots_release(&b->slots, place);
-    return true;
+    Job *finished = slots_release(&b->slots, place, step->ok ? NULL : &step->err);
+    return !finished || finish_job(b, finished, err);
 }
 
 // Runs one forward pass over the active slots, and handles the results.
@@ -504,7 +523,6 @@ static void batch_close(Batch *b)
     lines_free(&b->redone);
     json_free(&b->old_json);
     json_free(&b->json);
-    tokens_free(&b->prompt);
     free(b);
 }
 

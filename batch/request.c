@@ -75,6 +75,11 @@ static uint64_t derive_seed(uint64_t seed, uint64_t number)
     return (z ^ z >> 31) >> 16;
 }
 
+uint64_t request_seed(const Request *r, size_t choice)
+{
+    return choice ? derive_seed(r->seed, choice) : r->seed;
+}
+
 // --------------------------------------------------------------------------------------------
 // Fields
 
@@ -114,6 +119,30 @@ static bool read_seed(Request *r, const JsonValue *v, Error *err)
 {
     return json_whole(v, &r->seed) ||
            field_unexpected(err, "seed", v, "a whole number from 0 to 2^64 - 1");
+}
+
+// Reads a number of choices.
+static bool read_choices(const char *field, const JsonValue *v, size_t *n, Error *err)
+{
+    char expected[48];
+    uint64_t whole;
+    if (!json_whole(v, &whole) || whole < 1 || whole > MAX_CHOICES) {
+        snprintf(expected, sizeof expected, "a whole number from 1 to %d", MAX_CHOICES);
+        return field_unexpected(err, field, v, expected);
+    }
+    *n = (size_t)whole;
+    return true;
+}
+
+static bool read_n(Request *r, const JsonValue *v, Error *err)
+{
+    return read_choices("n", v, &r->n, err);
+}
+
+// We give all choices, so only as many as n are of use.
+static bool read_best_of(Request *r, const JsonValue *v, Error *err)
+{
+    return read_choices("best_of", v, &r->best_of, err);
 }
 
 // Stop texts: one string, or an array of them.
@@ -183,12 +212,11 @@ static bool read_model(Request *r, const JsonValue *v, Error *err)
 // with the value that leaves them off, and that much we can honour. Any other value would change
 // what is generated, so it is refused.
 typedef enum {
-    READ,         // by the function beside it
-    IGNORED,      // it does not change what is generated: any value
-    ONLY_NUMBER,  // the number beside it
-    ONLY_FALSE,   // false
-    ONLY_EMPTY,   // nothing: a value that says something is refused
-    ONLY_WORD,    // one of the words beside it, or an object of that type
+    READ,        // by the function beside it
+    IGNORED,     // it does not change what is generated: any value
+    ONLY_FALSE,  // false
+    ONLY_EMPTY,  // nothing: a value that says something is refused
+    ONLY_WORD,   // one of the words beside it, or an object of that type
 } RequestFieldKind;
 
 // The fields that are neither options of the command line nor the prompt, in all forms of requests.
@@ -196,11 +224,12 @@ static const struct FieldRule {
     const char *name;
     RequestFieldKind kind;
     bool (*read)(Request *r, const JsonValue *v, Error *err);
-    double number;         // of ONLY_NUMBER: 0 or 1
     const char *words[2];  // of ONLY_WORD
 } request_fields[] = {
     {.name = "seed", .kind = READ, .read = read_seed},
     {.name = "stop", .kind = READ, .read = read_stop},
+    {.name = "n", .kind = READ, .read = read_n},
+    {.name = "best_of", .kind = READ, .read = read_best_of},
     {.name = "echo", .kind = READ, .read = read_echo},
     {.name = "logprobs", .kind = READ, .read = read_logprobs},
     {.name = "model", .kind = READ, .read = read_model},
@@ -211,8 +240,6 @@ static const struct FieldRule {
     {.name = "safety_identifier", .kind = IGNORED},
     {.name = "prompt_cache_key", .kind = IGNORED},
     {.name = "parallel_tool_calls", .kind = IGNORED},
-    {.name = "n", .kind = ONLY_NUMBER, .number = 1},
-    {.name = "best_of", .kind = ONLY_NUMBER, .number = 1},
     {.name = "stream", .kind = ONLY_FALSE},
     {.name = "use_beam_search", .kind = ONLY_FALSE},
     {.name = "tools", .kind = ONLY_EMPTY},
@@ -231,10 +258,6 @@ static bool check_neutral(const FieldRule *f, const JsonValue *v, Error *err)
     const char *neutral = "false";
     bool ok = false;
     switch (f->kind) {
-    case ONLY_NUMBER:
-        neutral = f->number == 0 ? "0" : "1";
-        ok = v->kind == JSON_NUMBER && json_real(v) == f->number;
-        break;
     case ONLY_EMPTY:
         neutral = "nothing in it";
         break;
@@ -281,6 +304,9 @@ static bool check_fields(const Request *r, Error *err)
     if (g->max_tokens && g->min_tokens > g->max_tokens) {
         return error_set(err, ERROR_INPUT, "min_tokens is %zu, expected at most max_tokens, %zu",
                          g->min_tokens, g->max_tokens);
+    }
+    if (r->best_of && r->best_of != r->n) {
+        return error_set(err, ERROR_INPUT, "best_of is %zu, expected n, %zu", r->best_of, r->n);
     }
     return g->logprobs || !g->top_logprobs ||
            error_set(err, ERROR_INPUT, "top_logprobs is %zu, expected 0 without logprobs",
@@ -471,6 +497,7 @@ static void reset(Request *r, const RequestDefaults *d, const Line *line)
                    .vocab_size = tokenizer_vocab_size(d->tokenizer),
                    .options = d->options->generate,
                    .seed = derive_seed(d->options->seed, line->number),
+                   .n = 1,
                    .stop_texts = r->stop_texts,
                    .model = r->model};
     buffer_add_text(&r->model, d->model);
@@ -733,17 +760,58 @@ bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Err
 // --------------------------------------------------------------------------------------------
 // Results
 
-static void put_usage(JsonWriter *w, const Sequence *s)
+// The prompt counts once, however many texts answer it.
+static void put_usage(JsonWriter *w, const Request *r, const Sequence *choices)
 {
+    const size_t n_prompt = choices[0].n_prompt;
+    size_t n_new = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        n_new += choices[i].tokens.size - n_prompt;
+    }
     json_open(w, "usage", '{');
-    json_put_count(w, "prompt_tokens", s->n_prompt);
-    json_put_count(w, "completion_tokens", s->tokens.size - s->n_prompt);
-    json_put_count(w, "total_tokens", s->tokens.size);
+    json_put_count(w, "prompt_tokens", n_prompt);
+    json_put_count(w, "completion_tokens", n_new);
+    json_put_count(w, "total_tokens", n_prompt + n_new);
     json_close(w, '}');
 }
 
+static void put_text(JsonWriter *w, const Sequence *s)
+{
+    json_put_string(w, "text", s->text.data, s->text.size);
+    json_put_text(w, "finish_reason", finish_name(s->finish));
+}
+
+static void put_seed(JsonWriter *w, const Request *r, size_t choice, const Sequence *s)
+{
+    json_put_count(w, "seed", request_seed(r, choice));
+    if (r->options.logprobs) {
+        put_plain_logprobs(w, s);
+    }
+}
+
+// The rest of a plain result: several texts are in choices[], one is not.
+static void put_plain(JsonWriter *w, const Request *r, const Sequence *choices)
+{
+    if (r->n == 1) {
+        put_text(w, choices);
+        put_usage(w, r, choices);
+        put_seed(w, r, 0, choices);
+        return;
+    }
+    json_open(w, "choices", '[');
+    for (size_t i = 0; i < r->n; i++) {
+        json_open(w, NULL, '{');
+        json_put_count(w, "index", i);
+        put_text(w, &choices[i]);
+        put_seed(w, r, i, &choices[i]);
+        json_close(w, '}');
+    }
+    json_close(w, ']');
+    put_usage(w, r, choices);
+}
+
 // The rest of a result of OpenAI's batch format. A clock would make two runs differ: created is 0.
-static void put_openai(JsonWriter *w, const Request *r, const Sequence *s)
+static void put_openai(JsonWriter *w, const Request *r, const Sequence *choices)
 {
     const bool chat = r->form == RESULT_CHAT;
     json_open(w, "response", '{');
@@ -755,28 +823,24 @@ static void put_openai(JsonWriter *w, const Request *r, const Sequence *s)
     json_put_count(w, "created", 0);
     json_put_string(w, "model", r->model.data, r->model.size);
     json_open(w, "choices", '[');
-    put_choice(w, r->form, 0, s);
+    for (size_t i = 0; i < r->n; i++) {
+        put_choice(w, r->form, i, &choices[i]);
+    }
     json_close(w, ']');
-    put_usage(w, s);
+    put_usage(w, r, choices);
     json_close(w, '}');
     json_close(w, '}');
     json_put_null(w, "error");
 }
 
-void request_result(const Request *r, const Sequence *s, Buffer *out)
+void request_result(const Request *r, const Sequence *choices, Buffer *out)
 {
     buffer_add(out, r->head.data, r->head.size);
     JsonWriter w = {.out = out};
     if (r->form == RESULT_PLAIN) {
-        json_put_string(&w, "text", s->text.data, s->text.size);
-        json_put_text(&w, "finish_reason", finish_name(s->finish));
-        put_usage(&w, s);
-        json_put_count(&w, "seed", r->seed);
-        if (r->options.logprobs) {
-            put_plain_logprobs(&w, s);
-        }
+        put_plain(&w, r, choices);
     } else {
-        put_openai(&w, r, s);
+        put_openai(&w, r, choices);
     }
     json_close(&w, '}');
     buffer_add_text(out, "\n");

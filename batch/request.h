@@ -32,6 +32,9 @@ typedef struct {
 // options of the command line.
 uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model);
 
+// The most texts that answer a request.
+#define MAX_CHOICES 16
+
 // A request. Start from {0}. Reading another line into it reuses its memory.
 typedef struct {
     uint64_t number;  // of its line
@@ -43,7 +46,9 @@ typedef struct {
     const Options *command_line;  // of the batch; the caller's
     size_t vocab_size;            // bounds the token ids in fields
     GenerateOptions options;      // its stop texts point into stop_texts
-    uint64_t seed;
+    uint64_t seed;                // of its first choice
+    size_t n;                     // choices: texts that answer it, 1 to MAX_CHOICES
+    size_t best_of;               // as the request has it; 0: not at all
     bool echo;
     Buffer stop_texts;  // owned: one after another, each with its NUL
     Buffer model;       // owned: the model's name in the result
@@ -64,9 +69,12 @@ void request_free(Request *r);
 // ERROR_INPUT if the prompt cannot be encoded, or a message is invalid; ERROR_RUN if out of memory.
 bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err);
 
-// Adds the line that answers a request: with the text of a finished sequence, or with r->failure.
-// The caller checks *out (buffer_check).
-void request_result(const Request *r, const Sequence *s, Buffer *out);
+// The seed of a choice: the request's for the first; for the others derived from it.
+uint64_t request_seed(const Request *r, size_t choice);
+
+// Adds the line that answers a request: with the texts of finished sequences (r->n), or with
+// r->failure. The caller checks *out (buffer_check).
+void request_result(const Request *r, const Sequence *choices, Buffer *out);
 void request_failure(const Request *r, Buffer *out);
 
 // Reads a line of the output. *failed_line is the line number of its request if the result is an

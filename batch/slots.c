@@ -1,5 +1,11 @@
 // slots.c - the requests that run. See slots.h.
 //
+// A request has one choice or several (`n`), which differ in their random numbers only: each is a
+// sequence in a slot of its own, as if it were a request by itself. So its text does not depend on
+// how many others run, and there may be fewer slots than choices. They share the pages of their
+// prompt: the first choice computes it, the others wait, take its full pages from the prefix cache,
+// and copy the last one, which fills differently from there on.
+//
 // Each slot has a sequence of the cache. One array holds the order of the slots: active ones, the
 // oldest request first; then the one that waits to be started, if any; then idle ones.
 //
@@ -31,11 +37,12 @@ bool slots_create(Slots *s, Engine *e, Error *err)
     *s = (Slots){.engine = e,
                  .slots = calloc(n, sizeof *s->slots),
                  .n_slots = n,
+                 .jobs = calloc(n + 1, sizeof *s->jobs),
                  .order = calloc(n, sizeof *s->order),
                  .steps = calloc(n, sizeof *s->steps)};
-    if (!s->slots || !s->order || !s->steps) {
+    if (!s->slots || !s->jobs || !s->order || !s->steps) {
         slots_free(s);
-        return error_memory(err, "the slots of a batch", n * sizeof *s->slots);
+        return error_memory(err, "the slots of a batch", n * (sizeof(Slot) + sizeof(Job)));
     }
     for (size_t i = 0; i < n; i++) {
         s->order[i] = i;
@@ -47,9 +54,14 @@ void slots_free(Slots *s)
 {
     for (size_t i = 0; s->slots && i < s->n_slots; i++) {
         sequence_free(&s->slots[i].sequence);
-        request_free(&s->slots[i].request);
+    }
+    for (size_t i = 0; s->jobs && i <= s->n_slots; i++) {
+        slots_free_job(&s->jobs[i]);
+        request_free(&s->jobs[i].request);
+        tokens_free(&s->jobs[i].prompt);
     }
     free(s->slots);
+    free(s->jobs);
     free(s->order);
     free(s->steps);
     *s = (Slots){0};
@@ -62,26 +74,74 @@ Slot *slots_next(const Slots *s)
 
 Slot *slots_active(const Slots *s, size_t place) { return &s->slots[s->order[place]]; }
 
-bool slots_fill(Slots *s, const Tokenizer *tokenizer, Tokens *prompt, Error *err)
+Job *slots_take_job(Slots *s)
+{
+    // There is a free one: each active one has an active slot.
+    Job *job = s->jobs;
+    while (job->active) {
+        job++;
+    }
+    job->active = true;
+    job->prompt.size = 0;
+    job->n_started = job->n_finished = job->shared = 0;
+    job->first_failed = MAX_CHOICES;
+    s->starting = job;
+    return job;
+}
+
+void slots_drop(Slots *s)
+{
+    slots_free_job(s->starting);
+    s->starting = NULL;
+}
+
+void slots_free_job(Job *job)
+{
+    for (size_t i = 0; i < MAX_CHOICES; i++) {
+        sequence_free(&job->choices[i]);
+    }
+    job->active = false;
+}
+
+static bool copy_tokens(const Tokens *from, Tokens *to, Error *err)
+{
+    *to = (Tokens){.ids = malloc((from->size + 1) * sizeof *to->ids),
+                   .size = from->size,
+                   .capacity = from->size + 1};
+    if (!to->ids) {
+        return error_memory(err, "a prompt", (from->size + 1) * sizeof *to->ids);
+    }
+    memcpy(to->ids, from->ids, from->size * sizeof *to->ids);
+    return true;
+}
+
+bool slots_fill(Slots *s, const Tokenizer *tokenizer, Error *err)
 {
     Slot *slot = slots_next(s);
-    const Request *r = &slot->request;
+    Job *job = s->starting;
+    const Request *r = &job->request;
     const Cache *cache = &s->engine->cache;
     const SequenceSetup setup = {.tokenizer = tokenizer,
                                  .options = &r->options,
                                  .cache = cache,
                                  .cache_sequence = s->order[s->n_active],
-                                 .seed = r->seed,
+                                 .seed = request_seed(r, job->n_started),
                                  .echo = r->echo,
                                  .score_prompt = r->echo};
-    if (!sequence_start(&slot->sequence, &setup, prompt, err)) {
+    Tokens prompt;
+    if (!copy_tokens(&job->prompt, &prompt, err) ||
+        !sequence_start(&slot->sequence, &setup, &prompt, err)) {
         return false;
     }
     const size_t n_prompt = slot->sequence.n_prompt, max_tokens = r->options.max_tokens;
     // For the longest possible answer, which fills the context if there is no limit.
     const bool bounded = max_tokens && max_tokens < cache->context - n_prompt;
     slot->reserved_pages = pages_for(bounded ? n_prompt + max_tokens : cache->context);
-    slot->shared = 0;
+    slot->job = job;
+    slot->choice = job->n_started++;
+    if (job->n_started == r->n) {
+        s->starting = NULL;
+    }
     s->waiting = true;
     return true;
 }
@@ -103,34 +163,72 @@ bool slots_start(Slots *s)
     return true;
 }
 
-void slots_release(Slots *s, size_t place)
+// Hands the sequence over to its job. Of several choices that failed the first counts, not the one
+// that failed first: that depends on how many run together.
+static void hand_over(Slot *slot, const Error *failure)
+{
+    Job *job = slot->job;
+    job->n_finished++;
+    if (!failure) {
+        sequence_retire(&slot->sequence);
+        job->choices[slot->choice] = slot->sequence;
+        slot->sequence = (Sequence){0};
+        return;
+    }
+    sequence_free(&slot->sequence);
+    if (slot->choice < job->first_failed) {
+        job->first_failed = slot->choice;
+        job->request.failure = *failure;
+    }
+}
+
+Job *slots_release(Slots *s, size_t place, const Error *failure)
 {
     const size_t index = s->order[place];
     Slot *slot = &s->slots[index];
+    Job *job = slot->job;
     s->reserved_pages -= slot->reserved_pages;
     // Full pages stay in the prefix cache: a later prompt may begin with them.
     cache_truncate(&s->engine->cache, index, 0);
-    sequence_free(&slot->sequence);
+    hand_over(slot, failure);
     // Moves to the end of the order, past a slot that waits. The others stay sorted by age, so that
     // older requests get rows first and tend to finish first.
     memmove(&s->order[place], &s->order[place + 1], (s->n_slots - 1 - place) * sizeof *s->order);
     s->order[s->n_slots - 1] = index;
     s->n_active--;
+    return job->n_finished == job->request.n ? job : NULL;
 }
 
 // --------------------------------------------------------------------------------------------
 // A pass
 
+// The oldest other choice of the slot's request, if it is active and older; else NULL.
+static const Sequence *older_choice(const Slots *s, size_t place)
+{
+    const Slot *slot = slots_active(s, place);
+    for (size_t i = 0; i < place; i++) {
+        const Slot *older = slots_active(s, i);
+        if (older->job == slot->job) {
+            return &older->sequence;
+        }
+    }
+    return NULL;
+}
+
 // Does an older slot have the same tokens up to the end of the page that this one needs next?
 // Prompts with a common prefix often start together; if each computed that prefix, nothing would be
 // shared. So the younger slot waits until the older one has filled the page, and then finds it in
-// the cache. A slot waits only for older ones, and the oldest never waits, so there is no deadlock.
+// the cache. A choice waits for all of the prompt. A slot waits only for older ones, and the oldest
+// never waits, so there is no deadlock.
 static bool older_computes_next_page(const Slots *s, size_t place)
 {
-    const Sequence *own = &slots_active(s, place)->sequence;
+    const Sequence *own = &slots_active(s, place)->sequence, *choice = older_choice(s, place);
     const size_t n_past = sequence_n_past(own), end = n_past + PAGE_POSITIONS;
     if (sequence_scores_prompt(own)) {
         return false;  // it runs all of its prompt in any case
+    }
+    if (choice && sequence_n_past(choice) < choice->n_prompt - 1) {
+        return true;
     }
     // A page that is partly filled cannot be replaced by another. The page of the last token cannot
     // be shared, because that token must be run for its logits.
@@ -147,16 +245,25 @@ static bool older_computes_next_page(const Slots *s, size_t place)
     return false;
 }
 
-// Lets a slot whose prompt is not complete take pages that others have filled in the meantime. All
-// tokens but the last may come from the cache: the logits of the last one are needed.
-static void reuse_pages(Slots *s, Slot *slot)
+// Lets a slot whose prompt is not complete take pages that others have filled in the meantime, and
+// a copy of the last page of an older choice. All tokens but the last may come from the cache: the
+// logits of the last one are needed.
+static void reuse_pages(Slots *s, size_t place)
 {
-    const Sequence *own = &slot->sequence;
-    const size_t n_past = sequence_n_past(own);
-    if (n_past < own->n_prompt && !sequence_scores_prompt(own)) {
-        slot->shared += cache_reuse_prefix(&s->engine->cache, own->cache_sequence, own->tokens.ids,
-                                           own->tokens.size - 1) -
-                        n_past;
+    Cache *cache = &s->engine->cache;
+    Slot *slot = slots_active(s, place);
+    const Sequence *own = &slot->sequence, *choice = older_choice(s, place);
+    const size_t n_past = sequence_n_past(own), last = own->n_prompt - 1;
+    if (n_past >= last || sequence_scores_prompt(own)) {
+        return;
+    }
+    const size_t n = cache_reuse_prefix(cache, own->cache_sequence, own->tokens.ids, last);
+    if (choice && sequence_n_past(choice) >= last && n % PAGE_POSITIONS == 0 && n < last &&
+        last - n < PAGE_POSITIONS) {
+        cache_copy_page(cache, own->cache_sequence, choice->cache_sequence, last);
+    }
+    if (slot->choice == 0) {
+        slot->job->shared += n - n_past;
     }
 }
 
@@ -191,7 +298,7 @@ void slots_plan(Slots *s)
     for (size_t i = 0; i < s->n_active; i++) {
         Slot *slot = slots_active(s, i);
         slot->step = NULL;
-        reuse_pages(s, slot);
+        reuse_pages(s, i);
         if (slot->sequence.tokens.size - sequence_n_past(&slot->sequence) == 1) {
             add_step(s, slot, &room);
         }

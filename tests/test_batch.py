@@ -259,7 +259,7 @@ def test_echo_puts_the_prompt_first(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("field, value", [
-    ("n", 2), ("best_of", 3), ("tools", [{"type": "function"}]), ("logprobs", "1"), ("logprobs", 21), ("stream", True),
+    ("n", 17), ("best_of", 3), ("tools", [{"type": "function"}]), ("logprobs", "1"), ("logprobs", 21), ("stream", True),
     ("frequency_penalty", 3), ("presence_penalty", -3), ("logit_bias", {"1": 200}), ("suffix", "x"),
     ("response_format", {"type": "json_object"}), ("temprature", 1), ("max_tokens", 1.5),
     ("max_tokens", "9"), ("temperature", -1), ("temperature", "hot"), ("top_p", 1.5), ("top_p", -0.5), ("top_k", -2),

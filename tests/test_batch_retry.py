@@ -41,7 +41,7 @@ class Case:
         return got
 
 
-WRONG = {0: "{", 3: '{"prompt": 7}', 4: '{"custom_id": "x", "url": "/v1/completions", "body": {"prompt": "a", "n": 2}}',
+WRONG = {0: "{", 3: '{"prompt": 7}', 4: '{"custom_id": "x", "url": "/v1/completions", "body": {"prompt": "a", "n": 99}}',
          10: '{"messages": []}', 14: "[]"}  # fmt: skip
 
 

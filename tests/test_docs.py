@@ -144,7 +144,7 @@ def batch_fields(model, openai):
     body = {"prompt": "a", "logprobs": 1}
     chat = {"messages": [{"role": "user", "content": "a"}], "logprobs": True, "top_logprobs": 1}
     envelope = {"custom_id": "1", "method": "POST"}
-    ours = [body, chat, {"prompt": 1}, []]
+    ours = [body, chat, {"prompt": "a", "n": 2}, {"prompt": 1}, []]
     theirs = [envelope | {"url": "/v1/completions", "body": body}, envelope | {"url": "/v1/chat/completions", "body": chat},
               envelope | {"url": "/v1/other", "body": body}]  # fmt: skip
     lines = "".join(json.dumps(request) + "\n" for request in (theirs if openai else ours))

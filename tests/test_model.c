@@ -418,6 +418,41 @@ TEST(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone)
     cache_free(&cache);
 }
 
+// The source is as long as the copy, or goes on with other tokens in the same page or after it.
+TEST(test_a_copy_of_a_page_that_is_not_full_continues_with_the_same_bits)
+{
+    enum { COMMON = PAGE_POSITIONS + 9, N = 2 * PAGE_POSITIONS + 3 };
+    static const size_t source_lengths[] = {COMMON, COMMON + 1, N};
+    for (size_t round = 0; round < 2 * 3; round++) {
+        Cache cache;
+        Scratch scratch;
+        Error err;
+        int source[N], tokens[N];
+        float got[VOCAB], want[VOCAB];
+        must(cache_create(&cache, &model.config, CONTEXT, 3, round % 2, &err), &err);
+        make_scratch(&scratch, &cache, (ScratchSizes){N, 1, 1});
+        make_tokens(source, N, COMMON, 3);
+        make_tokens(tokens, N, COMMON, 4);
+        extend(&cache, &scratch, 0, source, source_lengths[round / 2], got);
+        const size_t shared = cache_reuse_prefix(&cache, 1, tokens, COMMON);
+        CHECK(shared == PAGE_POSITIONS, "%zu positions shared", shared);
+        CHECK(cache_copy_page(&cache, 1, 0, COMMON), "no page");
+        CHECK(cache_length(&cache, 1) == COMMON, "length %zu", cache_length(&cache, 1));
+        extend(&cache, &scratch, 1, tokens, N, got);
+        cache_truncate(&cache, 1, 0);
+        extend(&cache, &scratch, 2, tokens, N, want);
+        CHECK(memcmp(got, want, sizeof got) == 0, "round %zu: other bits", round);
+        cache_truncate(&cache, 0, COMMON);
+        extend(&cache, &scratch, 0, source, N, got);
+        cache_truncate(&cache, 0, 0);
+        cache_truncate(&cache, 2, 0);
+        extend(&cache, &scratch, 2, source, N, want);
+        CHECK(memcmp(got, want, sizeof got) == 0, "round %zu: the source was changed", round);
+        scratch_free(&scratch);
+        cache_free(&cache);
+    }
+}
+
 TEST(test_adopted_pages_are_read_and_never_written)
 {
     enum { PAGES = 2, N = PAGES * PAGE_POSITIONS + 3, CUT = PAGE_POSITIONS + 7 };
@@ -571,6 +606,7 @@ int main(int argc, char **argv)
             UNIT(test_pages_that_were_computed_at_the_same_time_become_one),
             UNIT(test_unused_pages_are_bounded_and_the_least_recently_used_goes_first),
             UNIT(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone),
+            UNIT(test_a_copy_of_a_page_that_is_not_full_continues_with_the_same_bits),
             UNIT(test_adopted_pages_are_read_and_never_written),
             UNIT(test_an_unused_page_that_is_reused_is_the_last_to_be_forgotten),
             UNIT(test_pages_after_a_forgotten_one_are_not_found),

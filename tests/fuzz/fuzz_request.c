@@ -14,7 +14,7 @@
 
 enum { CONTEXT = 64 };
 
-// Makes the result of a sequence, or if that is NULL of a failure. --resume has to tell which.
+// Makes the result of sequences, or if that is NULL of a failure. --resume has to tell which.
 static void check_result(const Request *r, const Sequence *s)
 {
     Error err = {0};
@@ -60,40 +60,59 @@ static Cache *small_cache(void)
     return &cache;
 }
 
-// Generates from the request with logits that the bytes of the line decide.
-static void check_generation(Request *r, const Tokenizer *tokenizer, Tokens *tokens, Input in)
+// Generates a choice with logits that the bytes of the line decide.
+static void generate_choice(Sequence *s, const SequenceSetup *setup, Tokens *prompt,
+                            const float *logits)
 {
     Error err = {0};
-    Sequence sequence = {0};
     Row rows[CONTEXT] = {0};
-    float logits[BYTE_PIECES];
-    Cache *cache = small_cache();
     size_t position;
+    cache_truncate(small_cache(), 0, 0);
+    FUZZ_CHECK(sequence_start(s, setup, prompt, &err), "%s", err.message);
+    while (!s->finish) {
+        const size_t n = sequence_fill_rows(s, rows, CONTEXT);
+        FUZZ_CHECK(n > 0 && rows[n - 1].wants_logits, "%zu rows", n);
+        for (size_t i = 0; i < n; i++) {
+            FUZZ_CHECK(cache_append(small_cache(), 0, rows[i].token, &position, &err), "%s",
+                       err.message);
+        }
+        FUZZ_CHECK(sequence_accept(s, logits, &err), "%s", err.message);
+    }
+    FUZZ_CHECK(s->tokens.size <= CONTEXT, "%zu tokens", s->tokens.size);
+    sequence_retire(s);
+}
+
+// Answers the request, unless its prompt is too long.
+static void check_generation(Request *r, const Tokenizer *tokenizer, const Tokens *tokens, Input in)
+{
+    Sequence choices[MAX_CHOICES] = {0};
+    float logits[BYTE_PIECES];
     for (size_t i = 0; i < BYTE_PIECES; i++) {
         logits[i] = in.size ? (float)in.data[i % in.size] / 8 : 0;
     }
-    const SequenceSetup setup = {.tokenizer = tokenizer,
-                                 .options = &r->options,
-                                 .cache = cache,
-                                 .seed = r->seed,
-                                 .echo = r->echo};
-    if (!sequence_start(&sequence, &setup, tokens, &r->failure)) {
-        FUZZ_CHECK(r->failure.kind == ERROR_INPUT, "%s", r->failure.message);
+    if (!tokens->size || tokens->size >= CONTEXT) {
+        error_set(&r->failure, ERROR_INPUT, "the prompt has %zu tokens", tokens->size);
         check_result(r, NULL);
         return;
     }
     fuzz_count("inputs of which a text was generated");
-    while (!sequence.finish) {
-        const size_t n = sequence_fill_rows(&sequence, rows, CONTEXT);
-        FUZZ_CHECK(n > 0 && rows[n - 1].wants_logits, "%zu rows", n);
-        for (size_t i = 0; i < n; i++) {
-            FUZZ_CHECK(cache_append(cache, 0, rows[i].token, &position, &err), "%s", err.message);
+    for (size_t i = 0; i < r->n; i++) {
+        const SequenceSetup setup = {.tokenizer = tokenizer,
+                                     .options = &r->options,
+                                     .cache = small_cache(),
+                                     .seed = request_seed(r, i),
+                                     .echo = r->echo};
+        Tokens prompt = {0};
+        Error err;
+        for (size_t k = 0; k < tokens->size; k++) {
+            FUZZ_CHECK(tokens_append(&prompt, tokens->ids[k], &err), "%s", err.message);
         }
-        FUZZ_CHECK(sequence_accept(&sequence, logits, &err), "%s", err.message);
+        generate_choice(&choices[i], &setup, &prompt, logits);
     }
-    FUZZ_CHECK(sequence.tokens.size <= CONTEXT, "%zu tokens", sequence.tokens.size);
-    check_result(r, &sequence);
-    sequence_free(&sequence);
+    check_result(r, choices);
+    for (size_t i = 0; i < r->n; i++) {
+        sequence_free(&choices[i]);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

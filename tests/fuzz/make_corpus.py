@@ -168,6 +168,12 @@ ODD_FIELDS = [
     ("response_format", {"type": "json"}), ("best_of", 1), ("top_k", -1), ("surprise", 1), ("id", 7), ("id", []),
     ("messages", [USER]), ("prompt", None), ("logit_bias", {}), ("logit_bias", {"1": 1}), ("user", "u"),
 ]  # fmt: skip
+SAMPLING_FIELDS = [
+    {"presence_penalty": 1, "frequency_penalty": -1.5}, {"logit_bias": {"65": 100, "66": -100}}, {"logit_bias": {"99999": 1}},
+    {"logit_bias": {"1": 101}}, {"stop_token_ids": [70, 71], "min_tokens": 4}, {"stop_token_ids": [-1]}, {"n": 16}, {"n": 17},
+    {"include_stop_str_in_output": True, "stop": "a"}, {"skip_special_tokens": False, "ignore_eos": True},
+    {"logprobs": 20, "n": 3}, {"logprobs": True, "top_logprobs": 2}, {"top_logprobs": 1}, {"best_of": 2, "n": 2},
+]  # fmt: skip
 ODD_ENVELOPES = [("custom_id", 1), ("custom_id", None), ("method", "GET"), ("url", 1), ("url", "/v1/embeddings"),
                  ("body", 1), ("body", None), ("more", 1), ("body", {}), ("body", {"messages": [USER]})]  # fmt: skip
 
@@ -190,6 +196,10 @@ def requests():
     parts = [[], [PART, PART], [PART, {**PART, "text": ""}, {**PART, "text": None}], [PART, {"type": "image_url"}], ["a"], [{}]]
     for content in parts:
         yield 0, json.dumps({"messages": [{**USER, "content": content}, {"role": "assistant"}, USER]}).encode()
+    yield from ((0, json.dumps({**PLAIN, **fields}).encode()) for fields in SAMPLING_FIELDS)
+    for url, fields in (("completions", {"logprobs": 3, "echo": True}), ("chat/completions", {"logprobs": True, "top_logprobs": 2})):
+        body = {"prompt": "hi"} if url == "completions" else {"messages": [USER]}
+        yield 0, json.dumps({**ENVELOPE, "url": f"/v1/{url}", "body": {**body, "n": 2, **fields}}).encode()
 
 
 COMMAND_LINES = [
@@ -198,6 +208,8 @@ COMMAND_LINES = [
     "m.bin -b - -o out --resume --first-line 1001", "--help", "m.bin -- -x", "m.bin n.bin", "m.bin -n -1", "m.bin -t nan",
     "m.bin -t 1e999", "m.bin -n", "m.bin --top-p=", "m.bin --nothing", "m.bin --json=1", "m.bin -tt0", "m.bin --kv f8",
     "m.bin --info --verify", "m.bin -m chat -mgenerate", "m.bin --repeat-penalty 0", "m.bin -s18446744073709551616", "",
+    "m.bin --presence-penalty -1 --frequency-penalty=2 --logit-bias 5=-1.5 --logit-bias 5=2 --stop-token-id 7 --min-tokens 3",
+    "m.bin --logit-bias 5", "m.bin --logit-bias 5=101", "m.bin --stop-token-id -1", "m.bin -n 3 --min-tokens 4",
 ]  # fmt: skip
 MARKS = (b"<u>", b"<s>", b"</s><u>", b"</u><a>", b"<end><u>")
 # roles, mode, flags, texts: tests/fuzz/fuzz_chat.c
