@@ -57,10 +57,10 @@ typedef struct {
 } JinjaLimits;
 
 // About a thousand times what the templates of known models need for a short conversation.
-#define JINJA_LIMITS                                                                          \
-    (JinjaLimits)                                                                             \
-    {                                                                                         \
-        .steps = 1000000, .memory = (size_t)32 << 20, .output = (size_t)8 << 20, .depth = 100 \
+#define JINJA_LIMITS                                                                           \
+    (JinjaLimits)                                                                              \
+    {                                                                                          \
+        .steps = 1000000, .memory = (size_t)32 << 20, .output = (size_t)8 << 20, .depth = 1000 \
     }
 
 typedef struct {

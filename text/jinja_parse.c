@@ -1,0 +1,1254 @@
+// jinja_parse.c - the source of a template -> its tree. See jinja_ast.h.
+//
+// The lexer yields tokens on demand. Outside of tags it yields what is up to the next tag, with
+// white space removed as trim_blocks, lstrip_blocks and the signs of the tags say:
+//
+//     a \n  {%- if x +%} \n b {{ c }}    DATA "a", BLOCK, if, x, END, DATA " \n b ", PRINT, c, END
+//
+// The parser is a recursive descent with one function for each level of precedence.
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "text/case_tables.h"
+#include "text/jinja_ast.h"
+
+typedef enum {
+    T_END_OF_TEMPLATE,
+    T_DATA,
+    T_PRINT,  // {{
+    T_BLOCK,  // {%
+    T_END,    // }} or %}
+    T_NAME,
+    T_STRING,
+    T_NUMBER,
+    T_OPERATOR,  // op: its character; D // P ** e == n != l <= g >=
+} TokenKind;
+
+typedef struct {
+    TokenKind kind;
+    char op;
+    uint32_t line;
+    JValue value;  // T_DATA, T_STRING, T_NAME: the text; T_NUMBER
+} JToken;
+
+typedef struct {
+    Jinja *j;
+    JValue source;       // with \n as its only line ends
+    size_t at;           // next byte
+    size_t counted;      // bytes whose lines are in `line`
+    uint32_t line;       // of `counted`
+    char tag;            // '{' or '%' inside of a tag, else 0
+    bool line_start;     // what was read last ended a line
+    char brackets[128];  // open ones
+    size_t n_brackets;
+    JToken now, ahead;  // the current token and the one after it
+    bool has_ahead;
+    unsigned loops, breakable;  // for statements around, and those that break can leave
+} Parser;
+
+static JNode *parse_expression(Parser *p, bool conditional);
+static JNode *parse_statements(Parser *p, const char *ends);
+
+// --------------------------------------------------------------------------------------------
+// Lexer
+
+static bool source_has(const Parser *p, size_t at, const char *text)
+{
+    const size_t n = strlen(text);
+    return at + n <= p->source.size && memcmp(jinja_bytes(p->source) + at, text, n) == 0;
+}
+
+// The byte at an offset; NUL after the end.
+static char source_byte(const Parser *p, size_t at)
+{
+    return at < p->source.size ? jinja_bytes(p->source)[at] : '\0';
+}
+
+static size_t skip_white(const Parser *p, size_t at)
+{
+    uint32_t c;
+    while (at < p->source.size) {
+        const size_t n = jinja_char(p->source, at, &c);
+        if (!jinja_is_space(c)) {
+            break;
+        }
+        at += n;
+    }
+    return at;
+}
+
+// The line of an offset at or after the one of the last call.
+static uint32_t line_at(Parser *p, size_t at)
+{
+    for (; p->counted < at; p->counted++) {
+        p->line += source_byte(p, p->counted) == '\n';
+    }
+    return p->line;
+}
+
+static void syntax(Parser *p, const char *expected)
+{
+    static const char *const kinds[] = {"the end of the template", "text", "{{", "{%",
+                                        "the end of a tag"};
+    const JToken *t = &p->now;
+    p->j->line = t->line;
+    if (t->kind < T_NAME) {
+        jinja_fail(p->j, "found %s, expected %s", kinds[t->kind], expected);
+    } else if (t->kind == T_OPERATOR) {
+        jinja_fail(p->j, "found '%c', expected %s", t->op, expected);
+    } else {
+        const JValue s = jinja_str(p->j, t->value);
+        jinja_fail(p->j, "found '%.*s', expected %s", (int)(s.size < 80 ? s.size : 80),
+                   jinja_bytes(s), expected);
+    }
+}
+
+// Passes the end of a tag at `at`, if it is there: a sign, `close`, and the white space that it
+// takes with it. Returns 0 if it is not there.
+static size_t tag_end(const Parser *p, size_t at, const char *close, bool plus, bool trim)
+{
+    const char sign = source_byte(p, at);
+    const bool minus = sign == '-';
+    if (minus || (plus && sign == '+')) {
+        at++;
+    }
+    if (!source_has(p, at, close)) {
+        return 0;
+    }
+    at += strlen(close);
+    return minus ? skip_white(p, at) : at + (trim && sign != '+' && source_byte(p, at) == '\n');
+}
+
+// The text from `at` to a tag at `end` whose sign is given, without the white space that it takes.
+static JValue data_before(Parser *p, size_t at, size_t end, char sign, bool strips_line)
+{
+    JValue text = jinja_slice(p->source, at, end - at);
+    if (sign == '-') {
+        return jinja_strip(text, (JValue){.kind = J_NONE}, false, true);
+    }
+    size_t start = text.size;  // of the line of the tag
+    while (start > 0 && jinja_bytes(text)[start - 1] != '\n') {
+        start--;
+    }
+    const bool blank = end > at + start && skip_white(p, at + start) >= end;
+    if (sign != '+' && strips_line && blank && (start > 0 || p->line_start)) {
+        text.size = (uint32_t)start;
+    }
+    return text;
+}
+
+static char sign_at(const Parser *p, size_t at)
+{
+    const char c = source_byte(p, at);
+    return c == '-' || c == '+' ? c : '\0';
+}
+
+// Marks the tag that ended at p->at.
+static void end_of_tag(Parser *p) { p->line_start = source_byte(p, p->at - 1) == '\n'; }
+
+// Reads {% raw %} .. {% endraw %} at the tag at p->at; false if that is another tag.
+static bool lex_raw(Parser *p, JToken *t)
+{
+    size_t at = skip_white(p, p->at + 2 + (sign_at(p, p->at + 2) != 0));
+    if (!source_has(p, at, "raw")) {
+        return false;
+    }
+    const size_t begin = tag_end(p, skip_white(p, at + 3), "%}", false, false);
+    if (!begin) {
+        return false;
+    }
+    p->line_start = source_byte(p, begin - 1) == '\n';
+    for (size_t i = begin; i < p->source.size; i++) {
+        if (!source_has(p, i, "{%")) {
+            continue;
+        }
+        const char sign = sign_at(p, i + 2);
+        at = skip_white(p, i + 2 + (sign != 0));
+        const size_t end = source_has(p, at, "endraw")
+                               ? tag_end(p, skip_white(p, at + 6), "%}", true, true)
+                               : 0;
+        if (end) {
+            *t = (JToken){T_DATA, 0, line_at(p, begin), data_before(p, begin, i, sign, true)};
+            p->at = end;
+            end_of_tag(p);
+            return true;
+        }
+    }
+    p->j->line = line_at(p, p->at);
+    jinja_fail(p->j, "{%% raw %%} has no {%% endraw %%}");
+    return true;
+}
+
+static void skip_comment(Parser *p)
+{
+    for (size_t at = p->at + 2 + (sign_at(p, p->at + 2) != 0); at < p->source.size; at++) {
+        const size_t end = tag_end(p, at, "#}", true, true);
+        if (end) {
+            p->at = end;
+            end_of_tag(p);
+            return;
+        }
+    }
+    p->j->line = line_at(p, p->at);
+    jinja_fail(p->j, "{# has no #}");
+}
+
+// Reads outside of tags: text, or the begin of a tag. Text before a tag is read first, with what the
+// tag's sign says, and the tag the next time.
+static JToken lex_outside(Parser *p)
+{
+    while (p->at < p->source.size && !p->j->failed) {
+        const char *from = jinja_bytes(p->source) + p->at, *brace = from;
+        const char *end = jinja_bytes(p->source) + p->source.size;
+        while ((brace = memchr(brace, '{', (size_t)(end - brace))) && brace + 1 < end &&
+               !strchr("{%#", brace[1])) {
+            brace++;
+        }
+        if (!brace || brace + 1 >= end) {
+            const JToken t = {T_DATA, 0, line_at(p, p->at),
+                              jinja_slice(p->source, p->at, p->source.size - p->at)};
+            p->at = p->source.size;
+            return t;
+        }
+        const size_t tag = (size_t)(brace - jinja_bytes(p->source));
+        const char kind = brace[1], sign = sign_at(p, tag + 2);
+        JToken t = {T_DATA, 0, line_at(p, p->at), data_before(p, p->at, tag, sign, kind != '{')};
+        if (tag > p->at) {
+            p->at = tag;
+            p->line_start = false;
+            if (t.value.size) {
+                return t;
+            }
+        }
+        if (kind == '#') {
+            skip_comment(p);
+        } else if (kind != '%' || !lex_raw(p, &t)) {
+            p->at = tag + 2 + (sign != 0);
+            p->tag = kind;
+            return (JToken){kind == '{' ? T_PRINT : T_BLOCK, 0, line_at(p, tag), {0}};
+        } else if (t.value.size) {
+            return t;
+        }
+    }
+    return (JToken){T_END_OF_TEMPLATE, 0, line_at(p, p->source.size), {0}};
+}
+
+// The value of n hexadecimal (or octal) digits at *at, which it passes; -1 if there are fewer.
+static int64_t lex_digits(const Parser *p, size_t *at, size_t end, size_t n, int base)
+{
+    char digits[12] = "";
+    for (size_t i = 0; i < n; i++) {
+        const char c = *at + i < end ? source_byte(p, *at + i) : '\0';
+        if (!c || !strchr(base == 8 ? "01234567" : "0123456789abcdefABCDEF", c)) {
+            if (base == 16 || i == 0) {
+                return -1;
+            }
+            n = i;
+            break;
+        }
+        digits[i] = c;
+    }
+    *at += n;
+    return strtoll(digits, NULL, base);
+}
+
+// Adds what the escape at *at, after its backslash, stands for.
+static void lex_escape(Parser *p, JText *to, size_t *at, size_t end)
+{
+    const char c = source_byte(p, *at);
+    static const char letters[] = "n\nt\tr\ra\ab\bf\fv\v\\\\'\'\"\"";
+    const size_t n_hex = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
+    for (size_t i = 0; i < sizeof letters - 1; i += 2) {
+        if (letters[i] == c) {
+            jinja_add(p->j, to, &letters[i + 1], 1, 0);
+            ++*at;
+            return;
+        }
+    }
+    if (c == '\n') {
+        ++*at;
+    } else if (n_hex || (c >= '0' && c <= '7')) {
+        *at += n_hex ? 1 : 0;
+        const int64_t code = lex_digits(p, at, end, n_hex ? n_hex : 3, n_hex ? 16 : 8);
+        if (code < 0 || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) {
+            jinja_fail(p->j, "a string has an invalid escape \\%c", c);
+        }
+        jinja_add_code(p->j, to, (uint32_t)code, 0);
+    } else if (c == 'N') {
+        jinja_fail(p->j, "a string has an escape \\N, which is not supported");
+    } else {
+        jinja_add_text(p->j, to, "\\", 0);
+    }
+}
+
+static JToken lex_string(Parser *p)
+{
+    const char quote = source_byte(p, p->at);
+    JToken t = {T_STRING, 0, line_at(p, p->at), {0}};
+    JText *text = jinja_text(p->j);
+    size_t end = p->at + 1;
+    while (end < p->source.size && source_byte(p, end) != quote) {
+        end += source_byte(p, end) == '\\' ? 2 : 1;
+    }
+    p->j->line = t.line;
+    if (end >= p->source.size) {
+        jinja_fail(p->j, "a string has no end");
+        return t;
+    }
+    for (size_t at = p->at + 1; at < end && !p->j->failed;) {
+        if (source_byte(p, at) == '\\') {
+            at++;
+            lex_escape(p, text, &at, end);
+        } else {
+            size_t next = at + 1;
+            while (next < end && source_byte(p, next) != '\\') {
+                next++;
+            }
+            jinja_add(p->j, text, jinja_bytes(p->source) + at, next - at, 0);
+            at = next;
+        }
+    }
+    text->capacity = text->used;  // so that no rendering appends to it
+    p->at = end + 1;
+    t.value = jinja_string(text);
+    return t;
+}
+
+// The end of digits at `at`, with single underscores between them.
+static size_t digits_end(const Parser *p, size_t at, const char *allowed)
+{
+    for (;; at++) {
+        const char c = source_byte(p, at), after = source_byte(p, at + 1);
+        const bool underscore = c == '_' && after && strchr(allowed, after);
+        if (!c || (!strchr(allowed, c) && !underscore)) {
+            return at;
+        }
+    }
+}
+
+// The end of the decimals and exponent at `at`; `at` if there are none.
+static size_t fraction_end(const Parser *p, size_t at)
+{
+    const char *decimal = "0123456789";
+    size_t end = at;
+    if (source_byte(p, end) == '.' && source_byte(p, end + 1) >= '0' &&
+        source_byte(p, end + 1) <= '9') {
+        end = digits_end(p, end + 1, decimal);
+    }
+    if (source_byte(p, end) == 'e' || source_byte(p, end) == 'E') {
+        const char sign = source_byte(p, end + 1);
+        const size_t digits = end + 1 + (sign == '+' || sign == '-');
+        const char first = source_byte(p, digits);
+        end = first >= '0' && first <= '9' ? digits_end(p, digits, decimal) : end;
+    }
+    return end;
+}
+
+static JToken lex_number(Parser *p)
+{
+    const size_t at = p->at;
+    const char prefix = (char)(source_byte(p, at) == '0' ? source_byte(p, at + 1) | 32 : 0);
+    const int base = prefix == 'x' ? 16 : prefix == 'o' ? 8 : prefix == 'b' ? 2 : 10;
+    const char *allowed = base == 16  ? "0123456789abcdefABCDEF"
+                          : base == 8 ? "01234567"
+                          : base == 2 ? "01"
+                                      : "0123456789";
+    size_t end = digits_end(p, at + (base != 10 ? 2 : 0), allowed);
+    const bool after_dot = at > 0 && source_byte(p, at - 1) == '.';
+    const size_t fraction = base == 10 && !after_dot ? fraction_end(p, end) : end;
+    if (fraction == end && base == 10 && source_byte(p, at) == '0') {
+        end = digits_end(p, at, "0");
+    }
+    const bool real = fraction > end;
+    char digits[400];
+    size_t n = 0;
+    for (size_t i = at + (base != 10 ? 2 : 0); i < (real ? fraction : end) && n + 1 < sizeof digits;
+         i++) {
+        digits[n] = source_byte(p, i);
+        n += digits[n] != '_';
+    }
+    digits[n] = '\0';
+    JToken t = {T_NUMBER, 0, line_at(p, at), {0}};
+    p->j->line = t.line;
+    errno = 0;
+    t.value = real ? jinja_real(strtod(digits, NULL)) : jinja_int(strtoll(digits, NULL, base));
+    if (!real && (errno || n == 0)) {
+        jinja_fail(p->j, "'%s' is not an integer of 64 bits", digits);
+    }
+    p->at = real ? fraction : end;
+    return t;
+}
+
+static JToken lex_name(Parser *p)
+{
+    JToken t = {T_NAME, 0, line_at(p, p->at), {0}};
+    size_t end = p->at;
+    uint32_t c = 0;
+    for (size_t n; end < p->source.size; end += n) {
+        n = jinja_char(p->source, end, &c);
+        if (!(jinja_flags(c) & CASE_NAME)) {
+            break;
+        }
+    }
+    t.value = jinja_slice(p->source, p->at, end - p->at);
+    p->at = end;
+    return t;
+}
+
+static JToken lex_operator(Parser *p)
+{
+    static const char doubles[][4] = {"//D", "**P", "==e", "!=n", "<=l", ">=g"};
+    const char c = source_byte(p, p->at);
+    JToken t = {T_OPERATOR, c, line_at(p, p->at), {0}};
+    const char *opening = strchr("([{", c), *closing = strchr(")]}", c);
+    p->j->line = t.line;
+    for (size_t i = 0; i < sizeof doubles / sizeof *doubles; i++) {
+        if (doubles[i][0] == c && doubles[i][1] == source_byte(p, p->at + 1)) {
+            t.op = doubles[i][2];
+        }
+    }
+    if (t.op == c && !strchr("+-/*%~[](){}><=.:|,;", c)) {
+        jinja_fail(p->j, "a tag has an unexpected character '%c'", c);
+    } else if (opening && p->n_brackets == sizeof p->brackets) {
+        jinja_fail(p->j, "brackets are nested too deeply");
+    } else if (opening) {
+        p->brackets[p->n_brackets++] = ")]}"[opening - "([{"];
+    } else if (closing && (!p->n_brackets || p->brackets[--p->n_brackets] != c)) {
+        jinja_fail(p->j, "found '%c' without its partner", c);
+    }
+    p->at += t.op == c ? 1 : 2;
+    return t;
+}
+
+static JToken lex_token(Parser *p)
+{
+    if (!p->tag) {
+        return lex_outside(p);
+    }
+    p->at = skip_white(p, p->at);
+    const bool print = p->tag == '{';
+    const size_t end = p->n_brackets ? 0 : tag_end(p, p->at, print ? "}}" : "%}", !print, !print);
+    if (end) {
+        const JToken t = {T_END, 0, line_at(p, p->at), {0}};
+        p->at = end;
+        p->tag = 0;
+        end_of_tag(p);
+        return t;
+    }
+    if (p->at >= p->source.size) {
+        return (JToken){T_END_OF_TEMPLATE, 0, line_at(p, p->at), {0}};
+    }
+    uint32_t c;
+    jinja_char(p->source, p->at, &c);
+    return c >= '0' && c <= '9'               ? lex_number(p)
+           : c == '\'' || c == '"'            ? lex_string(p)
+           : jinja_flags(c) & CASE_NAME_START ? lex_name(p)
+                                              : lex_operator(p);
+}
+
+static void next_token(Parser *p)
+{
+    p->now = p->has_ahead ? p->ahead : lex_token(p);
+    p->has_ahead = false;
+    if (p->j->failed) {
+        p->now = (JToken){.kind = T_END_OF_TEMPLATE};
+    }
+}
+
+static const JToken *look_ahead(Parser *p)
+{
+    if (!p->has_ahead) {
+        p->ahead = lex_token(p);
+        p->has_ahead = true;
+    }
+    return &p->ahead;
+}
+
+// --------------------------------------------------------------------------------------------
+// Expressions
+
+static bool at_op(const Parser *p, char op) { return p->now.kind == T_OPERATOR && p->now.op == op; }
+
+static bool at_name(const Parser *p, const char *name)
+{
+    return p->now.kind == T_NAME && jinja_is(p->now.value, name);
+}
+
+static bool skip_op(Parser *p, char op)
+{
+    const bool there = at_op(p, op);
+    if (there) {
+        next_token(p);
+    }
+    return there;
+}
+
+static bool skip_name(Parser *p, const char *name)
+{
+    const bool there = at_name(p, name);
+    if (there) {
+        next_token(p);
+    }
+    return there;
+}
+
+static void expect_op(Parser *p, char op)
+{
+    if (!skip_op(p, op)) {
+        syntax(p, (char[]){'\'', op, '\'', 0});
+    }
+}
+
+static JNode *new_node(Parser *p, JNodeKind kind)
+{
+    static JNode no_node;
+    JNode *n = jinja_take(p->j, 1, sizeof *n);
+    if (!n) {
+        return &no_node;  // parsing has failed: nobody reads or writes it
+    }
+    *n = (JNode){
+        .kind = (uint8_t)kind, .line = p->now.line, .caller = -1, .kwargs = -1, .varargs = -1};
+    return n;
+}
+
+static JNode *node_of(Parser *p, JNodeKind kind, JNode *a, JNode *b)
+{
+    JNode *n = new_node(p, kind);
+    if (!p->j->failed) {
+        n->a = a;
+        n->b = b;
+        n->line = a ? a->line : n->line;
+    }
+    return n;
+}
+
+// Takes a name; its node's value.
+static JValue take_name(Parser *p)
+{
+    const JValue name = p->now.value;
+    if (p->now.kind != T_NAME) {
+        syntax(p, "a name");
+        return (JValue){.kind = J_NONE};
+    }
+    next_token(p);
+    return name;
+}
+
+// A node of this kind whose value is the name that comes next.
+static JNode *named_node(Parser *p, JNodeKind kind)
+{
+    JNode *n = new_node(p, kind);
+    const JValue name = take_name(p);
+    if (!p->j->failed) {
+        n->value = name;
+    }
+    return n;
+}
+
+static void append(Parser *p, JNode ***tail, JNode *n)
+{
+    if (!p->j->failed) {
+        **tail = n;
+        *tail = &n->next;
+    }
+}
+
+// f(a, *b, c=1, **d): the arguments, up to the closing bracket.
+static JNode *parse_arguments(Parser *p)
+{
+    JNode *first = NULL, **tail = &first;
+    bool named = false, star = false, stars = false;
+    expect_op(p, '(');
+    while (!at_op(p, ')') && !p->j->failed) {
+        JNodeKind kind = N_CONST;
+        if (skip_op(p, '*')) {
+            kind = N_STAR;
+        } else if (skip_op(p, 'P')) {
+            kind = N_STARS;
+        } else if (p->now.kind == T_NAME && look_ahead(p)->kind == T_OPERATOR &&
+                   p->ahead.op == '=') {
+            kind = N_KEYWORD;
+        }
+        if (stars || (kind == N_CONST && (named || star)) || (kind == N_STAR && star)) {
+            syntax(p, "arguments in the order of Python's");
+        }
+        named |= kind == N_KEYWORD;
+        star |= kind == N_STAR;
+        stars |= kind == N_STARS;
+        JNode *n = kind == N_KEYWORD ? named_node(p, kind)
+                   : kind == N_CONST ? NULL
+                                     : new_node(p, kind);
+        if (kind == N_KEYWORD) {
+            expect_op(p, '=');
+        }
+        JNode *value = parse_expression(p, true);
+        if (n && !p->j->failed) {
+            n->a = value;
+        }
+        append(p, &tail, n ? n : value);
+        if (!at_op(p, ')')) {
+            expect_op(p, ',');
+        }
+    }
+    expect_op(p, ')');
+    return first;
+}
+
+// Items up to the closing bracket, with commas between them.
+static JNode *parse_items(Parser *p, JNodeKind kind, char close)
+{
+    JNode *list = new_node(p, kind), *first = NULL, **tail = &first;
+    next_token(p);
+    while (!at_op(p, close) && !p->j->failed) {
+        JNode *item = parse_expression(p, true);
+        if (kind == N_DICT) {
+            expect_op(p, ':');
+            item = node_of(p, N_PAIR, item, NULL);
+            JNode *value = parse_expression(p, true);
+            item->b = p->j->failed ? NULL : value;
+        }
+        append(p, &tail, item);
+        if (!at_op(p, close)) {
+            expect_op(p, ',');
+        }
+    }
+    expect_op(p, close);
+    if (!p->j->failed) {
+        list->a = first;
+    }
+    return list;
+}
+
+static bool at_tuple_end(const Parser *p, const char *end)
+{
+    return p->now.kind == T_END || at_op(p, ')') || (end && at_name(p, end));
+}
+
+static JNode *parse_primary(Parser *p, bool target);
+
+// One expression, or several with commas between them, which are a tuple. `target`: names that are
+// assigned to. `end`: a name that ends it. `empty`: there may be none.
+static JNode *parse_tuple(Parser *p, bool target, bool conditional, const char *end, bool empty)
+{
+    JNode *tuple = new_node(p, N_TUPLE), *first = NULL, **tail = &first;
+    bool comma = false;
+    while (!at_tuple_end(p, end) && !p->j->failed) {
+        JNode *item = target ? parse_primary(p, true) : parse_expression(p, conditional);
+        append(p, &tail, item);
+        if (!skip_op(p, ',')) {
+            break;
+        }
+        comma = true;
+    }
+    if (!first && !empty) {
+        syntax(p, "an expression");
+    }
+    if (first && !comma) {
+        return first;
+    }
+    if (!p->j->failed) {
+        tuple->a = first;
+    }
+    return tuple;
+}
+
+static JNode *parse_name(Parser *p, bool target)
+{
+    static const char *const constants[] = {"true", "True", "false", "False", "none", "None"};
+    for (size_t i = 0; i < 6; i++) {
+        if (at_name(p, constants[i])) {
+            JNode *n = new_node(p, N_CONST);
+            n->value = p->j->failed ? n->value : i < 4 ? jinja_bool(i < 2) : jinja_none();
+            next_token(p);
+            return n;
+        }
+    }
+    JNode *n = named_node(p, N_NAME);
+    if (target && skip_op(p, '.')) {
+        const JValue attribute = take_name(p);
+        JNode *owner = n;
+        n = node_of(p, N_ATTRIBUTE_TARGET, owner, NULL);
+        n->value = p->j->failed ? n->value : attribute;
+    }
+    return n;
+}
+
+static JNode *parse_primary(Parser *p, bool target)
+{
+    if (p->now.kind == T_NAME) {
+        return parse_name(p, target);
+    }
+    if (at_op(p, '(')) {
+        next_token(p);
+        JNode *n = parse_tuple(p, false, true, NULL, true);
+        expect_op(p, ')');
+        return n;
+    }
+    if (at_op(p, '[')) {
+        return parse_items(p, N_LIST, ']');
+    }
+    if (at_op(p, '{')) {
+        return parse_items(p, N_DICT, '}');
+    }
+    JNode *n = new_node(p, N_CONST);
+    if (p->now.kind != T_STRING && p->now.kind != T_NUMBER) {
+        syntax(p, "an expression");
+        return n;
+    }
+    JValue value = p->now.value;
+    const bool string = p->now.kind == T_STRING;
+    for (next_token(p); string && p->now.kind == T_STRING; next_token(p)) {
+        value = jinja_concat(p->j, value, p->now.value);
+        value.text->capacity = value.text->used;
+    }
+    n->value = p->j->failed ? n->value : value;
+    return n;
+}
+
+// [a], [a:b:c] or [a, b], after the bracket.
+static JNode *parse_subscript(Parser *p)
+{
+    JNode *part[3] = {NULL}, *slice = new_node(p, N_SLICE);
+    size_t n = 0;
+    bool colon = false;
+    while (!at_op(p, ']') && !at_op(p, ',') && !p->j->failed && n < 3) {
+        if (at_op(p, ':')) {
+            next_token(p);
+            colon = true;
+            n++;
+        } else if (part[n]) {
+            break;
+        } else {
+            part[n] = parse_expression(p, true);
+        }
+    }
+    if (!colon && !part[0]) {
+        syntax(p, "an index");
+    }
+    if (!colon || p->j->failed) {
+        return part[0];
+    }
+    slice->a = part[0];
+    slice->b = part[1];
+    slice->c = part[2];
+    return slice;
+}
+
+static JNode *parse_item(Parser *p, JNode *owner)
+{
+    JNode *first = NULL, **tail = &first;
+    next_token(p);
+    while (!at_op(p, ']') && !p->j->failed) {
+        append(p, &tail, parse_subscript(p));
+        if (!at_op(p, ']')) {
+            expect_op(p, ',');
+        }
+    }
+    expect_op(p, ']');
+    if (first && !first->next) {
+        return node_of(p, N_ITEM, owner, first);
+    }
+    return node_of(p, N_ITEM, owner, node_of(p, N_TUPLE, first, NULL));
+}
+
+static JNode *parse_attribute(Parser *p, JNode *owner)
+{
+    next_token(p);
+    if (p->now.kind == T_NUMBER && p->now.value.kind == J_INT) {
+        return node_of(p, N_ITEM, owner, parse_primary(p, false));
+    }
+    JNode *n = node_of(p, N_ATTRIBUTE, owner, NULL);
+    const JValue name = take_name(p);
+    n->value = p->j->failed ? n->value : name;
+    return n;
+}
+
+static JNode *parse_postfix(Parser *p, JNode *n)
+{
+    while (!p->j->failed) {
+        if (at_op(p, '.')) {
+            n = parse_attribute(p, n);
+        } else if (at_op(p, '[')) {
+            n = parse_item(p, n);
+        } else if (at_op(p, '(')) {
+            n = node_of(p, N_CALL, n, NULL);
+            JNode *args = parse_arguments(p);
+            n->b = p->j->failed ? NULL : args;
+        } else {
+            break;
+        }
+    }
+    return n;
+}
+
+// The name of a filter or test, of which dots may be part, and its builtin.
+static JNode *parse_builtin(Parser *p, JNode *input, JNodeKind kind)
+{
+    JNode *n = node_of(p, kind, input, NULL);
+    const JValue name = take_name(p);
+    if (p->j->failed) {
+        return n;
+    }
+    n->line = p->now.line;
+    n->value = name;
+    n->builtin = (kind == N_FILTER ? jinja_filter : jinja_test)(jinja_bytes(name), name.size);
+    return n;
+}
+
+static JNode *parse_filter(Parser *p, JNode *input)
+{
+    JNode *n = parse_builtin(p, input, N_FILTER);
+    if (at_op(p, '(')) {
+        JNode *args = parse_arguments(p);
+        n->b = p->j->failed ? NULL : args;
+    }
+    return n;
+}
+
+static JNode *parse_test(Parser *p, JNode *input)
+{
+    const bool negated = skip_name(p, "not");
+    JNode *n = parse_builtin(p, input, N_TEST);
+    const bool word = at_name(p, "else") || at_name(p, "or") || at_name(p, "and");
+    const TokenKind k = p->now.kind;
+    if (at_name(p, "is")) {
+        syntax(p, "no second 'is'");
+    } else if (at_op(p, '(') ||
+               ((k == T_NAME || k == T_STRING || k == T_NUMBER || at_op(p, '[') || at_op(p, '{')) &&
+                !word)) {
+        JNode *args = at_op(p, '(') ? parse_arguments(p)
+                                    : parse_postfix(p, parse_primary(p, false));
+        n->b = p->j->failed ? NULL : args;
+    }
+    return negated ? node_of(p, N_NOT, n, NULL) : n;
+}
+
+static JNode *parse_unary(Parser *p, bool filters)
+{
+    JNode *n;
+    const bool minus = at_op(p, '-');
+    if (!jinja_enter(p->j)) {
+        return new_node(p, N_CONST);
+    }
+    if (minus || at_op(p, '+')) {
+        next_token(p);
+        n = node_of(p, minus ? N_NEGATE : N_PLUS, parse_unary(p, false), NULL);
+    } else {
+        n = parse_primary(p, false);
+    }
+    n = parse_postfix(p, n);
+    while (filters && !p->j->failed) {
+        if (skip_op(p, '|')) {
+            n = parse_filter(p, n);
+        } else if (skip_name(p, "is")) {
+            n = parse_test(p, n);
+        } else if (at_op(p, '(')) {
+            n = parse_postfix(p, n);
+        } else {
+            break;
+        }
+    }
+    jinja_leave(p->j);
+    return n;
+}
+
+// Levels of binary operators, from the one that binds least: a + b, then a ~ b, a * b, a ** b.
+static JNode *parse_math(Parser *p, int level)
+{
+    static const char *const ops[] = {"+-", "~", "*/D%", "P"};
+    if (level == 4) {
+        return parse_unary(p, true);
+    }
+    JNode *n = parse_math(p, level + 1);
+    while (p->now.kind == T_OPERATOR && strchr(ops[level], p->now.op) && !p->j->failed) {
+        const char op = p->now.op;
+        next_token(p);
+        JNode *right = parse_math(p, level + 1);
+        n = node_of(p, N_BINARY, n, right);
+        n->op = (uint8_t)op;
+    }
+    return n;
+}
+
+static JNode *parse_compare(Parser *p)
+{
+    JNode *n = parse_math(p, 0), *first = NULL, **tail = &first;
+    while (!p->j->failed) {
+        char op = p->now.kind == T_OPERATOR && strchr("en<>lg", p->now.op) ? p->now.op : '\0';
+        if (at_name(p, "in")) {
+            op = 'i';
+        } else if (at_name(p, "not") && look_ahead(p)->kind == T_NAME &&
+                   jinja_is(p->ahead.value, "in")) {
+            op = 'o';
+            next_token(p);
+        }
+        if (!op) {
+            break;
+        }
+        next_token(p);
+        JNode *operand = node_of(p, N_OPERAND, parse_math(p, 0), NULL);
+        operand->op = (uint8_t)op;
+        append(p, &tail, operand);
+    }
+    return first ? node_of(p, N_COMPARE, n, first) : n;
+}
+
+static JNode *parse_not(Parser *p)
+{
+    if (!at_name(p, "not") || !jinja_enter(p->j)) {
+        return parse_compare(p);
+    }
+    next_token(p);
+    JNode *n = node_of(p, N_NOT, parse_not(p), NULL);
+    jinja_leave(p->j);
+    return n;
+}
+
+static JNode *parse_and(Parser *p)
+{
+    JNode *n = parse_not(p);
+    while (skip_name(p, "and")) {
+        n = node_of(p, N_AND, n, parse_not(p));
+    }
+    return n;
+}
+
+static JNode *parse_or(Parser *p)
+{
+    JNode *n = parse_and(p);
+    while (skip_name(p, "or")) {
+        n = node_of(p, N_OR, n, parse_and(p));
+    }
+    return n;
+}
+
+static JNode *parse_expression(Parser *p, bool conditional)
+{
+    JNode *n = parse_or(p);
+    while (conditional && skip_name(p, "if") && jinja_enter(p->j)) {
+        JNode *test = parse_or(p);
+        n = node_of(p, N_COND, test, n);
+        JNode *otherwise = skip_name(p, "else") ? parse_expression(p, true) : NULL;
+        n->c = p->j->failed ? NULL : otherwise;
+        jinja_leave(p->j);
+    }
+    return n;
+}
+
+// --------------------------------------------------------------------------------------------
+// Statements
+
+static void check_target(Parser *p, const JNode *n, bool in_for)
+{
+    for (const JNode *i = n->kind == N_TUPLE ? n->a : NULL; i; i = i->next) {
+        check_target(p, i, in_for);
+    }
+    if (n->kind != N_TUPLE && n->kind != N_NAME && n->kind != N_ATTRIBUTE_TARGET) {
+        p->j->line = n->line;
+        jinja_fail(p->j, "this cannot be assigned to");
+    } else if (n->kind == N_NAME && jinja_is(n->value, "loop") && (in_for || p->loops)) {
+        p->j->line = n->line;
+        jinja_fail(p->j, "'loop' cannot be assigned to inside of a loop");
+    }
+}
+
+static JNode *parse_target(Parser *p, const char *end, bool in_for)
+{
+    JNode *n = parse_tuple(p, true, false, end, false);
+    if (!p->j->failed) {
+        check_target(p, n, in_for);
+    }
+    return n;
+}
+
+// Statements up to a tag named in `ends` (by spaces), which is then the current token.
+static JNode *parse_body(Parser *p, const char *ends)
+{
+    skip_op(p, ':');
+    if (p->now.kind != T_END) {
+        syntax(p, "the end of the tag");
+        return NULL;
+    }
+    next_token(p);
+    return parse_statements(p, ends);
+}
+
+// A body and its end tag.
+static JNode *parse_inner(Parser *p, const char *end, bool leaves_loop)
+{
+    const unsigned breakable = p->breakable;
+    p->breakable = leaves_loop ? 0 : breakable;
+    JNode *body = parse_body(p, end);
+    p->breakable = breakable;
+    next_token(p);
+    return body;
+}
+
+static void parse_if(Parser *p, JNode *n)
+{
+    n->a = parse_tuple(p, false, false, NULL, false);
+    n->c = parse_body(p, "elif else endif");
+    if (at_name(p, "elif") && jinja_enter(p->j)) {
+        n->d = new_node(p, N_IF);
+        next_token(p);
+        parse_if(p, n->d);
+        jinja_leave(p->j);
+    } else if (skip_name(p, "else")) {
+        n->d = parse_body(p, "endif");
+        next_token(p);
+    } else {
+        next_token(p);
+    }
+}
+
+static void parse_for(Parser *p, JNode *n)
+{
+    n->a = parse_target(p, "in", true);
+    if (!skip_name(p, "in")) {
+        syntax(p, "'in'");
+    }
+    n->b = parse_tuple(p, false, false, "recursive", false);
+    n->e = skip_name(p, "if") ? parse_expression(p, true) : NULL;
+    n->recursive = skip_name(p, "recursive");
+    const unsigned breakable = p->breakable;
+    p->loops++;
+    p->breakable++;
+    n->c = parse_body(p, "else endfor");
+    p->breakable = n->recursive ? 0 : breakable;
+    if (skip_name(p, "else")) {
+        n->d = parse_body(p, "endfor");
+    }
+    p->breakable = breakable;
+    p->loops--;
+    next_token(p);
+}
+
+static void parse_set(Parser *p, JNode *n)
+{
+    n->a = parse_target(p, NULL, false);
+    if (skip_op(p, '=')) {
+        n->b = parse_tuple(p, false, true, NULL, false);
+        return;
+    }
+    n->kind = N_SET_BLOCK;
+    while (skip_op(p, '|')) {
+        n->b = parse_filter(p, n->b);
+    }
+    n->c = parse_inner(p, "endset", false);
+}
+
+// The parameters of a macro.
+static JNode *parse_parameters(Parser *p)
+{
+    JNode *first = NULL, **tail = &first;
+    bool defaults = false;
+    expect_op(p, '(');
+    while (!at_op(p, ')') && !p->j->failed) {
+        JNode *n = named_node(p, N_PARAM);
+        const bool has_default = skip_op(p, '=');
+        JNode *value = has_default ? parse_expression(p, true) : NULL;
+        if (defaults && !has_default) {
+            syntax(p, "a default after one");
+        }
+        defaults = has_default;
+        n->a = p->j->failed ? NULL : value;
+        append(p, &tail, n);
+        if (!at_op(p, ')')) {
+            expect_op(p, ',');
+        }
+    }
+    expect_op(p, ')');
+    return first;
+}
+
+static void parse_macro(Parser *p, JNode *n)
+{
+    const JValue name = take_name(p);
+    n->value = name;
+    n->a = parse_parameters(p);
+    n->c = parse_inner(p, "endmacro", true);
+}
+
+static void parse_call_block(Parser *p, JNode *n)
+{
+    n->a = at_op(p, '(') ? parse_parameters(p) : NULL;
+    n->b = parse_expression(p, true);
+    if (!p->j->failed && n->b->kind != N_CALL) {
+        syntax(p, "a call");
+    }
+    n->c = parse_inner(p, "endcall", true);
+}
+
+static void parse_generation(Parser *p, JNode *n) { n->c = parse_inner(p, "endgeneration", true); }
+
+static void parse_filter_block(Parser *p, JNode *n)
+{
+    n->b = parse_filter(p, NULL);
+    while (skip_op(p, '|')) {
+        n->b = parse_filter(p, n->b);
+    }
+    n->c = parse_inner(p, "endfilter", false);
+}
+
+static void parse_with(Parser *p, JNode *n)
+{
+    JNode **tail = &n->a;
+    while (p->now.kind != T_END && !p->j->failed) {
+        JNode *set = new_node(p, N_SET);
+        JNode *target = parse_target(p, NULL, false);
+        expect_op(p, '=');
+        JNode *value = parse_expression(p, true);
+        if (!p->j->failed) {
+            set->a = target;
+            set->b = value;
+        }
+        append(p, &tail, set);
+        if (p->now.kind != T_END) {
+            expect_op(p, ',');
+        }
+    }
+    n->c = parse_inner(p, "endwith", false);
+}
+
+static void parse_print(Parser *p, JNode *n)
+{
+    JNode **tail = &n->a;
+    while (p->now.kind != T_END && !p->j->failed) {
+        append(p, &tail, parse_expression(p, true));
+        if (p->now.kind != T_END) {
+            expect_op(p, ',');
+        }
+    }
+}
+
+static void parse_jump(Parser *p, JNode *n)
+{
+    if (!p->breakable) {
+        p->j->line = n->line;
+        jinja_fail(p->j, "break or continue outside of a loop");
+    }
+}
+
+static JNode *parse_statement(Parser *p)
+{
+    static const struct {
+        const char *name;
+        JNodeKind kind;
+        void (*parse)(Parser *p, JNode *n);
+    } statements[] = {
+        {"if", N_IF, parse_if},
+        {"for", N_FOR, parse_for},
+        {"set", N_SET, parse_set},
+        {"macro", N_MACRO, parse_macro},
+        {"call", N_CALL_BLOCK, parse_call_block},
+        {"filter", N_FILTER_BLOCK, parse_filter_block},
+        {"with", N_WITH, parse_with},
+        {"print", N_OUTPUT, parse_print},
+        {"break", N_BREAK, parse_jump},
+        {"continue", N_CONTINUE, parse_jump},
+        {"generation", N_GENERATION, parse_generation},
+    };
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+        if (at_name(p, statements[i].name)) {
+            JNode *n = new_node(p, statements[i].kind);
+            next_token(p);
+            if (!p->j->failed) {
+                statements[i].parse(p, n);
+            }
+            return n;
+        }
+    }
+    syntax(p, "a statement that is supported");
+    return NULL;
+}
+
+// Is the current token one of the names?
+static bool at_one_of(const Parser *p, const char *names)
+{
+    const JValue v = p->now.value;
+    const char *name = names;
+    while (p->now.kind == T_NAME && *name) {
+        const size_t n = strcspn(name, " ");
+        if (v.size == n && memcmp(jinja_bytes(v), name, n) == 0) {
+            return true;
+        }
+        name += n + (name[n] == ' ');
+    }
+    return false;
+}
+
+static JNode *parse_data(Parser *p)
+{
+    JNode *n = new_node(p, N_DATA);
+    n->value = p->j->failed ? n->value : p->now.value;
+    next_token(p);
+    return n;
+}
+
+static JNode *parse_output(Parser *p)
+{
+    JNode *n = new_node(p, N_OUTPUT);
+    next_token(p);
+    JNode *value = parse_tuple(p, false, true, NULL, false);
+    n->a = p->j->failed ? NULL : value;
+    if (p->now.kind != T_END) {
+        syntax(p, "'}}'");
+    }
+    next_token(p);
+    return n;
+}
+
+static JNode *parse_statements(Parser *p, const char *ends)
+{
+    JNode *first = NULL, **tail = &first;
+    if (!jinja_enter(p->j)) {
+        return NULL;
+    }
+    while (!p->j->failed && p->now.kind != T_END_OF_TEMPLATE) {
+        if (p->now.kind == T_DATA) {
+            append(p, &tail, parse_data(p));
+        } else if (p->now.kind == T_PRINT) {
+            append(p, &tail, parse_output(p));
+        } else {
+            next_token(p);
+            if (at_one_of(p, ends)) {
+                break;
+            }
+            append(p, &tail, parse_statement(p));
+            if (p->now.kind != T_END) {
+                syntax(p, "'%}'");
+            }
+            next_token(p);
+        }
+    }
+    if (*ends && p->now.kind == T_END_OF_TEMPLATE) {
+        syntax(p, ends);
+    }
+    jinja_leave(p->j);
+    return p->j->failed ? NULL : first;
+}
+
+// The source with \n as its only line ends, and without the last one.
+static JValue normalized(Jinja *j, const char *source, size_t size)
+{
+    JText *t = jinja_text(j);
+    for (size_t at = 0; at < size && !j->failed;) {
+        const char *end = memchr(source + at, '\r', size - at);
+        const size_t n = end ? (size_t)(end - source) - at : size - at;
+        jinja_add(j, t, source + at, n, 0);
+        jinja_add(j, t, "\n", end ? 1 : 0, 0);
+        at += n + (end ? 1 : 0) + (end && at + n + 1 < size && source[at + n + 1] == '\n');
+    }
+    t->capacity = t->used;
+    JValue s = jinja_string(t);
+    s.size -= s.size && jinja_bytes(s)[s.size - 1] == '\n';
+    return s;
+}
+
+void jinja_parse(Jinja *j, struct JinjaTemplate *t, const char *source, size_t size)
+{
+    Parser p = {.j = j, .source = normalized(j, source, size), .line = 1, .line_start = true};
+    next_token(&p);
+    t->body = parse_statements(&p, "");
+}

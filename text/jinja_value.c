@@ -1,0 +1,931 @@
+// jinja_value.c - values of a rendering, and what Python does with them. See jinja_value.h.
+//
+// A string is a part of a text. Concatenation appends to the left one's text when that ends there,
+// as Go's append does, so a template that builds its output piece by piece takes linear time:
+//
+//     text    | s y s t e m \n u s e r |     |      used 11, capacity 13
+//     runs      6: template   11: value 3
+//     strings   [---- a ----]
+//               [-------- a + b ------]
+#include "text/jinja_value.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "text/case_tables.h"
+
+// --------------------------------------------------------------------------------------------
+// Errors, limits, memory
+
+// Bytes that are as much work as a step.
+#define BYTES_PER_STEP 16
+
+JValue jinja_fail(Jinja *j, const char *format, ...)
+{
+    char text[sizeof j->err->message];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!j->failed) {
+        error_set(j->err, ERROR_INPUT, "%s: line %u: %s", j->name, (unsigned)j->line, text);
+    }
+    j->failed = true;
+    return (JValue){.kind = J_NONE};
+}
+
+JValue jinja_fail_undefined(Jinja *j, JValue u)
+{
+    const int n = (int)(u.size < 200 ? u.size : 200);
+    const char *name = u.text ? jinja_bytes(u) : "";
+    if (u.owner == J_MISSING) {
+        return jinja_fail(j, "'%.*s' is undefined", n, name);
+    }
+    const char *kind = jinja_kind((JValue){.kind = u.owner});
+    return u.safe ? jinja_fail(j, "access to '%.*s' of a %s is not allowed", n, name, kind)
+                  : jinja_fail(j, "a %s has no attribute '%.*s'", kind, n, name);
+}
+
+bool jinja_step(Jinja *j, size_t n)
+{
+    if (n > j->left.steps && !j->failed) {
+        jinja_fail(j, "the template takes too many steps");
+    }
+    j->left.steps -= j->failed ? 0 : n;
+    return !j->failed;
+}
+
+bool jinja_enter(Jinja *j)
+{
+    if (j->left.depth == 0) {
+        jinja_fail(j, "calls, loops or values are nested too deeply");
+    }
+    j->left.depth -= !j->failed;
+    return !j->failed;
+}
+
+void jinja_leave(Jinja *j) { j->left.depth++; }
+
+// Memory in blocks, each larger than all before it; the newest comes first.
+struct JinjaArena {
+    struct Block {
+        struct Block *older;
+        size_t size, used;
+        _Alignas(16) char bytes[];
+    } * newest;
+};
+
+#define FIRST_BLOCK ((size_t)1 << 16)
+
+JinjaArena *jinja_arena_new(void) { return calloc(1, sizeof(JinjaArena)); }
+
+void jinja_arena_reset(JinjaArena *a)
+{
+    while (a->newest && a->newest->older) {
+        struct Block *older = a->newest->older;
+        a->newest->older = older->older;
+        free(older);
+    }
+    if (a->newest) {
+        a->newest->used = 0;
+    }
+}
+
+void jinja_arena_free(JinjaArena *a)
+{
+    if (a) {
+        jinja_arena_reset(a);
+        free(a->newest);
+        free(a);
+    }
+}
+
+void *jinja_take(Jinja *j, size_t count, size_t size)
+{
+    size_t bytes;
+    struct Block *b = j->arena->newest;
+    if (j->failed || !size_mul(count, size, &bytes) || bytes > j->left.memory) {
+        jinja_fail(j, "the template takes too much memory");
+        return NULL;
+    }
+    bytes = round_up(bytes, 16);
+    if (!b || b->size - b->used < bytes) {
+        const size_t doubled = b ? 2 * b->size : FIRST_BLOCK;
+        const size_t room = doubled > bytes ? doubled : bytes;
+        b = malloc(sizeof *b + room);
+        if (!b) {
+            j->failed = true;
+            error_memory(j->err, "a chat template", room);
+            return NULL;
+        }
+        *b = (struct Block){j->arena->newest, room, 0};
+        j->arena->newest = b;
+    }
+    j->left.memory -= bytes < j->left.memory ? bytes : j->left.memory;
+    char *p = b->bytes + b->used;
+    b->used += bytes;
+    return memset(p, 0, bytes);
+}
+
+// Moves n items to a new place, twice as large or more.
+static void *grow(Jinja *j, const void *old, size_t n, size_t *capacity, size_t item)
+{
+    const size_t more = *capacity ? 2 * *capacity : 8;
+    void *p = jinja_take(j, more, item);
+    if (p && n) {
+        memcpy(p, old, n * item);
+    }
+    *capacity = p ? more : *capacity;
+    return p;
+}
+
+// --------------------------------------------------------------------------------------------
+// Strings
+
+// Stands for texts and lists for which there was no memory; nothing is ever added to it.
+static char no_bytes[1];
+static JText no_text = {.bytes = no_bytes};
+static JList no_items;
+static JDict no_members;
+
+JText *jinja_text(Jinja *j)
+{
+    JText *t = jinja_take(j, 1, sizeof *t);
+    if (!t) {
+        return &no_text;
+    }
+    t->bytes = no_bytes;
+    return t;
+}
+
+// Makes room for `size` more bytes and a run of them.
+static bool text_reserve(Jinja *j, JText *t, size_t size)
+{
+    if (size > t->capacity - t->used) {
+        size_t capacity = t->used + size;  // doubled by grow
+        if (capacity > INT32_MAX) {
+            jinja_fail(j, "a string is too long");
+            return false;
+        }
+        char *bytes = grow(j, t->bytes, t->used, &capacity, 1);
+        if (!bytes) {
+            return false;
+        }
+        t->bytes = bytes;
+        t->capacity = (uint32_t)capacity;
+    }
+    if (t->n_runs == t->runs_capacity) {
+        size_t capacity = t->runs_capacity;
+        JRun *runs = grow(j, t->runs, t->n_runs, &capacity, sizeof *runs);
+        if (!runs) {
+            return false;
+        }
+        t->runs = runs;
+        t->runs_capacity = (uint32_t)capacity;
+    }
+    return true;
+}
+
+void jinja_add(Jinja *j, JText *t, const char *bytes, size_t size, uint32_t mark)
+{
+    if (size == 0 || !jinja_step(j, size / BYTES_PER_STEP) || !text_reserve(j, t, size)) {
+        return;
+    }
+    memcpy(t->bytes + t->used, bytes, size);
+    t->used += (uint32_t)size;
+    if (t->n_runs && t->runs[t->n_runs - 1].mark == mark) {
+        t->runs[t->n_runs - 1].end = t->used;
+    } else {
+        t->runs[t->n_runs++] = (JRun){t->used, mark};
+    }
+}
+
+void jinja_add_text(Jinja *j, JText *t, const char *text, uint32_t mark)
+{
+    jinja_add(j, t, text, strlen(text), mark);
+}
+
+// The run of a text that holds byte `at`, which is before the end.
+static const JRun *run_at(const JText *t, size_t at)
+{
+    size_t low = 0, high = t->n_runs - 1;
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if (t->runs[middle].end > at) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return &t->runs[low];
+}
+
+uint32_t jinja_mark_at(JValue s, size_t at)
+{
+    if (s.text->n_runs == 0) {
+        return 0;
+    }
+    at = at + s.at < s.text->used ? at + s.at : s.text->used - 1;
+    return run_at(s.text, at)->mark;
+}
+
+void jinja_add_string(Jinja *j, JText *t, JValue s)
+{
+    const size_t end = (size_t)s.at + s.size;
+    for (size_t at = s.at; at < end && !j->failed;) {
+        const JRun r = *run_at(s.text, at);
+        const size_t stop = r.end < end ? r.end : end;
+        jinja_add(j, t, s.text->bytes + at, stop - at, r.mark);
+        at = stop;
+    }
+}
+
+JValue jinja_string(JText *t) { return (JValue){.kind = J_STRING, .text = t, .size = t->used}; }
+
+JValue jinja_literal(Jinja *j, const char *text)
+{
+    JText *t = jinja_text(j);
+    jinja_add_text(j, t, text, 0);
+    return jinja_string(t);
+}
+
+JValue jinja_concat(Jinja *j, JValue a, JValue b)
+{
+    if (a.size == 0 || b.size == 0) {
+        return b.size ? b : a;
+    }
+    JValue sum = a;
+    if (a.at + a.size != a.text->used || a.text->capacity - a.text->used < b.size) {
+        sum = jinja_string(jinja_text(j));
+        text_reserve(j, sum.text, (size_t)a.size + b.size);
+        jinja_add_string(j, sum.text, a);
+        sum.safe = a.safe;
+    }
+    jinja_add_string(j, sum.text, b);
+    sum.size = j->failed ? 0 : a.size + b.size;
+    return sum;
+}
+
+const char *jinja_search(Jinja *j, JValue in, size_t from, JValue what)
+{
+    if (from > in.size || what.size > in.size - from || !jinja_step(j, in.size / BYTES_PER_STEP)) {
+        return NULL;
+    }
+    const char *p = jinja_bytes(in) + from, *w = jinja_bytes(what);
+    const char *last = jinja_bytes(in) + in.size - what.size;
+    while (what.size && p <= last && (p = memchr(p, *w, (size_t)(last - p) + 1))) {
+        if (memcmp(p, w, what.size) == 0 || !jinja_step(j, 1 + what.size / BYTES_PER_STEP)) {
+            break;
+        }
+        p++;
+    }
+    return !p || p > last || j->failed ? NULL : p;
+}
+
+size_t jinja_char(JValue s, size_t at, uint32_t *c)
+{
+    const char *p = jinja_bytes(s) + at;
+    const int n = (uint8_t)*p < 0x80 ? 1 : utf8_scan(p, s.size - at);
+    *c = n > 0 ? utf8_code_point(p, n) : 0xdc00u + (uint8_t)*p;
+    return n > 0 ? (size_t)n : 1;
+}
+
+size_t jinja_length(JValue s)
+{
+    size_t n = 0;
+    uint32_t c;
+    for (size_t at = 0; at < s.size; n++) {
+        at += jinja_char(s, at, &c);
+    }
+    return n;
+}
+
+size_t jinja_offset(JValue s, size_t n)
+{
+    size_t at = 0;
+    uint32_t c;
+    for (; n && at < s.size; n--) {
+        at += jinja_char(s, at, &c);
+    }
+    return at;
+}
+
+void jinja_add_code(Jinja *j, JText *t, uint32_t c, uint32_t mark)
+{
+    char b[4];
+    size_t n = 0;
+    if (c < 0x80 || (c >= 0xdc80 && c <= 0xdcff)) {  // the latter: a byte that is not UTF-8
+        b[n++] = (char)(c & 0xff);
+    } else if (c < 0x800) {
+        b[n++] = (char)(0xc0 | c >> 6);
+    } else if (c < 0x10000) {
+        b[n++] = (char)(0xe0 | c >> 12);
+        b[n++] = (char)(0x80 | (c >> 6 & 63));
+    } else {
+        b[n++] = (char)(0xf0 | c >> 18);
+        b[n++] = (char)(0x80 | (c >> 12 & 63));
+        b[n++] = (char)(0x80 | (c >> 6 & 63));
+    }
+    if (n && (uint8_t)b[0] >= 0xc0) {
+        b[n++] = (char)(0x80 | (c & 63));
+    }
+    jinja_add(j, t, b, n, mark);
+}
+
+JValue jinja_escape(Jinja *j, JValue v)
+{
+    static const char escapes[][7] = {"&&amp;", "<&lt;", ">&gt;", "'&#39;", "\"&#34;"};
+    const JValue s = jinja_str(j, v);
+    JText *t = jinja_text(j);
+    for (size_t i = 0; i < s.size && !v.safe && !j->failed; i++) {
+        const char *c = jinja_bytes(s) + i, *escape = NULL;
+        for (size_t k = 0; k < 5; k++) {
+            escape = escapes[k][0] == *c ? escapes[k] + 1 : escape;
+        }
+        const uint32_t mark = jinja_mark_at(s, i);
+        jinja_add(j, t, escape ? escape : c, escape ? strlen(escape) : 1, mark);
+    }
+    JValue escaped = v.safe ? s : jinja_string(t);
+    escaped.safe = true;
+    return escaped;
+}
+
+// --------------------------------------------------------------------------------------------
+// Lists and dictionaries
+
+JList *jinja_list(Jinja *j, size_t capacity)
+{
+    JList *l = jinja_take(j, 1, sizeof *l);
+    JValue *items = jinja_take(j, capacity, sizeof *items);
+    if (!l || !items) {
+        return &no_items;
+    }
+    l->items = items;
+    l->capacity = capacity;
+    return l;
+}
+
+void jinja_push(Jinja *j, JList *l, JValue v)
+{
+    if (l->n == l->capacity) {
+        JValue *items = grow(j, l->items, l->n, &l->capacity, sizeof *items);
+        if (!items) {
+            return;
+        }
+        l->items = items;
+    }
+    l->items[l->n++] = v;
+}
+
+JValue jinja_list_value(JKind kind, JList *l) { return (JValue){.kind = (uint8_t)kind, .list = l}; }
+
+JDict *jinja_dict(Jinja *j, size_t capacity)
+{
+    JDict *d = jinja_take(j, 1, sizeof *d);
+    JValue *both = jinja_take(j, 2 * capacity, sizeof *both);
+    if (!d || !both) {
+        return &no_members;
+    }
+    *d = (JDict){both, both + capacity, 0, capacity};
+    return d;
+}
+
+JValue jinja_dict_value(JDict *d) { return (JValue){.kind = J_DICT, .dict = d}; }
+
+JValue *jinja_find_name(const JDict *d, const char *name, size_t size)
+{
+    for (size_t i = 0; i < d->n; i++) {
+        const JValue k = d->keys[i];
+        if (k.kind == J_STRING && k.size == size && memcmp(jinja_bytes(k), name, size) == 0) {
+            return &d->values[i];
+        }
+    }
+    return NULL;
+}
+
+JValue *jinja_find(Jinja *j, const JDict *d, JValue key)
+{
+    if (!jinja_step(j, d->n / 4)) {
+        return NULL;
+    }
+    if (key.kind == J_STRING) {
+        return jinja_find_name(d, jinja_bytes(key), key.size);
+    }
+    for (size_t i = 0; i < d->n; i++) {
+        if (jinja_equal(j, d->keys[i], key)) {
+            return &d->values[i];
+        }
+    }
+    return NULL;
+}
+
+static bool hashable(Jinja *j, JValue v)
+{
+    bool ok = v.kind != J_LIST && v.kind != J_DICT && jinja_enter(j);
+    for (size_t i = 0; ok && v.kind == J_TUPLE && i < v.list->n; i++) {
+        ok = hashable(j, v.list->items[i]);
+    }
+    if (v.kind != J_LIST && v.kind != J_DICT && !j->failed) {
+        jinja_leave(j);
+    }
+    return ok;
+}
+
+void jinja_put(Jinja *j, JDict *d, JValue key, JValue value)
+{
+    if (!hashable(j, key)) {
+        jinja_fail(j, "a %s cannot be the key of a dict", jinja_kind(key));
+        return;
+    }
+    JValue *old = jinja_find(j, d, key);
+    if (old) {
+        *old = value;
+        return;
+    }
+    if (d->n == d->capacity) {
+        size_t capacity = d->capacity;
+        JValue *keys = grow(j, d->keys, d->n, &capacity, sizeof *keys);
+        JValue *values = grow(j, d->values, d->n, &d->capacity, sizeof *values);
+        if (!keys || !values) {
+            d->capacity = d->n;
+            return;
+        }
+        d->keys = keys;
+        d->values = values;
+    }
+    d->keys[d->n] = key;
+    d->values[d->n++] = value;
+}
+
+static JList *characters(Jinja *j, JValue s)
+{
+    JList *l = jinja_list(j, s.size);
+    uint32_t c;
+    s.safe = false;
+    for (size_t at = 0, n; at < s.size && !j->failed; at += n) {
+        n = jinja_char(s, at, &c);
+        jinja_push(j, l, jinja_slice(s, at, n));
+    }
+    return l;
+}
+
+JList *jinja_items(Jinja *j, JValue v)
+{
+    if (v.kind == J_STRING) {
+        return characters(j, v);
+    }
+    JList *l = v.kind == J_DICT ? jinja_list(j, 0) : jinja_has_list(v) ? v.list : &no_items;
+    if (v.kind == J_DICT) {
+        *l = (JList){.items = v.dict->keys, .n = v.dict->n, .capacity = v.dict->n};
+    } else if (v.kind == J_ITERATOR) {
+        JList *rest = jinja_list(j, 0);
+        *rest = (JList){.items = l->items + l->next, .n = l->n - l->next};
+        rest->capacity = rest->n;
+        l->next = l->n;
+        return rest;
+    } else if (!jinja_has_list(v) && v.kind != J_UNDEFINED) {
+        jinja_fail(j, "a %s cannot be iterated", jinja_kind(v));
+    }
+    return j->failed ? &no_items : l;
+}
+
+// --------------------------------------------------------------------------------------------
+// Comparison
+
+const char *jinja_kind(JValue v)
+{
+    static const char *const names[] = {
+        "missing value", "Undefined", "NoneType", "bool", "int",       "float",       "str",
+        "list",          "tuple",     "range",    "view", "generator", "dict object", "Namespace",
+        "macro",         "method",    "function", "loop", "cycler",    "joiner"};
+    return names[v.kind];
+}
+
+bool jinja_truth(JValue v)
+{
+    switch (v.kind) {
+    case J_BOOL:
+    case J_INT:
+        return v.integer != 0;
+    case J_FLOAT:
+        return v.real != 0;
+    case J_STRING:
+        return v.size > 0;
+    case J_LIST:
+    case J_TUPLE:
+    case J_RANGE:
+    case J_VIEW:
+        return v.list->n > 0;
+    case J_DICT:
+        return v.dict->n > 0;
+    default:
+        return v.kind > J_NONE;
+    }
+}
+
+bool jinja_number(JValue v, double *real)
+{
+    *real = v.kind == J_FLOAT ? v.real : (double)v.integer;
+    return v.kind >= J_BOOL && v.kind <= J_FLOAT;
+}
+
+// < 0, 0, > 0 of two numbers; exact where an integer does not fit a double. NaN: 2.
+static int compare_numbers(JValue a, JValue b)
+{
+    double x, y;
+    jinja_number(a, &x);
+    jinja_number(b, &y);
+    if (a.kind != J_FLOAT && b.kind != J_FLOAT) {
+        return (a.integer > b.integer) - (a.integer < b.integer);
+    }
+    return isnan(x) || isnan(y) ? 2 : (x > y) - (x < y);
+}
+
+static int compare_strings(JValue a, JValue b)
+{
+    const size_t n = a.size < b.size ? a.size : b.size;
+    const int order = memcmp(jinja_bytes(a), jinja_bytes(b), n);
+    return order ? (order > 0) - (order < 0) : (a.size > b.size) - (a.size < b.size);
+}
+
+static bool equal_dicts(Jinja *j, const JDict *a, const JDict *b)
+{
+    bool same = a->n == b->n;
+    for (size_t i = 0; same && i < a->n; i++) {
+        const JValue *other = jinja_find(j, b, a->keys[i]);
+        same = other && jinja_equal(j, a->values[i], *other);
+    }
+    return same;
+}
+
+bool jinja_equal(Jinja *j, JValue a, JValue b)
+{
+    double x, y;
+    if (jinja_number(a, &x) && jinja_number(b, &y)) {
+        return compare_numbers(a, b) == 0;
+    }
+    if (a.kind != b.kind || !jinja_step(j, 1) || !jinja_enter(j)) {
+        return false;
+    }
+    bool same;
+    if (a.kind == J_STRING) {
+        same = a.size == b.size && memcmp(jinja_bytes(a), jinja_bytes(b), a.size) == 0;
+    } else if (a.kind == J_DICT) {
+        same = equal_dicts(j, a.dict, b.dict);
+    } else if (a.kind == J_LIST || a.kind == J_TUPLE || a.kind == J_RANGE) {
+        same = a.list->n == b.list->n;
+        for (size_t i = 0; same && i < a.list->n; i++) {
+            same = jinja_equal(j, a.list->items[i], b.list->items[i]);
+        }
+    } else {
+        same = a.kind <= J_NONE || a.list == b.list;
+    }
+    jinja_leave(j);
+    return same;
+}
+
+int jinja_compare(Jinja *j, JValue a, JValue b)
+{
+    double x, y;
+    if (a.kind == J_UNDEFINED || b.kind == J_UNDEFINED) {
+        jinja_fail_undefined(j, a.kind == J_UNDEFINED ? a : b);
+    } else if (jinja_number(a, &x) && jinja_number(b, &y)) {
+        return compare_numbers(a, b);
+    } else if (a.kind == J_STRING && b.kind == J_STRING) {
+        return compare_strings(a, b);
+    } else if (a.kind != b.kind || (a.kind != J_LIST && a.kind != J_TUPLE)) {
+        jinja_fail(j, "a %s and a %s have no order", jinja_kind(a), jinja_kind(b));
+    }
+    if (!jinja_step(j, 1) || !jinja_enter(j)) {
+        return 0;
+    }
+    int order = 0;
+    for (size_t i = 0; !order && i < a.list->n && i < b.list->n && !j->failed; i++) {
+        if (!jinja_equal(j, a.list->items[i], b.list->items[i])) {
+            order = jinja_compare(j, a.list->items[i], b.list->items[i]);
+        }
+    }
+    jinja_leave(j);
+    return order ? order : (a.list->n > b.list->n) - (a.list->n < b.list->n);
+}
+
+bool jinja_contains(Jinja *j, JValue c, JValue item)
+{
+    if (c.kind == J_STRING) {
+        if (item.kind != J_STRING) {
+            jinja_fail(j, "'in <str>' needs a str, not a %s", jinja_kind(item));
+            return false;
+        }
+        return jinja_search(j, c, 0, item) != NULL;
+    }
+    if (c.kind == J_DICT) {
+        if (!hashable(j, item)) {
+            jinja_fail(j, "a %s cannot be the key of a dict", jinja_kind(item));
+        }
+        return jinja_find(j, c.dict, item);
+    }
+    const JList *l = jinja_items(j, c);
+    bool found = false;
+    for (size_t i = 0; i < l->n && !found && jinja_step(j, 1); i++) {
+        found = jinja_equal(j, l->items[i], item);
+    }
+    return found;
+}
+
+// Merge sort of the order (n) by keys; `space` (n) is overwritten. Equal ones keep their order.
+static void sort_order(Jinja *j, size_t *order, size_t *space, size_t n, const JList *keys)
+{
+    if (n < 2 || !jinja_step(j, n)) {
+        return;
+    }
+    const size_t half = n / 2;
+    sort_order(j, order, space, half, keys);
+    sort_order(j, order + half, space, n - half, keys);
+    memcpy(space, order, half * sizeof *order);
+    for (size_t a = 0, b = half, to = 0; a < half; to++) {
+        const bool right = b < n && !j->failed &&
+                           jinja_compare(j, keys->items[order[b]], keys->items[space[a]]) < 0;
+        order[to] = right ? order[b++] : space[a++];
+    }
+}
+
+void jinja_sort(Jinja *j, JList *l, const JList *keys, bool reverse)
+{
+    const size_t n = l->n;
+    size_t *order = jinja_take(j, 2 * n, sizeof *order);
+    JValue *items = jinja_take(j, n, sizeof *items);
+    if (!order || !items) {
+        return;
+    }
+    // A reversed sort is stable too: sort the mirror image, and mirror the result.
+    for (size_t i = 0; i < n; i++) {
+        order[i] = reverse ? n - 1 - i : i;
+        items[i] = l->items[i];
+    }
+    sort_order(j, order, order + n, n, keys);
+    for (size_t i = 0; i < n; i++) {
+        l->items[reverse ? n - 1 - i : i] = items[order[i]];
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Arithmetic
+
+// a * b of a sequence and a number of times.
+static JValue repeat(Jinja *j, JValue a, int64_t times)
+{
+    if (a.kind == J_STRING) {
+        JText *t = jinja_text(j);
+        for (int64_t i = 0; i < times && a.size && jinja_step(j, 1); i++) {
+            jinja_add_string(j, t, a);
+        }
+        JValue s = jinja_string(t);
+        s.safe = a.safe;
+        return s;
+    }
+    JList *l = jinja_list(j, 0);
+    for (int64_t i = 0; i < times && a.list->n && jinja_step(j, a.list->n); i++) {
+        for (size_t k = 0; k < a.list->n; k++) {
+            jinja_push(j, l, a.list->items[k]);
+        }
+    }
+    return jinja_list_value(a.kind, l);
+}
+
+// a ** b of integers, b >= 0; false if it does not fit.
+static bool power(int64_t a, int64_t b, int64_t *out)
+{
+    *out = 1;
+    if (a >= -1 && a <= 1) {
+        *out = b == 0 ? 1 : a < 0 && b % 2 == 0 ? 1 : a;
+        return true;
+    }
+    bool ok = true;
+    for (; ok && b > 0; b--) {  // fails after 63 rounds at most
+        ok = !__builtin_mul_overflow(*out, a, out);
+    }
+    return ok;
+}
+
+static JValue integers(Jinja *j, int op, int64_t a, int64_t b)
+{
+    int64_t n = 0;
+    bool fits = true;
+    if (op == '+') {
+        fits = !__builtin_add_overflow(a, b, &n);
+    } else if (op == '-') {
+        fits = !__builtin_sub_overflow(a, b, &n);
+    } else if (op == '*') {
+        fits = !__builtin_mul_overflow(a, b, &n);
+    } else if (op == 'P') {
+        fits = power(a, b, &n);
+    } else if (b == 0) {
+        return jinja_fail(j, "division by zero");
+    } else if (b == -1) {
+        fits = op == '%' || !__builtin_sub_overflow(0, a, &n);
+    } else {  // rounds down, as Python does
+        const int64_t rest = a % b, down = rest && (rest < 0) != (b < 0);
+        n = op == '%' ? rest + down * b : a / b - down;
+    }
+    return fits ? jinja_int(n) : jinja_fail(j, "an integer does not fit 64 bits");
+}
+
+static JValue reals(Jinja *j, int op, double a, double b)
+{
+    if ((op == '/' || op == 'D' || op == '%') && b == 0) {
+        return jinja_fail(j, "division by zero");
+    }
+    const double rest = op == 'D' || op == '%' ? fmod(a, b) : 0;
+    const double up = rest != 0 && (rest < 0) != (b < 0) ? b : 0;
+    double d = op == '+'   ? a + b
+               : op == '-' ? a - b
+               : op == '*' ? a * b
+               : op == '/' ? a / b
+               : op == 'P' ? pow(a, b)
+               : op == '%' ? (rest + up == 0 ? copysign(0, b) : rest + up)
+                           : floor((a - rest - up) / b + 0.5);
+    if (op == 'P' && (isnan(d) || isinf(d)) && isfinite(a) && isfinite(b)) {
+        return jinja_fail(j, "the power has no finite real value");
+    }
+    return jinja_real(d);
+}
+
+static JValue join_lists(Jinja *j, JValue a, JValue b)
+{
+    JList *l = jinja_list(j, a.list->n + b.list->n);
+    for (size_t i = 0; i < a.list->n + b.list->n && jinja_step(j, 1); i++) {
+        jinja_push(j, l, i < a.list->n ? a.list->items[i] : b.list->items[i - a.list->n]);
+    }
+    return jinja_list_value(a.kind, l);
+}
+
+JValue jinja_binary(Jinja *j, int op, JValue a, JValue b)
+{
+    double x, y;
+    const bool numbers = jinja_number(a, &x) & jinja_number(b, &y);
+    const bool whole = numbers && a.kind != J_FLOAT && b.kind != J_FLOAT;
+    const bool sequence = a.kind == J_STRING || a.kind == J_LIST || a.kind == J_TUPLE;
+    if (op == '%' && a.kind == J_STRING) {
+        return jinja_format(j, a, b);
+    }
+    if (a.kind == J_UNDEFINED || b.kind == J_UNDEFINED) {
+        return jinja_fail_undefined(j, a.kind == J_UNDEFINED ? a : b);
+    }
+    if (whole && op != '/' && (op != 'P' || b.integer >= 0)) {
+        return integers(j, op, a.integer, b.integer);
+    }
+    if (numbers) {
+        return reals(j, op, x, y);
+    }
+    if (op == '+' && a.kind == J_STRING && b.kind == J_STRING) {
+        return a.safe || b.safe ? jinja_concat(j, jinja_escape(j, a), jinja_escape(j, b))
+                                : jinja_concat(j, a, b);
+    }
+    if (op == '+' && sequence && a.kind == b.kind) {
+        return join_lists(j, a, b);
+    }
+    if (op == '*' && sequence && (b.kind == J_INT || b.kind == J_BOOL)) {
+        return repeat(j, a, b.integer);
+    }
+    if (op == '*' && (a.kind == J_INT || a.kind == J_BOOL) && b.kind >= J_STRING &&
+        b.kind <= J_TUPLE) {
+        return repeat(j, b, a.integer);
+    }
+    return jinja_fail(j, "unsupported operands of %s: %s and %s",
+                      op == 'D'   ? "//"
+                      : op == 'P' ? "**"
+                                  : (char[]){(char)op, 0},
+                      jinja_kind(a), jinja_kind(b));
+}
+
+// --------------------------------------------------------------------------------------------
+// str and repr
+
+// Writes a double as Python does: the fewest digits that give it back.
+static void write_real(Jinja *j, JText *to, JValue v)
+{
+    char digits[32], out[40];
+    int precision = 0;
+    do {
+        snprintf(digits, sizeof digits, "%.*e", precision, v.real);
+    } while (precision++ < 17 && isfinite(v.real) && strtod(digits, NULL) != v.real);
+    const char *e = strchr(digits, 'e');
+    const int exponent = isfinite(v.real) && e ? atoi(e + 1) : 0;
+    if (!isfinite(v.real)) {
+        snprintf(out, sizeof out, "%s", isnan(v.real) ? "nan" : v.real < 0 ? "-inf" : "inf");
+    } else if (exponent < -4 || exponent >= 16) {
+        snprintf(out, sizeof out, "%.*se%+03d", (int)(e - digits), digits, exponent);
+    } else {
+        const int decimals = precision - 1 - exponent;
+        snprintf(out, sizeof out, "%.*f", decimals > 1 ? decimals : 1, v.real);
+    }
+    jinja_add_text(j, to, out, v.mark);
+}
+
+static void write_quoted(Jinja *j, JText *to, JValue s)
+{
+    const bool single = memchr(jinja_bytes(s), '\'', s.size) &&
+                        !memchr(jinja_bytes(s), '"', s.size);
+    const char *quote = single ? "\"" : "'";
+    jinja_add_text(j, to, s.safe ? "Markup(" : "", 0);
+    jinja_add_text(j, to, quote, jinja_mark_at(s, 0));
+    uint32_t c;
+    for (size_t at = 0, n; at < s.size && !j->failed; at += n) {
+        n = jinja_char(s, at, &c);
+        char escape[12] = "";
+        const char *letter = c && c < 0x20 ? strchr("\nn\rr\tt", (int)c) : NULL;
+        if (letter || c == '\\' || c == (uint8_t)*quote) {
+            snprintf(escape, sizeof escape, "\\%c", letter ? letter[1] : (int)c);
+        } else if (jinja_flags(c) & CASE_UNPRINTABLE || (c >= 0xdc80 && c <= 0xdcff)) {
+            snprintf(escape, sizeof escape,
+                     c < 0x100     ? "\\x%02x"
+                     : c < 0x10000 ? "\\u%04x"
+                                   : "\\U%08x",
+                     (unsigned)c);
+        }
+        const uint32_t mark = jinja_mark_at(s, at);
+        jinja_add(j, to, *escape ? escape : jinja_bytes(s) + at, *escape ? strlen(escape) : n,
+                  mark);
+    }
+    jinja_add_text(j, to, quote, jinja_mark_at(s, s.size));
+    jinja_add_text(j, to, s.safe ? ")" : "", 0);
+}
+
+static void write_list(Jinja *j, JText *to, JValue v)
+{
+    const bool tuple = v.kind == J_TUPLE, view = v.kind == J_VIEW;
+    jinja_add_text(j, to, view ? v.list->name : "", v.mark);
+    jinja_add_text(j, to, view ? "([" : tuple ? "(" : "[", v.mark);
+    for (size_t i = 0; i < v.list->n && jinja_step(j, 1); i++) {
+        jinja_add_text(j, to, i ? ", " : "", v.mark);
+        jinja_write(j, to, v.list->items[i], true);
+    }
+    jinja_add_text(j, to, tuple && v.list->n == 1 ? ",)" : view ? "])" : tuple ? ")" : "]", v.mark);
+}
+
+static void write_dict(Jinja *j, JText *to, JValue v)
+{
+    jinja_add_text(j, to, v.kind == J_NAMESPACE ? "<Namespace {" : "{", v.mark);
+    for (size_t i = 0; i < v.dict->n && jinja_step(j, 1); i++) {
+        jinja_add_text(j, to, i ? ", " : "", v.mark);
+        jinja_write(j, to, v.dict->keys[i], true);
+        jinja_add_text(j, to, ": ", v.mark);
+        jinja_write(j, to, v.dict->values[i], true);
+    }
+    jinja_add_text(j, to, v.kind == J_NAMESPACE ? "}>" : "}", v.mark);
+}
+
+static void write_scalar(Jinja *j, JText *to, JValue v)
+{
+    char text[80] = "";
+    if (v.kind == J_INT) {
+        snprintf(text, sizeof text, "%lld", (long long)v.integer);
+    } else if (v.kind == J_RANGE) {
+        const JList *l = v.list;
+        snprintf(text, sizeof text, l->step == 1 ? "range(%lld, %lld)" : "range(%lld, %lld, %lld)",
+                 (long long)l->begin, (long long)l->stop, (long long)l->step);
+    } else {
+        snprintf(text, sizeof text, v.kind > J_FLOAT ? "<%s>" : "%s",
+                 v.kind == J_NONE   ? "None"
+                 : v.kind == J_BOOL ? (v.integer ? "True" : "False")
+                                    : jinja_kind(v));
+    }
+    jinja_add_text(j, to, text, v.mark);
+}
+
+void jinja_write(Jinja *j, JText *to, JValue v, bool repr)
+{
+    if (!jinja_enter(j)) {
+        return;
+    }
+    if (v.kind == J_UNDEFINED) {
+        jinja_add_text(j, to, repr ? "Undefined" : "", 0);
+    } else if (v.kind == J_STRING && !repr) {
+        jinja_add_string(j, to, v);
+    } else if (v.kind == J_STRING) {
+        write_quoted(j, to, v);
+    } else if (v.kind == J_FLOAT) {
+        write_real(j, to, v);
+    } else if (v.kind == J_LIST || v.kind == J_TUPLE || v.kind == J_VIEW) {
+        write_list(j, to, v);
+    } else if (v.kind == J_DICT || v.kind == J_NAMESPACE) {
+        write_dict(j, to, v);
+    } else {
+        write_scalar(j, to, v);
+    }
+    jinja_leave(j);
+}
+
+JValue jinja_str(Jinja *j, JValue v)
+{
+    if (v.kind != J_STRING) {
+        JText *t = jinja_text(j);
+        jinja_write(j, t, v, false);
+        v = jinja_string(t);
+    }
+    v.safe = false;
+    return v;
+}
