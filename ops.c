@@ -86,14 +86,21 @@ bool ops_select(const char *name, Error *err)
 // --------------------------------------------------------------------------------------------
 // Matrices
 
-// Name, inputs of a block, and its bytes: for each of LANES rows a scale (f16; q4m: and a minimum)
-// and the block's weights, 8 or 4 bits each.
+// Name, inputs of a block, and its bytes: for each of LANES rows a scale (f16; in some types also a
+// minimum) and the block's weights. Those of superblocks have 12 or 16 bytes of smaller scales.
 const WeightTypeInfo weight_types[N_WEIGHT_TYPES] = {
     [WEIGHT_F32] = {"f32", 1, LANES * sizeof(float), false},
     [WEIGHT_BF16] = {"bf16", 1, LANES * sizeof(uint16_t), false},
     [WEIGHT_Q8] = {"q8", QUANT_BLOCK, LANES *(2 + QUANT_BLOCK), true},
     [WEIGHT_Q4] = {"q4", QUANT_BLOCK, LANES *(2 + QUANT_BLOCK / 2), true},
     [WEIGHT_Q4M] = {"q4m", QUANT_BLOCK, LANES *(4 + QUANT_BLOCK / 2), true},
+    [WEIGHT_F16] = {"f16", 1, LANES * sizeof(uint16_t), false},
+    [WEIGHT_Q4T] = {"q4t", QUANT_BLOCK, LANES *(2 + QUANT_BLOCK / 2), true},
+    [WEIGHT_Q5] = {"q5", QUANT_BLOCK, LANES *(2 + QUANT_BLOCK * 5 / 8), true},
+    [WEIGHT_Q5M] = {"q5m", QUANT_BLOCK, LANES *(4 + QUANT_BLOCK * 5 / 8), true},
+    [WEIGHT_Q4K] = {"q4k", SUPERBLOCK, LANES *(4 + 12 + SUPERBLOCK / 2), true},
+    [WEIGHT_Q5K] = {"q5k", SUPERBLOCK, LANES *(4 + 12 + SUPERBLOCK * 5 / 8), true},
+    [WEIGHT_Q6K] = {"q6k", SUPERBLOCK, LANES *(2 + 16 + SUPERBLOCK * 6 / 8), true},
 };
 
 bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes)
@@ -108,12 +115,11 @@ bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes)
            size_mul(*bytes, t->block_bytes, bytes);
 }
 
-void matrix_set_row(float *data, size_t cols, size_t row, const float *values)
+void *matrix_group(WeightType type, size_t cols, void *data, size_t group)
 {
-    float *group = data + row / LANES * LANES * cols;
-    for (size_t i = 0; i < cols; i++) {
-        group[i * LANES + row % LANES] = values[i];
-    }
+    const WeightTypeInfo *t = &weight_types[type];
+    const size_t n_blocks = (cols + t->block_cols - 1) / t->block_cols;
+    return (uint8_t *)data + group * n_blocks * t->block_bytes;
 }
 
 // This thread's groups of LANES outputs, *begin .. *end - 1. Threads share pairs of groups, as a

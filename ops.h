@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "simd/half.h"
 #include "simd/simd.h"
 
 // --- The choice of kernels
@@ -46,8 +47,9 @@ typedef struct {
 // Sets *bytes to the size of a matrix, including padding; false if that overflows.
 bool matrix_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes);
 
-// Writes a row (cols) into the interleaved data of an f32 matrix.
-void matrix_set_row(float *data, size_t cols, size_t row, const float *values);
+// Where the group of LANES rows that begins with row group * LANES lies in the data of a matrix
+// whose size fits (matrix_bytes).
+void *matrix_group(WeightType type, size_t cols, void *data, size_t group);
 
 // out (cols) = row `row` of the matrix.
 static inline void matrix_row(const Matrix *m, size_t row, float *out)

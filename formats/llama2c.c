@@ -25,6 +25,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/threads.h"
+#include "formats/pack.h"
 
 #define LLAMA2C_MAGIC 0x616b3432u
 
@@ -64,7 +65,7 @@ typedef struct {
     size_t group_size;  // of v2, else 0
     size_t end;         // offset of the first byte of the file that no tensor has
     Source *sources;    // (n_tensors), owned
-    float *rows;        // (threads, row_stride): a row of the file, widened to f32; owned
+    float *rows;        // (threads, LANES, row_stride): rows of the file, widened to f32; owned
     size_t row_stride;  // length of the longest row, rounded up to whole cache lines
 } Loader;
 
@@ -327,27 +328,42 @@ static void read_row(const Loader *l, const Source *s, size_t r, size_t cols, fl
     }
 }
 
+// Packs rows begin .. begin + LANES - 1 of a matrix, as many as there are.
+static void pack_rows(const Loader *l, const Source *s, const Matrix *m, size_t begin,
+                      float *buffer)
+{
+    const void *rows[LANES] = {NULL};
+    for (size_t i = 0; i < LANES && begin + i < m->rows; i++) {
+        const size_t r = begin + i;
+        float *row = buffer + i * l->row_stride;
+        read_row(l, s, s->rotated ? unrotated_row(r, l->c->config.head_dim) : r, m->cols, row);
+        rows[i] = row;
+    }
+    void *data = (char *)l->c->memory + s->place;
+    weight_pack(row_format_of(m->type), rows, m->cols,
+                matrix_group(m->type, m->cols, data, begin / LANES));
+}
+
 // Copies this thread's share of every tensor into the layout of the kernels.
 static void repack(Team team, void *arg)
 {
     const Loader *l = arg;
     const Checkpoint *c = l->c;
-    float *row = l->rows + team.id * l->row_stride;
+    float *buffer = l->rows + team.id * LANES * l->row_stride;
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Matrix *m = &c->tensors[i].matrix;
         const Source *s = &l->sources[i];
-        float *data = (float *)(void *)((char *)c->memory + s->place);
         if (c->tensors[i].vector) {
             if (team.id == 0) {
-                memcpy(data, c->file.data + s->offset, m->cols * sizeof *data);
+                memcpy((char *)c->memory + s->place, c->file.data + s->offset,
+                       m->cols * sizeof(float));
             }
             continue;
         }
         size_t begin, end;
         matmul_share(team, m, &begin, &end);
-        for (size_t r = begin; r < end && r < m->rows; r++) {
-            read_row(l, s, s->rotated ? unrotated_row(r, c->config.head_dim) : r, m->cols, row);
-            matrix_set_row(data, m->cols, r, row);
+        for (size_t r = begin; r < end && r < m->rows; r += LANES) {
+            pack_rows(l, s, m, r, buffer);
         }
     }
 }
@@ -391,9 +407,10 @@ static bool load_tensors(Loader *l, size_t threads, Error *err)
         longest = cols > longest ? cols : longest;
     }
     l->row_stride = round_up(longest, LANES);
-    l->rows = alloc_zeroed(threads, l->row_stride * sizeof *l->rows);
+    const size_t bytes = LANES * l->row_stride * sizeof *l->rows;
+    l->rows = alloc_zeroed(threads, bytes);
     if (!l->rows) {
-        return error_memory(err, "rows to repack", threads * l->row_stride * sizeof *l->rows);
+        return error_memory(err, "rows to repack", threads * bytes);
     }
     team_run(threads, repack, l);
     return true;

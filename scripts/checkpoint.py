@@ -52,6 +52,13 @@ WEIGHT_TYPES = {
     "q8": WeightType(2, 32, 544),
     "q4": WeightType(3, 32, 288),
     "q4m": WeightType(4, 32, 320),
+    "f16": WeightType(5, 1, 32),
+    "q4t": WeightType(6, 32, 288),
+    "q5": WeightType(7, 32, 352),
+    "q5m": WeightType(8, 32, 384),
+    "q4k": WeightType(9, 256, 2304),
+    "q5k": WeightType(10, 256, 2816),
+    "q6k": WeightType(11, 256, 3360),
 }
 
 

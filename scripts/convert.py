@@ -46,8 +46,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="convert", description=__doc__.split("\n\n")[0])
     parser.add_argument("source", type=Path, metavar="SOURCE", help="Hugging Face folder, GGUF file or llama2.c checkpoint")
     parser.add_argument("out", type=Path, metavar="OUT", help="the checkpoint to write")
-    parser.add_argument("--type", choices=checkpoint.WEIGHT_TYPES, help="weight type of all matrices; default: that of the source, or q8")
-    parser.add_argument("--head", choices=checkpoint.WEIGHT_TYPES,
+    parser.add_argument("--type", choices=quantize.ROW_BLOCK_BYTES, help="weight type of all matrices; default: that of the source, or q8")
+    parser.add_argument("--head", choices=quantize.ROW_BLOCK_BYTES,
                         help="weight type of embedding and head; default: that of --type, q8 for the 4-bit types")  # fmt: skip
     parser.add_argument("--vocab-only", action="store_true", help="only the vocabulary, without weights, for --tokenize")
     parser.add_argument("--set", type=sampling.assignment, action="append", default=[], metavar="NAME=VALUE",

@@ -32,23 +32,31 @@ SHAPES = {
         context_length=4096, norm_eps=1e-5, rope_theta=10000.0,
     ),
 }  # fmt: skip
-ROOT_MEAN_SQUARE = {"q8": 73.6, "q4": 4.64, "q4m": 4.61}  # of the values that random bytes encode
+# Of the values that random bytes encode: their root mean square, less their mean where a minimum takes that away.
+ROOT_MEAN_SQUARE = {"q8": 73.6, "q4": 4.64, "q4m": 4.61, "q4t": 67.6, "q5": 9.25, "q5m": 9.23, "q4k": 4.61, "q5k": 9.23,
+                    "q6k": 18.5}  # fmt: skip
+MEAN = {"q4m": 7.5, "q5m": 15.5, "q4k": 7.5, "q5k": 15.5}
+# The small scales of superblocks, which are all 32: of q4k and q5k scales and minimums, packed in 12 bytes per row.
+SMALL = {"q4k": [0xA0] * 128 + [0] * 64, "q5k": [0xA0] * 128 + [0] * 64, "q6k": [32] * 256}
 PIECE_BYTES = 8 << 20
 
 
 def blocks(rng, weight_type, n, deviation):
     """u8: n blocks of 16 rows, whose weights have this standard deviation and a mean near zero."""
     t = checkpoint.WEIGHT_TYPES[weight_type]
-    if weight_type in ("f32", "bf16"):
-        values = (deviation * rng.standard_normal(n * checkpoint.GROUP_ROWS, np.float32)).view(np.uint32)
-        return values.view(np.uint8) if weight_type == "f32" else (values >> 16).astype("<u2").view(np.uint8)
+    if weight_type in ("f32", "f16", "bf16"):
+        values = deviation * rng.standard_normal(n * checkpoint.GROUP_ROWS, np.float32)
+        if weight_type == "bf16":
+            return (values.view(np.uint32) >> 16).astype("<u2").view(np.uint8)
+        return values.astype("<f2" if weight_type == "f16" else "<f4").view(np.uint8)
     out = np.frombuffer(rng.bytes(n * t.block_bytes), np.uint8).reshape(n, t.block_bytes).copy()
-    scale = np.float16(deviation / ROOT_MEAN_SQUARE[weight_type])
-    out[:, :32] = np.full(16, scale, "<f2").view(np.uint8)
-    if weight_type == "q4m":
-        out[:, 32:64] = np.full(16, -7.5 * scale, "<f2").view(np.uint8)
-    if weight_type == "q8":
-        np.maximum(out[:, 32:], 1, out=out[:, 32:])
+    small = SMALL.get(weight_type, [])
+    scale = np.float16(deviation / ROOT_MEAN_SQUARE[weight_type] / (32 if small else 1))
+    head = np.full(16, scale, "<f2").tobytes()
+    if weight_type in MEAN:  # superblocks subtract their minimums
+        head += np.full(16, (1 if small else -1) * MEAN[weight_type] * scale, "<f2").tobytes()
+    head += bytes(small)
+    out[:, : len(head)] = np.frombuffer(head, np.uint8)
     return out
 
 
@@ -77,12 +85,12 @@ def main():
     parser.add_argument("--like", choices=SHAPES, required=True)
     parser.add_argument("--type", choices=checkpoint.WEIGHT_TYPES, default="q4")
     parser.add_argument(
-        "--head", choices=checkpoint.WEIGHT_TYPES, help="weight type of embedding and head; default: q8 for q4 and q4m"
+        "--head", choices=checkpoint.WEIGHT_TYPES, help="weight type of embedding and head; default: q8 for 4 bits"
     )
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     config, rng = SHAPES[args.like], np.random.default_rng(args.seed)
-    head_type = args.head or ("q8" if args.type in ("q4", "q4m") else args.type)
+    head_type = args.head or ("q8" if args.type.startswith("q4") else args.type)
     about = f"source: random, like {args.like}\nlicense: none\ntype: {args.type}\nhead_type: {head_type}\n"
     contents = {
         "config": config.section(),

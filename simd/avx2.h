@@ -84,6 +84,11 @@ static inline void v_store_f16(uint16_t *p, V x)
     _mm_storeu_si128((__m128i *)(p + 8),
                      _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+static inline __m256 load_i8_8(const int8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+static inline V v_load_i8(const int8_t *p) { return (V){load_i8_8(p), load_i8_8(p + 8)}; }
 // The tree of scalar.h: the halves of the 16 lanes, of the 8, of the 4, and the last two.
 static inline float v_sum(V x)
 {
@@ -147,6 +152,25 @@ static inline VB vb_high(VB x)
     return (VB){_mm256_and_si256(_mm256_srli_epi16(x.a, 4), low),
                 _mm256_and_si256(_mm256_srli_epi16(x.b, 4), low)};
 }
+static inline VB vb_or(VB x, VB y)
+{
+    return (VB){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+}
+// As above: the mask clears what came in from the neighbour.
+static inline __m256i bits_8(__m256i x, const int left, const uint8_t mask)
+{
+    x = left < 0 ? _mm256_srli_epi16(x, -left) : _mm256_slli_epi16(x, left);
+    return _mm256_and_si256(x, _mm256_set1_epi8((char)mask));
+}
+static inline VB vb_bits(VB x, const int left, const uint8_t mask)
+{
+    return (VB){bits_8(x.a, left, mask), bits_8(x.b, left, mask)};
+}
+static inline VB vb_lookup(const uint8_t *table, VB x)
+{
+    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    return (VB){_mm256_shuffle_epi8(t, x.a), _mm256_shuffle_epi8(t, x.b)};
+}
 // The 4 activations of a step, for every lane.
 static inline __m256i broadcast_4(const int8_t *x)
 {
@@ -180,8 +204,8 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
 
 // Products of bytes up to 255 would saturate the 16-bit pairs. So 128 is subtracted first, which
 // makes the start (-128 times the sum of the activations) unnecessary, and w x becomes |w| (sign(w)
-// x): |w| is at most 127 by the format, so a pair is at most 2 * 127 * 127 = 32258 and fits. |w| is
-// the same for all rows and computed once. Pairs are widened to 32 bits at every step.
+// x): |w| is at most 128, so a pair is at most 2 * 128 * 127 = 32512 and fits. |w| is the same for
+// all rows and computed once. Pairs are widened to 32 bits at every step.
 typedef VI ByteSum;
 static inline ByteSum byte_begin(int32_t start)
 {
@@ -202,5 +226,54 @@ static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x)
                 _mm256_add_epi32(s.b, byte_products(w.b, four))};
 }
 static inline VI byte_end(ByteSum s) { return s; }
+
+// A scale stands twice in its lane, as a 16-bit integer: the vpmaddwd that widens the two pairs of a
+// lane multiplies them by it at no cost.
+typedef VI VS;
+static inline __m256i twice_16(const int8_t *p)
+{
+    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    const __m128i low_twice = _mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
+    return _mm256_shuffle_epi8(wide, _mm256_broadcastsi128_si256(low_twice));
+}
+static inline VS vs_load(const int8_t *p) { return (VS){twice_16(p), twice_16(p + 8)}; }
+static inline VS vs_one(void) { return (VS){_mm256_set1_epi16(1), _mm256_set1_epi16(1)}; }
+
+// In 4 steps a pair's sum is at most 8 * 31 * 127 = 31496, or 8 * 32 * 127 = 32512 in magnitude: it
+// stays in 16 bits until the part ends. (See above for weights up to 15 and 8 steps.)
+typedef struct {
+    VI pairs, total;
+} ScaledSum;
+static inline ScaledSum scaled_begin(void)
+{
+    const VI zero = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    return (ScaledSum){zero, zero};
+}
+static inline ScaledSum scaled_add(ScaledSum s, VB w, const int8_t *x)
+{
+    s.pairs = nibble_add(s.pairs, w, x);
+    return s;
+}
+// w x becomes |w| (sign(w) x), as with bytes.
+static inline __m256i signed_pairs(__m256i w, __m256i four)
+{
+    w = _mm256_sub_epi8(w, _mm256_set1_epi8(32));
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four, w));
+}
+static inline ScaledSum scaled_add_6(ScaledSum s, VB w, const int8_t *x)
+{
+    const __m256i four = broadcast_4(x);
+    s.pairs.a = _mm256_add_epi16(s.pairs.a, signed_pairs(w.a, four));
+    s.pairs.b = _mm256_add_epi16(s.pairs.b, signed_pairs(w.b, four));
+    return s;
+}
+static inline ScaledSum scaled_part(ScaledSum s, VS scale)
+{
+    s.total.a = _mm256_add_epi32(s.total.a, _mm256_madd_epi16(s.pairs.a, scale.a));
+    s.total.b = _mm256_add_epi32(s.total.b, _mm256_madd_epi16(s.pairs.b, scale.b));
+    s.pairs = (VI){_mm256_setzero_si256(), _mm256_setzero_si256()};
+    return s;
+}
+static inline V scaled_end(ScaledSum s) { return vi_to_float(s.total); }
 
 #endif

@@ -73,6 +73,10 @@ static inline void v_store_f16(uint16_t *p, V a)
     _mm256_storeu_si256((__m256i *)p,
                         _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+static inline V v_load_i8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 // The tree of scalar.h: the halves of the 16 lanes, of the 8, of the 4, and the last two.
 // (_mm512_reduce_add_ps leaves its order to the compiler.)
 static inline float v_sum(V a)
@@ -119,6 +123,18 @@ static inline VB vb_high(VB a)
 {
     return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
 }
+static inline VB vb_or(VB a, VB b) { return _mm512_or_si512(a, b); }
+// As above: the mask clears what came in from the neighbour.
+static inline VB vb_bits(VB a, const int left, const uint8_t mask)
+{
+    a = left < 0 ? _mm512_srl_epi16(a, _mm_cvtsi32_si128(-left))
+                 : _mm512_sll_epi16(a, _mm_cvtsi32_si128(left));
+    return _mm512_and_si512(a, _mm512_set1_epi8((char)mask));
+}
+static inline VB vb_lookup(const uint8_t *table, VB a)
+{
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), a);
+}
 // The 4 activations of a step, for every lane.
 static inline __m512i broadcast_4(const int8_t *x)
 {
@@ -146,5 +162,34 @@ typedef __m512i ByteSum;
 static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
 static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
 static inline VI byte_end(ByteSum s) { return s; }
+
+// Parts and their scales are multiplied as f32, which is faster than as integers and as exact: all
+// values are below 2^24.
+typedef V VS;
+static inline VS vs_load(const int8_t *p) { return v_load_i8(p); }
+static inline VS vs_one(void) { return v_set1(1.0f); }
+typedef struct {
+    __m512i part;
+    V total;
+} ScaledSum;
+static inline ScaledSum scaled_begin(void) { return (ScaledSum){_mm512_setzero_si512(), v_zero()}; }
+static inline ScaledSum scaled_add(ScaledSum s, VB w, const int8_t *x)
+{
+    s.part = nibble_add(s.part, w, x);
+    return s;
+}
+// The instruction wants unsigned weights: 32 times the activations is taken away again.
+static inline ScaledSum scaled_add_6(ScaledSum s, VB w, const int8_t *x)
+{
+    const __m512i offset = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(32),
+                                               broadcast_4(x));
+    s.part = _mm512_sub_epi32(nibble_add(s.part, w, x), offset);
+    return s;
+}
+static inline ScaledSum scaled_part(ScaledSum s, VS scale)
+{
+    return (ScaledSum){_mm512_setzero_si512(), v_fma(vi_to_float(s.part), scale, s.total)};
+}
+static inline V scaled_end(ScaledSum s) { return s.total; }
 
 #endif

@@ -26,6 +26,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "simd/half.h"
 #include "simd/simd.h"
 
 // This is a pragma, so only a macro can name it for both compilers. The loops that it precedes have
@@ -159,16 +160,6 @@ typedef struct {
 // cycles, two per cycle: 8 vectors). T is at most TILE_ROWS, and G is tile_groups(T); each set's
 // header derives both from its number of registers.
 
-// How a matrix is stored: a WeightType, or f16 as keys and values may be.
-typedef enum {
-    ELEMENT_F32,
-    ELEMENT_BF16,
-    ELEMENT_F16,
-    ELEMENT_Q8,
-    ELEMENT_Q4,
-    ELEMENT_Q4M,
-} Element;
-
 // A product of some rows and some groups: what both kinds of tiles read and write.
 typedef struct {
     float *out;         // (rows, n_groups * 16)
@@ -190,23 +181,23 @@ typedef struct {
 // What the code of a tile is specialised for. A constant wherever a tile is inlined.
 typedef struct {
     size_t rows, groups;  // T and G
-    Element type;
+    WeightType type;
     FetchWhat fetch;
 } TileSpec;
 
 #define MAX_GROUPS 4
 
 // Bytes of a weight, and of the 16 weights of one input.
-INLINE size_t element_bytes(const Element type)
+INLINE size_t element_bytes(const WeightType type)
 {
-    return type == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t);
+    return type == WEIGHT_F32 ? sizeof(float) : sizeof(uint16_t);
 }
-INLINE size_t step_bytes(const Element type) { return LANES * element_bytes(type); }
+INLINE size_t step_bytes(const WeightType type) { return LANES * element_bytes(type); }
 
 // Both conversions to f32 are exact, so the types share all arithmetic.
-INLINE V load_lanes(const Element type, const void *p)
+INLINE V load_lanes(const WeightType type, const void *p)
 {
-    return type == ELEMENT_F32 ? v_load(p) : type == ELEMENT_F16 ? v_load_f16(p) : v_load_bf16(p);
+    return type == WEIGHT_F32 ? v_load(p) : type == WEIGHT_F16 ? v_load_f16(p) : v_load_bf16(p);
 }
 
 // One column: sum[t][g] += w[g][i] * x[t][i].
@@ -286,7 +277,7 @@ INLINE void tile_at(const TileSpec k, const Product *p, size_t g)
 }
 
 // Any number of groups for T rows, in tiles as wide as T allows; then of two groups and of one.
-INLINE void product_float(const size_t T, const Element type, const FetchWhat fetch,
+INLINE void product_float(const size_t T, const WeightType type, const FetchWhat fetch,
                           const Product *product)
 {
     const Product p = *product;  // a copy, which the stores to out cannot have changed
@@ -314,6 +305,7 @@ INLINE void product_float(const size_t T, const Element type, const FetchWhat fe
 //     q8:   w = s_w (u - 128)    sum w x = s_w s_x (sum u q - 128 sum q)
 //     q4:   w = s_w (u - 8)      sum w x = s_w s_x (sum u q -   8 sum q)
 //     q4m:  w = s_w u + m        sum w x = s_w s_x  sum u q + m (s_x sum q)
+//     q4t:  w = s_w (table[u] - 128), as q8;  q5: w = s_w (u - 16);  q5m: as q4m
 //
 // so the offsets cost nothing in the inner loop. Their contribution depends only on the
 // activations: quantize() stores -128 sum q and -8 sum q (q_begin8, q_begin4), with which the
@@ -353,64 +345,156 @@ static void kernel_quantize(const Activations *a, size_t row, size_t begin, size
 
 // A quantisation block of 16 rows of weights (docs/format.md), in bytes:
 //
-//     q8    | 16 scales, f16 | step 0 | step 1 | ..   | step 7 |             8 steps of 64 bytes
-//     q4    | 16 scales, f16 | steps 0, 4 | 1, 5 | 2, 6 | 3, 7 |             4 times 64 bytes
-//     q4m   | 16 scales | 16 minimums, f16 | steps 0, 4 | .. | 3, 7 |
+//     q8         | 16 scales, f16 | step 0 | step 1 | ..   | step 7 |             8 steps of 64 bytes
+//     q4, q4t    | 16 scales, f16 | steps 0, 4 | 1, 5 | 2, 6 | 3, 7 |             4 times 64 bytes
+//     q4m        | 16 scales | 16 minimums, f16 | steps 0, 4 | .. | 3, 7 |
+//     q5, q5m    as q4 and q4m, then | 64 bytes |: bit i of them is the fifth bit of step i
 //
 // Step i has columns 4 i .. 4 i + 3 of all 16 rows: byte 4 r + j is row r, column 4 i + j, so the 4
-// bytes of a lane are multiplied by 4 activations that all lanes share. In q4 and q4m the low
-// nibbles are one step and the high nibbles are the step 16 columns later.
+// bytes of a lane are multiplied by 4 activations that all lanes share. In the types below 8 bits
+// the low nibbles are one step and the high nibbles are the step 16 columns later.
 //
-// Bytes before the steps, and of all 16 rows:
-INLINE size_t block_values(const Element type) { return type == ELEMENT_Q4M ? 64 : 32; }
-INLINE size_t block_bytes(const Element type)
+// A superblock is 8 such blocks with common scales before them:
+//
+//     q4k        | 16 scales | 16 minimums, f16 | 12 times 16 bytes |  8 blocks of 256 bytes
+//     q5k        the same                                           |  8 blocks of 256 + 64 bytes
+//     q6k        | 16 scales, f16 | 16 times 16 int8 scales         |  8 blocks of 256 + 128 bytes
+//
+// The 128 bytes are twice 64: bits 2 i and 2 i + 1 of the first are bits 4 and 5 of step i, those of
+// the second are bits 4 and 5 of step i + 4.
+
+INLINE bool is_quantized(const WeightType type)
 {
-    return block_values(type) +
-           LANES * (size_t)(type == ELEMENT_Q8 ? QUANT_BLOCK : QUANT_BLOCK / 2);
+    return type != WEIGHT_F32 && type != WEIGHT_BF16 && type != WEIGHT_F16;
 }
+INLINE bool has_superblocks(const WeightType type)
+{
+    return type == WEIGHT_Q4K || type == WEIGHT_Q5K || type == WEIGHT_Q6K;
+}
+INLINE bool has_minimum(const WeightType type)
+{
+    return type == WEIGHT_Q4M || type == WEIGHT_Q5M || type == WEIGHT_Q4K || type == WEIGHT_Q5K;
+}
+INLINE bool has_5_bits(const WeightType type)
+{
+    return type == WEIGHT_Q5 || type == WEIGHT_Q5M || type == WEIGHT_Q5K;
+}
+
+// Bytes of the weights of a block, of the nibbles among them, and of all that comes before the
+// weights, of all 16 rows:
+#define NIBBLE_BYTES (LANES * QUANT_BLOCK / 2)
+INLINE size_t weights_bytes(const WeightType type)
+{
+    return type == WEIGHT_Q8 ? LANES * QUANT_BLOCK
+                             : NIBBLE_BYTES + (type == WEIGHT_Q6K ? 2 * NIBBLE_BYTES / 4
+                                               : has_5_bits(type) ? NIBBLE_BYTES / 4
+                                                                  : 0);
+}
+INLINE size_t head_bytes(const WeightType type)
+{
+    const size_t scales = LANES * sizeof(uint16_t) * (has_minimum(type) ? 2 : 1);
+    return type == WEIGHT_Q6K      ? scales + 16 * LANES
+           : has_superblocks(type) ? scales + 12 * LANES
+                                   : scales;
+}
+// Blocks of 32 columns that share a head, and all their bytes.
+INLINE size_t head_blocks(const WeightType type)
+{
+    return has_superblocks(type) ? SUPERBLOCK / QUANT_BLOCK : 1;
+}
+INLINE size_t block_bytes(const WeightType type)
+{
+    return head_bytes(type) + head_blocks(type) * weights_bytes(type);
+}
+
+// The values of q4t plus 128, as bytes are stored: those of GGUF's IQ4_NL, which lie denser around
+// zero, where most weights are.
+static const uint8_t weight_table[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                         129, 141, 153, 166, 181, 197, 217, 241};
 
 #define BLOCK_STEPS 8
 
 // Columns 4 i .. 4 i + 3 of a quantisation block, of all 16 rows, as unsigned bytes.
-INLINE VB block_step(const Element type, const uint8_t *values, const size_t i)
+INLINE VB block_step(const WeightType type, const uint8_t *weights, const size_t i)
 {
-    return type == ELEMENT_Q8 ? vb_load(values + 64 * i)
-           : i < 4            ? vb_low(vb_load(values + 64 * i))
-                              : vb_high(vb_load(values + 64 * (i - 4)));
+    if (type == WEIGHT_Q8) {
+        return vb_load(weights + 64 * i);
+    }
+    const VB both = vb_load(weights + 64 * (i % 4)), nibbles = i < 4 ? vb_low(both) : vb_high(both);
+    if (type == WEIGHT_Q4T) {
+        return vb_lookup(weight_table, nibbles);
+    }
+    if (has_5_bits(type)) {
+        return vb_or(nibbles, vb_bits(vb_load(weights + NIBBLE_BYTES), 4 - (int)i, 16));
+    }
+    if (type == WEIGHT_Q6K) {
+        const VB high = vb_load(weights + NIBBLE_BYTES + 64 * (i / 4));
+        return vb_or(nibbles, vb_bits(high, 4 - 2 * (int)(i % 4), 48));
+    }
+    return nibbles;
 }
 
 // The k-th step in the order 0 4 1 5 2 6 3 7: the two nibbles of a byte come one after the other,
-// so the byte is loaded once.
-INLINE size_t nth_step(const size_t k) { return k / 2 + k % 2 * 4; }
+// so the byte is loaded once. In q6k each half of the steps has its own scale.
+INLINE size_t nth_step(const WeightType type, const size_t k)
+{
+    return type == WEIGHT_Q6K ? k : k / 2 + k % 2 * 4;
+}
 
 // The integer sums of a quantisation block, one per lane, in the form of the set's products. A
-// weight type uses one of the two; the other never appears in the machine code.
+// weight type uses one of the three; the others never appear in the machine code.
 typedef struct {
-    ByteSum bytes;      // q8: weights up to 255
+    ByteSum bytes;      // q8, q4t: weights up to 255
     NibbleSum nibbles;  // q4, q4m: weights up to 15
+    ScaledSum scaled;   // the others: weights up to 63, or with integer scales
 } BlockSum;
 
-INLINE void block_begin(const Element type, BlockSum *s, int32_t begin)
+INLINE bool sums_bytes(const WeightType type) { return type == WEIGHT_Q8 || type == WEIGHT_Q4T; }
+INLINE bool sums_nibbles(const WeightType type) { return type == WEIGHT_Q4 || type == WEIGHT_Q4M; }
+
+// What a quantisation block's sums are multiplied by. Without superblocks: scale and minimum. In
+// superblocks: the integer scales of the first and the last 16 columns.
+typedef struct {
+    V scale, minimum;
+    VS part[2];
+} BlockScales;
+
+INLINE void block_begin(const WeightType type, BlockSum *s, int32_t begin)
 {
-    if (type == ELEMENT_Q8) {
+    if (sums_bytes(type)) {
         s->bytes = byte_begin(begin);
-    } else {
+    } else if (sums_nibbles(type)) {
         s->nibbles = nibble_begin(begin);
-    }
-}
-
-INLINE void block_add(const Element type, BlockSum *s, VB weights, const int8_t *x)
-{
-    if (type == ELEMENT_Q8) {
-        s->bytes = byte_add(s->bytes, weights, x);
     } else {
-        s->nibbles = nibble_add(s->nibbles, weights, x);
+        s->scaled = scaled_begin();
     }
 }
 
-INLINE V block_end(const Element type, const BlockSum *s, int32_t begin)
+// Adds the k-th step. Scaled parts are 4 steps; of q4k 8, as more would still fit.
+INLINE void block_add(const WeightType type, BlockSum *s, VB weights, const int8_t *x,
+                      const BlockScales *scales, const size_t k)
 {
-    return vi_to_float(type == ELEMENT_Q8 ? byte_end(s->bytes) : nibble_end(s->nibbles, begin));
+    if (sums_bytes(type)) {
+        s->bytes = byte_add(s->bytes, weights, x);
+        return;
+    }
+    if (sums_nibbles(type)) {
+        s->nibbles = nibble_add(s->nibbles, weights, x);
+        return;
+    }
+    s->scaled = type == WEIGHT_Q6K ? scaled_add_6(s->scaled, weights, x)
+                                   : scaled_add(s->scaled, weights, x);
+    if (k == BLOCK_STEPS - 1 || (k == BLOCK_STEPS / 2 - 1 && type != WEIGHT_Q4K)) {
+        s->scaled = scaled_part(s->scaled, scales->part[k / (BLOCK_STEPS / 2)]);
+    }
+}
+
+INLINE V block_end(const WeightType type, const BlockSum *s, int32_t begin)
+{
+    return sums_bytes(type)     ? vi_to_float(byte_end(s->bytes))
+           : sums_nibbles(type) ? vi_to_float(nibble_end(s->nibbles, begin))
+           : type == WEIGHT_Q5  ? v_add(scaled_end(s->scaled), v_set1((float)begin))
+                                : scaled_end(s->scaled);
 }
 
 // Where one quantisation block of a tile's activations begins, see Activations; one element per
@@ -419,78 +503,188 @@ typedef struct {
     const int8_t *q;
     const float *scale, *total;
     const int32_t *begin;
+    size_t tile;  // elements from block to block
 } QuantizedRows;
 
-// sum[t] += a quantisation block of 16 rows of weights, at w, times row t's block of activations.
-// STEPS_HELD steps of the weights at a time are unpacked into registers and multiplied by all rows
-// in turn, so unpacking is shared, the sums of many rows grow in parallel, and none waits for its
-// previous product.
-INLINE void tile_block(const size_t T, const Element type, V *sum, const uint8_t *w,
-                       const QuantizedRows *x)
+INLINE void next_block(QuantizedRows *x)
 {
-    const uint8_t *values = w + block_values(type);
-    const V scale = v_load_f16((const uint16_t *)(const void *)w);
-    const V minimum = type == ELEMENT_Q4M ? v_load_f16((const uint16_t *)(const void *)w + LANES)
-                                          : v_zero();
+    x->q += x->tile * QUANT_BLOCK;
+    x->scale += x->tile;
+    x->total += x->tile;
+    x->begin += x->tile;
+}
+
+// sum[t] += a quantisation block of 16 rows of weights times row t's block of activations. In a
+// superblock the sums are not yet multiplied by its scale. STEPS_HELD steps of the weights at a time
+// are unpacked into registers and multiplied by all rows in turn, so unpacking is shared, the sums
+// of many rows grow in parallel, and none waits for its previous product.
+INLINE void tile_block(const size_t T, const WeightType type, V *sum, const uint8_t *weights,
+                       const BlockScales *scales, const QuantizedRows *x)
+{
     BlockSum block[TILE_ROWS_QUANTIZED];
+    int32_t begin[TILE_ROWS_QUANTIZED];
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        // -8 or -128 times the sum of q; the fifth bit doubles 8.
+        begin[t] = has_minimum(type) || type == WEIGHT_Q6K ? 0
+                   : type == WEIGHT_Q5                     ? 2 * x->begin[t]
+                                                           : x->begin[t];
+        block_begin(type, &block[t], begin[t]);
+    }
     UNROLL
     for (size_t first = 0; first < BLOCK_STEPS; first += STEPS_HELD) {
         VB held[STEPS_HELD];
         UNROLL
         for (size_t k = 0; k < STEPS_HELD; k++) {
-            held[k] = block_step(type, values, nth_step(first + k));
+            held[k] = block_step(type, weights, nth_step(type, first + k));
         }
         UNROLL
         for (size_t t = 0; t < T; t++) {
-            const int32_t begin = type == ELEMENT_Q4M ? 0 : x->begin[t];
-            if (first == 0) {
-                block_begin(type, &block[t], begin);
-            }
             UNROLL
             for (size_t k = 0; k < STEPS_HELD; k++) {
-                block_add(type, &block[t], held[k],
-                          x->q + t * QUANT_BLOCK + 4 * nth_step(first + k));
-            }
-            if (first + STEPS_HELD < BLOCK_STEPS) {
-                continue;
-            }
-            const V both = v_mul(scale, v_set1(x->scale[t]));
-            sum[t] = v_fma(block_end(type, &block[t], begin), both, sum[t]);
-            if (type == ELEMENT_Q4M) {
-                sum[t] = v_fma(minimum, v_set1(x->total[t]), sum[t]);
+                const int8_t *four = x->q + t * QUANT_BLOCK + 4 * nth_step(type, first + k);
+                block_add(type, &block[t], held[k], four, scales, first + k);
             }
         }
+    }
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        const V x_scale = v_set1(x->scale[t]);
+        const V both = has_superblocks(type) ? x_scale : v_mul(scales->scale, x_scale);
+        sum[t] = v_fma(block_end(type, &block[t], begin[t]), both, sum[t]);
+        if (has_minimum(type) && !has_superblocks(type)) {
+            sum[t] = v_fma(scales->minimum, v_set1(x->total[t]), sum[t]);
+        }
+    }
+}
+
+// A block that has its own scale in f16.
+INLINE void tile_flat_block(const size_t T, const WeightType type, V *sum, const uint8_t *w,
+                            const QuantizedRows *x)
+{
+    const uint16_t *head = (const uint16_t *)(const void *)w;
+    const BlockScales scales = {.scale = v_load_f16(head),
+                                .minimum = has_minimum(type) ? v_load_f16(head + LANES) : v_zero(),
+                                .part = {vs_one(), vs_one()}};
+    tile_block(T, type, sum, w + head_bytes(type), &scales, x);
+}
+
+// The 8 scales and then the 8 minimums of each row of a superblock of q4k or q5k, 6 bits each, from
+// 12 bytes per row: byte k of row r is p[16 k + r]. The bits are where GGUF has them:
+//
+//     byte    0 .. 3                     4 .. 7                     8 .. 11
+//     bits    0 .. 5: scales 0 .. 3      0 .. 5: minimums 0 .. 3    0 .. 3: scales 4 .. 7
+//             6, 7: scales 4 .. 7, top   6, 7: minimums 4 .. 7      4 .. 7: minimums 4 .. 7
+INLINE void unpack_scales(int8_t (*six)[LANES], const uint8_t *p)
+{
+    for (size_t k = 0; k < 4; k++) {
+        for (size_t r = 0; r < LANES; r++) {
+            const uint8_t low = p[k * LANES + r], low_m = p[(k + 4) * LANES + r];
+            const uint8_t rest = p[(k + 8) * LANES + r];
+            six[k][r] = (int8_t)(low & 63);
+            six[k + 4][r] = (int8_t)((low >> 2 & 48) | (rest & 15));
+            six[k + 8][r] = (int8_t)(low_m & 63);
+            six[k + 12][r] = (int8_t)((low_m >> 2 & 48) | rest >> 4);
+        }
+    }
+}
+
+// sum[t] -= d sum over blocks j of minimum[j] total[j]: what the minimums of a superblock take away.
+INLINE void tile_minimums(const size_t T, V *sum, V d, const int8_t *minimums,
+                          const QuantizedRows *x, size_t n_blocks)
+{
+    V part[TILE_ROWS_QUANTIZED];
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        part[t] = v_zero();
+    }
+    for (size_t j = 0; j < n_blocks; j++) {
+        const V minimum = v_load_i8(minimums + j * LANES);
+        UNROLL
+        for (size_t t = 0; t < T; t++) {
+            part[t] = v_fma(minimum, v_set1(x->total[j * x->tile + t]), part[t]);
+        }
+    }
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        sum[t] = v_fma(v_sub(v_zero(), d), part[t], sum[t]);
+    }
+}
+
+// sum[t] += a superblock of weights, at w, or the first n_blocks blocks of it, times row t. Its
+// blocks are added up with their integer scales only, and the sum is multiplied by the scale in f16
+// at the end:
+//
+//     w = d (scale u) - d_m minimum        q6k: w = d (scale (u - 32))
+INLINE void tile_superblock(const size_t T, const WeightType type, V *sum, const uint8_t *w,
+                            QuantizedRows x, size_t n_blocks, bool once)
+{
+    const uint16_t *head = (const uint16_t *)(const void *)w;
+    const V scale = v_load_f16(head);
+    int8_t six[16][LANES];
+    if (has_minimum(type)) {
+        unpack_scales(six, w + 2 * LANES * sizeof *head);
+        tile_minimums(T, sum, v_load_f16(head + LANES), six[8], &x, n_blocks);
+    } else {
+        memcpy(six, w + LANES * sizeof *head, sizeof six);
+    }
+    V part[TILE_ROWS_QUANTIZED];
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        part[t] = v_zero();
+    }
+    const uint8_t *weights = w + head_bytes(type);
+    for (size_t j = 0; j < n_blocks; j++) {
+        if (once) {
+            prefetch(weights, weights_bytes(type));
+        }
+        const VS first = vs_load(six[type == WEIGHT_Q6K ? 2 * j : j]);
+        const BlockScales scales = {
+            .part = {first, type == WEIGHT_Q6K ? vs_load(six[2 * j + 1]) : first}};
+        tile_block(T, type, part, weights, &scales, &x);
+        weights += weights_bytes(type);
+        next_block(&x);
+    }
+    UNROLL
+    for (size_t t = 0; t < T; t++) {
+        sum[t] = v_fma(scale, part[t], sum[t]);
     }
 }
 
 // Multiplies T rows, all in one tile of the activations, by one group of 16 outputs. One group is
 // enough: the rows already give T independent sums, and integer dot products need few loads per
 // multiplication.
-INLINE void product_quantized(const size_t T, const Element type, const Product *product)
+INLINE void product_quantized(const size_t T, const WeightType type, const Product *product)
 {
     const Product p = *product;
     const size_t n_blocks = (p.n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK;
-    const size_t at = activation_block(p.in, p.row, 0), tile = p.in->tile;
+    const size_t at = activation_block(p.in, p.row, 0);
+    const bool once = p.row == 0;  // later rows find the weights in the cache
     const uint8_t *w = (const uint8_t *)p.w;
     QuantizedRows x = {.q = p.in->q + at * QUANT_BLOCK,
                        .scale = p.in->q_scale + at,
                        .total = p.in->q_total + at,
-                       .begin = (type == ELEMENT_Q8 ? p.in->q_begin8 : p.in->q_begin4) + at};
+                       .begin = (sums_bytes(type) ? p.in->q_begin8 : p.in->q_begin4) + at,
+                       .tile = p.in->tile};
     V sum[TILE_ROWS_QUANTIZED];
     UNROLL
     for (size_t t = 0; t < T; t++) {
         sum[t] = p.add ? v_load(p.out + t * p.out_stride) : v_zero();
     }
-    for (size_t b = 0; b < n_blocks; b++) {
-        if (p.row == 0) {  // later rows find the weights in the cache
-            prefetch(w, block_bytes(type));
+    for (size_t b = 0, n; b < n_blocks; b += n) {
+        n = min_size(n_blocks - b, head_blocks(type));
+        if (has_superblocks(type)) {
+            tile_superblock(T, type, sum, w, x, n, once);
+        } else {
+            if (once) {
+                prefetch(w, block_bytes(type));
+            }
+            tile_flat_block(T, type, sum, w, &x);
         }
-        tile_block(T, type, sum, w, &x);
         w += block_bytes(type);
-        x.q += tile * QUANT_BLOCK;
-        x.scale += tile;
-        x.total += tile;
-        x.begin += tile;
+        for (size_t k = 0; k < n; k++) {
+            next_block(&x);
+        }
     }
     UNROLL
     for (size_t t = 0; t < T; t++) {
@@ -501,11 +695,10 @@ INLINE void product_quantized(const size_t T, const Element type, const Product 
 // --------------------------------------------------------------------------------------------
 // From a number of rows to the code specialised for it
 
-INLINE bool is_quantized(const Element type) { return type >= ELEMENT_Q8; }
-
 // T rows. Tiles that this set does not have are removed here, before any code is generated for
 // them.
-INLINE void product_of(const size_t T, const Element type, const FetchWhat fetch, const Product *p)
+INLINE void product_of(const size_t T, const WeightType type, const FetchWhat fetch,
+                       const Product *p)
 {
     if (is_quantized(type) && T <= TILE_ROWS_QUANTIZED) {
         product_quantized(T, type, p);
@@ -517,7 +710,7 @@ INLINE void product_of(const size_t T, const Element type, const FetchWhat fetch
 // 1 to TILE_ROWS or TILE_ROWS_QUANTIZED rows. The switch makes the number a constant: each case
 // inlines its own code. (A loop or a table over the numbers would be unrolled only after inlining,
 // when the arrays of sums are already in memory.)
-INLINE void product(const Element type, const FetchWhat fetch, size_t n_rows, const Product *p)
+INLINE void product(const WeightType type, const FetchWhat fetch, size_t n_rows, const Product *p)
 {
     switch (n_rows) {
     case 1:
@@ -564,35 +757,63 @@ INLINE void product(const Element type, const FetchWhat fetch, size_t n_rows, co
 // once.
 static void product_f32(size_t n_rows, const Product *p)
 {
-    product(ELEMENT_F32, FETCH_NEXT, n_rows, p);
+    product(WEIGHT_F32, FETCH_NEXT, n_rows, p);
 }
 static void product_f32_once(size_t n_rows, const Product *p)
 {
-    product(ELEMENT_F32, FETCH_OWN, n_rows, p);
+    product(WEIGHT_F32, FETCH_OWN, n_rows, p);
 }
 static void product_bf16(size_t n_rows, const Product *p)
 {
-    product(ELEMENT_BF16, FETCH_NEXT, n_rows, p);
+    product(WEIGHT_BF16, FETCH_NEXT, n_rows, p);
 }
 static void product_bf16_once(size_t n_rows, const Product *p)
 {
-    product(ELEMENT_BF16, FETCH_OWN, n_rows, p);
+    product(WEIGHT_BF16, FETCH_OWN, n_rows, p);
 }
 static void product_f16(size_t n_rows, const Product *p)
 {
-    product(ELEMENT_F16, FETCH_NOTHING, n_rows, p);
+    product(WEIGHT_F16, FETCH_NEXT, n_rows, p);
+}
+static void product_f16_once(size_t n_rows, const Product *p)
+{
+    product(WEIGHT_F16, FETCH_OWN, n_rows, p);
 }
 static void product_q8(size_t n_rows, const Product *p)
 {
-    product(ELEMENT_Q8, FETCH_OWN, n_rows, p);
+    product(WEIGHT_Q8, FETCH_OWN, n_rows, p);
 }
 static void product_q4(size_t n_rows, const Product *p)
 {
-    product(ELEMENT_Q4, FETCH_OWN, n_rows, p);
+    product(WEIGHT_Q4, FETCH_OWN, n_rows, p);
 }
 static void product_q4m(size_t n_rows, const Product *p)
 {
-    product(ELEMENT_Q4M, FETCH_OWN, n_rows, p);
+    product(WEIGHT_Q4M, FETCH_OWN, n_rows, p);
+}
+static void product_q4t(size_t n_rows, const Product *p)
+{
+    product(WEIGHT_Q4T, FETCH_OWN, n_rows, p);
+}
+static void product_q5(size_t n_rows, const Product *p)
+{
+    product(WEIGHT_Q5, FETCH_OWN, n_rows, p);
+}
+static void product_q5m(size_t n_rows, const Product *p)
+{
+    product(WEIGHT_Q5M, FETCH_OWN, n_rows, p);
+}
+static void product_q4k(size_t n_rows, const Product *p)
+{
+    product(WEIGHT_Q4K, FETCH_OWN, n_rows, p);
+}
+static void product_q5k(size_t n_rows, const Product *p)
+{
+    product(WEIGHT_Q5K, FETCH_OWN, n_rows, p);
+}
+static void product_q6k(size_t n_rows, const Product *p)
+{
+    product(WEIGHT_Q6K, FETCH_OWN, n_rows, p);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -617,7 +838,7 @@ _Static_assert(PANEL_COLS % FETCH_COLS == 0, "a panel is fetched FETCH_COLS colu
 // One of the instances above.
 typedef void ProductFunction(size_t n_rows, const Product *p);
 
-INLINE void matmul_panels(const Element type, ProductFunction *by_panel, const Matmul *m)
+INLINE void matmul_panels(const WeightType type, ProductFunction *by_panel, const Matmul *m)
 {
     const size_t G = tile_groups(TILE_ROWS), step = step_bytes(type);
     const size_t n_tiles = (m->n_rows + TILE_ROWS - 1) / TILE_ROWS;
@@ -649,7 +870,7 @@ INLINE void matmul_panels(const Element type, ProductFunction *by_panel, const M
 }
 
 // All rows in one tile, which reads the weights from beginning to end, each once.
-INLINE void matmul_once(const Element type, ProductFunction *once, const Matmul *m)
+INLINE void matmul_once(const WeightType type, ProductFunction *once, const Matmul *m)
 {
     const Product p = {.out = m->out + m->group_begin * LANES,
                        .out_stride = m->out_stride,
@@ -665,7 +886,7 @@ INLINE void matmul_once(const Element type, ProductFunction *once, const Matmul 
 
 // Few rows need each weight once, in memory order; many rows need it once per tile, and should find
 // it in the first-level cache.
-INLINE void matmul_float(const Element type, ProductFunction *once, ProductFunction *by_panel,
+INLINE void matmul_float(const WeightType type, ProductFunction *once, ProductFunction *by_panel,
                          const Matmul *m)
 {
     if (m->n_rows <= TILE_ROWS) {
@@ -677,18 +898,23 @@ INLINE void matmul_float(const Element type, ProductFunction *once, ProductFunct
 
 static void matmul_f32(const Matmul *m)
 {
-    matmul_float(ELEMENT_F32, product_f32_once, product_f32, m);
+    matmul_float(WEIGHT_F32, product_f32_once, product_f32, m);
 }
 static void matmul_bf16(const Matmul *m)
 {
-    matmul_float(ELEMENT_BF16, product_bf16_once, product_bf16, m);
+    matmul_float(WEIGHT_BF16, product_bf16_once, product_bf16, m);
+}
+static void matmul_f16(const Matmul *m)
+{
+    matmul_float(WEIGHT_F16, product_f16_once, product_f16, m);
 }
 
 // Group by group: a group's weights stay in the cache while all rows are multiplied by them. A tile
 // of the activations may be wider than a tile of this set, and is then taken in parts.
-INLINE void matmul_quantized(const Element type, ProductFunction *by_group, const Matmul *m)
+INLINE void matmul_quantized(const WeightType type, ProductFunction *by_group, const Matmul *m)
 {
-    const size_t n_blocks = (m->n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK;
+    const size_t block_cols = head_blocks(type) * QUANT_BLOCK;
+    const size_t n_blocks = (m->n_cols + block_cols - 1) / block_cols;
     Product p = {.out_stride = m->out_stride, .add = m->add, .n_cols = m->n_cols, .in = m->in};
     for (size_t g = m->group_begin; g < m->group_end; g++) {
         p.w = (const char *)m->w + g * n_blocks * block_bytes(type);
@@ -702,9 +928,15 @@ INLINE void matmul_quantized(const Element type, ProductFunction *by_group, cons
     }
 }
 
-static void matmul_q8(const Matmul *m) { matmul_quantized(ELEMENT_Q8, product_q8, m); }
-static void matmul_q4(const Matmul *m) { matmul_quantized(ELEMENT_Q4, product_q4, m); }
-static void matmul_q4m(const Matmul *m) { matmul_quantized(ELEMENT_Q4M, product_q4m, m); }
+static void matmul_q8(const Matmul *m) { matmul_quantized(WEIGHT_Q8, product_q8, m); }
+static void matmul_q4(const Matmul *m) { matmul_quantized(WEIGHT_Q4, product_q4, m); }
+static void matmul_q4m(const Matmul *m) { matmul_quantized(WEIGHT_Q4M, product_q4m, m); }
+static void matmul_q4t(const Matmul *m) { matmul_quantized(WEIGHT_Q4T, product_q4t, m); }
+static void matmul_q5(const Matmul *m) { matmul_quantized(WEIGHT_Q5, product_q5, m); }
+static void matmul_q5m(const Matmul *m) { matmul_quantized(WEIGHT_Q5M, product_q5m, m); }
+static void matmul_q4k(const Matmul *m) { matmul_quantized(WEIGHT_Q4K, product_q4k, m); }
+static void matmul_q5k(const Matmul *m) { matmul_quantized(WEIGHT_Q5K, product_q5k, m); }
+static void matmul_q6k(const Matmul *m) { matmul_quantized(WEIGHT_Q6K, product_q6k, m); }
 
 // --------------------------------------------------------------------------------------------
 // One row of a matrix, in plain C: only a token's row of the embedding is read like this. The row
@@ -727,37 +959,112 @@ static void row_bf16(float *out, const void *w, size_t n_cols, size_t row)
     }
 }
 
-// The weights of the formulas above: s_w (u - 128), s_w (u - 8), s_w u + m.
-INLINE void row_quantized(const Element type, float *out, const void *w, size_t n_cols, size_t row)
+static void row_f16(float *out, const void *w, size_t n_cols, size_t row)
 {
-    const size_t n_blocks = (n_cols + QUANT_BLOCK - 1) / QUANT_BLOCK, lane = row % LANES;
+    const uint16_t *group = (const uint16_t *)w + row / LANES * LANES * n_cols;
+    for (size_t i = 0; i < n_cols; i++) {
+        out[i] = f16_to_f32(group[i * LANES + row % LANES]);
+    }
+}
+
+// Value `lane` of those in f16 at p.
+INLINE float lane_f16(const uint8_t *p, size_t lane)
+{
+    uint16_t bits;
+    memcpy(&bits, p + lane * sizeof bits, sizeof bits);
+    return f16_to_f32(bits);
+}
+
+// Column i of a row of a block, as it is stored: u in the formulas.
+INLINE unsigned stored_weight(const WeightType type, const uint8_t *weights, size_t i, size_t lane)
+{
+    const size_t step = i / 4, at = lane * 4 + i % 4;
+    if (type == WEIGHT_Q8) {
+        return weights[step * 64 + at];
+    }
+    const uint8_t byte = weights[step % 4 * 64 + at], nibble = step < 4 ? byte & 15 : byte >> 4;
+    const uint8_t *high = weights + NIBBLE_BYTES;
+    return type == WEIGHT_Q4T   ? weight_table[nibble]
+           : has_5_bits(type)   ? nibble | (high[at] >> step & 1u) << 4
+           : type == WEIGHT_Q6K ? nibble | (high[step / 4 * 64 + at] >> step % 4 * 2 & 3u) << 4
+                                : nibble;
+}
+
+// The weights of the formulas above: s_w (u - 128), s_w (u - 8), s_w (u - 16), s_w u + m.
+INLINE float flat_weight(const WeightType type, const uint8_t *head, size_t i, size_t lane)
+{
+    const int offset = has_minimum(type) ? 0 : sums_bytes(type) ? 128 : type == WEIGHT_Q5 ? 16 : 8;
+    const int u = (int)stored_weight(type, head + head_bytes(type), i, lane);
+    const float scale = lane_f16(head, lane), value = (float)(u - offset);
+    const size_t minimum = LANES * sizeof(uint16_t);
+    return has_minimum(type) ? fmaf(scale, value, lane_f16(head + minimum, lane)) : scale * value;
+}
+
+// Those of superblocks. Only the last subtraction rounds: the products have at most 24 bits.
+INLINE float superblock_weight(const WeightType type, const uint8_t *head, size_t i, size_t lane)
+{
+    const size_t block = i / QUANT_BLOCK, f16_bytes = LANES * sizeof(uint16_t);
+    const uint8_t *weights = head + head_bytes(type) + block * weights_bytes(type);
+    const int u = (int)stored_weight(type, weights, i % QUANT_BLOCK, lane);
+    const float d = lane_f16(head, lane);
+    if (type == WEIGHT_Q6K) {
+        const int8_t scale = (int8_t)head[f16_bytes + i / 16 * LANES + lane];
+        return d * (float)scale * (float)(u - 32);
+    }
+    int8_t six[16][LANES];
+    unpack_scales(six, head + 2 * f16_bytes);
+    const float d_minimum = lane_f16(head + f16_bytes, lane);
+    return d * (float)six[block][lane] * (float)u - d_minimum * (float)six[block + 8][lane];
+}
+
+INLINE void row_quantized(const WeightType type, float *out, const void *w, size_t n_cols,
+                          size_t row)
+{
+    const size_t block_cols = head_blocks(type) * QUANT_BLOCK, lane = row % LANES;
+    const size_t n_blocks = (n_cols + block_cols - 1) / block_cols;
     const uint8_t *blocks = (const uint8_t *)w + row / LANES * n_blocks * block_bytes(type);
     for (size_t i = 0; i < n_cols; i++) {
-        const uint8_t *b = blocks + i / QUANT_BLOCK * block_bytes(type);
-        const size_t in_block = i % QUANT_BLOCK;
-        const size_t column = type == ELEMENT_Q8 ? in_block : in_block % 16;
-        const uint8_t byte = b[block_values(type) + column / 4 * 64 + lane * 4 + column % 4];
-        float scale[LANES], minimum[LANES];
-        v_store(scale, v_load_f16((const uint16_t *)(const void *)b));
-        v_store(minimum, v_load_f16((const uint16_t *)(const void *)b + LANES));
-        const int nibble = in_block < 16 ? byte & 15 : byte >> 4;
-        out[i] = type == ELEMENT_Q8   ? scale[lane] * (float)(byte - 128)
-                 : type == ELEMENT_Q4 ? scale[lane] * (float)(nibble - 8)
-                                      : fmaf(scale[lane], (float)nibble, minimum[lane]);
+        const uint8_t *head = blocks + i / block_cols * block_bytes(type);
+        out[i] = has_superblocks(type) ? superblock_weight(type, head, i % block_cols, lane)
+                                       : flat_weight(type, head, i % block_cols, lane);
     }
 }
 
 static void row_q8(float *out, const void *w, size_t n_cols, size_t row)
 {
-    row_quantized(ELEMENT_Q8, out, w, n_cols, row);
+    row_quantized(WEIGHT_Q8, out, w, n_cols, row);
 }
 static void row_q4(float *out, const void *w, size_t n_cols, size_t row)
 {
-    row_quantized(ELEMENT_Q4, out, w, n_cols, row);
+    row_quantized(WEIGHT_Q4, out, w, n_cols, row);
 }
 static void row_q4m(float *out, const void *w, size_t n_cols, size_t row)
 {
-    row_quantized(ELEMENT_Q4M, out, w, n_cols, row);
+    row_quantized(WEIGHT_Q4M, out, w, n_cols, row);
+}
+static void row_q4t(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(WEIGHT_Q4T, out, w, n_cols, row);
+}
+static void row_q5(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(WEIGHT_Q5, out, w, n_cols, row);
+}
+static void row_q5m(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(WEIGHT_Q5M, out, w, n_cols, row);
+}
+static void row_q4k(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(WEIGHT_Q4K, out, w, n_cols, row);
+}
+static void row_q5k(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(WEIGHT_Q5K, out, w, n_cols, row);
+}
+static void row_q6k(float *out, const void *w, size_t n_cols, size_t row)
+{
+    row_quantized(WEIGHT_Q6K, out, w, n_cols, row);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -906,10 +1213,10 @@ static void kv_product(const Attend *a, size_t n_rows, Product p)
         const size_t n = min_size(n_rows - r, TILE_ROWS);
         p.out = out + r * p.out_stride;
         p.x = x + r * p.x_stride;
+        // Shared with matmul_panels. p.fetch is empty here, so nothing is prefetched.
         if (a->f16) {
             product_f16(n, &p);
         } else {
-            // Shared with matmul_panels. p.fetch is empty here, so nothing is prefetched.
             product_f32(n, &p);
         }
     }
@@ -1168,14 +1475,28 @@ const Kernels KERNELS = {
     .name = KERNELS_NAME,
     .matmul = {[WEIGHT_F32] = matmul_f32,
                [WEIGHT_BF16] = matmul_bf16,
+               [WEIGHT_F16] = matmul_f16,
                [WEIGHT_Q8] = matmul_q8,
                [WEIGHT_Q4] = matmul_q4,
-               [WEIGHT_Q4M] = matmul_q4m},
+               [WEIGHT_Q4M] = matmul_q4m,
+               [WEIGHT_Q4T] = matmul_q4t,
+               [WEIGHT_Q5] = matmul_q5,
+               [WEIGHT_Q5M] = matmul_q5m,
+               [WEIGHT_Q4K] = matmul_q4k,
+               [WEIGHT_Q5K] = matmul_q5k,
+               [WEIGHT_Q6K] = matmul_q6k},
     .row = {[WEIGHT_F32] = row_f32,
             [WEIGHT_BF16] = row_bf16,
+            [WEIGHT_F16] = row_f16,
             [WEIGHT_Q8] = row_q8,
             [WEIGHT_Q4] = row_q4,
-            [WEIGHT_Q4M] = row_q4m},
+            [WEIGHT_Q4M] = row_q4m,
+            [WEIGHT_Q4T] = row_q4t,
+            [WEIGHT_Q5] = row_q5,
+            [WEIGHT_Q5M] = row_q5m,
+            [WEIGHT_Q4K] = row_q4k,
+            [WEIGHT_Q5K] = row_q5k,
+            [WEIGHT_Q6K] = row_q6k},
     .quantize = kernel_quantize,
     .rms_norm = kernel_rms_norm,
     .rope = kernel_rope,

@@ -114,6 +114,14 @@ static inline void v_store_f16(uint16_t *p, V x)
     store_f16_4(p + 8, x.c);
     store_f16_4(p + 12, x.d);
 }
+static inline V v_load_i8(const int8_t *p)
+{
+    const int16x8_t low = vmovl_s8(vld1_s8(p)), high = vmovl_s8(vld1_s8(p + 8));
+    return (V){vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+               vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+               vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+               vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))};
+}
 // The tree of scalar.h: lane i + lane i + 8 is a + c and b + d, then + 4, + 2, + 1. (vaddvq adds
 // neighbours first: other bits.)
 static inline float v_sum(V x)
@@ -182,6 +190,23 @@ static inline VB vb_low(VB x)
 static inline VB vb_high(VB x)
 {
     EACH_REGISTER x.r[i] = vshrq_n_u8(x.r[i], 4);
+    return x;
+}
+static inline VB vb_or(VB x, VB y)
+{
+    EACH_REGISTER x.r[i] = vorrq_u8(x.r[i], y.r[i]);
+    return x;
+}
+// ushl shifts right by negative numbers.
+static inline VB vb_bits(VB x, const int left, const uint8_t mask)
+{
+    EACH_REGISTER x.r[i] = vandq_u8(vshlq_u8(x.r[i], vdupq_n_s8((int8_t)left)), vdupq_n_u8(mask));
+    return x;
+}
+static inline VB vb_lookup(const uint8_t *table, VB x)
+{
+    const uint8x16_t t = vld1q_u8(table);
+    EACH_REGISTER x.r[i] = vqtbl1q_u8(t, x.r[i]);
     return x;
 }
 // The 4 activations of a step, for both lanes of half a register.
@@ -253,5 +278,46 @@ static inline VI byte_end(ByteSum s)
     EACH_REGISTER r.r[i] = vpaddq_s32(s.low[i], s.high[i]);
     return r;
 }
+
+// In 4 steps a 16-bit sum is at most 4 * 32 * 127 in magnitude.
+typedef VI VS;
+static inline VS vs_load(const int8_t *p)
+{
+    const int16x8_t low = vmovl_s8(vld1_s8(p)), high = vmovl_s8(vld1_s8(p + 8));
+    return (VS){{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)),
+                 vmovl_s16(vget_low_s16(high)), vmovl_s16(vget_high_s16(high))}};
+}
+static inline VS vs_one(void)
+{
+    const int32x4_t one = vdupq_n_s32(1);
+    return (VS){{one, one, one, one}};
+}
+typedef struct {
+    NibbleSum part;
+    VI total;
+} ScaledSum;
+static inline ScaledSum scaled_begin(void)
+{
+    const int32x4_t zero = vdupq_n_s32(0);
+    return (ScaledSum){nibble_begin(0), {{zero, zero, zero, zero}}};
+}
+static inline ScaledSum scaled_add(ScaledSum s, VB w, const int8_t *x)
+{
+    s.part = nibble_add(s.part, w, x);
+    return s;
+}
+static inline ScaledSum scaled_add_6(ScaledSum s, VB w, const int8_t *x)
+{
+    EACH_REGISTER w.r[i] = vsubq_u8(w.r[i], vdupq_n_u8(32));
+    return scaled_add(s, w, x);
+}
+static inline ScaledSum scaled_part(ScaledSum s, VS scale)
+{
+    const VI part = nibble_end(s.part, 0);
+    EACH_REGISTER s.total.r[i] = vmlaq_s32(s.total.r[i], part.r[i], scale.r[i]);
+    s.part = nibble_begin(0);
+    return s;
+}
+static inline V scaled_end(ScaledSum s) { return vi_to_float(s.total); }
 
 #endif

@@ -5,7 +5,8 @@
 //
 //     V, VI, VB                   16 lanes of f32, of int32, and 64 bytes (4 for each lane)
 //     v_.., vi_.., vb_..          operations on them
-//     NibbleSum, ByteSum          sums of products of bytes, in the form that suits the set
+//     VS                          16 int8 scales of integer sums
+//     NibbleSum, ByteSum, ScaledSum  sums of products of bytes, in the form that suits the set
 //     KERNELS, KERNELS_NAME       the table that kernels.h fills
 //     TILE_ROWS                   rows that a tile of floats holds at most, up to 12
 //     TILE_ROWS_QUANTIZED         the same of quantised weights
@@ -18,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "simd/half.h"
 
 #define KERNELS             kernels_scalar
 #define KERNELS_NAME        "scalar"
@@ -130,48 +133,6 @@ static inline V v_pow2(V n)
     return n;
 }
 
-// IEEE 754 binary16 to binary32, exact. Infinity, NaN (made quiet, as the hardware does); normal
-// numbers: the exponent's bias grows by 112; subnormal numbers: a multiple of 2^-24.
-static inline float f16_to_f32(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7fffu, bits;
-    float f;
-    if (rest >= 0x7c00u) {
-        bits = sign | 0x7f800000u | (rest & 0x3ffu) << 13 | ((rest & 0x3ffu) ? 0x400000u : 0);
-    } else if (rest >= 0x0400u) {
-        bits = sign | ((rest << 13) + 0x38000000u);
-    } else {
-        f = (float)rest * 0x1p-24f;
-        memcpy(&bits, &f, sizeof bits);
-        bits |= sign;
-    }
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-// IEEE 754 binary32 to binary16, to nearest, halves to even. From 65520 on the nearest is infinity;
-// below 2^-14 the result is subnormal, and adding 0.5 rounds to a multiple of 2^-24; else half of
-// the last bit kept, less one where that is even, is added before the lower bits are cut off.
-static inline uint16_t f32_to_f16(float f)
-{
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    uint32_t sign = bits >> 16 & 0x8000u, rest = bits & 0x7fffffffu;
-    if (rest > 0x7f800000u) {
-        return (uint16_t)(sign | 0x7e00u | (rest >> 13 & 0x3ffu));
-    }
-    if (rest >= 0x477ff000u) {
-        return (uint16_t)(sign | 0x7c00u);
-    }
-    if (rest < 0x38800000u) {
-        float a;
-        memcpy(&a, &rest, sizeof a);
-        a += 0.5f;
-        memcpy(&rest, &a, sizeof rest);
-        return (uint16_t)(sign | (rest - 0x3f000000u));
-    }
-    rest += 0xfffu + (rest >> 13 & 1u);
-    return (uint16_t)(sign | (rest - 0x38000000u) >> 13);
-}
 // bf16 is the upper half of an f32.
 static inline V v_load_bf16(const uint16_t *p)
 {
@@ -193,6 +154,15 @@ static inline void v_store_f16(uint16_t *p, V a)
 {
     EACH_LANE
         p[i] = f32_to_f16(a.lane[i]);
+}
+
+// 16 small integers.
+static inline V v_load_i8(const int8_t *p)
+{
+    V r;
+    EACH_LANE
+        r.lane[i] = p[i];
+    return r;
 }
 
 // The one tree of every reduction: lane i with lane i + 8, then + 4, + 2, + 1.
@@ -281,6 +251,30 @@ static inline VB vb_high(VB a)
     }
     return a;
 }
+static inline VB vb_or(VB a, VB b)
+{
+    for (int i = 0; i < 64; i++) {
+        a.byte[i] |= b.byte[i];
+    }
+    return a;
+}
+// Each byte shifted left by -7 .. 7 bits (a negative number: right), and the bits of a mask of it.
+static inline VB vb_bits(VB a, const int left, const uint8_t mask)
+{
+    for (int i = 0; i < 64; i++) {
+        const int shifted = left < 0 ? a.byte[i] >> -left : a.byte[i] << left;
+        a.byte[i] = (uint8_t)(shifted & mask);
+    }
+    return a;
+}
+// Element a of a table of 16, for each byte a in 0 .. 15.
+static inline VB vb_lookup(const uint8_t *table, VB a)
+{
+    for (int i = 0; i < 64; i++) {
+        a.byte[i] = table[a.byte[i]];
+    }
+    return a;
+}
 
 // Sums of unsigned weights up to 15 times activations, over one quantisation block. `start` is part
 // of the result; it is given at both ends because a set can use it at either.
@@ -307,12 +301,54 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
     return s;
 }
 
-// Sums of (weight - 128) times activations, with weights of 1 .. 255 stored unsigned. `start` is
+// Sums of (weight - 128) times activations, with weights of 0 .. 255 stored unsigned. `start` is
 // -128 times the sum of the activations; a set that subtracts 128 from the weights does not need
 // it.
 typedef VI ByteSum;
 static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
 static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
 static inline VI byte_end(ByteSum s) { return s; }
+
+// Sums of weights times activations, in parts that have scales of their own: the result is the sum
+// of the parts times their scales, an integer below 2^24 and so exact in f32. scaled_part ends a
+// part, which has at most 4 steps; a part of weights up to 15 may have 8. The parts take either
+// unsigned weights up to 31 (scaled_add) or weights up to 63 that stand for weight - 32
+// (scaled_add_6).
+typedef VI VS;
+static inline VS vs_load(const int8_t *p)
+{
+    VS r;
+    EACH_LANE
+        r.lane[i] = p[i];
+    return r;
+}
+static inline VS vs_one(void) { return nibble_begin(1); }
+typedef struct {
+    VI part, total;
+} ScaledSum;
+static inline ScaledSum scaled_begin(void) { return (ScaledSum){nibble_begin(0), nibble_begin(0)}; }
+static inline ScaledSum scaled_add(ScaledSum s, VB w, const int8_t *x)
+{
+    s.part = nibble_add(s.part, w, x);
+    return s;
+}
+static inline ScaledSum scaled_add_6(ScaledSum s, VB w, const int8_t *x)
+{
+    EACH_LANE {
+        for (int j = 0; j < 4; j++) {
+            s.part.lane[i] += (w.byte[4 * i + j] - 32) * x[j];
+        }
+    }
+    return s;
+}
+static inline ScaledSum scaled_part(ScaledSum s, VS scale)
+{
+    EACH_LANE {
+        s.total.lane[i] += s.part.lane[i] * scale.lane[i];
+        s.part.lane[i] = 0;
+    }
+    return s;
+}
+static inline V scaled_end(ScaledSum s) { return vi_to_float(s.total); }
 
 #endif

@@ -64,12 +64,23 @@ typedef enum {
     WEIGHT_Q8,   // 8 bits and a scale per quantisation block
     WEIGHT_Q4,   // 4 bits and a scale
     WEIGHT_Q4M,  // 4 bits, a scale and a minimum
+    WEIGHT_F16,
+    WEIGHT_Q4T,  // 4 bits, the index of one of 16 values (weight_table), and a scale
+    WEIGHT_Q5,   // 5 bits and a scale
+    WEIGHT_Q5M,  // 5 bits, a scale and a minimum
+    WEIGHT_Q4K,  // in superblocks: 4 bits, a scale and a minimum
+    WEIGHT_Q5K,  // in superblocks: 5 bits, a scale and a minimum
+    WEIGHT_Q6K,  // in superblocks: 6 bits and two scales
     N_WEIGHT_TYPES
 } WeightType;
 
 // Columns of a quantisation block: those that share a scale, in weights and activations. 32 is what
 // GGUF's Q8_0, Q4_0 and Q4_1 have.
 #define QUANT_BLOCK 32
+
+// Columns of a superblock of q4k, q5k and q6k (GGUF's K-quants): 8 quantisation blocks, whose small
+// integer scales share one scale in f16.
+#define SUPERBLOCK 256
 
 // The most rows in a tile of quantised activations: as many as the widest set multiplies by a group
 // of weights at once. n rows make ceil(n / ACTIVATION_TILE) tiles of equal width (the last one may

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-TYPES = {0: ("f32", 1, 64), 1: ("bf16", 1, 32), 2: ("q8", 32, 544), 3: ("q4", 32, 288), 4: ("q4m", 32, 320)}
+TYPES = {0: ("f32", 1, 64), 1: ("bf16", 1, 32), 2: ("q8", 32, 544), 3: ("q4", 32, 288), 4: ("q4m", 32, 320),
+         5: ("f16", 1, 32), 6: ("q4t", 32, 288), 7: ("q5", 32, 352), 8: ("q5m", 32, 384), 9: ("q4k", 256, 2304),
+         10: ("q5k", 256, 2816), 11: ("q6k", 256, 3360)}  # fmt: skip
+TABLE = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)  # of q4t
 HEAD = 64  # bytes of the header
 # The values of the section `config`, in the order in which the writer below has them, and their types.
 CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "n_layers": "I", "n_heads": "I",
@@ -107,14 +110,45 @@ def weight(raw, kind, row, column):
         return raw[..., 4 * row : 4 * row + 4].copy().view("<f4")[..., 0]
     if kind == "bf16":
         return (raw[..., 2 * row : 2 * row + 2].copy().view("<u2")[..., 0].astype(np.uint32) << 16).view(np.float32)
+    if kind == "f16":
+        return f16(raw, 2 * row)
+    if kind in ("q4k", "q5k", "q6k"):
+        return superblock_weight(raw, kind, row, column)
     scale = f16(raw, 2 * row)
     if kind == "q8":
         byte = raw[..., 32 + column // 4 * 64 + row * 4 + column % 4]
         return scale * (byte.astype(np.float32) - 128)
-    high, place = column >= 16, column % 16
-    byte = raw[..., (64 if kind == "q4m" else 32) + place // 4 * 64 + row * 4 + place % 4]
-    value = (byte >> 4 if high else byte & 15).astype(np.float32)
-    return scale * (value - 8) if kind == "q4" else scale * value + f16(raw, 32 + 2 * row)
+    if kind in ("q4m", "q5m"):
+        return scale * stored(raw, 64, int(kind[1]), row, column).astype(np.float32) + f16(raw, 32 + 2 * row)
+    value = stored(raw, 32, int(kind[1]), row, column)
+    return scale * (TABLE[value] if kind == "q4t" else value.astype(np.float32) - (8 if kind == "q4" else 16))
+
+
+def stored(raw, at, bits, row, column):
+    """u8 (groups, n_blocks): the value of a column of 32, whose steps begin at byte `at`."""
+    place = row * 4 + column % 4
+    byte = raw[..., at + column % 16 // 4 * 64 + place]
+    value = byte >> 4 if column >= 16 else byte & 15
+    if bits == 5:
+        value = value | (raw[..., at + 256 + place] >> column // 4 & 1) << 4
+    if bits == 6:
+        value = value | (raw[..., at + 256 + column // 16 * 64 + place] >> column % 16 // 4 * 2 & 3) << 4
+    return value
+
+
+def superblock_weight(raw, kind, row, column):
+    part, scale = column // 32, f16(raw, 2 * row)
+    if kind == "q6k":
+        small = raw[..., 32 + column // 16 * 16 + row].view(np.int8).astype(np.float32)
+        value = stored(raw, 288 + 384 * part, 6, row, column % 32)
+        return scale * small * (value.astype(np.float32) - 32)
+    s = [raw[..., 64 + 16 * k + row].astype(np.int32) for k in range(12)]
+    k = part % 4
+    small = s[k] & 63 if part < 4 else (s[k] >> 6) * 16 + (s[k + 8] & 15)
+    minimum = s[k + 4] & 63 if part < 4 else (s[k + 4] >> 6) * 16 + (s[k + 8] >> 4)
+    at, bits = (256 + 256 * part, 4) if kind == "q4k" else (256 + 320 * part, 5)
+    value = stored(raw, at, bits, row, column % 32)
+    return scale * small.astype(np.float32) * value - f16(raw, 32 + 2 * row) * minimum.astype(np.float32)
 
 
 def f16(raw, at):
