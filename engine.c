@@ -67,7 +67,7 @@ static bool open_tokenizer(Engine *e, Error *err)
 {
     const EngineOptions *o = e->options;
     const Checkpoint *c = &e->checkpoint;
-    if (c->repacked) {
+    if (c->kind == CHECKPOINT_LLAMA2C) {
         return open_llama2c_tokenizer(e, err);
     }
     if (o->tokenizer) {
@@ -100,7 +100,8 @@ static bool choose_context(Engine *e, Error *err)
 {
     const Config *p = &e->checkpoint.config;
     const size_t asked = e->options->context, most = most_cache_bytes();
-    e->f16 = e->options->kv == KV_AUTO ? !e->checkpoint.repacked : e->options->kv == KV_F16;
+    const bool f16 = e->checkpoint.kind != CHECKPOINT_LLAMA2C;
+    e->f16 = e->options->kv == KV_AUTO ? f16 : e->options->kv == KV_F16;
     if (asked > p->context_length) {
         return error_set(err, ERROR_USAGE, "--context %zu: expected at most %zu, the model's",
                          asked, p->context_length);
@@ -135,7 +136,9 @@ static bool open_model(Engine *e, Error *err)
                          "%s: holds a vocabulary only; it can be used with --tokenize",
                          e->options->model);
     }
-    if (!model_create(&e->model, &e->checkpoint, err) || !choose_context(e, err)) {
+    const size_t threads = e->options->threads ? e->options->threads : team_max();
+    if (!checkpoint_load(&e->checkpoint, threads, &e->options->progress, err) ||
+        !model_create(&e->model, &e->checkpoint, err) || !choose_context(e, err)) {
         return false;
     }
     e->threads = choose_threads(e);

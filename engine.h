@@ -24,6 +24,7 @@ typedef struct {
     KvType kv;
     size_t context;  // positions per sequence
     size_t threads;
+    Progress progress;  // told of the repacking of a GGUF file
 } EngineOptions;
 
 // What a mode needs besides the checkpoint itself.

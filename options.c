@@ -32,6 +32,7 @@ typedef enum {
     PROMPT_FILE,  // the same, read from a file
     KV,           // "f32" or "f16": a KvType
     CHAT,         // "generate" or "chat": a bool
+    SETTING,      // NAME=VALUE, the name and range of a sampling option: Sampling
 } OptionKind;
 
 #define MAX_FIELDS 2  // names that an option may have in requests
@@ -70,6 +71,10 @@ static const Option option_table[] = {
     {0, "info", NULL, MODE, .mode = MODE_INFO,
      .help = "print what the checkpoint contains and how much memory it needs"},
     {0, "tensors", NULL, FLAG, AT(tensors), .help = "with --info: list the tensors"},
+    {0, "convert", "FILE", PATH, AT(output), .mode = MODE_CONVERT,
+     .help = "write the model to FILE as a native checkpoint, which opens at once"},
+    {0, "set", "NAME=VALUE", SETTING, AT(set),
+     .help = "with --convert: a sampling value that FILE recommends; repeatable"},
     {0, "verify", NULL, MODE, .mode = MODE_VERIFY,
      .help = "check all checksums and that the model opens; print MODEL: OK"},
     {'h', "help", NULL, MODE, .mode = MODE_HELP, .help = "print this text"},
@@ -266,6 +271,8 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
     case PATH:
     case PROMPT_FILE:
         return "a file name";
+    case SETTING:
+        return "NAME=VALUE of a sampling option, such as top_p=0.9, in its range";
     default:
         return "a non-empty text";
     }
@@ -312,6 +319,60 @@ static bool parse_bias(const Option *o, const char *text, TokenBias *bias)
     return true;
 }
 
+// The sampling option that a name in a checkpoint (`size` bytes) stands for ("top_p": --top-p), or
+// NULL. With `dashes` the name may have them too.
+static const Option *find_recommended(const char *name, size_t size, bool dashes)
+{
+    const size_t begin = AT(generate.sampler), end = begin + sizeof(SamplerOptions);
+    for (size_t i = 0; i < N_OPTIONS && option_table[i].name; i++) {
+        const Option *o = &option_table[i];
+        size_t n = 0;
+        while (n < size && (dashes || name[n] != '-') &&
+               (name[n] == '_' ? '-' : name[n]) == o->name[n]) {
+            n++;
+        }
+        const bool values = o->kind == COUNT || o->kind == REAL;
+        if (n == size && !o->name[n] && values && o->offset >= begin && o->offset < end) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+// Adds a value to a list, or replaces the one of that name; false if the list is full.
+static bool set_sampling(Sampling *s, const char *name, double value)
+{
+    size_t i = 0;
+    while (i < s->n && strcmp(s->values[i].name, name) != 0) {
+        i++;
+    }
+    if (i == MAX_SAMPLING) {
+        return false;
+    }
+    s->n = i == s->n ? s->n + 1 : s->n;
+    snprintf(s->values[i].name, sizeof s->values[i].name, "%s", name);
+    s->values[i].value = value;
+    return true;
+}
+
+// Parses NAME=VALUE. The name may have - or _.
+static bool parse_setting(Sampling *s, const char *text)
+{
+    char name[sizeof s->values->name];
+    const size_t size = strcspn(text, "=");
+    const Option *o = find_recommended(text, size, true);
+    double value;
+    if (!o || !text[size] || !parse_real(text + size + 1, &value) || !in_range(o, value) ||
+        (o->kind == COUNT && value != (double)(size_t)value)) {
+        return false;
+    }
+    snprintf(name, sizeof name, "%s", o->name);
+    for (char *c = name; *c; c++) {
+        *c = *c == '-' ? '_' : *c;
+    }
+    return set_sampling(s, name, value);
+}
+
 // Stores a value in its field. Returns false if the option does not take it.
 static bool store_value(const Option *o, void *field, const char *text)
 {
@@ -346,6 +407,8 @@ static bool store_value(const Option *o, void *field, const char *text)
     case KV:
         *(KvType *)field = strcmp(text, "f16") == 0 ? KV_F16 : KV_F32;
         return strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0;
+    case SETTING:
+        return parse_setting(field, text);
     case CHAT:
         *(bool *)field = strcmp(text, "chat") == 0;
         return strcmp(text, "chat") == 0 || strcmp(text, "generate") == 0;
@@ -569,6 +632,18 @@ static bool find_model(Options *o, Error *err)
                      "./run models/stories.bin or make demo (--help lists all options)");
 }
 
+static bool check_convert(const Options *o, Error *err)
+{
+    static const char *const only_with[] = {"set", NULL}, *const never_with[] = {"output", NULL};
+    if (o->mode != MODE_CONVERT) {
+        return refuse(o, only_with, "expected --convert with it", err);
+    }
+    return refuse(o, never_with, "not with --convert", err) &&
+           (o->output || error_set(err, ERROR_USAGE,
+                                   "--convert -: expected a file, whose start is "
+                                   "written last"));
+}
+
 static bool check_combinations(Options *o, Error *err)
 {
     const char *mode;
@@ -589,7 +664,7 @@ static bool check_combinations(Options *o, Error *err)
     if (o->prompt_cache && o->mode != MODE_GENERATE && o->mode != MODE_BATCH) {
         return error_set(err, ERROR_USAGE, "--prompt-cache: not with --%s", mode);
     }
-    if (!check_batch(o, err)) {
+    if (!check_batch(o, err) || !check_convert(o, err)) {
         return false;
     }
     if (o->truncate_prompt && o->mode == MODE_SCORE) {
@@ -647,22 +722,16 @@ bool options_check_tokens(const Options *o, size_t vocab_size, Error *err)
 // --------------------------------------------------------------------------------------------
 // What the model's authors recommend
 
-// The sampling option that a name in the checkpoint stands for ("top_p": --top-p), or NULL.
-static const Option *find_recommended(const char *name)
+bool options_override(const Options *options, Sampling *recommended, Error *err)
 {
-    const size_t begin = AT(generate.sampler), end = begin + sizeof(SamplerOptions);
-    for (size_t i = 0; i < N_OPTIONS && option_table[i].name; i++) {
-        const Option *o = &option_table[i];
-        size_t n = 0;
-        while (name[n] && name[n] != '-' && (name[n] == '_' ? '-' : name[n]) == o->name[n]) {
-            n++;
-        }
-        const bool values = o->kind == COUNT || o->kind == REAL;
-        if (!name[n] && !o->name[n] && values && o->offset >= begin && o->offset < end) {
-            return o;
+    for (size_t i = 0; i < options->set.n; i++) {
+        const char *name = options->set.values[i].name;
+        if (!set_sampling(recommended, name, options->set.values[i].value)) {
+            return error_set(err, ERROR_INPUT, "%s: recommends %d values, expected room for %s",
+                             options->engine.model, MAX_SAMPLING, name);
         }
     }
-    return NULL;
+    return true;
 }
 
 bool options_recommend(Options *options, const char *path, const Sampling *recommended, Error *err)
@@ -670,7 +739,7 @@ bool options_recommend(Options *options, const char *path, const Sampling *recom
     for (size_t i = 0; i < recommended->n; i++) {
         const char *name = recommended->values[i].name;
         const double value = recommended->values[i].value;
-        const Option *o = find_recommended(name);
+        const Option *o = find_recommended(name, strlen(name), false);
         char buffer[80];
         if (!o) {
             return error_set(err, ERROR_INPUT, "%s: config: unknown value sampling.%s", path, name);

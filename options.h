@@ -19,6 +19,7 @@ typedef enum {
     MODE_SCORE,
     MODE_BENCH,
     MODE_INFO,
+    MODE_CONVERT,
     MODE_VERIFY,
     MODE_HELP,
     MODE_VERSION,
@@ -64,7 +65,8 @@ typedef struct {
     bool retry;         // but rerun the requests whose result is an error
     size_t first_line;  // number of the first line
     // Output.
-    const char *output;        // NULL: standard output, also for "-"
+    const char *output;        // also of --convert; NULL: standard output, also for "-"
+    Sampling set;              // values that a converted checkpoint shall recommend
     const char *prompt_cache;  // file that keeps a prompt's keys and values; NULL: none
     bool json, stats, quiet, digest;
     bool tensors;             // --info lists the tensors
@@ -94,6 +96,10 @@ bool option_given(const Options *o, const char *name);
 // that the command line leaves out; `path` is the checkpoint, for messages. Error: ERROR_INPUT
 // naming a value that is unknown or out of range.
 bool options_recommend(Options *o, const char *path, const Sampling *recommended, Error *err);
+
+// Sets the values of --set among those that a model recommends. Error: ERROR_INPUT if it recommends
+// too many others.
+bool options_override(const Options *o, Sampling *recommended, Error *err);
 
 // Adds the text of --help.
 void options_help(Buffer *out);

@@ -13,8 +13,6 @@
 #include "engine.h"
 #include "options.h"
 
-#define VERSION "0.1.0"
-
 typedef bool ModeFunction(Engine *e, const Options *o, Output *out, Error *err);
 
 // What each mode needs of the engine.
@@ -28,6 +26,7 @@ static const struct {
     [MODE_SCORE] = {mode_score, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_BENCH] = {mode_bench, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_INFO] = {mode_info, ENGINE_TOKENIZER | ENGINE_CHAT | ENGINE_CONTEXT},
+    [MODE_CONVERT] = {mode_convert, ENGINE_TOKENIZER | ENGINE_CHAT},
     [MODE_VERIFY] = {mode_verify, 0},  // opens the rest after its checksums
 };
 
@@ -39,7 +38,7 @@ static bool print_about(const Options *o, Output *out, Error *err)
         options_help(&text);
     } else {
         const bool runs = ops_select("auto", err);
-        buffer_addf(&text, "run %s (kernels: %s)\n", VERSION, runs ? ops_name() : "none");
+        buffer_addf(&text, "run %s (kernels: %s)\n", PROGRAM_VERSION, runs ? ops_name() : "none");
     }
     const bool ok = output_write(out, &text, err);
     buffer_free(&text);
@@ -68,12 +67,18 @@ static bool open_engine(Engine *e, Options *o, Error *err)
 
 static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
 {
+    ByteCount repacking = {out, "repacking"};
     output_watch(out, &e->checkpoint.file, o->engine.model);
-    bool ok = open_engine(e, o, err) &&
-              options_recommend(o, o->engine.model, &e->checkpoint.sampling, err) &&
-              (!e->tokenizer || options_check_tokens(o, tokenizer_vocab_size(e->tokenizer), err)) &&
-              output_open(out, o, err);
+    output_configure(out, o);
+    o->engine.progress = output_byte_progress(&repacking);
+    bool ok = open_engine(e, o, err);
+    output_wipe(out);
+    ok = ok && options_override(o, &e->checkpoint.sampling, err) &&
+         options_recommend(o, o->engine.model, &e->checkpoint.sampling, err) &&
+         (!e->tokenizer || options_check_tokens(o, tokenizer_vocab_size(e->tokenizer), err)) &&
+         output_open(out, o, err);
     if (ok) {
+        output_note_repacked(out, e);
         const bool converses = o->mode == MODE_GENERATE && o->chat && prompt_is_typed(o);
         ok = (converses ? mode_converse : modes[o->mode].run)(e, o, out, err);
     }

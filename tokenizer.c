@@ -649,6 +649,11 @@ const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size)
     return piece_bytes(&t->vocabulary, (size_t)id);
 }
 
+void tokenizer_write_section(const Tokenizer *t, Buffer *out)
+{
+    vocabulary_write(&t->vocabulary, out);
+}
+
 uint64_t tokenizer_fingerprint(const Tokenizer *t)
 {
     const Vocabulary *v = &t->vocabulary;

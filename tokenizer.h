@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "text/span.h"
 
@@ -35,6 +36,9 @@ bool tokenizer_open_section(Tokenizer **out, const char *name, const uint8_t *da
                             size_t vocab_size, Error *err);
 
 void tokenizer_free(Tokenizer *t);
+
+// Adds the tokenizer section of a native checkpoint to *out: what tokenizer_open_section reads.
+void tokenizer_write_section(const Tokenizer *t, Buffer *out);
 
 // Appends the ids of the spans' text to *out, after BOS if add_bos is set and the tokenizer begins
 // texts with one. If *out already has tokens, the text continues them: SentencePiece puts its space

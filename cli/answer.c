@@ -29,14 +29,6 @@ void stats_add_threads(StatsLine *line, int rank, const Engine *e)
     stats_add(line, rank, "; %zu thread%s", e->threads, e->threads == 1 ? "" : "s");
 }
 
-void note_repacked(const Engine *e)
-{
-    if (e->checkpoint.repacked) {
-        output_note("run: %s: a llama2.c checkpoint, repacked in memory at each start",
-                    e->options->model);
-    }
-}
-
 // --------------------------------------------------------------------------------------------
 // What is printed
 
@@ -115,7 +107,6 @@ static void print_answer_stats(const Answer *a)
     stats_add_threads(&line, 4, a->engine);
     stats_add(&line, 6, ", %s", ops_name());
     stats_add(&line, 7, "; first token %.1f ms", f.first_token_ms);
-    note_repacked(a->engine);
     output_stats(&line);
 }
 

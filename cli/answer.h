@@ -36,6 +36,5 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err);
 double tokens_per_second(size_t tokens, double seconds);
 void stats_add_speed(StatsLine *line, int rank, double tokens_per_second);
 void stats_add_threads(StatsLine *line, int rank, const Engine *e);
-void note_repacked(const Engine *e);
 
 #endif

@@ -44,7 +44,6 @@ static void print_batch_stats(const Engine *e, const Options *o, const BatchStat
     stats_add_threads(&line, 6, e);
     stats_add(&line, 7, ", %s", ops_name());
     stats_add(&line, 8, "; %zu in parallel", o->parallel);
-    note_repacked(e);
     output_stats(&line);
 }
 

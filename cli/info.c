@@ -98,7 +98,10 @@ static bool find_facts(Facts *f, const Engine *e, Error *err)
 
 static const char *checkpoint_kind(const Checkpoint *c)
 {
-    return c->repacked ? "llama2.c" : "native";
+    static const char *const kinds[] = {[CHECKPOINT_NATIVE] = "native",
+                                        [CHECKPOINT_LLAMA2C] = "llama2.c",
+                                        [CHECKPOINT_GGUF] = "GGUF"};
+    return kinds[c->kind];
 }
 
 static void put_number(JsonWriter *w, const char *name, double value)
@@ -296,7 +299,7 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err
     Buffer row = {0};
     buffer_add_text(&row, c->path);
     put_row(out, "file", &row, 2);
-    buffer_addf(&row, "%s, %.1f MB%s", checkpoint_kind(c), (double)c->file.size / 1e6,
+    buffer_addf(&row, "%s, %.1f MB%s", checkpoint_kind(c), (double)c->file_bytes / 1e6,
                 c->config.vocab_only ? ", a vocabulary only" : "");
     put_row(out, "kind", &row, 1);
     for (size_t i = 0; i < f->n_config; i++) {
@@ -370,14 +373,18 @@ bool mode_verify(Engine *e, const Options *o, Output *out, Error *err)
     // The rest is opened only after the sums: where a section is damaged, that is the error to
     // tell.
     const unsigned model = e->checkpoint.config.vocab_only ? 0 : ENGINE_MODEL;
-    const bool sums = !e->checkpoint.repacked;
+    const bool sums = e->checkpoint.kind == CHECKPOINT_NATIVE;
     Buffer text = {0};
     if ((sums && !checkpoint_verify(&e->checkpoint, team_max(), err)) ||
         !engine_open_parts(e, ENGINE_TOKENIZER | ENGINE_CHAT | model, err)) {
         return false;
     }
-    buffer_addf(&text, "%s: OK%s\n", o->engine.model,
-                sums ? "" : " (structure only: a llama2.c checkpoint has no checksums)");
+    buffer_addf(&text, "%s: OK", o->engine.model);
+    if (!sums) {
+        buffer_addf(&text, " (structure only: a %s has no checksums)",
+                    e->checkpoint.kind == CHECKPOINT_GGUF ? "GGUF file" : "llama2.c checkpoint");
+    }
+    buffer_add_text(&text, "\n");
     const bool ok = output_write(out, &text, err);
     buffer_free(&text);
     return ok;

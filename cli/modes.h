@@ -12,6 +12,9 @@
 #include "engine.h"
 #include "options.h"
 
+// Of the program: --version prints it, and converted files name it.
+#define PROGRAM_VERSION "0.1.0"
+
 // Continues or answers one prompt.
 bool mode_complete(Engine *e, const Options *o, Output *out, Error *err);
 
@@ -32,6 +35,9 @@ bool mode_bench(Engine *e, const Options *o, Output *out, Error *err);
 
 // Prints what the checkpoint holds.
 bool mode_info(Engine *e, const Options *o, Output *out, Error *err);
+
+// Writes the model as a native checkpoint.
+bool mode_convert(Engine *e, const Options *o, Output *out, Error *err);
 
 // Compares the checkpoint's checksums.
 bool mode_verify(Engine *e, const Options *o, Output *out, Error *err);

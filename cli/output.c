@@ -89,19 +89,24 @@ static void on_last_signal(int number)
     watched.end(128 + number);
 }
 
-bool output_open(Output *out, const Options *o, Error *err)
+void output_configure(Output *out, const Options *o)
 {
     const bool terminal = !o->quiet && isatty(STDERR_FILENO);
     *out = (Output){.file = STANDARD_OUTPUT,
+                    .quiet = o->quiet,
                     .stats = o->stats || terminal,
                     .progress = terminal,
                     .digest = HASH_BEGIN};
+}
+
+bool output_open(Output *out, const Options *o, Error *err)
+{
     if (!o->output || o->mode == MODE_BATCH) {
         return true;
     }
     handle_signals(on_last_signal);
-    return check_not_read(o, "--output ", o->output, err) &&
-           new_file_create(&out->file, o->output, err);
+    const char *option = o->mode == MODE_CONVERT ? "--convert " : "--output ";
+    return check_not_read(o, option, o->output, err) && new_file_create(&out->file, o->output, err);
 }
 
 bool output_save(const Options *o, const char *path, Buffer *text, Error *err)
@@ -223,6 +228,31 @@ void output_wipe(Output *out)
         fputs(WIPE_LINE, stderr);
     }
     out->drawn = false;
+}
+
+static void draw_bytes(void *arg, size_t done, size_t total)
+{
+    const ByteCount *count = arg;
+    if (done < total) {
+        output_progress(count->out, "%s: %.0f of %.0f MB", count->what, (double)done / 1e6,
+                        (double)total / 1e6);
+    } else {
+        output_wipe(count->out);
+    }
+}
+
+Progress output_byte_progress(ByteCount *count) { return (Progress){draw_bytes, count}; }
+
+void output_note_repacked(const Output *out, const Engine *e)
+{
+    const CheckpointKind kind = e->checkpoint.kind;
+    if (e->model.blocks && kind == CHECKPOINT_GGUF && !out->quiet) {
+        output_note("run: %s: a GGUF file, repacked in memory; --convert FILE keeps the result",
+                    e->options->model);
+    } else if (e->model.blocks && kind == CHECKPOINT_LLAMA2C && out->stats) {
+        output_note("run: %s: a llama2.c checkpoint, repacked in memory at each start",
+                    e->options->model);
+    }
 }
 
 // --------------------------------------------------------------------------------------------

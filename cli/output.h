@@ -9,10 +9,12 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/progress.h"
 #include "options.h"
 
 typedef struct {
     NewFile file;     // the file of --output; without it standard output, written in place
+    bool quiet;       // print only errors on stderr
     bool stats;       // print statistics
     bool progress;    // draw progress: stderr is a terminal, and there is no --quiet
     bool drawn;       // a line of progress is on the terminal
@@ -31,7 +33,10 @@ typedef struct {
 // handlers end the program with it.
 bool output_prepare(void (*end)(int status));
 
-// Opens the file of --output, or standard output; a batch opens its results itself. Errors:
+// Sets what is shown while the program runs: statistics, progress.
+void output_configure(Output *out, const Options *o);
+
+// Opens the file of --output or --convert, or standard output; a batch opens its results itself. Errors:
 // ERROR_USAGE if the run reads that file; ERROR_RUN if it cannot be created.
 bool output_open(Output *out, const Options *o, Error *err);
 
@@ -82,6 +87,17 @@ void output_stats(const StatsLine *line);
 // out->progress.
 void output_progress(Output *out, const char *format, ...) PRINTF_LIKE(2, 3);
 void output_wipe(Output *out);
+
+// What the progress of a function is drawn with: "WHAT: 12 of 600 MB", erased at the end.
+typedef struct {
+    Output *out;
+    const char *what;
+} ByteCount;
+Progress output_byte_progress(ByteCount *count);
+
+// Tells, once it is open, that a model had to be repacked, and what spares that at the next start.
+// Of a llama2.c checkpoint, which is small, only with statistics.
+void output_note_repacked(const Output *out, const Engine *e);
 
 // Hashes the bits of n logits into out->digest.
 void output_digest(Output *out, const float *logits, size_t n);

@@ -85,11 +85,11 @@ typedef struct {
     Output *out;
     bool digest;
     size_t vocab_size, n_tokens;
-} Progress;
+} ScoreProgress;
 
 static void show_scored(void *arg, const Row *rows, size_t n_rows, size_t n_done)
 {
-    const Progress *p = arg;
+    const ScoreProgress *p = arg;
     for (size_t i = 0; p->digest && i < n_rows; i++) {
         output_digest(p->out, rows[i].logits, p->vocab_size);
     }
@@ -121,7 +121,7 @@ static void put_score(Buffer *text, const Score *s, bool json)
 static bool score_and_print(Engine *e, const Options *o, Output *out, const Tokens *tokens,
                             Error *err)
 {
-    Progress progress = {out, o->digest, e->model.config.vocab_size, tokens->size};
+    ScoreProgress progress = {out, o->digest, e->model.config.vocab_size, tokens->size};
     const ScoreHooks hooks = {output_interrupted(), show_scored, &progress};
     Score score;
     Buffer text = {0};

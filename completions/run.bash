@@ -4,6 +4,8 @@ _run() {
     case $previous in
     -m | --mode) mapfile -t COMPREPLY < <(compgen -W "generate chat" -- "$current"); return ;;
     -b | --batch) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --convert) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --set) COMPREPLY=(); return ;;
     -i | --prompt) COMPREPLY=(); return ;;
     -f | --prompt-file) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     -n | --max-tokens) COMPREPLY=(); return ;;
@@ -34,7 +36,7 @@ _run() {
     --logprobs) COMPREPLY=(); return ;;
     esac
     case $current in
-    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
+    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     esac
 }

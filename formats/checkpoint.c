@@ -12,8 +12,7 @@
 // last section with the length of the file. Once a checkpoint is open, a matrix of known rows and
 // columns can be read without further checks.
 //
-// Header and table are read through structs with the layout of the file: the machine is
-// little-endian (base/memory.h) and the mapping is aligned to 64 bytes.
+// Header and table are read through structs with the layout of the file (native.h).
 #include "formats/checkpoint.h"
 
 #include <stdlib.h>
@@ -22,45 +21,12 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 #include "base/threads.h"
+#include "formats/gguf_model.h"
 #include "formats/llama2c.h"
+#include "formats/native.h"
 
-#define VERSION           2
-#define MAX_SECTIONS      65536
-#define MAX_CONFIG_BYTES  (1 << 20)  // its checksum is compared whenever a file is opened
-#define MATRIX_ALIGNMENT  4096       // a page: a matrix can be mapped, advised or dropped by itself
-#define SECTION_ALIGNMENT 64         // a cache line, a 512-bit register
-
-static const uint8_t native_magic[8] = {0x89, 'R', 'U', 'N', '\r', '\n', 0x1a, '\n'};
-
-// The header as it lies in the file; docs/format.md describes the fields.
-typedef struct {
-    uint8_t magic[8];
-    uint32_t version, n_sections;
-    uint64_t file_bytes, table_offset;
-    uint32_t header_crc;  // CRC-32 of header and table, with this field as zero
-    uint8_t zeros[28];
-} NativeHeader;
-_Static_assert(offsetof(NativeHeader, n_sections) == 12, "docs/format.md");
-_Static_assert(offsetof(NativeHeader, table_offset) == 24, "docs/format.md");
-_Static_assert(offsetof(NativeHeader, header_crc) == 32, "docs/format.md");
-_Static_assert(sizeof(NativeHeader) == 64, "docs/format.md");
-
-typedef enum { SECTION_BYTES, SECTION_VECTOR, SECTION_MATRIX, N_SECTION_KINDS } SectionKind;
-
-// An entry of the table as it lies in the file.
-typedef struct {
-    char name[48];           // ends with a zero byte, filled up with zeros
-    uint32_t kind;           // SectionKind
-    uint32_t type;           // of a matrix: WeightType; else 0
-    uint32_t rows, cols;     // of a vector: 1 and its length; of bytes: 0 and 0
-    uint64_t offset, bytes;  // of the section, from the start of the file
-    uint32_t crc;            // CRC-32 of those bytes
-    uint8_t zeros[12];
-} SectionEntry;
-_Static_assert(offsetof(SectionEntry, kind) == 48, "docs/format.md");
-_Static_assert(offsetof(SectionEntry, offset) == 64, "docs/format.md");
-_Static_assert(offsetof(SectionEntry, crc) == 80, "docs/format.md");
-_Static_assert(sizeof(SectionEntry) == 96, "docs/format.md");
+#define MAX_SECTIONS     65536
+#define MAX_CONFIG_BYTES (1 << 20)  // its checksum is compared whenever a file is opened
 
 static const NativeHeader *header_of(const Checkpoint *c)
 {
@@ -88,13 +54,13 @@ static bool check_integer(const Checkpoint *c, const char *field, uint64_t found
 
 static bool check_version(const Checkpoint *c, uint32_t version, Error *err)
 {
-    if (version > 0 && version < VERSION) {
+    if (version > 0 && version < NATIVE_VERSION) {
         return error_set(err, ERROR_INPUT,
                          "%s: version is %u, expected %d: convert the model again "
                          "(scripts/convert.py SOURCE %s)",
-                         c->path, (unsigned)version, VERSION, c->path);
+                         c->path, (unsigned)version, NATIVE_VERSION, c->path);
     }
-    return check_integer(c, "version", version, VERSION, VERSION, err);
+    return check_integer(c, "version", version, NATIVE_VERSION, NATIVE_VERSION, err);
 }
 
 static bool check_file_bytes(const Checkpoint *c, uint64_t file_bytes, Error *err)
@@ -382,11 +348,6 @@ static bool check_kind(const Checkpoint *c, Error *err)
                          "folder fetches it",
                          path);
     }
-    if (begins_with(c, "GGUF", 4)) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: is a GGUF file; scripts/convert.py %s model.bin converts it", path,
-                         path);
-    }
     if (is_safetensors(c)) {
         return error_set(err, ERROR_INPUT,
                          "%s: is a safetensors file, one of a Hugging Face model; its folder is "
@@ -416,7 +377,7 @@ static size_t magic_matches(const Checkpoint *c)
 bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size_t threads,
                              Error *err)
 {
-    *c = (Checkpoint){.path = path, .file = file};
+    *c = (Checkpoint){.path = path, .file = file, .file_bytes = file.size};
     const size_t matches = magic_matches(c);
     bool ok;
     if (matches == sizeof native_magic) {
@@ -425,6 +386,8 @@ bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size
         // Read as a file of llama2.c it would give an error about a field that it does not have.
         ok = error_set(err, ERROR_INPUT, "%s: the header is damaged: one byte of its magic differs",
                        path);
+    } else if (begins_with(c, "GGUF", 4)) {
+        ok = gguf_model_open(c, err);
     } else {
         ok = check_kind(c, err) && llama2c_open(c, threads, err);
     }
@@ -437,6 +400,7 @@ bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size
 
 void checkpoint_close(Checkpoint *c)
 {
+    gguf_model_close(c->gguf);
     mapping_close(&c->file);
     memory_unmap(c->memory, c->memory_bytes);
     free(c->tensors);
@@ -445,10 +409,73 @@ void checkpoint_close(Checkpoint *c)
 }
 
 // --------------------------------------------------------------------------------------------
+// Tensors that are repacked
+
+bool size_tensors(Checkpoint *c, Error *err)
+{
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        Tensor *t = &c->tensors[i];
+        const Matrix *m = &t->matrix;
+        t->bytes = round_up(m->cols * sizeof(float), SECTION_ALIGNMENT);
+        if (!t->vector && !matrix_bytes(m->type, m->rows, m->cols, &t->bytes)) {
+            return error_memory(err, t->name, SIZE_MAX);
+        }
+    }
+    return true;
+}
+
+bool allocate_tensors(Checkpoint *c, Error *err)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        const size_t bytes = c->tensors[i].bytes;
+        if (bytes > SIZE_MAX / 2 || !size_add(total, round_up(bytes, SECTION_ALIGNMENT), &total)) {
+            return error_memory(err, "weights", SIZE_MAX);
+        }
+    }
+    c->memory = memory_map(total);
+    c->memory_bytes = total;
+    if (!c->memory) {
+        return error_memory(err, "repacked weights", total);
+    }
+    char *place = c->memory;
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        c->tensors[i].matrix.data = place;
+        place += round_up(c->tensors[i].bytes, SECTION_ALIGNMENT);
+    }
+    return true;
+}
+
+bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Error *err)
+{
+    if (c->kind != CHECKPOINT_GGUF || c->memory || c->config.vocab_only) {
+        return true;
+    }
+    if (!allocate_tensors(c, err)) {
+        return false;
+    }
+    for (size_t i = 0, done = 0; i < c->n_tensors; i++) {
+        progress_report(progress, done, c->memory_bytes);
+        if (!gguf_model_repack(c, i, (void *)c->tensors[i].matrix.data, threads, err)) {
+            return false;
+        }
+        done += c->tensors[i].bytes;
+    }
+    progress_report(progress, c->memory_bytes, c->memory_bytes);
+    return true;
+}
+
+const void *checkpoint_data(const Checkpoint *c, size_t i, void *buffer, size_t threads, Error *err)
+{
+    const void *data = c->tensors[i].matrix.data;
+    return data ? data : gguf_model_repack(c, i, buffer, threads, err) ? buffer : NULL;
+}
+
+// --------------------------------------------------------------------------------------------
 // Views
 
 // Binary search: a file may have tens of thousands of tensors, in any order.
-static const Tensor *find_tensor(const Checkpoint *c, const char *name, Error *err)
+const Tensor *checkpoint_tensor(const Checkpoint *c, const char *name, Error *err)
 {
     size_t low = 0, high = c->n_tensors;
     while (low < high) {
@@ -482,7 +509,7 @@ static bool check_shape(const Checkpoint *c, const Tensor *t, bool vector, size_
 bool checkpoint_matrix(const Checkpoint *c, const char *name, size_t rows, size_t cols, Matrix *out,
                        Error *err)
 {
-    const Tensor *t = find_tensor(c, name, err);
+    const Tensor *t = checkpoint_tensor(c, name, err);
     if (!t || !check_shape(c, t, false, rows, cols, err)) {
         return false;
     }
@@ -493,7 +520,7 @@ bool checkpoint_matrix(const Checkpoint *c, const char *name, size_t rows, size_
 bool checkpoint_vector(const Checkpoint *c, const char *name, size_t n, const float **out,
                        Error *err)
 {
-    const Tensor *t = find_tensor(c, name, err);
+    const Tensor *t = checkpoint_tensor(c, name, err);
     if (!t || !check_shape(c, t, true, 1, n, err)) {
         return false;
     }
@@ -503,7 +530,7 @@ bool checkpoint_vector(const Checkpoint *c, const char *name, size_t n, const fl
 
 uint64_t checkpoint_fingerprint(const Checkpoint *c)
 {
-    if (!c->repacked) {
+    if (c->kind == CHECKPOINT_NATIVE) {
         return (uint64_t)header_of(c)->header_crc << 32 | (uint32_t)c->file.size;
     }
     Crc32 tables;

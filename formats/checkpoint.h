@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/progress.h"
 #include "formats/config.h"
 #include "ops.h"
 
@@ -23,24 +24,32 @@ typedef struct {
     size_t size;
 } Bytes;
 
+typedef enum { CHECKPOINT_NATIVE, CHECKPOINT_LLAMA2C, CHECKPOINT_GGUF } CheckpointKind;
+
+// What is kept of a GGUF file (gguf_model.c).
+typedef struct GgufModel GgufModel;
+
 typedef struct {
     const char *path;  // the caller's; for messages
+    CheckpointKind kind;
     Config config;
     Sampling sampling;  // what the model's makers recommend
     Tensor *tensors;    // owned
     size_t n_tensors;
     Tensor **by_name;  // (n_tensors): pointers to them, sorted by name; owned
     Bytes config_section, tokenizer, chat, provenance;
-    bool repacked;        // a llama2.c file: the tensors are copies in the layout of the kernels
-    Mapping file;         // owned; a native file's tensors point into it
-    void *memory;         // the copies of a repacked file, owned; else NULL
+    size_t file_bytes;  // of the file; of a GGUF file that is split, of its first part
+    Mapping file;       // owned; a native file's tensors point into it
+    void *memory;       // the tensors of other files, in the layout of the kernels; owned; or NULL
     size_t memory_bytes;  // size of memory
+    GgufModel *gguf;      // owned; NULL: not a GGUF file
 } Checkpoint;
 
-// Maps a native checkpoint (docs/format.md), or reads one of llama2.c's three kinds (llama2c.h).
-// The whole structure is checked, to the byte; the contents of the sections are not. Errors:
-// ERROR_INPUT naming the file, the field, the value found and the value expected. `path` must
-// outlive the checkpoint. On failure *c is closed.
+// Maps a native checkpoint (docs/format.md), or reads one of llama2.c's three kinds (llama2c.h) or
+// a GGUF file (gguf_model.h). The whole structure is checked, to the byte; the contents of the
+// sections are not. The weights of a GGUF file wait for checkpoint_load: until then the data of its
+// tensors is NULL. Errors: ERROR_INPUT naming the file, the field, the value found and the value
+// expected. `path` must outlive the checkpoint. On failure *c is closed.
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err);
 
 // The same for a file that is mapped already; takes the mapping over. `path` is only for messages.
@@ -49,14 +58,32 @@ bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size
                              Error *err);
 void checkpoint_close(Checkpoint *c);
 
-// Reads a native file from end to end and compares its checksums. A repacked file has none, and
-// must not be given. Errors: ERROR_INPUT naming the first damaged section.
+// Repacks the weights of a GGUF file into memory, tensor by tensor; does nothing where the tensors
+// have their data. Errors: ERROR_INPUT naming a tensor with a value that is not finite; ERROR_RUN
+// if out of memory.
+bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Error *err);
+
+// The data of tensor i, also if it is not loaded: it is then repacked into `buffer`, which has room
+// for its bytes and is aligned to 64. NULL on failure; errors as those of checkpoint_load.
+const void *checkpoint_data(const Checkpoint *c, size_t i, void *buffer, size_t threads,
+                            Error *err);
+
+// For the readers of formats that are repacked: computes the bytes of every tensor; and allocates
+// memory for all of them, in which each gets its place. Errors: ERROR_RUN.
+bool size_tensors(Checkpoint *c, Error *err);
+bool allocate_tensors(Checkpoint *c, Error *err);
+
+// Reads a native file from end to end and compares its checksums. Other files have none, and must
+// not be given. Errors: ERROR_INPUT naming the first damaged section.
 bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err);
 
 // A number that differs between checkpoints, but for a chance of about 2^-32. For a native file it
-// comes from header_crc, which covers the checksums of all sections; for a llama2.c file from a
-// checksum of all weights, which has to read them.
+// comes from header_crc, which covers the checksums of all sections; for others from a checksum of
+// all weights, which must be loaded.
 uint64_t checkpoint_fingerprint(const Checkpoint *c);
+
+// Finds a tensor by name. Error: ERROR_INPUT when it is missing; returns NULL.
+const Tensor *checkpoint_tensor(const Checkpoint *c, const char *name, Error *err);
 
 // Finds a matrix (rows, cols) or a vector (n) by name. Errors: ERROR_INPUT when it is missing or
 // has another shape.

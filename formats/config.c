@@ -188,9 +188,9 @@ static bool expect_one(const ConfigReader *r, const Entry *e, ValueType type, Er
 // --------------------------------------------------------------------------------------------
 // Values
 
-// Checks a value's range. The comparison is written so that it refuses NaN too.
-static bool check_range(const ConfigReader *r, const char *name, double found, double min,
-                        double max, Error *err)
+// Checks a value's range. The comparison is written so that it refuses NaN too. `from.key` is what
+// the file calls the value.
+static bool check_range(ConfigOrigin from, double found, double min, double max, Error *err)
 {
     char text[3][32];
     const double values[] = {found, min, max};
@@ -201,7 +201,7 @@ static bool check_range(const ConfigReader *r, const char *name, double found, d
         // Sizes have up to ten digits; %g would round them.
         snprintf(text[i], sizeof text[i], "%.10g", values[i]);
     }
-    return error_set(err, ERROR_INPUT, "%s: config: %s is %s, expected %s to %s", r->path, name,
+    return error_set(err, ERROR_INPUT, "%s: %s is %s, expected %s to %s", from.path, from.key,
                      text[0], text[1], text[2]);
 }
 
@@ -217,13 +217,53 @@ static bool take_layers(ConfigReader *r, const Field *f, const Entry *e, Error *
     for (size_t i = 0; i < e->count; i++) {
         uint32_t value;
         memcpy(&value, e->values + i * sizeof value, sizeof value);
-        if (!check_range(r, f->name, value, f->min, f->max, err)) {
+        if (!check_range((ConfigOrigin){r->path, "config: layer_flags"}, value, f->min, f->max,
+                         err)) {
             return false;
         }
         flags[i] = (uint8_t)value;
     }
     r->n_layer_flags = e->count;
     return true;
+}
+
+static void store_field(const Field *f, Config *config, double value)
+{
+    void *field = (char *)config + f->offset;
+    switch (f->kind) {
+    case FIELD_COUNT:
+        *(size_t *)field = (size_t)value;
+        break;
+    case FIELD_SWITCH:
+        *(bool *)field = value != 0;
+        break;
+    case FIELD_CHOICE:
+        *(unsigned *)field = (unsigned)value;
+        break;
+    case FIELD_REAL:
+        *(double *)field = value;
+        break;
+    case FIELD_LAYERS:
+        break;  // take_layers
+    }
+}
+
+static double load_field(const Field *f, const Config *config)
+{
+    const void *field = (const char *)config + f->offset;
+    switch (f->kind) {
+    case FIELD_COUNT:
+        return (double)*(const size_t *)field;
+    case FIELD_SWITCH:
+        return *(const bool *)field;
+    case FIELD_CHOICE:
+        return *(const unsigned *)field;
+    case FIELD_REAL:
+        return *(const double *)field;
+    case FIELD_LAYERS:
+        break;
+    }
+    return 0;
 }
 
 static bool take_field(ConfigReader *r, size_t i, const Entry *e, Error *err)
@@ -236,27 +276,13 @@ static bool take_field(ConfigReader *r, size_t i, const Entry *e, Error *err)
     if (f->kind == FIELD_LAYERS) {
         return take_layers(r, f, e, err);
     }
+    char key[sizeof e->name + 8];
+    snprintf(key, sizeof key, "config: %s", f->name);
     if (!expect_one(r, e, f->kind == FIELD_REAL ? VALUE_F64 : VALUE_U32, err) ||
-        !check_range(r, f->name, e->value, f->min, f->max, err)) {
+        !check_range((ConfigOrigin){r->path, key}, e->value, f->min, f->max, err)) {
         return false;
     }
-    void *field = (char *)r->config + f->offset;
-    switch (f->kind) {
-    case FIELD_COUNT:
-        *(size_t *)field = (size_t)e->value;
-        break;
-    case FIELD_SWITCH:
-        *(bool *)field = e->value != 0;
-        break;
-    case FIELD_CHOICE:
-        *(unsigned *)field = (unsigned)e->value;
-        break;
-    case FIELD_REAL:
-        *(double *)field = e->value;
-        break;
-    case FIELD_LAYERS:
-        break;
-    }
+    store_field(f, r->config, e->value);
     return true;
 }
 
@@ -329,44 +355,38 @@ static bool check_presence(const ConfigReader *r, Error *err)
     return true;
 }
 
-// Checks what values say about each other.
-static bool check_relations(const ConfigReader *r, Error *err)
+bool config_check(const Config *c, const char *path, Error *err)
 {
-    const Config *c = r->config;
     const RopeScaling *s = &c->rope_scaling;
     if (c->vocab_only) {
         return true;
     }
     if (c->n_heads % c->n_kv_heads != 0) {
         return error_set(err, ERROR_INPUT,
-                         "%s: config: n_kv_heads is %zu, expected a divisor of n_heads, %zu",
-                         r->path, c->n_kv_heads, c->n_heads);
-    }
-    if (r->n_layer_flags && r->n_layer_flags != c->n_layers) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: config: layer_flags has %zu values, expected n_layers, %zu", r->path,
-                         r->n_layer_flags, c->n_layers);
+                         "%s: config: n_kv_heads is %zu, expected a divisor of n_heads, %zu", path,
+                         c->n_kv_heads, c->n_heads);
     }
     if (c->window_rope_theta != 0 && !c->sliding_window) {
         return error_set(err, ERROR_INPUT,
                          "%s: config: unexpected window_rope_theta, which belongs in a file with a "
                          "sliding_window",
-                         r->path);
+                         path);
     }
     if (c->head_dim % 2 != 0) {
         return error_set(err, ERROR_INPUT, "%s: config: head_dim is %zu, expected an even number",
-                         r->path, c->head_dim);
+                         path, c->head_dim);
     }
     // A head is a whole number of vectors, so that it can be normalised in place (rms_norm).
     if ((c->qk_norm == QK_NORM_HEAD || c->qk_norm == QK_NORM_HEAD_AFTER_ROPE) &&
         c->head_dim % LANES != 0) {
         return error_set(err, ERROR_INPUT,
                          "%s: config: head_dim is %zu, expected a multiple of %d with qk_norm %d",
-                         r->path, c->head_dim, LANES, (int)c->qk_norm);
+                         path, c->head_dim, LANES, (int)c->qk_norm);
     }
     // Between the two factors Llama 3's scaling interpolates, and divides by their difference.
-    return s->kind != ROPE_LLAMA3 || check_range(r, "rope_high_freq_factor", s->high_freq_factor,
-                                                 s->low_freq_factor * 1.000001, 1e6, err);
+    return s->kind != ROPE_LLAMA3 ||
+           check_range((ConfigOrigin){path, "config: rope_high_freq_factor"}, s->high_freq_factor,
+                       s->low_freq_factor * 1.000001, 1e6, err);
 }
 
 bool config_read(Config *config, Sampling *sampling, const char *path, const uint8_t *data,
@@ -382,5 +402,82 @@ bool config_read(Config *config, Sampling *sampling, const char *path, const uin
             return false;
         }
     }
-    return check_presence(&r, err) && check_relations(&r, err);
+    if (!check_presence(&r, err)) {
+        return false;
+    }
+    if (r.n_layer_flags && r.n_layer_flags != config->n_layers) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: layer_flags has %zu values, expected n_layers, %zu", path,
+                         r.n_layer_flags, config->n_layers);
+    }
+    return config_check(config, path, err);
+}
+
+// --------------------------------------------------------------------------------------------
+// Setting and writing
+
+bool config_set(Config *config, const char *name, double value, ConfigOrigin from, Error *err)
+{
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        const Field *f = &fields[i];
+        if (strcmp(f->name, name) != 0) {
+            continue;
+        }
+        if (!check_range(from, value, f->min, f->max, err)) {
+            return false;
+        }
+        if (f->kind != FIELD_REAL && value != (double)(size_t)value) {
+            return error_set(err, ERROR_INPUT, "%s: %s is %.10g, expected a whole number",
+                             from.path, from.key, value);
+        }
+        store_field(f, config, value);
+        return true;
+    }
+    return error_set(err, ERROR_INPUT, "%s: unknown value %s", from.path, name);
+}
+
+static void write_head(const char *name, ValueType type, size_t count, Buffer *out)
+{
+    EntryHead head = {.type = type, .count = (uint32_t)count};
+    memcpy(head.name, name, strnlen(name, sizeof head.name - 1));
+    buffer_add(out, &head, sizeof head);
+}
+
+static void write_value(const char *name, ValueType type, double value, Buffer *out)
+{
+    const uint32_t whole[2] = {type == VALUE_U32 ? (uint32_t)value : 0, 0};
+    write_head(name, type, 1, out);
+    buffer_add(out, type == VALUE_U32 ? (const void *)whole : &value, sizeof whole);
+}
+
+// One u32 for each layer, unless all are 0, and zeros up to a multiple of 8 bytes.
+static void write_layers(const Field *f, const Config *config, Buffer *out)
+{
+    const uint8_t *flags = (const uint8_t *)config + f->offset;
+    if (all_zero(flags, config->n_layers)) {
+        return;
+    }
+    write_head(f->name, VALUE_U32, config->n_layers, out);
+    for (size_t i = 0; i < round_up(config->n_layers, 2); i++) {
+        const uint32_t value = i < config->n_layers ? flags[i] : 0;
+        buffer_add(out, &value, sizeof value);
+    }
+}
+
+void config_write(const Config *config, const Sampling *sampling, Buffer *out)
+{
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        const Field *f = &fields[i];
+        const double value = load_field(f, config);
+        if (f->kind == FIELD_LAYERS) {
+            write_layers(f, config, out);
+        } else if (is_needed(config, f->need) || (f->need == OPTIONAL && value != 0)) {
+            write_value(f->name, f->kind == FIELD_REAL ? VALUE_F64 : VALUE_U32, value, out);
+        }
+    }
+    for (size_t i = 0; i < sampling->n; i++) {
+        char name[sizeof sampling->values->name + sizeof SAMPLING_PREFIX];
+        snprintf(name, sizeof name, SAMPLING_PREFIX "%s", sampling->values[i].name);
+        write_value(name, VALUE_F64, sampling->values[i].value, out);
+    }
 }

@@ -1,8 +1,10 @@
 // config.h - what makes a model the model it is, apart from its weights: its shape, and how it
-// wants to be sampled. Both are read from the section `config` of a native checkpoint.
+// wants to be sampled. Both are read from the section `config` of a native checkpoint, or set value
+// by value from what another format says.
 #ifndef CONFIG_H
 #define CONFIG_H
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "ops.h"
 
@@ -88,5 +90,22 @@ typedef struct {
 // `path`, the value's name, what was found and what was expected.
 bool config_read(Config *config, Sampling *sampling, const char *path, const uint8_t *data,
                  size_t size, Error *err);
+
+// Where another format has a value, for messages.
+typedef struct {
+    const char *path;  // of the file
+    const char *key;   // that the file has for the value
+} ConfigOrigin;
+
+// Sets the value with a name of docs/format.md ("dim"). Errors: ERROR_INPUT naming the file, the
+// key, what was found and the range that was expected.
+bool config_set(Config *config, const char *name, double value, ConfigOrigin from, Error *err);
+
+// Checks what the values say about each other, once all are set. Errors: ERROR_INPUT.
+bool config_check(const Config *config, const char *path, Error *err);
+
+// Adds the section `config` of such a model to *out: what config_read reads. The order is that of
+// the table in config.c, so that equal models have equal sections.
+void config_write(const Config *config, const Sampling *sampling, Buffer *out);
 
 #endif

@@ -51,12 +51,11 @@ _Static_assert(offsetof(Llama2cHeader, shared_classifier) == 36, "llama2.c's exp
 _Static_assert(offsetof(Llama2cHeader, group_size) == 37, "llama2.c's export.py");
 _Static_assert(sizeof(Llama2cHeader) == 256, "llama2.c's export.py");
 
-// Where the values of a tensor are in the file, and where their copy goes.
+// Where the values of a tensor are in the file.
 typedef struct {
     size_t offset;  // of the values
     size_t scales;  // offset of the scales; matrices of v2 only
     bool rotated;   // the rows of each head are reordered
-    size_t place;   // offset of the copy in the checkpoint's memory
 } Source;
 
 typedef struct {
@@ -250,7 +249,7 @@ static bool add_part(Loader *l, const Part *part, size_t layer, Error *err)
 }
 
 // Lists all tensors in the order of the file.
-static bool list_tensors(Loader *l, Error *err)
+static bool list_llama2c_tensors(Loader *l, Error *err)
 {
     enum { EMBEDDING, ATTN_NORM, Q, K, V, O, MLP_NORM, GATE, DOWN, UP, NORM, ROPE_TABLES, HEAD };
     static const uint8_t v0_order[] = {EMBEDDING, ATTN_NORM, Q,  K,    V,           O,   MLP_NORM,
@@ -303,14 +302,6 @@ static bool check_length(const Loader *l, Error *err)
 // --------------------------------------------------------------------------------------------
 // Copying
 
-// The row of the file that becomes row r of q or k: of a head's rows first the even ones, which the
-// kernels have as its first half, then the odd ones.
-static size_t unrotated_row(size_t r, size_t head_dim)
-{
-    const size_t half = head_dim / 2, in_head = r % head_dim;
-    return r - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
-}
-
 // Reads row r of a matrix of the file as f32.
 static void read_row(const Loader *l, const Source *s, size_t r, size_t cols, float *row)
 {
@@ -339,9 +330,8 @@ static void pack_rows(const Loader *l, const Source *s, const Matrix *m, size_t 
         read_row(l, s, s->rotated ? unrotated_row(r, l->c->config.head_dim) : r, m->cols, row);
         rows[i] = row;
     }
-    void *data = (char *)l->c->memory + s->place;
     weight_pack(row_format_of(m->type), rows, m->cols,
-                matrix_group(m->type, m->cols, data, begin / LANES));
+                matrix_group(m->type, m->cols, (void *)(uintptr_t)m->data, begin / LANES));
 }
 
 // Copies this thread's share of every tensor into the layout of the kernels.
@@ -355,7 +345,7 @@ static void repack(Team team, void *arg)
         const Source *s = &l->sources[i];
         if (c->tensors[i].vector) {
             if (team.id == 0) {
-                memcpy((char *)c->memory + s->place, c->file.data + s->offset,
+                memcpy((char *)(uintptr_t)m->data, c->file.data + s->offset,
                        m->cols * sizeof(float));
             }
             continue;
@@ -368,37 +358,9 @@ static void repack(Team team, void *arg)
     }
 }
 
-// Gives each tensor its place in one block of memory, and allocates that.
-static bool place_tensors(Loader *l, Error *err)
-{
-    Checkpoint *c = l->c;
-    size_t total = 0;
-    for (size_t i = 0; i < c->n_tensors; i++) {
-        Tensor *t = &c->tensors[i];
-        const Matrix *m = &t->matrix;
-        t->bytes = round_up(m->cols, LANES) * sizeof(float);
-        if (!t->vector && !matrix_bytes(m->type, m->rows, m->cols, &t->bytes)) {
-            return error_memory(err, t->name, SIZE_MAX);
-        }
-        l->sources[i].place = total;
-        if (!size_add(total, round_up(t->bytes, 64), &total)) {
-            return error_memory(err, "weights", SIZE_MAX);
-        }
-    }
-    c->memory = memory_map(total);
-    c->memory_bytes = total;
-    if (!c->memory) {
-        return error_memory(err, "repacked weights", total);
-    }
-    for (size_t i = 0; i < c->n_tensors; i++) {
-        c->tensors[i].matrix.data = (char *)c->memory + l->sources[i].place;
-    }
-    return true;
-}
-
 static bool load_tensors(Loader *l, size_t threads, Error *err)
 {
-    if (!place_tensors(l, err)) {
+    if (!size_tensors(l->c, err) || !allocate_tensors(l->c, err)) {
         return false;
     }
     size_t longest = 0;
@@ -428,9 +390,10 @@ static bool alloc_lists(Loader *l, Error *err)
 bool llama2c_open(Checkpoint *c, size_t threads, Error *err)
 {
     Loader l = {.c = c};
-    c->repacked = true;
-    const bool ok = read_llama2c_header(&l, err) && alloc_lists(&l, err) && list_tensors(&l, err) &&
-                    check_length(&l, err) && load_tensors(&l, threads, err);
+    c->kind = CHECKPOINT_LLAMA2C;
+    const bool ok = read_llama2c_header(&l, err) && alloc_lists(&l, err) &&
+                    list_llama2c_tensors(&l, err) && check_length(&l, err) &&
+                    load_tensors(&l, threads, err);
     free(l.sources);
     free(l.rows);
     mapping_close(&c->file);  // everything needed of it has been copied

@@ -331,31 +331,32 @@ static void pack_block(WeightType type, uint8_t *out, size_t lane, const RowBloc
 // --------------------------------------------------------------------------------------------
 // Formats
 
-// Name, code in GGUF, columns and bytes of a block, the type it is packed as, and how. Formats of
-// single values are not unpacked.
+// Name, code in GGUF, columns and bytes of a block, the type it is packed as, and how; then how many
+// numbers in f16 a block has, and where. Formats of single values are not unpacked.
 typedef struct {
     RowFormat format;
     UnpackFunction *unpack;
+    size_t n_scales, scales[2];
 } Format;
 
 static const Format formats[] = {
-    {{"F32", 0, 1, 4, WEIGHT_F32}, NULL},
-    {{"F16", 1, 1, 2, WEIGHT_F16}, NULL},
-    {{"BF16", 30, 1, 2, WEIGHT_BF16}, NULL},
-    {{"Q8_0", 8, 32, 34, WEIGHT_Q8}, unpack_q8_0},
-    {{"Q4_0", 2, 32, 18, WEIGHT_Q4}, unpack_q4_0},
-    {{"Q4_1", 3, 32, 20, WEIGHT_Q4M}, unpack_q4_1},
-    {{"IQ4_NL", 20, 32, 18, WEIGHT_Q4T}, unpack_q4_0},
-    {{"Q5_0", 6, 32, 22, WEIGHT_Q5}, unpack_q5_0},
-    {{"Q5_1", 7, 32, 24, WEIGHT_Q5M}, unpack_q5_1},
-    {{"Q4_K", 12, SUPERBLOCK, 144, WEIGHT_Q4K}, unpack_q4_k},
-    {{"Q5_K", 13, SUPERBLOCK, 176, WEIGHT_Q5K}, unpack_q5_k},
-    {{"Q6_K", 14, SUPERBLOCK, 210, WEIGHT_Q6K}, unpack_q6_k},
+    {{"F32", 0, 1, 4, WEIGHT_F32}, NULL, 0, {0}},
+    {{"F16", 1, 1, 2, WEIGHT_F16}, NULL, 0, {0}},
+    {{"BF16", 30, 1, 2, WEIGHT_BF16}, NULL, 0, {0}},
+    {{"Q8_0", 8, 32, 34, WEIGHT_Q8}, unpack_q8_0, 1, {0}},
+    {{"Q4_0", 2, 32, 18, WEIGHT_Q4}, unpack_q4_0, 1, {0}},
+    {{"Q4_1", 3, 32, 20, WEIGHT_Q4M}, unpack_q4_1, 2, {0, 2}},
+    {{"IQ4_NL", 20, 32, 18, WEIGHT_Q4T}, unpack_q4_0, 1, {0}},
+    {{"Q5_0", 6, 32, 22, WEIGHT_Q5}, unpack_q5_0, 1, {0}},
+    {{"Q5_1", 7, 32, 24, WEIGHT_Q5M}, unpack_q5_1, 2, {0, 2}},
+    {{"Q4_K", 12, SUPERBLOCK, 144, WEIGHT_Q4K}, unpack_q4_k, 2, {0, 2}},
+    {{"Q5_K", 13, SUPERBLOCK, 176, WEIGHT_Q5K}, unpack_q5_k, 2, {0, 2}},
+    {{"Q6_K", 14, SUPERBLOCK, 210, WEIGHT_Q6K}, unpack_q6_k, 1, {208}},
     // Those that become another type, behind the format of that type.
-    {{"Q3_K", 11, SUPERBLOCK, 110, WEIGHT_Q6K}, unpack_q3_k},
-    {{"MXFP4", 39, 32, 17, WEIGHT_Q5}, unpack_mxfp4},
-    {{"IQ4_XS", 23, SUPERBLOCK, 136, WEIGHT_Q4T}, unpack_iq4_xs},
-    {{"Q2_K", 10, SUPERBLOCK, 84, WEIGHT_Q5M}, unpack_q2_k},
+    {{"Q3_K", 11, SUPERBLOCK, 110, WEIGHT_Q6K}, unpack_q3_k, 1, {108}},
+    {{"MXFP4", 39, 32, 17, WEIGHT_Q5}, unpack_mxfp4, 0, {0}},
+    {{"IQ4_XS", 23, SUPERBLOCK, 136, WEIGHT_Q4T}, unpack_iq4_xs, 1, {0}},
+    {{"Q2_K", 10, SUPERBLOCK, 84, WEIGHT_Q5M}, unpack_q2_k, 2, {80, 82}},
 };
 
 const RowFormat *row_format_find(uint32_t code)
@@ -382,6 +383,46 @@ bool row_format_bytes(const RowFormat *format, size_t cols, size_t *bytes)
     size_t padded;
     return size_add(cols, format->block_cols - 1, &padded) &&
            size_mul(padded / format->block_cols, format->block_bytes, bytes);
+}
+
+float row_value(const RowFormat *format, const uint8_t *row, size_t col)
+{
+    const uint8_t *at = row + col * format->block_bytes;
+    uint32_t bits = load_16(at);
+    if (format->type == WEIGHT_F16) {
+        return f16_to_f32((uint16_t)bits);
+    }
+    bits = format->type == WEIGHT_BF16 ? bits << 16 : bits | (uint32_t)load_16(at + 2) << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// A block of MXFP4 begins with a power of two, of which 255 is no number.
+static bool has_finite_scales(const Format *f, const uint8_t *block)
+{
+    bool finite = f->unpack != unpack_mxfp4 || *block != 255;
+    for (size_t i = 0; i < f->n_scales; i++) {
+        finite &= (load_16(block + f->scales[i]) & 0x7c00) != 0x7c00;
+    }
+    return finite;
+}
+
+const char *row_format_check(const RowFormat *format, const uint8_t *row, size_t cols)
+{
+    const Format *f = (const Format *)format;  // its first member
+    for (size_t col = 0; col < cols; col += format->block_cols, row += format->block_bytes) {
+        if (!f->unpack && !isfinite(row_value(format, row, 0))) {
+            return "a value that is not finite";
+        }
+        if (f->unpack && !has_finite_scales(f, row)) {
+            return "a scale that is not finite";
+        }
+        if (format->type == WEIGHT_Q8 && memchr(row + 2, 0x80, QUANT_BLOCK)) {
+            return "the value -128, expected -127 to 127";
+        }
+    }
+    return NULL;
 }
 
 // Single values of 2 or 4 bytes: step i has value i of all rows.

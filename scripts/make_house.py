@@ -35,7 +35,7 @@ PICTURE = ROOT / "docs/house.svg"
 STOREYS = [
     ["run.c"], ["cli/"], ["batch/"], ["options"], ["generate"], ["engine"],
     ["logprobs", "sampler", "tokenizer", "model"],
-    ["cache"], ["formats/", "text/"], ["ops"], ["simd/"], ["base/"],
+    ["cache"], ["formats/"], ["text/"], ["ops"], ["simd/"], ["base/"],
 ]  # fmt: skip
 FOUNDATION = "base/"  # every room may use it; arrows to it would hide the others
 

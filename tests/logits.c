@@ -44,6 +44,7 @@ int main(int argc, char **argv)
     }
     bool ok = path && n && ops_select(simd, &err) &&
               checkpoint_open(&checkpoint, path, threads, &err) &&
+              checkpoint_load(&checkpoint, threads, NULL, &err) &&
               model_create(&model, &checkpoint, &err);
     context = context ? context : checkpoint.config.context_length;
     ok = ok && cache_create(&cache, &model.config, context, 1, f16, &err) &&

@@ -253,12 +253,16 @@ def llama3_factors(config):
     return np.array(factors, "<f4")
 
 
-def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}):
-    """Writes a GGUF file of weights(config) with matrices of type `kind`, further keys `fields` and tensors `extra`.
+def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}, *, alignment=None, split=0,
+               only_vocabulary=False, zeros=False):  # fmt: skip
+    """Writes a GGUF file of weights(config) with matrices of type `kind`, further keys `fields` and tensors `extra`;
+    split: the most tensors of a file, for several files; zeros: for types that the package cannot quantise.
     Returns the values that the file holds, by Hugging Face's names."""
     import gguf
 
-    w = gguf.GGUFWriter(path, architecture)
+    w = gguf.GGUFWriter(path, architecture, split_max_tensors=split)
+    if alignment:
+        w.add_custom_alignment(alignment)
     w.add_context_length(config["max_position_embeddings"])
     w.add_embedding_length(config["hidden_size"])
     w.add_feed_forward_length(config["intermediate_size"])
@@ -280,12 +284,17 @@ def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}):
     w.add_bos_token_id(256)
     w.add_eos_token_id(257)
     held = {}
-    for name, values in weights(config).items():
+    for name, values in () if only_vocabulary else weights(config).items():
         stored = values
         for part, heads in ((".q_proj.", "num_attention_heads"), (".k_proj.", "num_key_value_heads")):
             if part in name and architecture == "llama":
                 stored = neighbours(values, config[heads])
         t = gguf.GGMLQuantizationType["F32" if values.ndim == 1 else kind]
+        if zeros and values.ndim == 2:
+            columns, size = gguf.GGML_QUANT_SIZES[t]
+            raw = np.zeros((len(values), values.shape[1] // columns * size), np.uint8)
+            w.add_tensor(gguf_name(name), raw, raw_dtype=t)
+            continue
         held[name] = gguf.quants.dequantize(gguf.quants.quantize(values, t), t)
         raw = gguf.quants.quantize(stored, t)
         w.add_tensor(gguf_name(name), raw, raw_dtype=None if kind in ("F32", "F16") else t)

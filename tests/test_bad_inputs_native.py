@@ -299,7 +299,7 @@ def section_cases():
         case(f"longer:{extra}", lambda n=extra: GOOD + bytes(n), "file_bytes")
         case(f"longer_sealed:{extra}", lambda n=extra: WRITER.pack(header={"file_bytes": END + n}) + bytes(n), END)
     case("no_sections_of_weights", edited(lambda entries: entries.__delitem__(slice(4, None))), "embedding")
-    case("a_gguf_file", lambda: b"GGUF" + bytes(100), "GGUF file", "scripts/convert.py")
+    case("a_gguf_file", lambda: b"GGUF" + bytes(100), "version is 0", "GGUF")
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 548105171\n"
     case("a_git_lfs_pointer", lambda: pointer, "Git LFS pointer", "git lfs pull")
     header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'

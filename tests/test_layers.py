@@ -20,7 +20,7 @@ HOUSE = {
     "tokenizer": ("tokenizer.*", "text/ base/"),
     "model": ("model.*", "cache formats/ ops base/"),
     "cache": ("cache.*", "formats/ ops base/"),
-    "formats/": ("formats/*", "ops base/"),
+    "formats/": ("formats/*", "text/ ops base/"),
     "text/": ("text/*", "base/"),
     "ops": ("ops.*", "simd/ base/"),
     "simd/": ("simd/*", ""),

@@ -246,10 +246,15 @@ int vocabulary_find_name(const Vocabulary *v, const NameTable *names, const char
     return best;
 }
 
-static bool fill_tables(Vocabulary *v, const char *path, Error *err)
+bool vocabulary_index_pieces(Vocabulary *v, const char *path, Error *err)
 {
     memset(v->byte_id, 0xff, sizeof v->byte_id);
-    return fill_piece_table(v, path, err) && fill_merge_table(v, path, err) &&
+    return fill_piece_table(v, path, err);
+}
+
+static bool fill_tables(Vocabulary *v, const char *path, Error *err)
+{
+    return vocabulary_index_pieces(v, path, err) && fill_merge_table(v, path, err) &&
            sort_names(v, &v->text_names, is_text_name, path, err) &&
            sort_names(v, &v->stretch_names, is_stretch_name, path, err);
 }
@@ -277,8 +282,7 @@ typedef struct {
     uint8_t *attribute;
 } Pieces;
 
-// The value of a byte piece, <0x00> to <0xFF>, or -1.
-static int byte_value(const char *piece, size_t size)
+int byte_piece_value(const char *piece, size_t size)
 {
     static const char digits[] = "0123456789ABCDEF";
     if (size != 6 || memcmp(piece, "<0x", 3) != 0 || piece[5] != '>' || !piece[3] || !piece[4]) {
@@ -293,7 +297,7 @@ static int byte_value(const char *piece, size_t size)
 static void add_llama2c_piece(Pieces *p, size_t id, float score, const char *piece, size_t size)
 {
     static const char *const names[] = {NULL, "<s>", "</s>"};
-    const int value = byte_value(piece, size);
+    const int value = byte_piece_value(piece, size);
     char *to = p->bytes + p->offset[id];
     p->score[id] = score;
     p->attribute[id] = id == 0      ? PIECE_UNKNOWN
@@ -695,4 +699,34 @@ bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *dat
         vocabulary_close(v);
     }
     return ok;
+}
+
+// --------------------------------------------------------------------------------------------
+// Writing the section
+
+void vocabulary_write(const Vocabulary *v, Buffer *out)
+{
+    const bool by_merges = v->kind == SENTENCEPIECE_BPE && !v->score;
+    const TokenizerHeader h = {
+        .kind = v->kind,
+        .pre_tokenizer = v->kind == BYTE_LEVEL_BPE ? (uint32_t)v->words : 0,
+        .flags = (v->add_bos ? FLAG_BOS : 0u) | (v->add_prefix ? FLAG_PREFIX : 0u) |
+                 (v->whole_words ? FLAG_WHOLE_WORDS : 0u) |
+                 (v->prefix_first ? FLAG_PREFIX_FIRST : 0u) |
+                 (v->prefix_new ? FLAG_PREFIX_NEW : 0u) | (by_merges ? FLAG_MERGES : 0u),
+        .vocab_size = (uint32_t)v->size,
+        .n_merges = (uint32_t)v->n_merges,
+        .bos = v->bos,
+        .unknown = v->unknown,
+        .n_end = (uint32_t)v->n_end,
+        .n_bytes = v->offset[v->size]};
+    buffer_add(out, &h, sizeof h);
+    buffer_add(out, v->end, v->n_end * sizeof *v->end);
+    buffer_add(out, v->offset, (v->size + 1) * sizeof *v->offset);
+    if (v->score) {
+        buffer_add(out, v->score, v->size * sizeof *v->score);
+    }
+    buffer_add(out, v->merges, v->n_merges * sizeof *v->merges);
+    buffer_add(out, v->attribute, v->size);
+    buffer_add(out, v->bytes, v->offset[v->size]);
 }

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "text/pretokenizer.h"
 
@@ -77,6 +78,17 @@ bool vocabulary_open_llama2c(Vocabulary *v, const char *name, const uint8_t *dat
 bool vocabulary_open_section(Vocabulary *v, const char *name, const uint8_t *data, size_t size,
                              size_t vocab_size, Error *err);
 void vocabulary_close(Vocabulary *v);
+
+// Adds the section `tokenizer` of a native checkpoint to *out: what vocabulary_open_section reads.
+void vocabulary_write(const Vocabulary *v, Buffer *out);
+
+// Builds only the table of normal pieces, so that vocabulary_find works, over arrays that the caller
+// has set (size, bytes, offset, attribute, kind). vocabulary_close frees it. Errors: ERROR_INPUT if
+// two pieces are the same; ERROR_RUN if out of memory. `path` is for messages.
+bool vocabulary_index_pieces(Vocabulary *v, const char *path, Error *err);
+
+// The value of a byte piece of SentencePiece's, <0x00> to <0xFF>, or -1.
+int byte_piece_value(const char *piece, size_t size);
 
 static inline size_t piece_size(const Vocabulary *v, size_t id)
 {

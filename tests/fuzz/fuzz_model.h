@@ -28,14 +28,14 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
         free(block);
         return;
     }
-    (void)checkpoint_fingerprint(&c);
     const size_t most = first_token % 16 == 15 ? FUZZ_LONG_CONTEXT : FUZZ_CONTEXT;
     const size_t context = c.config.context_length < most ? c.config.context_length : most;
-    if (!c.repacked && !checkpoint_verify(&c, 1, &err)) {
+    if (c.kind == CHECKPOINT_NATIVE && !checkpoint_verify(&c, 1, &err)) {
         check_error(&err);  // damaged contents are run all the same
         err = (Error){0};
     }
-    bool ok = !c.config.vocab_only && model_create(&m, &c, &err) &&
+    bool ok = !c.config.vocab_only && checkpoint_load(&c, 1, NULL, &err) &&
+              model_create(&m, &c, &err) &&
               cache_create(&cache, &m.config, context, 1, first_token % 2, &err) &&
               scratch_create(&scratch, &m.config, &cache, (ScratchSizes){FUZZ_ROWS, FUZZ_ROWS, 1},
                              &err);
@@ -45,6 +45,9 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
                             .wants_logits = true};
         }
         ok = forward(&m, &cache, &scratch, rows, n, &err);
+    }
+    if (ok) {
+        (void)checkpoint_fingerprint(&c);
     }
     if (scratch.memory) {
         fuzz_count("inputs of which a forward pass was run");

@@ -1,0 +1,145 @@
+"""--convert and --set: any model as a native checkpoint. test_gguf.py has what a GGUF file becomes."""
+
+import os
+
+import numpy as np
+import pytest
+from conftest import THREADS, assert_refused, run
+
+import models
+import native
+import native_models
+
+GOLDEN = models.GOLDEN["heads_3to1_size8_untied"][0]
+
+
+def contents(path):
+    """What a file holds apart from its provenance; the values of the config may be in another order."""
+    file = native.Native(path)
+    held = {name: file.bytes(name) for name in file.sections if name not in ("config", "provenance")}
+    return {**held, "config": (file.fields, file.sampling)}
+
+
+@pytest.fixture
+def llama2c(tmp_path):
+    """A llama2.c file and its tokenizer, as arguments of a run."""
+    path, tokenizer = tmp_path / "model.bin", tmp_path / "tokenizer.bin"
+    path.write_bytes(models.model_bytes(GOLDEN, "v1"))
+    tokenizer.write_bytes(models.tokenizer_bytes(models.tiny_pieces()[: GOLDEN.vocab_size]))
+    return [path, "-z", tokenizer]
+
+
+def test_a_checkpoint_becomes_itself(tmp_path):
+    """Every section but the provenance, chat template and all weight types included."""
+    source, out = tmp_path / "m.bin", tmp_path / "out.bin"
+    for kind in native_models.TYPES:
+        source.write_bytes(native_models.typed(kind))
+        done = run(source, "--convert", out).ok()
+        assert (done.out, done.err) == ("", ""), done
+        assert contents(out) == contents(source), kind
+    source.write_bytes(native_models.tiny(chat=True, sampling={"top_k": 7.0}).pack())
+    run(source, "--convert", out).ok()
+    assert contents(out) == contents(source)
+    assert run(out, "--verify").ok().out == f"{out}: OK\n"
+
+
+def test_the_bytes_depend_on_nothing_but_the_model(tmp_path, llama2c, simd_sets):
+    made = set()
+    for threads in THREADS:
+        for simd in simd_sets:
+            out = tmp_path / f"{threads}-{simd}.bin"
+            run(*llama2c, "--convert", out, "-j", threads, "--simd", simd).ok()
+            made.add(out.read_bytes())
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("kind", ["v0", "v1", "v2-8"])
+def test_a_llama2c_file_gives_the_same_text_before_and_after(tmp_path, llama2c, kind):
+    llama2c[0].write_bytes(models.model_bytes(GOLDEN, kind))
+    out = tmp_path / "out.bin"
+    run(*llama2c, "--convert", out).ok()
+    options = ["-i", "ab cab", "-n", "20", "-s", "1", "--digest", "--kv", "f32"]
+    before, after = run(*llama2c, *options).ok(), run(out, *options).ok()
+    assert (before.out, before.digest) == (after.out, after.digest)
+    lines = native.Native(out).bytes("provenance").decode().splitlines()
+    assert lines == ["source: model.bin", "type: f32", "head_type: f32", "converter: run 0.1.0"]
+
+
+def test_set_changes_and_adds_what_the_model_recommends(tmp_path):
+    source, out = tmp_path / "m.bin", tmp_path / "out.bin"
+    source.write_bytes(native_models.tiny(sampling={"temperature": 0.5, "top_k": 7.0}).pack())
+    run(source, "--convert", out, "--set", "temperature=0.2", "--set=min-p=0.1", "--set", "repeat_last_n=9").ok()
+    assert native.Native(out).sampling == {"temperature": 0.2, "top_k": 7, "min_p": 0.1, "repeat_last_n": 9}
+    assert native.Native(out).bytes("provenance").endswith(b"set: temperature=0.2\nset: min_p=0.1\nset: repeat_last_n=9\n")
+    assert run(out, "--info", "--json").ok().json["sampling"]["min_p"] == 0.1
+
+
+@pytest.mark.parametrize("wrong", ["heat=1", "seed=1", "stop=1", "temperature", "temperature=", "temperature=hot", "top_p=1.5",
+                                   "top_k=0.5", "top_k=-1", "=1", ""])  # fmt: skip
+def test_a_setting_that_no_sampling_option_takes_is_refused(tmp_path, wrong):
+    done = run(tmp_path / "m.bin", "--convert", tmp_path / "out.bin", "--set", wrong)
+    assert_refused(done, 2, f"--set {wrong}".strip(), "expected NAME=VALUE of a sampling option")
+
+
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        (["--set", "top_p=0.5"], "--set: expected --convert"),
+        (["--convert", "a", "-o", "b"], "--output: not with --convert"),
+        (["--convert", "-"], "--convert -: expected a file"),
+        (["--convert", ""], "--convert: expected a file name"),
+        (["--convert", "a", "--info"], "not with --"),
+        (["--convert", "a", "--chat"], "--convert: not with --chat"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, named):
+    assert_refused(run("m.bin", *options), 2, named)
+
+
+def test_the_model_itself_is_not_replaced(tmp_path, llama2c):
+    before = llama2c[0].read_bytes()
+    (tmp_path / "link.bin").symlink_to("model.bin")
+    os.link(llama2c[0], tmp_path / "hard.bin")
+    for name in ("model.bin", "link.bin", "hard.bin"):
+        done = run(*llama2c, "--convert", tmp_path / name)
+        assert_refused(done, 2, f"--convert {tmp_path / name}: is the model, expected another file")
+    assert_refused(run(*llama2c, "--convert", llama2c[2]), 2, "is the tokenizer, expected another file")
+    assert llama2c[0].read_bytes() == before
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    source, out = tmp_path / "m.bin", tmp_path / "out.bin"
+    out.write_bytes(b"older")
+    writer = native_models.tiny()
+    writer.entries[writer.index("norm")]["name"] = b"stranger"
+    source.write_bytes(writer.pack())
+    assert_refused(run(source, "--convert", out), 3, "m.bin", "tensor norm is missing")
+    assert out.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 2
+    writer.entries[writer.index("stranger")]["name"] = b"norm"
+    writer.add("stranger", 1, 1, 16, np.zeros(16, "<f4").tobytes())
+    source.write_bytes(writer.pack())
+    assert_refused(run(source, "--convert", out), 3, "m.bin", "tensor stranger is not part of such a model")
+    assert out.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 2
+    source.write_bytes(native_models.tiny().pack())
+    out.chmod(0o640)
+    run(source, "--convert", out).ok()
+    assert contents(out) == contents(source) and out.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("target", ["absent/out.bin", "/dev/full"])
+def test_a_file_that_cannot_be_written_exits_with_1(tmp_path, target):
+    source = tmp_path / "m.bin"
+    source.write_bytes(native_models.tiny().pack())
+    assert_refused(run(source, "--convert", tmp_path / target), 1, target)
+
+
+def test_a_damaged_tokenizer_or_template_is_not_carried_over(tmp_path):
+    source = tmp_path / "m.bin"
+    for name, data in (("tokenizer", bytes(64)), ("chat", b"\xff" * 32)):
+        writer = native_models.tiny(chat=True)
+        writer.entries[writer.index(name)]["data"] = data
+        source.write_bytes(writer.pack())
+        assert_refused(run(source, "--convert", tmp_path / "out.bin"), 3, "m.bin", name)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.bin"]
+
+

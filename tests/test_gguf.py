@@ -1,0 +1,283 @@
+"""GGUF files: weights, tokenizer, config and sampling values are those that the gguf package wrote; what cannot be used
+is refused by the name of the key or tensor. test_bad_inputs_gguf.py has the hostile files."""
+
+import struct
+import sys
+
+import numpy as np
+import pytest
+from conftest import DATA_DIR, EXECUTABLE, ROOT, SLOWER, assert_refused, execute, logits, run
+
+import native
+import sources
+from terminal import on_terminal
+
+gguf = pytest.importorskip("gguf")
+
+BLOCKS_OF_32 = {**sources.LLAMA, "hidden_size": 64, "intermediate_size": 96, "num_key_value_heads": 2}
+# GGUF's types, and the weight types that hold their values exactly.
+EXACT = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8", "Q4_0": "q4", "Q4_1": "q4m", "Q5_0": "q5", "Q5_1": "q5m"}
+NOTE = "a GGUF file, repacked in memory; --convert FILE keeps the result"
+
+
+def names(config):
+    """Names in a native file -> Hugging Face's."""
+    found = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight"}
+    if not config["tie_word_embeddings"]:
+        found["head"] = "lm_head.weight"
+    layer = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    layer |= {f"attn.{m}_proj": f"self_attn.{m}_proj" for m in "qkvo"}
+    layer |= {f"mlp.{m}_proj": f"mlp.{m}_proj" for m in ("gate", "up", "down")}
+    for i in range(config["num_hidden_layers"]):
+        found |= {f"blocks.{i}.{ours}": f"model.layers.{i}.{theirs}.weight" for ours, theirs in layer.items()}
+    return found
+
+
+def convert(source, out, *options):
+    done = run(source, "--convert", out, *options).ok()
+    assert (done.out, done.err) == ("", ""), done
+    return native.Native(out)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Weights
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_weights_are_carried_exactly(tmp_path, kind):
+    held = sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, kind)
+    file = convert(tmp_path / "m.gguf", tmp_path / "m.bin")
+    for name, source in names(BLOCKS_OF_32).items():
+        if file.sections[name].kind == 1:
+            assert (file.vector(name) == held[source]).all(), name
+            continue
+        assert file.type(name) == EXACT[kind]
+        assert (file.matrix(name) == held[source]).all(), f"{name} has other values than the GGUF file"
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_gguf_file_and_its_checkpoint_give_the_same_bits(tmp_path, kind, simd_sets):
+    path, out = tmp_path / "m.gguf", tmp_path / "m.bin"
+    sources.write_gguf(path, BLOCKS_OF_32, kind)
+    convert(path, out)
+    options = ["-i", "abc abc", "-n", "8", "-t", "0", "--digest"]
+    digests = {run(model, *options, "-q", "-j", threads, "--simd", simd).ok().digest
+               for model in (path, out) for threads in (1, 3) for simd in simd_sets}  # fmt: skip
+    assert len(digests) == 1, digests
+
+
+@pytest.mark.parametrize(
+    "name, architecture, options",
+    [
+        ("large_heads", "llama", {}),
+        ("tied_head", "llama", {}),
+        ("biases", "qwen2", {}),
+        ("biases", "llama", {}),
+        ("linear_scaling", "llama", {"rope.scaling.type": "linear", "rope.scaling.factor": 2.5}),
+        ("linear_scaling", "llama", {"rope.scale_linear": 2.5}),
+        ("llama3_scaling", "llama", {"rope.scaling.original_context_length": 16}),
+        ("llama3_scaling", "llama", {}),
+        ("sliding_window", "llama", {"attention.sliding_window": 5}),
+    ],
+)
+def test_gguf_and_hugging_face_give_the_same_logits(tmp_path, name, architecture, options):
+    config = sources.VARIANTS[name]
+    extra = {"rope_freqs.weight": sources.llama3_factors(config)} if name == "llama3_scaling" else {}
+    sources.write_gguf(tmp_path / "m.gguf", config, "F32", architecture, options, extra)
+    folder = sources.write_folder(tmp_path / "m", config)
+    execute([sys.executable, ROOT / "scripts" / "convert.py", "--run", EXECUTABLE, folder, tmp_path / "m.bin",
+             "--type", "f32"]).ok()  # fmt: skip
+    seen, expected = (
+        logits(p, sources.tokens(config), "--kv", "f32", vocab_size=config["vocab_size"])
+        for p in (tmp_path / "m.gguf", tmp_path / "m.bin")
+    )
+    off = np.abs(seen - expected).max()
+    assert off <= 2e-5, f"logits are off by up to {off:.2e}"
+
+
+def test_parameters_of_llama3_scaling_are_recovered(tmp_path):
+    """The three ways: as Llama 3 has them, with another original context, with other factors."""
+    base = sources.VARIANTS["llama3_scaling"]
+    for scaling in (
+        {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+        {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64},
+        {"factor": 4.0, "low_freq_factor": 0.5, "high_freq_factor": 6.0, "original_max_position_embeddings": 64},
+    ):
+        config = {**base, "head_dim": 64, "rope_scaling": {"rope_type": "llama3", **scaling}}
+        original = scaling["original_max_position_embeddings"]
+        fields = {"rope.scaling.original_context_length": original} if scaling["low_freq_factor"] != 1 else {}
+        factors = {"rope_freqs.weight": sources.llama3_factors(config)}
+        sources.write_gguf(tmp_path / "m.gguf", config, "F32", "llama", fields, factors)
+        fields = convert(tmp_path / "m.gguf", tmp_path / "m.bin").fields
+        assert fields["rope_scaling"] == 2 and fields["rope_original_context"] == original, fields
+        for name in ("factor", "low_freq_factor", "high_freq_factor"):
+            assert fields[f"rope_{name}"] == scaling[name], fields
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The container
+
+
+def test_version_2_and_other_alignments_are_read(tmp_path):
+    path, out = tmp_path / "m.gguf", tmp_path / "m.bin"
+    sources.write_gguf(path, BLOCKS_OF_32, "Q4_0")
+    expected = convert(path, out)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + struct.pack("<I", 2) + data[8:])
+    assert convert(path, tmp_path / "v2.bin").data == expected.data
+    sources.write_gguf(path, BLOCKS_OF_32, "Q4_0", alignment=4096)
+    assert convert(path, tmp_path / "aligned.bin").data == expected.data
+
+
+@pytest.mark.parametrize("most", [1, 5, 20])
+def test_parts_of_a_split_model_are_found_beside_the_first(tmp_path, most):
+    whole = tmp_path / "m.gguf"
+    sources.write_gguf(whole, BLOCKS_OF_32, "Q8_0")
+    expected = convert(whole, tmp_path / "whole.bin")
+    (tmp_path / "parts").mkdir()
+    sources.write_gguf(tmp_path / "parts" / "m.gguf", BLOCKS_OF_32, "Q8_0", split=most)
+    parts = sorted((tmp_path / "parts").iterdir())
+    assert len(parts) > 1 and parts[0].name == f"m-00001-of-{len(parts):05}.gguf"
+    split = convert(parts[0], tmp_path / "split.bin")
+    for name in expected.sections:
+        if name != "provenance":  # it names the file
+            assert split.bytes(name) == expected.bytes(name), name
+    assert_refused(run(parts[1], "-i", "a"), 3, parts[1].name)
+    data = parts[-1].read_bytes()
+    parts[-1].unlink()
+    assert_refused(run(parts[0], "-i", "a"), 3, parts[-1].name, "No such file")
+    parts[-1].write_bytes(data[: len(data) // 2])
+    assert_refused(run(parts[0], "-i", "a"), 3, parts[-1].name)
+    renamed = tmp_path / "parts" / "renamed.gguf"
+    parts[0].rename(renamed)
+    assert_refused(run(renamed, "-i", "a"), 3, "renamed.gguf", f"-00001-of-{len(parts):05}.gguf")
+
+
+def test_a_file_without_tensors_is_a_vocabulary(tmp_path):
+    path = tmp_path / "v.gguf"
+    sources.write_gguf(path, {**sources.LLAMA, "num_hidden_layers": 0}, "F32", only_vocabulary=True)
+    assert run(path, "--tokenize", "-i", "ab").ok().out == "97 98\n"
+    assert_refused(run(path, "-i", "a"), 3, "vocabulary only")
+    assert list(convert(path, tmp_path / "v.bin").sections) == ["config", "provenance", "tokenizer"]
+    assert run(tmp_path / "v.bin", "--tokenize", "-i", "ab").ok().out == "97 98\n"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What else a file says
+
+
+def test_sampling_values_become_defaults(tmp_path):
+    keys = {"general.sampling.temp": 0.7, "general.sampling.top_k": 20, "general.sampling.penalty_last_n": 32}
+    path = tmp_path / "m.gguf"
+    sources.write_gguf(path, sources.LLAMA, "F32", fields=keys)
+    stored = {"temperature": 0.7, "top_k": 20, "repeat_last_n": 32}
+    assert run(path, "--info", "--json").ok().json["sampling"] == stored
+    assert convert(path, tmp_path / "m.bin").sampling == stored
+    sources.write_gguf(path, sources.LLAMA, "F32", fields={"general.sampling.top_p": 7.0})
+    assert_refused(run(path, "-i", "a", "-q"), 3, "top_p is 7", "from 0 to 1")
+    assert_refused(run(path, "--convert", tmp_path / "out.bin"), 3, "top_p is 7")
+    assert convert(path, tmp_path / "out.bin", "--set", "top_p=0.5").sampling == {"top_p": 0.5}
+
+
+def test_provenance_has_the_file_s_own_and_each_step(tmp_path):
+    path, out = tmp_path / "m.gguf", tmp_path / "m.bin"
+    sources.write_gguf(path, sources.LLAMA, "F32", fields={"general.name": "A\nmodel", "general.license": "mit"})
+    convert(path, out)
+    file = convert(out, tmp_path / "again.bin", "--set", "temperature=0.25")
+    assert file.bytes("provenance").decode().splitlines() == [
+        "name: A model", "license: mit",
+        "source: m.gguf", "type: f32", "head_type: f32", "converter: run 0.1.0",
+        "source: m.bin", "type: f32", "head_type: f32", "converter: run 0.1.0", "set: temperature=0.25",
+    ]  # fmt: skip
+
+
+def test_info_and_verify(tmp_path):
+    path = tmp_path / "m.gguf"
+    sources.write_gguf(path, BLOCKS_OF_32, "Q4_1")
+    info = run(path, "--info", "--json").ok().json
+    assert info["kind"] == "GGUF" and info["tokenizer"] == "byte-level bpe", info
+    assert {t["type"] for t in info["tensors"]} == {"f32", "q4m"}
+    done = run(path, "--verify").ok()
+    assert done.out == f"{path}: OK (structure only: a GGUF file has no checksums)\n"
+    assert_refused(run(path, "-z", "x", "-i", "a"), 2, "--tokenizer", "has its own")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What users see
+
+
+def test_a_line_says_that_it_was_repacked_and_how_to_spare_that(tmp_path):
+    path = tmp_path / "m.gguf"
+    sources.write_gguf(path, BLOCKS_OF_32, "Q8_0")
+    options = ["-i", "abc", "-n", "2", "-t", "0"]
+    assert run(path, *options).ok().err == f"run: {path}: {NOTE}\n"
+    assert run(path, *options, "-q").ok().err == ""
+    assert run(path, "--info").ok().err == run(path, "--tokenize", "-i", "a").ok().err == ""
+
+
+def test_progress_is_drawn_on_a_terminal_only(tmp_path):
+    path = tmp_path / "m.gguf"
+    sources.write_gguf(path, BLOCKS_OF_32, "Q8_0")
+    code, _, shown = on_terminal(path, "-i", "abc", "-n", "2")
+    assert code == 0 and "\rrepacking: 0 of 0 MB" in shown.replace("\x1b[K", "") and NOTE in shown.replace("\r\n", " "), shown
+    code, _, shown = on_terminal(path, "--convert", tmp_path / "m.bin")
+    assert code == 0 and "writing: 0 of 0 MB" in shown and shown.endswith("\x1b[K"), shown
+    code, _, shown = on_terminal(path, "--convert", tmp_path / "m.bin", "-q")
+    assert (code, shown) == (0, ""), shown
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "named, architecture, fields, extra",
+    [
+        ("key general.architecture", "gemma", {}, {}),
+        ("key llama.expert_count is 8", "llama", {"expert_count": 8}, {}),
+        ("key llama.rope.scaling.type", "llama", {"rope.scaling.type": "yarn"}, {}),
+        ("key qwen2.final_logit_softcapping is 30", "qwen2", {"final_logit_softcapping": 30.0}, {}),
+        ("key llama.rope.dimension_count is 4", "llama", {"rope.dimension_count": 4}, {}),
+        ("tensor rope_freqs.weight", "llama", {}, {"rope_freqs.weight": np.array([1, 3, 2, 8], "<f4")}),
+        ("tensor blk.0.ffn_gate_inp.weight", "llama", {}, {"blk.0.ffn_gate_inp.weight": np.zeros((8, 32), "<f4")}),
+        ("tensor blk.0.attn_output.bias", "llama", {}, {"blk.0.attn_output.bias": np.zeros(32, "<f4")}),
+        ("rope_freqs.weight and a linear scaling", "llama", {"rope.scale_linear": 2.0},
+         {"rope_freqs.weight": np.ones(4, "<f4")}),
+    ],
+)  # fmt: skip
+def test_a_model_that_cannot_be_run_is_refused_by_name(tmp_path, named, architecture, fields, extra):
+    path = tmp_path / "m.gguf"
+    sources.write_gguf(path, sources.LLAMA, "F32", architecture, fields, extra)
+    assert_refused(run(path, "-i", "a"), 3, "m.gguf", named)
+    assert_refused(run(path, "--convert", tmp_path / "out.bin"), 3, "m.gguf", named)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"], "a refused conversion leaves no file"
+
+
+@pytest.mark.parametrize("kind", ["TQ1_0", "IQ2_XXS"])
+def test_a_type_without_a_weight_type_is_refused_by_name(tmp_path, kind):
+    config = {**BLOCKS_OF_32, "hidden_size": 256, "intermediate_size": 256}
+    path = tmp_path / "m.gguf"
+    sources.write_gguf(path, config, kind, zeros=True)
+    assert_refused(run(path, "-i", "a"), 3, "m.gguf", f"has the type {kind}", "another quantisation, such as Q8_0")
+
+
+def text_of(data, key):
+    """The value of a key that is a text. The package's reader takes half a minute for a vocabulary."""
+    at = data.index(struct.pack("<Q", len(key)) + key.encode()) + 8 + len(key)
+    kind, size = struct.unpack_from("<IQ", data, at)
+    assert kind == 8, f"{key} is no text"
+    return data[at + 12 : at + 12 + size].decode()
+
+
+@pytest.mark.parametrize("path", sorted(DATA_DIR.glob("ggml-vocab-*.gguf")) or [None], ids=lambda p: p and p.stem)
+def test_real_vocabularies_are_read_or_refused_by_their_pre_tokenizer(path, tmp_path):
+    if path is None:
+        pytest.skip("no ggml-vocab-*.gguf in DATA_DIR")
+    model, pre = (text_of(path.read_bytes(), f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    if model == "gpt2" and pre not in ("gpt-2", "llama-bpe", "qwen2"):
+        assert_refused(run(path, "--tokenize", "-i", "a"), 3, f'key tokenizer.ggml.pre is "{pre}"', "expected one of gpt-2")
+        return
+    direct = run(path, "--tokenize", "-i", "Hello, wörld 12345!\n\n  x").ok()
+    assert direct.cpu_seconds < 2 * SLOWER, f"expected a vocabulary to be read in 2 s of processor time\n{direct}"
+    convert(path, tmp_path / "v.bin")
+    assert run(tmp_path / "v.bin", "--tokenize", "-i", "Hello, wörld 12345!\n\n  x").ok().out == direct.out
