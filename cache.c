@@ -84,12 +84,13 @@ static size_t mask_bytes(const Cache *cache)
 // Of the cosines, or of the sines.
 static size_t rope_bytes(const Cache *cache)
 {
-    return cache->context * (cache->head_dim / 2) * sizeof(float);
+    return cache->context * (cache->rotary_dim / 2) * sizeof(float);
 }
 
 static bool allocate_rope(const Cache *cache, RopeTable *table)
 {
-    table->frequency = calloc(cache->head_dim / 2, sizeof *table->frequency);
+    table->rotary_dim = cache->rotary_dim;
+    table->frequency = calloc(cache->rotary_dim / 2, sizeof *table->frequency);
     table->cos = memory_map(rope_bytes(cache));
     table->sin = memory_map(rope_bytes(cache));
     return table->frequency && table->cos && table->sin;
@@ -168,12 +169,12 @@ static void fill_masks(Cache *cache)
 // the end of a long context.
 static void fill_angles(Cache *cache, size_t length)
 {
-    const size_t half = cache->head_dim / 2;
+    const size_t half = cache->rotary_dim / 2;
     for (; cache->n_angles < length; cache->n_angles++) {
         const size_t at = cache->n_angles * half;
         for (size_t i = 0; i < cache->n_ropes; i++) {
             const RopeTable *t = &cache->rope[i];
-            rope_angles(t->cos + at, t->sin + at, t->frequency, half, cache->n_angles);
+            rope_angles(t->cos + at, t->sin + at, t->frequency, half, cache->n_angles, t->factor);
         }
     }
 }
@@ -181,9 +182,13 @@ static void fill_angles(Cache *cache, size_t length)
 static void fill_frequencies(Cache *cache, const Config *p)
 {
     static const RopeScaling unscaled = {.kind = ROPE_UNSCALED};
-    rope_frequencies(cache->rope[0].frequency, p->head_dim, p->rope_theta, &p->rope_scaling);
+    rope_frequencies(cache->rope[0].frequency, cache->rotary_dim, p->rope_theta, &p->rope_scaling,
+                     cache->context);
+    cache->rope[0].factor = rope_attention_factor(&p->rope_scaling);
     if (cache->n_ropes > 1) {
-        rope_frequencies(cache->rope[1].frequency, p->head_dim, p->window_rope_theta, &unscaled);
+        rope_frequencies(cache->rope[1].frequency, cache->rotary_dim, p->window_rope_theta,
+                         &unscaled, cache->context);
+        cache->rope[1].factor = 1;
     }
 }
 
@@ -193,6 +198,8 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
     *cache = (Cache){.n_layers = config->n_layers,
                      .n_kv_heads = config->n_kv_heads,
                      .head_dim = config->head_dim,
+                     .rotary_dim = config->rotary_dim ? config->rotary_dim : config->head_dim,
+                     .long_rope = rope_is_long(&config->rope_scaling, context),
                      .context = context,
                      .window = config->sliding_window,
                      .n_ropes = config->window_rope_theta != 0 ? 2 : 1,

@@ -72,8 +72,10 @@ Visible cache_visible(const Cache *cache, size_t layer, size_t position);
 
 // The cosines and sines of one RoPE set.
 typedef struct {
-    double *frequency;  // (head_dim / 2)
-    float *cos, *sin;   // (context, head_dim / 2), of which the cache fills as many positions as
+    size_t rotary_dim;  // dimensions of a head that are rotated
+    double *frequency;  // (rotary_dim / 2)
+    double factor;      // by which cosines and sines are multiplied
+    float *cos, *sin;   // (context, rotary_dim / 2), of which the cache fills as many positions as
                         // its longest sequence has
 } RopeTable;
 
@@ -131,10 +133,12 @@ typedef struct {
 struct Cache {
     // Sizes, constant except for max_pages (cache_limit).
     size_t n_layers, n_kv_heads, head_dim;
-    size_t context;           // positions that a sequence can hold
-    size_t window;            // positions that a query sees, itself included; 0: all ..
-    uint8_t *layer_flags;     // (n_layers): .. which some layers do anyway, see Config
-    bool f16;                 // type of keys and values: f16 or f32
+    size_t rotary_dim;     // dimensions of a head that RoPE rotates
+    bool long_rope;        // this context has other angles than the model's original one (LongRoPE)
+    size_t context;        // positions that a sequence can hold
+    size_t window;         // positions that a query sees, itself included; 0: all ..
+    uint8_t *layer_flags;  // (n_layers): .. which some layers do anyway, see Config
+    bool f16;              // type of keys and values: f16 or f32
     size_t k_bytes, v_bytes;  // of one head in a page
     size_t page_bytes;        // n_layers * n_kv_heads * (k_bytes + v_bytes)
     size_t n_sequences;

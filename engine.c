@@ -95,7 +95,9 @@ static size_t most_cache_bytes(void)
     return pages > 0 && page > 0 ? (size_t)pages / 2 * (size_t)page : SIZE_MAX;
 }
 
-// The requested context; else the model's, halved until one sequence fits into memory.
+// The requested context; else the model's, halved until one sequence fits into memory. LongRoPE
+// rotates by other angles in a context longer than the original one, at the expense of short texts:
+// such a model has its original context unless a longer one is requested.
 static bool choose_context(Engine *e, Error *err)
 {
     const Config *p = &e->checkpoint.config;
@@ -107,6 +109,9 @@ static bool choose_context(Engine *e, Error *err)
                          asked, p->context_length);
     }
     e->context = asked ? asked : p->context_length;
+    if (!asked && rope_is_long(&p->rope_scaling, e->context)) {
+        e->context = p->rope_scaling.original_context;
+    }
     size_t bytes;
     while (!asked && most < SIZE_MAX && e->context > MIN_HALVED_CONTEXT &&
            (!cache_sequence_bytes(p, e->context, e->f16, &bytes) || bytes > most)) {

@@ -99,7 +99,7 @@ static bool check_finite(const Pass *, Error *err);
 // A scale of Config as a factor: Granite's multipliers are given, plain Llama has none.
 static float scale_factor(double scale) { return scale != 0 ? (float)scale : 1.0f; }
 
-static void multiply(float *x, size_t n, float factor)
+static void scale_values(float *x, size_t n, float factor)
 {
     for (size_t i = 0; i < n && factor != 1.0f; i++) {
         x[i] *= factor;
@@ -117,7 +117,7 @@ static void embed(Team team, const Pass *pass)
     for (size_t r = begin; r < end; r++) {
         float *x = s->x + r * s->dim_stride;
         matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, x);
-        multiply(x, dim, scale);
+        scale_values(x, dim, scale);
         // norm reads the padding, where a pass that failed may have left NaNs (0 * NaN).
         memset(x + dim, 0, (s->dim_stride - dim) * sizeof *x);
     }
@@ -252,7 +252,7 @@ static void lm_head(Team team, const Pass *pass)
     matmul_share(team, &m->lm_head, &begin, &end);
     for (size_t r = 0; r < n; r++) {
         float *logits = s->logits + r * s->vocab_stride + begin;
-        multiply(logits, end - begin, scale_factor(m->config.logit_scale));
+        scale_values(logits, end - begin, scale_factor(m->config.logit_scale));
         for (size_t i = 0; i < end - begin; i++) {
             finite &= fabsf(logits[i]) <= FLT_MAX;
         }
@@ -475,12 +475,12 @@ static bool next_item(Team team, const Pass *pass, size_t n, Item *item)
 static void rotate(const Config *p, const RopeTable *table, const float *norm_weight, float *x,
                    size_t position)
 {
-    const size_t angles = position * (p->head_dim / 2);
     if (p->qk_norm == QK_NORM_HEAD) {
         rms_norm(x, x, norm_weight, p->head_dim, (float)p->norm_eps);
     }
     if (table) {
-        rope(x, table->cos + angles, table->sin + angles, p->head_dim);
+        const size_t angles = position * (table->rotary_dim / 2);
+        rope(x, table->cos + angles, table->sin + angles, table->rotary_dim);
     }
     if (p->qk_norm == QK_NORM_HEAD_AFTER_ROPE) {
         rms_norm(x, x, norm_weight, p->head_dim, (float)p->norm_eps);
@@ -525,6 +525,15 @@ static float *result_of(const Pass *pass, size_t row, size_t head, size_t split)
     return pass->scratch->results + i * pass->scratch->result_stride;
 }
 
+// The factor that queries have in Ministral 3 because of their position, else 1.
+static float query_scale(const Config *p, size_t position)
+{
+    if (p->query_beta == 0) {
+        return 1.0f;
+    }
+    return (float)query_factor(p->query_beta, p->rope_scaling.original_context, position);
+}
+
 // Copies an item's queries, rotated and multiplied by the scale of the scores, into queries (n, head_dim). Sets
 // what each of them sees and where its result goes, and clears that result. Returns n.
 static size_t load_queries(const Pass *pass, size_t layer, const Item *item, float *queries,
@@ -542,13 +551,14 @@ static size_t load_queries(const Pass *pass, size_t layer, const Item *item, flo
     for (size_t row = tile->row; row < tile->row + tile->n_rows; row++) {
         const size_t position = pass->rows[row].position;
         const Visible seen = cache_visible(pass->cache, layer, position);
+        const float row_scale = scale * query_scale(p, position);
         for (size_t h = 0; h < tile->n_heads; h++, t++) {
             const size_t head = first_head + tile->head + h;
             float *q = queries + t * hd;
             memcpy(q, s->q + row * s->q_stride + head * hd, hd * sizeof *q);
             rotate(p, table, norm_weight, q, position);
             for (size_t i = 0; i < hd; i++) {
-                q[i] *= scale;
+                q[i] *= row_scale;
             }
             visible[t] = seen;
             results[t] = result_of(pass, row, head, item->split);

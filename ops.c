@@ -308,11 +308,49 @@ double log_sum_exp(const float *x, size_t n)
     return (double)max + exact_log(sums[0]);
 }
 
-void rope_frequencies(double *frequency, size_t head_dim, double theta, const RopeScaling *scaling)
+// The pair that makes so many turns in the original context, as a real number: the i of which
+// original_context * theta^(-2 i / rotary_dim) / (2 pi) = turns.
+static double pair_of_turns(double turns, size_t rotary_dim, double theta, size_t original_context)
+{
+    const double two_pi = 0x1.921fb54442d18p+2;
+    return (double)rotary_dim * exact_log((double)original_context / (turns * two_pi)) /
+           (2 * exact_log(theta));
+}
+
+// x within low .. high; low if it is not a number (all frequencies are the same if theta is 1).
+static double within(double x, double low, double high)
+{
+    return x > low ? x < high ? x : high : low;
+}
+
+// Of YaRN: which pairs are mixed, *low .. *high. As in the authors' code, the lower bound is at least
+// 0, the upper one at most rotary_dim - 1, and both are whole numbers unless the model says no.
+static void yarn_bounds(const RopeScaling *s, size_t rotary_dim, double theta, double *low,
+                        double *high)
+{
+    const double last = (double)rotary_dim - 1;
+    *low = within(pair_of_turns(s->beta_fast, rotary_dim, theta, s->original_context), 0, last);
+    *high = within(pair_of_turns(s->beta_slow, rotary_dim, theta, s->original_context), -1, last);
+    if (s->truncate) {
+        const double whole = (double)(int64_t)*high;
+        *low = (double)(int64_t)*low;
+        *high = whole < *high ? whole + 1 : whole;
+    }
+    if (*low == *high) {
+        *high += 0.001;
+    }
+}
+
+void rope_frequencies(double *frequency, size_t rotary_dim, double theta,
+                      const RopeScaling *scaling, size_t context)
 {
     const double two_pi = 0x1.921fb54442d18p+2, log_theta = exact_log(theta);
-    for (size_t i = 0; i < head_dim / 2; i++) {
-        double f = exact_exp(-log_theta * (double)(2 * i) / (double)head_dim);
+    double first = 0, last = 0;
+    if (scaling->kind == ROPE_YARN) {
+        yarn_bounds(scaling, rotary_dim, theta, &first, &last);
+    }
+    for (size_t i = 0; i < rotary_dim / 2; i++) {
+        double f = exact_exp(-log_theta * (double)(2 * i) / (double)rotary_dim);
         double scaled = 1;  // the part of the frequency that is divided by the factor, 0 to 1
         if (scaling->kind == ROPE_UNSCALED) {
             scaled = 0;
@@ -320,17 +358,43 @@ void rope_frequencies(double *frequency, size_t head_dim, double theta, const Ro
             const double turns = (double)scaling->original_context * f / two_pi;
             const double low = scaling->low_freq_factor, high = scaling->high_freq_factor;
             scaled = turns > high ? 0 : turns < low ? 1 : 1 - (turns - low) / (high - low);
+        } else if (scaling->kind == ROPE_YARN) {
+            scaled = within(((double)i - first) / (last - first), 0, 1);
+        } else if (scaling->kind == ROPE_LONGROPE) {
+            const float *factors = rope_is_long(scaling, context) ? scaling->long_factors
+                                                                  : scaling->short_factors;
+            frequency[i] = f / (double)factors[i];
+            continue;
         }
         frequency[i] = scaled > 0 ? scaled * f / scaling->factor + (1 - scaled) * f : f;
     }
 }
 
-void rope_angles(float *cos, float *sin, const double *frequency, size_t half, size_t position)
+double rope_attention_factor(const RopeScaling *s)
+{
+    if (s->kind != ROPE_YARN && s->kind != ROPE_LONGROPE) {
+        return 1;
+    }
+    if (s->attention_factor != 0 || s->factor <= 1) {
+        return s->attention_factor != 0 ? s->attention_factor : 1;
+    }
+    const double log_factor = exact_log(s->factor);
+    return s->kind == ROPE_YARN ? 1 + 0.1 * log_factor
+                                : sqrt(1 + log_factor / exact_log((double)s->original_context));
+}
+
+void rope_angles(float *cos, float *sin, const double *frequency, size_t half, size_t position,
+                 double factor)
 {
     for (size_t i = 0; i < half; i++) {
         double s, c;
         exact_sin_cos((double)position * frequency[i], &s, &c);
-        sin[i] = (float)s;
-        cos[i] = (float)c;
+        sin[i] = (float)(s * factor);
+        cos[i] = (float)(c * factor);
     }
+}
+
+double query_factor(double beta, size_t original_context, size_t position)
+{
+    return 1 + beta * exact_log((double)(1 + position / original_context));
 }

@@ -144,35 +144,75 @@ static inline void store_kv(void *keys, void *values, size_t offset, const float
 
 // --- RoPE: rotary position embedding (arXiv:2104.09864)
 //
-// Pair i of a head's dimensions is a point that position p rotates by the angle p * frequency[i],
+// Pair i of the rotated dimensions of a head, all of them or the first rotary_dim, is a point that
+// position p rotates by the angle p * frequency[i],
 //
-//     frequency[i] = theta^(-2 i / head_dim)        i = 0 .. head_dim / 2 - 1
+//     frequency[i] = theta^(-2 i / rotary_dim)        i = 0 .. rotary_dim / 2 - 1
 //
-// so q k depends on the distance between their positions. Pairs are (x[i], x[i + head_dim / 2]), in
-// GPT-NeoX order; the paper has (x[2 i], x[2 i + 1]).
-static inline void rope(float *x, const float *cos, const float *sin, size_t head_dim)
+// so q k depends on the distance between their positions. Pairs are (x[i], x[i + rotary_dim / 2]),
+// in GPT-NeoX order; the paper has (x[2 i], x[2 i + 1]).
+static inline void rope(float *x, const float *cos, const float *sin, size_t rotary_dim)
 {
-    ops_kernels->rope(x, cos, sin, head_dim);
+    ops_kernels->rope(x, cos, sin, rotary_dim);
 }
 
-// How frequencies are lowered for contexts longer than in training.
+// How frequencies are lowered for contexts longer than in training. A wave makes
+// original_context * frequency / (2 pi) turns in the original context; those of many turns are
+// short.
 //
-//     linear   all by `factor` (position interpolation, arXiv:2306.15595)
-//     llama3   those of long waves by `factor`, those of short waves not at all (Llama 3.1,
-//              arXiv:2407.21783): a wave has original_context * frequency / (2 pi) turns in the
-//              original context; below low_freq_factor turns it is long, above high_freq_factor it
-//              is short, and in between the two frequencies are mixed
-typedef enum { ROPE_UNSCALED, ROPE_LINEAR, ROPE_LLAMA3, N_ROPE_SCALINGS } RopeScalingKind;
+//     linear     all by `factor` (position interpolation, arXiv:2306.15595)
+//     llama3     those of long waves by `factor`, those of short waves not at all (Llama 3.1,
+//                arXiv:2407.21783): below low_freq_factor turns it is long, above high_freq_factor
+//                it is short, and in between the two frequencies are mixed
+//     yarn       likewise, between the pairs that make beta_slow and beta_fast turns, mixed linearly
+//                in i (YaRN, arXiv:2309.00071)
+//     longrope   pair i by a factor of its own, from one table for contexts up to the original one
+//                and another for longer ones (LongRoPE, arXiv:2402.13753)
+//
+// The last two also multiply cosines and sines by an attention factor, which sharpens the scores.
+typedef enum {
+    ROPE_UNSCALED,
+    ROPE_LINEAR,
+    ROPE_LLAMA3,
+    ROPE_YARN,
+    ROPE_LONGROPE,
+    N_ROPE_SCALINGS
+} RopeScalingKind;
+
+#define MOST_ROPE_FACTORS 512  // of a table: rotary_dim / 2
+
 typedef struct {
     RopeScalingKind kind;
-    size_t original_context;                   // llama3: positions in training
-    double factor;                             // linear and llama3
+    size_t original_context;                   // llama3, yarn, longrope: positions in training
+    double factor;                             // all kinds: how much longer the context is
     double low_freq_factor, high_freq_factor;  // llama3: turns
+    double beta_fast, beta_slow;               // yarn: turns
+    bool truncate;                             // yarn: the bounds of the mix are whole pairs
+    double attention_factor;                   // yarn, longrope; 0: that of the paper
+    float short_factors[MOST_ROPE_FACTORS];    // longrope: (rotary_dim / 2)
+    float long_factors[MOST_ROPE_FACTORS];     // longrope: (rotary_dim / 2)
 } RopeScaling;
 
-// Fill frequency (head_dim / 2), and cos and sin (half) of the angles of a position. They use
+// Whether a context is longer than the original one of a model with LongRoPE.
+static inline bool rope_is_long(const RopeScaling *s, size_t context)
+{
+    return s->kind == ROPE_LONGROPE && context > s->original_context;
+}
+
+// Fills frequency (rotary_dim / 2), for a context of so many positions. All of RoPE's functions use
 // double precision and operations that IEEE 754 defines exactly: the same bits on every machine.
-void rope_frequencies(double *frequency, size_t head_dim, double theta, const RopeScaling *scaling);
-void rope_angles(float *cos, float *sin, const double *frequency, size_t half, size_t position);
+void rope_frequencies(double *frequency, size_t rotary_dim, double theta,
+                      const RopeScaling *scaling, size_t context);
+
+// What cosines and sines are multiplied by: 1 without YaRN or LongRoPE.
+double rope_attention_factor(const RopeScaling *scaling);
+
+// Fills cos and sin (half) of the angles of a position, times `factor`.
+void rope_angles(float *cos, float *sin, const double *frequency, size_t half, size_t position,
+                 double factor);
+
+// 1 + beta ln(1 + floor(position / original_context)): what Ministral 3 multiplies queries by, so
+// that attention over many positions stays sharp (Llama 4 has the same).
+double query_factor(double beta, size_t original_context, size_t position);
 
 #endif

@@ -29,7 +29,7 @@ typedef struct {
     uint32_t version;
     uint32_t crc;  // CRC-32 of all bytes of the file after this field
     uint64_t file_bytes;
-    uint64_t model;           // checkpoint_fingerprint
+    uint64_t model;           // checkpoint_fingerprint, its last bit flipped if Cache.long_rope
     uint32_t f16;             // 1: keys and values are f16; 0: f32
     uint32_t page_positions;  // PAGE_POSITIONS
     uint32_t n_layers, n_kv_heads, head_dim;
@@ -57,7 +57,7 @@ static CacheFileHeader make_header(const PromptCache *p, const Cache *cache)
 {
     CacheFileHeader h = {.magic = {0x89, 'R', 'U', 'N', 'k', 'v', 0x1a, '\n'},
                          .version = 1,
-                         .model = p->model.fingerprint,
+                         .model = p->model.fingerprint ^ cache->long_rope,
                          .f16 = cache->f16,
                          .page_positions = PAGE_POSITIONS,
                          .n_layers = (uint32_t)cache->n_layers,
@@ -93,6 +93,13 @@ static bool check_origin(const PromptCache *p, const CacheFileHeader *h,
         return error_set(err, ERROR_INPUT,
                          "%s: is a prompt cache of version %u, expected %u" DELETE_IT, p->path,
                          (unsigned)h->version, (unsigned)expected->version);
+    }
+    if (h->model == (expected->model ^ 1)) {
+        return error_set(
+            err, ERROR_INPUT,
+            "%s: was made with a --context on the other side of the model's original one, "
+            "from where on LongRoPE has other angles" DELETE_IT,
+            p->path);
     }
     if (h->model != expected->model) {
         const int length = (int)strnlen(h->model_name, sizeof h->model_name);

@@ -20,7 +20,7 @@ typedef struct {
     double value;
 } Number;
 
-#define MAX_CONFIG 27
+#define MAX_CONFIG 29
 
 typedef struct {
     Number config[MAX_CONFIG];
@@ -42,7 +42,8 @@ static double count_layers(const Config *p, unsigned flag)
 
 static void find_config(Facts *f, const Config *p)
 {
-    static const char *const scalings[N_ROPE_SCALINGS] = {"none", "linear", "llama3"};
+    static const char *const scalings[N_ROPE_SCALINGS] = {"none", "linear", "llama3", "yarn",
+                                                          "longrope"};
     const Number config[] = {{"dim", (double)p->dim},
                              {"hidden_dim", (double)p->hidden_dim},
                              {"n_layers", (double)p->n_layers},
@@ -68,6 +69,8 @@ static void find_config(Facts *f, const Config *p)
                                {"logit_cap", p->logit_cap},
                                {"norm_placement", (double)p->norm_placement},
                                {"activation", (double)p->activation},
+                               {"rotary_dim", (double)p->rotary_dim},
+                               {"query_beta", p->query_beta},
                                {"window_rope_theta", p->window_rope_theta},
                                {"full_layers", count_layers(p, LAYER_FULL)},
                                {"no_rope_layers", count_layers(p, LAYER_NO_ROPE)}};

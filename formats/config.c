@@ -36,11 +36,12 @@ static const struct {
 
 // How a value is held in Config.
 typedef enum {
-    FIELD_COUNT,   // u32: a size_t
-    FIELD_SWITCH,  // u32, 0 or 1: a bool
-    FIELD_CHOICE,  // u32: an enum
-    FIELD_REAL,    // f64: a double
-    FIELD_LAYERS,  // u32 of each layer: a uint8_t
+    FIELD_COUNT,    // u32: a size_t
+    FIELD_SWITCH,   // u32, 0 or 1: a bool
+    FIELD_CHOICE,   // u32: an enum
+    FIELD_REAL,     // f64: a double
+    FIELD_LAYERS,   // u32 of each layer: a uint8_t
+    FIELD_FACTORS,  // f64 of each pair of dimensions: a float
 } FieldKind;
 
 // Which files have a value. Where it is not needed it is refused too, unless it is optional.
@@ -48,8 +49,11 @@ typedef enum {
     OPTIONAL,  // 0 unless given
     ALWAYS,
     WITH_WEIGHTS,
-    WITH_SCALING,  // of RoPE
-    WITH_LLAMA3,   // Llama 3's scaling of RoPE
+    WITH_SCALING,   // of RoPE
+    WITH_ORIGINAL,  // a scaling that knows the original context
+    WITH_LLAMA3,
+    WITH_YARN,
+    WITH_LONGROPE,
 } Need;
 
 #define AT(field) offsetof(Config, field)
@@ -93,12 +97,20 @@ static const struct Field {
     {"logit_cap", FIELD_REAL, OPTIONAL, AT(logit_cap), 1e-6, 1e6},
     {"norm_placement", FIELD_CHOICE, OPTIONAL, AT(norm_placement), 0, N_NORM_PLACEMENTS - 1},
     {"activation", FIELD_CHOICE, OPTIONAL, AT(activation), 0, N_ACTIVATIONS - 1},
+    {"rotary_dim", FIELD_COUNT, OPTIONAL, AT(rotary_dim), 0, 1 << 12},
+    {"query_beta", FIELD_REAL, OPTIONAL, AT(query_beta), 0, 1e6},
     {"window_rope_theta", FIELD_REAL, OPTIONAL, AT(window_rope_theta), 1, 1e12},
     {"layer_flags", FIELD_LAYERS, OPTIONAL, AT(layer_flags), 0, LAYER_FULL | LAYER_NO_ROPE},
     {"rope_scaling", FIELD_CHOICE, OPTIONAL, AT(rope_scaling.kind), 0, N_ROPE_SCALINGS - 1},
     {"rope_factor", FIELD_REAL, WITH_SCALING, AT(rope_scaling.factor), 1, 1e6},
-    {"rope_original_context", FIELD_COUNT, WITH_LLAMA3, AT(rope_scaling.original_context), 1,
+    {"rope_original_context", FIELD_COUNT, WITH_ORIGINAL, AT(rope_scaling.original_context), 1,
      1 << 24},
+    {"rope_attention_factor", FIELD_REAL, OPTIONAL, AT(rope_scaling.attention_factor), 1e-6, 1e6},
+    {"rope_beta_fast", FIELD_REAL, WITH_YARN, AT(rope_scaling.beta_fast), 1e-6, 1e6},
+    {"rope_beta_slow", FIELD_REAL, WITH_YARN, AT(rope_scaling.beta_slow), 1e-6, 1e6},
+    {"rope_truncate", FIELD_SWITCH, WITH_YARN, AT(rope_scaling.truncate), 0, 1},
+    {"rope_short_factors", FIELD_FACTORS, WITH_LONGROPE, AT(rope_scaling.short_factors), 1e-6, 1e6},
+    {"rope_long_factors", FIELD_FACTORS, WITH_LONGROPE, AT(rope_scaling.long_factors), 1e-6, 1e6},
     {"rope_low_freq_factor", FIELD_REAL, WITH_LLAMA3, AT(rope_scaling.low_freq_factor), 1e-6, 1e6},
     {"rope_high_freq_factor", FIELD_REAL, WITH_LLAMA3, AT(rope_scaling.high_freq_factor), 1e-6,
      1e6},
@@ -109,10 +121,10 @@ typedef struct Field Field;
 typedef struct {
     const char *path;  // for messages
     const uint8_t *data;
-    size_t size, at;       // of the section, and where in it the next entry begins
-    size_t n;              // entries that were read
-    size_t n_layer_flags;  // values of layer_flags
-    bool given[N_FIELDS];  // which fields were among them
+    size_t size, at;         // of the section, and where in it the next entry begins
+    size_t n;                // entries that were read
+    bool given[N_FIELDS];    // which fields were among them
+    size_t count[N_FIELDS];  // and how many values they have
     Config *config;
     Sampling *sampling;
 } ConfigReader;
@@ -123,11 +135,24 @@ typedef struct {
     ValueType type;
     size_t count;
     const uint8_t *values;  // (count), in the section
-    double value;           // the first one; exact
+    double value;           // the first one
 } Entry;
 
 // --------------------------------------------------------------------------------------------
 // Entries
+
+// The i-th value of an entry, exactly.
+static double value_at(const Entry *e, size_t i)
+{
+    uint32_t whole;
+    double real;
+    if (e->type == VALUE_F64) {
+        memcpy(&real, e->values + i * sizeof real, sizeof real);
+        return real;
+    }
+    memcpy(&whole, e->values + i * sizeof whole, sizeof whole);
+    return whole;
+}
 
 // Reads the next entry, whatever its name.
 static bool read_entry(ConfigReader *r, Entry *e, Error *err)
@@ -162,14 +187,9 @@ static bool read_entry(ConfigReader *r, Entry *e, Error *err)
         return error_set(err, ERROR_INPUT, "%s: config: the bytes after %s are not all zero",
                          r->path, head.name);
     }
-    uint32_t whole;
-    memcpy(&whole, values, sizeof whole);
-    *e = (Entry){
-        .type = (ValueType)head.type, .count = head.count, .values = values, .value = whole};
+    *e = (Entry){.type = (ValueType)head.type, .count = head.count, .values = values};
     memcpy(e->name, head.name, sizeof e->name);
-    if (e->type == VALUE_F64) {
-        memcpy(&e->value, values, sizeof e->value);
-    }
+    e->value = value_at(e, 0);
     r->at += sizeof head + padded;
     r->n++;
     return true;
@@ -205,25 +225,33 @@ static bool check_range(ConfigOrigin from, double found, double min, double max,
                      text[0], text[1], text[2]);
 }
 
-// One value for each layer. Whether there are n_layers of them is known once all entries are read.
-static bool take_layers(ConfigReader *r, const Field *f, const Entry *e, Error *err)
+// A value for each layer or each pair of dimensions. How many there must be is known once all
+// entries are read (check_lists).
+static bool take_list(ConfigReader *r, const Field *f, const Entry *e, Error *err)
 {
-    uint8_t *flags = (uint8_t *)r->config + f->offset;
-    if (e->type != VALUE_U32 || e->count > MOST_LAYERS) {
+    const bool layers = f->kind == FIELD_LAYERS;
+    const size_t most = layers ? MOST_LAYERS : MOST_ROPE_FACTORS;
+    const ValueType type = layers ? VALUE_U32 : VALUE_F64;
+    void *field = (char *)r->config + f->offset;
+    if (e->type != type || e->count > most) {
         return error_set(err, ERROR_INPUT,
-                         "%s: config: %s has %zu values of the type %s, expected at most %d of u32",
-                         r->path, e->name, e->count, value_types[e->type].name, MOST_LAYERS);
+                         "%s: config: %s has %zu values of the type %s, expected at most %zu of %s",
+                         r->path, e->name, e->count, value_types[e->type].name, most,
+                         value_types[type].name);
     }
     for (size_t i = 0; i < e->count; i++) {
-        uint32_t value;
-        memcpy(&value, e->values + i * sizeof value, sizeof value);
-        if (!check_range((ConfigOrigin){r->path, "config: layer_flags"}, value, f->min, f->max,
-                         err)) {
+        const double value = value_at(e, i);
+        char key[sizeof e->name + 8];
+        snprintf(key, sizeof key, "config: %s", f->name);
+        if (!check_range((ConfigOrigin){r->path, key}, value, f->min, f->max, err)) {
             return false;
         }
-        flags[i] = (uint8_t)value;
+        if (layers) {
+            ((uint8_t *)field)[i] = (uint8_t)value;
+        } else {
+            ((float *)field)[i] = (float)value;
+        }
     }
-    r->n_layer_flags = e->count;
     return true;
 }
 
@@ -244,7 +272,8 @@ static void store_field(const Field *f, Config *config, double value)
         *(double *)field = value;
         break;
     case FIELD_LAYERS:
-        break;  // take_layers
+    case FIELD_FACTORS:
+        break;  // take_list
     }
 }
 
@@ -261,6 +290,7 @@ static double load_field(const Field *f, const Config *config)
     case FIELD_REAL:
         return *(const double *)field;
     case FIELD_LAYERS:
+    case FIELD_FACTORS:
         break;
     }
     return 0;
@@ -273,8 +303,9 @@ static bool take_field(ConfigReader *r, size_t i, const Entry *e, Error *err)
         return error_set(err, ERROR_INPUT, "%s: config: duplicate %s", r->path, e->name);
     }
     r->given[i] = true;
-    if (f->kind == FIELD_LAYERS) {
-        return take_layers(r, f, e, err);
+    r->count[i] = e->count;
+    if (f->kind == FIELD_LAYERS || f->kind == FIELD_FACTORS) {
+        return take_list(r, f, e, err);
     }
     char key[sizeof e->name + 8];
     snprintf(key, sizeof key, "config: %s", f->name);
@@ -329,10 +360,13 @@ static bool take_entry(ConfigReader *r, const Entry *e, Error *err)
 
 static bool is_needed(const Config *c, Need need)
 {
-    const bool weights = !c->vocab_only;
-    return need == ALWAYS || (need == WITH_WEIGHTS && weights) ||
-           (need == WITH_SCALING && weights && c->rope_scaling.kind != ROPE_UNSCALED) ||
-           (need == WITH_LLAMA3 && weights && c->rope_scaling.kind == ROPE_LLAMA3);
+    const RopeScalingKind kind = c->vocab_only ? ROPE_UNSCALED : c->rope_scaling.kind;
+    return need == ALWAYS || (need == WITH_WEIGHTS && !c->vocab_only) ||
+           (need == WITH_SCALING && kind != ROPE_UNSCALED) ||
+           (need == WITH_ORIGINAL && kind != ROPE_UNSCALED && kind != ROPE_LINEAR) ||
+           (need == WITH_LLAMA3 && kind == ROPE_LLAMA3) ||
+           (need == WITH_YARN && kind == ROPE_YARN) ||
+           (need == WITH_LONGROPE && kind == ROPE_LONGROPE);
 }
 
 // Checks that the values are there that such a model needs, and no others.
@@ -340,7 +374,10 @@ static bool check_presence(const ConfigReader *r, Error *err)
 {
     static const char *const needs[] = {[WITH_WEIGHTS] = "a file with weights",
                                         [WITH_SCALING] = "a file with rope_scaling",
-                                        [WITH_LLAMA3] = "a file with rope_scaling 2"};
+                                        [WITH_ORIGINAL] = "a file with rope_scaling 2, 3 or 4",
+                                        [WITH_LLAMA3] = "a file with rope_scaling 2",
+                                        [WITH_YARN] = "a file with rope_scaling 3",
+                                        [WITH_LONGROPE] = "a file with rope_scaling 4"};
     for (size_t i = 0; i < N_FIELDS; i++) {
         const Field *f = &fields[i];
         const bool needed = is_needed(r->config, f->need);
@@ -355,26 +392,46 @@ static bool check_presence(const ConfigReader *r, Error *err)
     return true;
 }
 
-bool config_check(const Config *c, const char *path, Error *err)
+// Half the dimensions of a head that are rotated.
+static size_t rotated_pairs(const Config *c)
 {
-    const RopeScaling *s = &c->rope_scaling;
-    if (c->vocab_only) {
-        return true;
+    return (c->rotary_dim ? c->rotary_dim : c->head_dim) / 2;
+}
+
+// Checks that lists have as many values as there are layers, or pairs of rotated dimensions.
+static bool check_lists(const ConfigReader *r, Error *err)
+{
+    const Config *c = r->config;
+    const size_t pairs = rotated_pairs(c);
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        const bool layers = fields[i].kind == FIELD_LAYERS;
+        const size_t expected = layers ? c->n_layers : pairs;
+        if (r->given[i] && (layers || fields[i].kind == FIELD_FACTORS) && r->count[i] != expected) {
+            return error_set(err, ERROR_INPUT, "%s: config: %s has %zu values, expected %s, %zu",
+                             r->path, fields[i].name, r->count[i],
+                             layers ? "n_layers" : "half the rotated dimensions", expected);
+        }
     }
+    return true;
+}
+
+// Checks what values say about heads.
+static bool check_heads(const Config *c, const char *path, Error *err)
+{
     if (c->n_heads % c->n_kv_heads != 0) {
         return error_set(err, ERROR_INPUT,
                          "%s: config: n_kv_heads is %zu, expected a divisor of n_heads, %zu", path,
                          c->n_kv_heads, c->n_heads);
     }
-    if (c->window_rope_theta != 0 && !c->sliding_window) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: config: unexpected window_rope_theta, which belongs in a file with a "
-                         "sliding_window",
-                         path);
-    }
     if (c->head_dim % 2 != 0) {
         return error_set(err, ERROR_INPUT, "%s: config: head_dim is %zu, expected an even number",
                          path, c->head_dim);
+    }
+    if (c->rotary_dim % 2 != 0 || c->rotary_dim > c->head_dim) {
+        return error_set(
+            err, ERROR_INPUT,
+            "%s: config: rotary_dim is %zu, expected an even number up to head_dim, %zu", path,
+            c->rotary_dim, c->head_dim);
     }
     // A head is a whole number of vectors, so that it can be normalised in place (rms_norm).
     if ((c->qk_norm == QK_NORM_HEAD || c->qk_norm == QK_NORM_HEAD_AFTER_ROPE) &&
@@ -383,10 +440,45 @@ bool config_check(const Config *c, const char *path, Error *err)
                          "%s: config: head_dim is %zu, expected a multiple of %d with qk_norm %d",
                          path, c->head_dim, LANES, (int)c->qk_norm);
     }
-    // Between the two factors Llama 3's scaling interpolates, and divides by their difference.
-    return s->kind != ROPE_LLAMA3 ||
-           check_range((ConfigOrigin){path, "config: rope_high_freq_factor"}, s->high_freq_factor,
-                       s->low_freq_factor * 1.000001, 1e6, err);
+    return true;
+}
+
+// Checks what values say about RoPE and the window.
+static bool check_rope(const Config *c, const char *path, Error *err)
+{
+    const RopeScaling *s = &c->rope_scaling;
+    if (c->window_rope_theta != 0 && !c->sliding_window) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: unexpected window_rope_theta, which belongs in a file with a "
+                         "sliding_window",
+                         path);
+    }
+    if (c->query_beta != 0 && !s->original_context) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: unexpected query_beta, which belongs in a file with a "
+                         "rope_original_context",
+                         path);
+    }
+    if (s->attention_factor != 0 && s->kind != ROPE_YARN && s->kind != ROPE_LONGROPE) {
+        return error_set(
+            err, ERROR_INPUT,
+            "%s: config: unexpected rope_attention_factor, which belongs in a file with "
+            "rope_scaling 3 or 4",
+            path);
+    }
+    // LongRoPE's attention factor divides by the logarithm of the original context, and between its
+    // two factors Llama 3's scaling interpolates, and divides by their difference.
+    return (s->kind != ROPE_LONGROPE ||
+            check_range((ConfigOrigin){path, "config: rope_original_context"},
+                        (double)s->original_context, 2, 1 << 24, err)) &&
+           (s->kind != ROPE_LLAMA3 ||
+            check_range((ConfigOrigin){path, "config: rope_high_freq_factor"}, s->high_freq_factor,
+                        s->low_freq_factor * 1.000001, 1e6, err));
+}
+
+bool config_check(const Config *c, const char *path, Error *err)
+{
+    return c->vocab_only || (check_heads(c, path, err) && check_rope(c, path, err));
 }
 
 bool config_read(Config *config, Sampling *sampling, const char *path, const uint8_t *data,
@@ -402,15 +494,8 @@ bool config_read(Config *config, Sampling *sampling, const char *path, const uin
             return false;
         }
     }
-    if (!check_presence(&r, err)) {
-        return false;
-    }
-    if (r.n_layer_flags && r.n_layer_flags != config->n_layers) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: config: layer_flags has %zu values, expected n_layers, %zu", path,
-                         r.n_layer_flags, config->n_layers);
-    }
-    return config_check(config, path, err);
+    return check_presence(&r, err) && (config->vocab_only || check_lists(&r, err)) &&
+           config_check(config, path, err);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -450,6 +535,17 @@ static void write_value(const char *name, ValueType type, double value, Buffer *
     buffer_add(out, type == VALUE_U32 ? (const void *)whole : &value, sizeof whole);
 }
 
+// One f64 for each pair of dimensions.
+static void write_factors(const Field *f, const Config *config, Buffer *out)
+{
+    const float *factors = (const float *)(const void *)((const char *)config + f->offset);
+    const size_t n = rotated_pairs(config);
+    write_head(f->name, VALUE_F64, n, out);
+    for (size_t i = 0; i < n; i++) {
+        buffer_add(out, &(double){factors[i]}, sizeof(double));
+    }
+}
+
 // One u32 for each layer, unless all are 0, and zeros up to a multiple of 8 bytes.
 static void write_layers(const Field *f, const Config *config, Buffer *out)
 {
@@ -471,6 +567,10 @@ void config_write(const Config *config, const Sampling *sampling, Buffer *out)
         const double value = load_field(f, config);
         if (f->kind == FIELD_LAYERS) {
             write_layers(f, config, out);
+        } else if (f->kind == FIELD_FACTORS) {
+            if (is_needed(config, f->need)) {
+                write_factors(f, config, out);
+            }
         } else if (is_needed(config, f->need) || (f->need == OPTIONAL && value != 0)) {
             write_value(f->name, f->kind == FIELD_REAL ? VALUE_F64 : VALUE_U32, value, out);
         }

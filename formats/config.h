@@ -67,6 +67,8 @@ typedef struct {
     double logit_scale;      // of logits
     double attention_cap, logit_cap;
 
+    size_t rotary_dim;  // dimensions of a head that RoPE rotates, its first ones; even; 0: all
+    double query_beta;  // of query_factor, by which queries are multiplied; 0: they are not
     // Base in layers with the window, whose frequencies are not scaled; 0: rotated like the others.
     double window_rope_theta;
     uint8_t layer_flags[MOST_LAYERS];  // (n_layers): LAYER_..

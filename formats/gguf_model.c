@@ -190,8 +190,8 @@ static bool scaling_fits(const Config *p, const RopeScaling *s, const float *div
         s->original_context < 1) {
         return false;
     }
-    rope_frequencies(plain, p->head_dim, p->rope_theta, &(RopeScaling){0});
-    rope_frequencies(scaled, p->head_dim, p->rope_theta, s);
+    rope_frequencies(plain, p->head_dim, p->rope_theta, &(RopeScaling){.kind = ROPE_UNSCALED}, 0);
+    rope_frequencies(scaled, p->head_dim, p->rope_theta, s, 0);
     for (size_t i = 0; i < p->head_dim / 2; i++) {
         if (!(fabs(plain[i] / scaled[i] / (double)divisors[i] - 1) < 1e-5)) {
             return false;
@@ -218,7 +218,7 @@ typedef struct {
 static void find_mix(RopeMix *mix, const Config *p, double factor, const float *divisors)
 {
     double plain[MAX_PAIRS];
-    rope_frequencies(plain, p->head_dim, p->rope_theta, &(RopeScaling){0});
+    rope_frequencies(plain, p->head_dim, p->rope_theta, &(RopeScaling){.kind = ROPE_UNSCALED}, 0);
     mix->n = 0;
     for (size_t i = 0; i < p->head_dim / 2; i++) {
         const double smooth = (1 / (double)divisors[i] - 1 / factor) / (1 - 1 / factor);
@@ -254,7 +254,11 @@ static bool find_llama3_scaling(ModelReader *r, const float *divisors, double or
     for (size_t i = 0; i < p->head_dim / 2; i++) {
         factor = (double)divisors[i] > factor ? (double)divisors[i] : factor;
     }
-    RopeScaling s = {ROPE_LLAMA3, (size_t)original, factor, 1, 4};
+    RopeScaling s = {.kind = ROPE_LLAMA3,
+                     .original_context = (size_t)original,
+                     .factor = factor,
+                     .low_freq_factor = 1,
+                     .high_freq_factor = 4};
     RopeMix mix;
     find_mix(&mix, p, factor, divisors);
     bool fits = factor > 1 && scaling_fits(p, &s, divisors);

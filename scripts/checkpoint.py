@@ -30,7 +30,7 @@ GROUP_ROWS = 16  # rows that are stored together
 BYTES, VECTOR, MATRIX = range(3)  # kinds of section
 # The words of a choice in the order of their numbers.
 CHOICES = {
-    "rope_scaling": ("none", "linear", "llama3"),
+    "rope_scaling": ("none", "linear", "llama3", "yarn", "longrope"),
     "norm_placement": ("pre", "post", "sandwich"),
     "activation": ("silu", "gelu_tanh"),
     "qk_norm": ("none", "head", "head_after_rope", "full"),
@@ -82,6 +82,12 @@ class Config:
     rope_factor: float = 0.0
     rope_low_freq_factor: float = 0.0
     rope_high_freq_factor: float = 0.0
+    rope_attention_factor: float = 0.0
+    rope_beta_fast: float = 0.0
+    rope_beta_slow: float = 0.0
+    rope_truncate: bool = False
+    rope_short_factors: tuple[float, ...] = ()
+    rope_long_factors: tuple[float, ...] = ()
     tied_head: bool = False
     qkv_bias: bool = False
     o_bias: bool = False
@@ -95,6 +101,8 @@ class Config:
     logit_cap: float = 0.0
     activation: str = "silu"
     norm_placement: str = "pre"
+    rotary_dim: int = 0
+    query_beta: float = 0.0
     window_rope_theta: float = 0.0
     layer_flags: tuple[int, ...] = ()  # of each layer; () if all are alike
     vocab_only: bool = False
@@ -106,7 +114,9 @@ class Config:
             value = getattr(self, field.name)
             if field.name in CHOICES:
                 value = CHOICES[field.name].index(value)
-            if value or (field.name == "norm_eps" and not self.vocab_only):  # others are 0 unless given
+            # Others are 0 unless given.
+            needed = field.name == "norm_eps" and not self.vocab_only
+            if value or needed or (field.name == "rope_truncate" and self.rope_scaling == "yarn"):
                 entries.append(named_value(field.name, value, F64 if field.type in (float, tuple[float, ...]) else U32))
         entries += [named_value(f"sampling.{name}", value, F64) for name, value in (sampling or {}).items()]
         return b"".join(entries)

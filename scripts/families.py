@@ -8,6 +8,11 @@ import math
 from dataclasses import dataclass, field
 
 QK_NORM = {"self_attn.q_norm.weight": "attn.q_norm", "self_attn.k_norm.weight": "attn.k_norm"}
+# Matrices that hold the rows of several, one below the other.
+FUSED = {
+    "self_attn.qkv_proj.weight": ("attn.q_proj", "attn.k_proj", "attn.v_proj"),
+    "mlp.gate_up_proj.weight": ("mlp.gate_proj", "mlp.up_proj"),
+}
 POST_NORMS = {  # without norms before
     "post_attention_layernorm.weight": "attn_post_norm",
     "post_feedforward_layernorm.weight": "mlp_post_norm",
@@ -21,16 +26,18 @@ BIASES |= {f"mlp.{m}_proj.bias": f"mlp.{m}_bias" for m in ("gate", "up", "down")
 class Family:
     names: dict = field(default_factory=dict)  # of a layer's tensors, beside those of Llama
     defaults: dict = field(default_factory=dict)  # of fields of config.json
+    fused: dict = field(default_factory=dict)  # the same for matrices that hold several of ours
     switches: dict = field(default_factory=dict)  # fields of checkpoint.Config
-    # Where the window is, unless layer_types says so: nowhere, in "all" layers, in the "last" ones, from max_window_layers
-    # on, in all but every n-th, n being sliding_window_pattern ("pattern"), or in those without RoPE ("no_rope").
+    # Where the window is, unless layer_types says so: nowhere, in "all" layers, in the "last" ones, from
+    # max_window_layers on, in all but every n-th, n being sliding_window_pattern ("pattern"), or in those without RoPE ("no_rope").
     windows: str = "none"
-    # Where RoPE is: in "all" layers, in those "listed" in no_rope_layers, or, if there is a window, in those that have it
-    # ("windowed").
+    # Where RoPE is: in "all" layers, in those "listed" in no_rope_layers, or, if there is a window, in those that have
+    # it ("windowed").
     rope: str = "all"
     # A base of RoPE for the layers with the window: the field that older configs have for it, and its default. None if
     # all layers share one.
     window_theta: tuple = None
+    partial_rotary: bool = False  # whether partial_rotary_factor may be less than 1
     activation: str = "hidden_act"  # the field with its name
     unit_offset: bool = False  # the weights of norms are stored less 1, and embeddings multiplied by sqrt(hidden_size)
     scales: object = lambda fields: {}  # fields of config.json -> scales and caps of Config; may raise a KeyError
@@ -56,7 +63,8 @@ def gemma_scales(fields):
 
 
 GEMMA2 = {"num_key_value_heads": 4, "max_position_embeddings": 8192, "head_dim": 256, "tie_word_embeddings": True,
-          "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 2, "hidden_activation": "gelu_pytorch_tanh",
+          "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 2,
+          "hidden_activation": "gelu_pytorch_tanh",
           "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}  # fmt: skip
 GEMMA3 = {**GEMMA2, "max_position_embeddings": 131072, "rope_theta": 1000000.0, "sliding_window_pattern": 6,
           "attn_logit_softcapping": None, "final_logit_softcapping": None}  # fmt: skip
@@ -99,7 +107,8 @@ FAMILIES = {
     ),
     "GraniteForCausalLM": Family(
         BIASES,
-        defaults={"embedding_multiplier": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0, "logits_scaling": 1.0},
+        defaults={"embedding_multiplier": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0,
+                  "logits_scaling": 1.0},
         scales=granite_scales,
     ),
     "MiniCPMForCausalLM": Family(scales=minicpm_scales),
@@ -126,6 +135,28 @@ FAMILIES = {
         {**BIASES, **POST_NORMS, **QK_NORM},
         defaults={"rms_norm_eps": 1e-5},
         switches={"norm_placement": "post", "qk_norm": "full"},
+    ),
+    "Olmo3ForCausalLM": Family(
+        {**BIASES, **POST_NORMS, **QK_NORM},
+        defaults={"rms_norm_eps": 1e-5, "rope_theta": 500000.0, "sliding_window": 4096, "sliding_window_pattern": 4},
+        switches={"norm_placement": "post", "qk_norm": "full"},
+        windows="pattern",
+        window_theta=("rope_theta", 500000.0),
+    ),
+    "Phi3ForCausalLM": Family(
+        defaults={"max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+        fused=FUSED,
+        windows="all",
+        partial_rotary=True,
+    ),
+    "Ministral3ForCausalLM": Family(
+        defaults={"num_key_value_heads": 8, "max_position_embeddings": 262144, "head_dim": 128, "rms_norm_eps": 1e-5},
+        windows="all",
+    ),
+    "HunYuanDenseV1ForCausalLM": Family(
+        {**BIASES, "self_attn.query_layernorm.weight": "attn.q_norm", "self_attn.key_layernorm.weight": "attn.k_norm"},
+        defaults={"rms_norm_eps": 1e-5},
+        switches={"qk_norm": "head_after_rope"},
     ),
     "Exaone4ForCausalLM": Family(
         {**POST_NORMS, **QK_NORM},

@@ -27,7 +27,8 @@ def mean_squares(source, progress=lambda layer: None):
     x = np.concatenate([tensors["embedding"].values(t, t + 1) for t in tokens.tolist()])
     x *= np.float32(c.embedding_scale or 1)
     residual = np.float32(c.residual_scale or 1)
-    angles = np.outer(np.arange(LENGTH), c.rope_theta ** (-np.arange(0, c.head_dim, 2) / c.head_dim))
+    rotary_dim = c.rotary_dim or c.head_dim
+    angles = np.outer(np.arange(LENGTH), c.rope_theta ** (-np.arange(0, rotary_dim, 2) / rotary_dim))
     turns = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     result = {}
 
@@ -84,8 +85,8 @@ def rms_norm(x, weight, eps):
 
 
 def norm_heads(x, weight, c):
-    """Each vector of the weight's length by itself: a head, or all of them. Before RoPE, also where model.c does so after
-    it: the norm of a head is the same, and its weights differ little from one dimension to the next."""
+    """Each vector of the weight's length by itself: a head, or all of them. Before RoPE, also where model.c does so
+    after it: the norm of a head is the same, and its weights differ little from one dimension to the next."""
     return rms_norm(x.reshape(len(x), -1, len(weight)), weight, c.norm_eps).reshape(x.shape)
 
 
@@ -105,5 +106,6 @@ def attention(q, k, v, turns, c):
 
 def rotate(x, turns):
     cos, sin = turns
-    a, b = np.split(x, 2, axis=-1)
-    return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
+    half = cos.shape[1]
+    a, b, rest = np.split(x, (half, 2 * half), axis=-1)
+    return np.concatenate((a * cos - b * sin, b * cos + a * sin, rest), axis=-1)

@@ -146,6 +146,11 @@ def check_config(path, config):
     for name in ("embedding_scale", "residual_scale", "attention_scale", "logit_scale", "attention_cap", "logit_cap"):
         if getattr(config, name) != 0:
             reals.append((name, 1e-6, 1e6))
+    if config.rope_scaling in ("yarn", "longrope"):
+        reals += [(name, 1e-6, 1e6) for name in ("rope_beta_fast", "rope_beta_slow") if config.rope_scaling == "yarn"]
+        if config.rope_attention_factor != 0:
+            reals.append(("rope_attention_factor", 1e-6, 1e6))
+    reals.append(("query_beta", 0, 1e6))
     if config.window_rope_theta != 0:
         reals.append(("window_rope_theta", 1, 1e12))
     if config.rope_scaling != "none":
@@ -153,6 +158,7 @@ def check_config(path, config):
     if config.rope_scaling == "llama3":
         reals.append(("rope_low_freq_factor", 1e-6, 1e6))
         reals.append(("rope_high_freq_factor", config.rope_low_freq_factor * 1.000001, 1e6))
+    if config.rope_scaling in ("llama3", "yarn", "longrope"):
         if not is_count(config.rope_original_context) or config.rope_original_context > 1 << 24:
             raise SourceError(
                 f"{path}: rope_original_context is {config.rope_original_context!r}, "

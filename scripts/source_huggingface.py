@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
+import rope
 import sampling
 from checkpoint import LAYER_FULL, LAYER_NO_ROPE, Config
 from families import FAMILIES
@@ -19,6 +20,7 @@ from source import Source, SourceError, check_config, is_count, plain_tensor, re
 
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
+FUSED = " + "  # between the names of the parts of a fused matrix
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 LAYER_NAMES = {
@@ -43,6 +45,7 @@ def read(folder):
     check_supported(path, fields)  # before the tensors, whose names depend on it
     family = FAMILIES[fields["architectures"][0]]
     tensors = read_tensors(folder, family)
+    split_tensors(path, {**family.defaults, **fields}, tensors)
     if family.unit_offset:
         for name, tensor in tensors.items():
             if name.endswith("norm"):
@@ -55,6 +58,29 @@ def read(folder):
     return Source(
         folder, config, tensors, folder, license=read_license(folder), recommended=recommended, recommended_in=generation
     )
+
+
+def split_tensors(path, fields, tensors):
+    """Replaces fused matrices, whose names are those of their parts, by the parts: these are ranges of rows."""
+    for name in [name for name in tensors if FUSED in name]:
+        fused, begin = tensors.pop(name), 0
+        rows = part_rows(path, fields, fused, name.split(FUSED))
+        for part, n in rows.items():
+            tensors[part] = replace(fused, offset=fused.offset + begin * fused.row_bytes, rows=n)
+            begin += n
+
+
+def part_rows(path, fields, fused, parts):
+    """Name -> rows of each part: those of k and v are n_kv_heads heads, what is left is q; gate and up are halves."""
+    refuse = refuser(path, fields)
+    if len(parts) == 2:
+        return dict.fromkeys(parts, fused.rows // 2)
+    heads = fields.get("num_attention_heads"), fields.get("num_key_value_heads") or fields.get("num_attention_heads")
+    for name, n in zip(("num_attention_heads", "num_key_value_heads"), heads):
+        if not is_count(n):
+            refuse(name, "a whole number of at least 1")
+    unit = fused.rows // (heads[0] + 2 * heads[1])
+    return dict(zip(parts, (heads[0] * unit, heads[1] * unit, heads[1] * unit)))
 
 
 def plus_one(decode):
@@ -111,8 +137,6 @@ def check_supported(path, fields):
     for field in ("use_qk_norm", "use_bidirectional_attention"):
         if fields.get(field):
             refuse(field, "false")
-    if fields.get("partial_rotary_factor", 1) != 1:
-        refuse("partial_rotary_factor", "1")
 
 
 def read_config(path, fields, tensors, family):
@@ -127,6 +151,7 @@ def read_config(path, fields, tensors, family):
         return value
 
     dim, n_heads, n_layers = count("hidden_size"), count("num_attention_heads"), count("num_hidden_layers")
+    head_dim = count("head_dim", dim // n_heads, dim // n_heads)
     tied = fields.get("tie_word_embeddings", False)
     if not isinstance(tied, bool):
         refuse("tie_word_embeddings", "true or false")
@@ -138,7 +163,7 @@ def read_config(path, fields, tensors, family):
         n_layers=n_layers,
         n_heads=n_heads,
         n_kv_heads=count("num_key_value_heads", n_heads, n_heads),
-        head_dim=count("head_dim", dim // n_heads, dim // n_heads),
+        head_dim=head_dim,
         context_length=count("max_position_embeddings", 2048),
         **layer_fields(fields, n_layers, family, refuse),
         norm_eps=fields.get("rms_norm_eps", 1e-6),
@@ -149,7 +174,7 @@ def read_config(path, fields, tensors, family):
         activation=ACTIVATIONS[fields.get(family.activation, "silu")],
         **family.switches,
         **scale_fields(fields, family, refuse),
-        **rope_fields(fields, family, refuse),
+        **rope.fields_of(fields, family, head_dim, refuse),
     )
     if family.unit_offset:
         config = replace(config, embedding_scale=rounded(dim**0.5, tensors.get("embedding")))
@@ -234,44 +259,6 @@ def rotated_layers(fields, n_layers, family, refuse):
     return [has_rope == 1 for has_rope in listed[:n_layers]]
 
 
-def rope_fields(fields, family, refuse):
-    """The RoPE fields of Config, from rope_scaling or, in newer files, rope_parameters. Where layers with a window have a
-    base of their own, rope_parameters has an object for each kind of layer."""
-    field = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
-    scaling = fields.get(field) or {}
-    if not isinstance(scaling, dict):
-        refuse(field, "an object or null")
-    window = {}
-    if family.window_theta:
-        name, default = family.window_theta
-        of_window = scaling.get("sliding_attention") or {}
-        if of_window.get("rope_type", "default") != "default":
-            refuse(field, "the rope_type default for sliding_attention")
-        window["window_rope_theta"] = of_window.get("rope_theta", fields.get(name, default))
-        scaling = scaling.get("full_attention", scaling)
-    return {**window, **rope_scaling(fields, field, scaling, refuse)}
-
-
-def rope_scaling(fields, field, scaling, refuse):
-    """The fields of one RoPE set."""
-    theta = scaling.get("rope_theta", fields.get("rope_theta", 10000.0))
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if scaling.get("partial_rotary_factor", 1) != 1:
-        refuse(field, "a partial_rotary_factor of 1")
-    if kind == "default":
-        return {"rope_theta": theta}
-    expected = {"linear": ["factor"], "llama3": ["factor", "low_freq_factor", "high_freq_factor"]}.get(kind)
-    if expected is None:
-        refuse(field, "the rope_type default, linear or llama3")
-    for name in expected:
-        if isinstance(scaling.get(name), bool) or not isinstance(scaling.get(name), (int, float)):
-            refuse(field, f"{name}, a number, in it")
-    rope = {f"rope_{name}": float(scaling[name]) for name in expected}
-    if kind == "llama3":
-        rope["rope_original_context"] = scaling.get("original_max_position_embeddings")
-    return {"rope_theta": theta, "rope_scaling": kind, **rope}
-
-
 def weight_files(folder):
     """The names of the files of one set of weights. A folder may have more of them, in other types or other formats:
     as in transformers, model.safetensors comes first, then the files of the index. Without either there must be one."""
@@ -303,14 +290,16 @@ def read_tensors(folder, family):
         found = f"; found {others[0]}, which is not read because it can contain code" if others else ""
         raise SourceError(f"{folder}: has no weights, expected model.safetensors{found}")
     tensors = {}
+    names = {**LAYER_NAMES, **family.names, **{name: FUSED.join(parts) for name, parts in family.fused.items()}}
     for file in files:
-        read_safetensors(folder / file, {**LAYER_NAMES, **family.names}, tensors)
+        read_safetensors(folder / file, names, tensors)
     return tensors
 
 
 def read_safetensors(path, layer_names, tensors):
-    """Adds the tensors of a file to `tensors`. layer_names: those of a layer, and ours. The package validates the file but does not give the offsets of tensors, and numpy has no bf16. So the offsets
-    are read here, from the header: its length in 8 bytes, then JSON; the data follows."""
+    """Adds the tensors of a file to `tensors`. layer_names: those of a layer, and ours. The package validates the
+    file but does not give the offsets of tensors, and numpy has no bf16. So the offsets are read here, from the
+    header: its length in 8 bytes, then JSON; the data follows."""
     refuse_pointer(path)
     try:
         with safetensors.safe_open(path, framework="np"):
@@ -326,7 +315,8 @@ def read_safetensors(path, layer_names, tensors):
             continue
         name, layer = OTHER_NAMES.get(source_name), LAYER.fullmatch(source_name)
         if layer and layer[2] in layer_names:
-            name = f"blocks.{int(layer[1])}.{layer_names[layer[2]]}"
+            parts = layer_names[layer[2]].split(FUSED)
+            name = FUSED.join(f"blocks.{int(layer[1])}.{part}" for part in parts)
         if name is None:
             raise SourceError(f"{path}: tensor {source_name} is not part of a model of this architecture")
         dtype, shape = DTYPES.get(entry["dtype"]), entry["shape"]

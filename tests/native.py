@@ -20,8 +20,11 @@ CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "
           "rope_original_context": "I", "rope_low_freq_factor": "d", "rope_high_freq_factor": "d",
           "o_bias": "I", "mlp_bias": "I", "qk_norm": "I", "embedding_scale": "d",
           "residual_scale": "d", "attention_scale": "d", "logit_scale": "d", "attention_cap": "d", "logit_cap": "d",
-          "activation": "I", "norm_placement": "I", "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
-LISTS = ("layer_flags",)  # the values of these are tuples
+          "activation": "I", "rotary_dim": "I", "query_beta": "d",
+          "rope_attention_factor": "d", "rope_beta_fast": "d", "rope_beta_slow": "d", "rope_truncate": "I",
+          "rope_short_factors": "d", "rope_long_factors": "d", "norm_placement": "I",
+          "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
+LISTS = ("layer_flags", "rope_short_factors", "rope_long_factors")  # the values of these are tuples
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Tiny random models as scripts/convert.py reads them: Hugging Face folders and GGUF files.
 
-VARIANTS covers the shapes of Llama's graph, FAMILIES the switches of the other ones. scripts/make_golden_variants.py runs
-each with the transformers package, and the tests compare logits. Weights come from models.uniform, so their bytes never
-change.
+VARIANTS covers the shapes of Llama's graph, FAMILIES the switches of the other ones. scripts/make_golden_variants.py
+runs each with the transformers package, and the tests compare logits. Weights come from models.uniform, so their bytes
+never change.
 """
 
 import json
@@ -63,6 +63,10 @@ GOLDEN_ROWS = slice(3, None, 4)  # the rows of logits that are kept
 DEEP = {**LLAMA, "num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256,
         "pad_token_id": 0}  # fmt: skip
 TIED = {"tie_word_embeddings": True}
+YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0, "beta_slow": 1.0}
+LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 2.5],
+            "long_factor": [1.0, 1.5, 3.0, 7.0, 11.0, 20.5]}  # fmt: skip
+PHI = {"hidden_size": 64, "partial_rotary_factor": 0.75}  # of 16 dimensions, 12
 GEMMA = {"hidden_act": None, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 11}
 
 
@@ -81,8 +85,8 @@ FAMILIES = {
                              sliding_window=50, attention_bias=True, num_key_value_heads=1),
     "granite": family("granite", "GraniteForCausalLM", **TIED, embedding_multiplier=12.0, residual_multiplier=0.22,
                       attention_multiplier=0.125, logits_scaling=0.75),
-    "granite_biases": family("granite", "GraniteForCausalLM", attention_bias=True, mlp_bias=True, residual_multiplier=0.5,
-                             embedding_multiplier=1.0, attention_multiplier=1.0, logits_scaling=1.5),
+    "granite_biases": family("granite", "GraniteForCausalLM", attention_bias=True, mlp_bias=True,
+                             residual_multiplier=0.5, embedding_multiplier=1.0, attention_multiplier=1.0, logits_scaling=1.5),
     "gemma2": family("gemma2", "Gemma2ForCausalLM", **GEMMA, **TIED, attn_logit_softcapping=5.0,
                      final_logit_softcapping=3.0, sliding_window=24),
     "gemma2_plain": family("gemma2", "Gemma2ForCausalLM", **GEMMA, attn_logit_softcapping=None, num_key_value_heads=4,
@@ -98,6 +102,26 @@ FAMILIES = {
     "exaone4": family("exaone4", "Exaone4ForCausalLM", **TIED, sliding_window=None, layer_types=["full_attention"] * 4),
     "exaone4_window": family("exaone4", "Exaone4ForCausalLM", sliding_window=24, sliding_window_pattern=4,
                              num_key_value_heads=4),
+    "olmo3": family("olmo3", "Olmo3ForCausalLM", sliding_window=24, rope_theta=500000.0, rope_scaling=YARN),
+    "olmo3_parameters": family("olmo3", "Olmo3ForCausalLM", **TIED, sliding_window=50, num_key_value_heads=4,
+                               layer_types=["full_attention", "sliding_attention"] * 2, rope_parameters={
+                                   "full_attention": {**YARN, "rope_theta": 3000.0, "attention_factor": 1.3},
+                                   "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}}),
+    "ministral3": family("ministral3", "Ministral3ForCausalLM", rope_parameters={
+        **YARN, "rope_theta": 5000.0, "original_max_position_embeddings": 30, "mscale": 1.0, "mscale_all_dim": 1.0,
+        "llama_4_scaling_beta": 0.4}),
+    "ministral3_mscale": family("ministral3", "Ministral3ForCausalLM", **TIED, num_key_value_heads=1, rope_parameters={
+        **YARN, "rope_theta": 300.0, "mscale": 1.5, "mscale_all_dim": 0.5, "beta_fast": 8.0, "beta_slow": 0.3,
+        "truncate": False, "llama_4_scaling_beta": 0.0}),
+    "hunyuan": family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", **TIED, rope_scaling={
+        "type": "dynamic", "alpha": 100.0, "factor": 1.0}),
+    "hunyuan_plain": family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", attention_bias=True),
+    "phi3_long": family("phi3", "Phi3ForCausalLM", **PHI, **TIED, original_max_position_embeddings=64,
+                        rope_scaling=LONGROPE),
+    "phi3_short": family("phi3", "Phi3ForCausalLM", **PHI, original_max_position_embeddings=220, num_key_value_heads=4,
+                         sliding_window=100, rope_scaling={**LONGROPE, "type": "su",
+                                                           "original_max_position_embeddings": 220}),
+    "phi3_plain": family("phi3", "Phi3ForCausalLM", **PHI),
     "mistral_layer_types": family("ministral", "MinistralForCausalLM", sliding_window=33, layer_types=[
         "sliding_attention", "full_attention", "full_attention", "sliding_attention"]),
     "qwen3_biases": family("qwen3", "Qwen3ForCausalLM", **TIED, attention_bias=True, num_key_value_heads=1),
@@ -105,7 +129,9 @@ FAMILIES = {
 N_FAMILY_TOKENS = 200
 FAMILY_ROWS, FAMILY_COLUMNS = slice(7, None, 8), slice(None, None, 5)  # the logits that are kept
 
-QK_NORMS = dict.fromkeys(("qwen3", "gemma3_text", "olmo2", "olmo3", "exaone4"), ("self_attn.q_norm", "self_attn.k_norm"))
+QK_NORMS = dict.fromkeys(("qwen3", "gemma3_text", "olmo2", "olmo3", "exaone4"),
+                         ("self_attn.q_norm", "self_attn.k_norm"))  # fmt: skip
+QK_NORMS["hunyuan_v1_dense"] = ("self_attn.query_layernorm", "self_attn.key_layernorm")
 FULL_NORMS = ("olmo2", "olmo3")  # over all heads
 MORE_NORMS = dict.fromkeys(("gemma2", "gemma3_text"), ("pre_feedforward_layernorm", "post_feedforward_layernorm"))
 MORE_NORMS |= dict.fromkeys(("olmo2", "olmo3", "exaone4"), ("post_feedforward_layernorm",))
@@ -149,6 +175,13 @@ def weights(config, seed=5):
             shapes.pop(p + "input_layernorm.weight")
     if not c["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (c["vocab_size"], dim)
+    if c["model_type"] == "phi3":
+        for layer in range(c["num_hidden_layers"]):
+            p = f"model.layers.{layer}."
+            for fused, parts in (("self_attn.qkv_proj", "qkv"), ("mlp.gate_up_proj", ("gate", "up"))):
+                module = p + fused.split(".")[0]
+                rows = [shapes.pop(f"{module}.{part}_proj.weight")[0] for part in parts]
+                shapes[f"{p}{fused}.weight"] = (sum(rows), dim)
     made = {}
     for i, (name, shape) in enumerate(shapes.items()):
         u = models.uniform(1000 * seed + i, shape)

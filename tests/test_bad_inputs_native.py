@@ -109,6 +109,10 @@ def header_cases():
 
 LLAMA3 = {"rope_scaling": 2, "rope_factor": 8.0, "rope_original_context": 64, "rope_low_freq_factor": 1.0,
           "rope_high_freq_factor": 4.0}  # fmt: skip
+YARN = {"rope_scaling": 3, "rope_factor": 8.0, "rope_original_context": 64, "rope_beta_fast": 32.0, "rope_beta_slow": 1.0,
+        "rope_truncate": 1}  # fmt: skip
+LONGROPE = {"rope_scaling": 4, "rope_factor": 8.0, "rope_original_context": 64, "rope_short_factors": (1.0, 1.5),
+            "rope_long_factors": (1.0, 9.5)}  # fmt: skip
 
 
 def value_cases():
@@ -125,7 +129,9 @@ def value_cases():
     for field, values in {
         "context_length": (0, (1 << 24) + 1, 1 << 31, U32),
         "sliding_window": ((1 << 24) + 1, 1 << 31, U32),
-        "rope_scaling": (3, 4, 1 << 31, U32),
+        "rope_scaling": (5, 1 << 31, U32),
+        "rotary_dim": (1, 3, 6, 4098, U32),  # heads have 4 dimensions
+        "query_beta": (-1.0, 1e7, np.nan),
         "tied_head": (2, U32),
         "qkv_bias": (2, U32),
         "o_bias": (2, U32),
@@ -153,10 +159,28 @@ def value_cases():
     for flags in (4, U32):
         case(f"layer_flags={flags}", with_config(layer_flags=(flags,)), f"layer_flags is {flags}, expected 0 to 3")
     for n in (2, 3, 4096):
-        case(f"layer_flags of {n}", with_config(layer_flags=(1,) * n), f"layer_flags has {n} values, expected n_layers, 1")
+        case(f"layer_flags of {n}", with_config(layer_flags=(1,) * n), f"layer_flags has {n} values, expected n_layers")
     case("layer_flags of 4097", with_config(layer_flags=(1,) * 4097), "layer_flags has 4097 values")
     case("layer_flags of f64", with_values(native.named_value("layer_flags", "d", 1, 1)), "of the type f64, expected")
     case("window_rope_theta without a window", with_config(window_rope_theta=1e4), "unexpected window_rope_theta")
+    case("query_beta without a context", with_config(query_beta=0.5), "unexpected query_beta")
+    case("rope_attention_factor alone", with_config(rope_attention_factor=1.5), "unexpected rope_attention_factor")
+    for name, scaling in {"yarn": YARN, "longrope": LONGROPE}.items():
+        for field in scaling.keys() - {"rope_scaling"}:
+            case(f"{name},without:{field}", with_config(**{**scaling, field: None}), f"{field} is missing")
+            if field not in LLAMA3:
+                case(f"llama3,{field}", with_config(**{**LLAMA3, field: scaling[field]}), f"unexpected {field}")
+    for field, value in {"rope_beta_fast": 0.0, "rope_beta_slow": np.inf, "rope_truncate": 2,
+                         "rope_original_context": 0, "rope_attention_factor": -1.0}.items():  # fmt: skip
+        case(f"yarn,{field}={value}", with_config(**{**YARN, field: value}), f"{field} is ")
+    for field in ("rope_short_factors", "rope_long_factors"):
+        for factors in ((1.0,), (1.0,) * 3, (1.0,) * 512):
+            case(f"{field} of {len(factors)}", with_config(**{**LONGROPE, field: factors}),
+                 f"{field} has {len(factors)} values, expected half the rotated dimensions, 2")  # fmt: skip
+        for factor in (0.0, -1.0, np.inf, np.nan):
+            case(f"{field}={factor}", with_config(**{**LONGROPE, field: (1.0, factor)}), f"{field} is ")
+        case(f"{field} of 513", with_config(**{**LONGROPE, field: (1.0,) * 513}), "expected at most 512")
+    case("longrope,original context of 1", with_config(**{**LONGROPE, "rope_original_context": 1}), "expected 2 to")
     case("vocab_only=1", with_config(vocab_only=1), "config", "unexpected dim", "a file with weights")
     case("linear,without:rope_factor", with_config(rope_scaling=1), "rope_factor is missing")
     for field in ("rope_factor", "rope_original_context", "rope_low_freq_factor", "rope_high_freq_factor"):

@@ -329,7 +329,7 @@ CONFIGS = {
     "attn_logit_softcapping": 50.0,
     "use_qk_norm": True,
     "partial_rotary_factor": 0.5,
-    "rope_scaling": {"rope_type": "yarn", "factor": 4.0},
+    "rope_scaling": {"rope_type": "longrope", "factor": 4.0},
     "rope_parameters": {"rope_type": "dynamic", "factor": 4.0},
     "num_key_value_heads": 3,
     "head_dim": 7,

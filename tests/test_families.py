@@ -1,11 +1,11 @@
-"""The families of models: tiny ones as transformers reads them, through scripts/convert.py, give the logits of transformers
-(golden/families.npz) and the same bits however they are computed."""
+"""The families of models: tiny ones as transformers reads them, through scripts/convert.py, give the logits of
+transformers (golden/families.npz) and the same bits however they are computed."""
 
 import sys
 
 import numpy as np
 import pytest
-from conftest import EXECUTABLE, GOLDEN_DIR, ROOT, logits
+from conftest import EXECUTABLE, GOLDEN_DIR, ROOT, assert_refused, logits, run
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import convert as converter  # noqa: E402
@@ -45,6 +45,8 @@ def converted(tmp_path_factory):
 def family_logits(path, name, *options):
     config = sources.FAMILIES[name]
     tokens = sources.tokens(config, sources.N_FAMILY_TOKENS)
+    if name == "phi3_short":  # LongRoPE takes the short table up to the original context
+        options += ("--context", config["original_max_position_embeddings"])
     return logits(path, tokens, *options, vocab_size=config["vocab_size"])
 
 
@@ -93,3 +95,14 @@ def test_gemma_s_embedding_scale_is_rounded_to_the_type_of_the_embedding(dtype, 
     """The square root of 2560, 50.596443: bf16 has 8 bits, and so steps of 1/4 there."""
     embedding = converter.source_huggingface.plain_tensor("model.safetensors", 0, 4, 2560, dtype, "embedding")
     assert converter.source_huggingface.rounded(2560**0.5, embedding) == expected
+
+
+def test_longrope_has_its_original_context_unless_a_longer_one_is_requested(converted, tmp_path):
+    path, cached = converted("phi3_long", "q8"), tmp_path / "prompt.kv"
+    assert run(path, "--info", "--json").ok().json["context"] == 64
+    assert run(path, "--info", "--json", "-c", 256).ok().json["context"] == 256
+    assert_refused(run(path, "-i", "a", "-c", 257), 2, "--context 257", "expected at most 256")
+    assert_refused(run(path, "-i", "a" * 100, "-n", 1), 3, "context")  # never another table
+    run(path, "-i", "a" * 100, "-c", 256, "-n", 1).ok()
+    run(path, "-i", "a" * 40, "-n", 1, "--prompt-cache", cached).ok()
+    assert_refused(run(path, "-i", "a" * 40, "-n", 1, "-c", 256, "--prompt-cache", cached), 3, "--context", "LongRoPE")

@@ -760,14 +760,14 @@ TEST(test_rope_tables_are_exact_to_half_an_ulp_of_f32)
     for (size_t k = 0; k < 4; k++) {
         double frequency[64];
         float cos_[64], sin_[64];
-        rope_frequencies(frequency, 128, thetas[k], &(RopeScaling){ROPE_UNSCALED, 0, 0, 0, 0});
+        rope_frequencies(frequency, 128, thetas[k], &(RopeScaling){.kind = ROPE_UNSCALED}, 0);
         for (size_t i = 0; i < 64; i++) {
             double want = pow(thetas[k], -(double)(2 * i) / 128);
             CHECK(fabs(frequency[i] - want) < 1e-14 * want, "frequency %zu: %.17g, expected %.17g",
                   i, frequency[i], want);
         }
         for (size_t p = 0; p < 131072; p += p < 600 ? 1 : 1237) {
-            rope_angles(cos_, sin_, frequency, 64, p);
+            rope_angles(cos_, sin_, frequency, 64, p, 1);
             for (size_t i = 0; i < 64; i++) {
                 double angle = (double)p * frequency[i];
                 CHECK(fabs(cos_[i] - cos(angle)) < 6e-8, "cos at %zu, %zu: %.9g, expected %.9g", p,
@@ -779,12 +779,77 @@ TEST(test_rope_tables_are_exact_to_half_an_ulp_of_f32)
     }
 }
 
+// YaRN as its authors' code has it, with a library's logarithms. In 32 pairs of base 10^4, 32 turns of
+// 4096 positions are made by pair 10.45, one by pair 22.5.
+TEST(test_yarn_mixes_frequencies_between_two_pairs)
+{
+    double plain[32], mixed[32];
+    RopeScaling s = {.kind = ROPE_YARN, .original_context = 4096, .factor = 16};
+    s.beta_fast = 32;
+    s.beta_slow = 1;
+    rope_frequencies(plain, 64, 1e4, &(RopeScaling){.kind = ROPE_UNSCALED}, 0);
+    for (int truncate = 0; truncate <= 1; truncate++) {
+        s.truncate = truncate;
+        rope_frequencies(mixed, 64, 1e4, &s, 0);
+        const double turn = 4096 / (2 * acos(-1)), base = 2 * log(1e4);
+        const double low = 64 * log(turn / 32) / base, high = 64 * log(turn) / base;
+        const double first = truncate ? floor(low) : low, last = truncate ? ceil(high) : high;
+        for (size_t i = 0; i < 32; i++) {
+            const double part = fmin(fmax(((double)i - first) / (last - first), 0), 1);
+            const double want = plain[i] * (part / 16 + 1 - part);
+            CHECK(fabs(mixed[i] / want - 1) < 1e-12, "pair %zu: %g, expected %g", i, mixed[i],
+                  want);
+        }
+    }
+    CHECK(fabs(rope_attention_factor(&s) - (1 + 0.1 * log(16))) < 1e-14, "attention factor %g",
+          rope_attention_factor(&s));
+    s.attention_factor = 1.25;
+    CHECK(rope_attention_factor(&s) == 1.25, "attention factor %g", rope_attention_factor(&s));
+    rope_frequencies(mixed, 64, 1, &s, 0);  // a base of which the logarithm is 0
+    CHECK(isfinite(mixed[0]) && isfinite(mixed[31]), "%g and %g", mixed[0], mixed[31]);
+}
+
+TEST(test_longrope_has_a_table_for_contexts_up_to_the_original_one_and_another)
+{
+    double plain[4], got[4];
+    const RopeScaling s = {.kind = ROPE_LONGROPE,
+                           .original_context = 4096,
+                           .factor = 32,
+                           .short_factors = {1, 1.5f, 2, 2.5f},
+                           .long_factors = {1, 3, 20, 64}};
+    rope_frequencies(plain, 8, 1e4, &(RopeScaling){.kind = ROPE_UNSCALED}, 0);
+    for (size_t context = 4096; context <= 4097; context++) {
+        const float *factors = context == 4096 ? s.short_factors : s.long_factors;
+        rope_frequencies(got, 8, 1e4, &s, context);
+        for (size_t i = 0; i < 4; i++) {
+            CHECK(got[i] == plain[i] / (double)factors[i], "context %zu, pair %zu: %g", context, i,
+                  got[i]);
+        }
+    }
+    const double want = sqrt(1 + log(32) / log(4096));
+    CHECK(fabs(rope_attention_factor(&s) - want) < 1e-14, "attention factor %g, expected %g",
+          rope_attention_factor(&s), want);
+}
+
+TEST(test_queries_grow_with_the_logarithm_of_whole_original_contexts)
+{
+    CHECK(query_factor(0.1, 100, 0) == 1 && query_factor(0.1, 100, 99) == 1, "within the first");
+    CHECK(fabs(query_factor(0.1, 100, 399) - (1 + 0.1 * log(4))) < 1e-15, "in the fourth: %g",
+          query_factor(0.1, 100, 399));
+}
+
 TEST(test_rope_scaling_stretches_long_wavelengths)
 {
     double plain[32], linear[32], llama3[32];
-    rope_frequencies(plain, 64, 5e5, &(RopeScaling){ROPE_UNSCALED, 0, 0, 0, 0});
-    rope_frequencies(linear, 64, 5e5, &(RopeScaling){ROPE_LINEAR, 0, 4, 0, 0});
-    rope_frequencies(llama3, 64, 5e5, &(RopeScaling){ROPE_LLAMA3, 8192, 32, 1, 4});
+    rope_frequencies(plain, 64, 5e5, &(RopeScaling){.kind = ROPE_UNSCALED}, 0);
+    rope_frequencies(linear, 64, 5e5, &(RopeScaling){.kind = ROPE_LINEAR, .factor = 4}, 0);
+    rope_frequencies(llama3, 64, 5e5,
+                     &(RopeScaling){.kind = ROPE_LLAMA3,
+                                    .original_context = 8192,
+                                    .factor = 32,
+                                    .low_freq_factor = 1,
+                                    .high_freq_factor = 4},
+                     0);
     for (size_t i = 0; i < 32; i++) {
         const double turns = 8192 * plain[i] / (2 * acos(-1)), smooth = (turns - 1) / 3;
         const double want = turns > 4   ? plain[i]
@@ -845,6 +910,9 @@ int main(int argc, char **argv)
             UNIT(test_rope_rotates_pairs_half_a_head_apart),
             UNIT(test_rope_tables_are_exact_to_half_an_ulp_of_f32),
             UNIT(test_rope_scaling_stretches_long_wavelengths),
+            UNIT(test_yarn_mixes_frequencies_between_two_pairs),
+            UNIT(test_longrope_has_a_table_for_contexts_up_to_the_original_one_and_another),
+            UNIT(test_queries_grow_with_the_logarithm_of_whole_original_contexts),
             UNIT(test_team_share_gives_every_unit_to_one_thread),
             UNIT(test_an_unknown_kernel_set_is_refused_with_those_there_are),
             {0},
