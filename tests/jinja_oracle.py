@@ -3,6 +3,7 @@
 Both give a Rendering; `refused` is what the template said by raise_exception, `failed` and `syntax` any other error.
 """
 
+import copy
 import datetime
 import functools
 import json
@@ -101,7 +102,7 @@ def expected(source, context):
     except Exception as error:  # also Python's own: a compiled template is a program
         return Rendering("syntax", str(error))
     try:
-        text = template.render(**context)
+        text = template.render(**copy.deepcopy(context))  # jinja2's indent changes a list in place
         text.encode("utf-8", "surrogateescape")
     except Refused as error:
         return Rendering("refused", str(error))
@@ -141,14 +142,19 @@ class Answers:
         spans, at = [], 0
         for _ in range(self.number() if kind == "text" else 0):
             size, own = self.number(), self.number()
-            spans.append((text[at : at + size].decode("utf-8", "surrogateescape"), bool(own)))
+            piece = text[at : at + size].decode("utf-8", "surrogateescape")
+            if spans and spans[-1][1] == bool(own):  # of another value of the user
+                piece = spans.pop()[0] + piece
+            spans.append((piece, bool(own)))
             at += size
         assert kind != "text" or at == len(text), "the spans are not the whole text"
         return Rendering(kind, text.decode("utf-8", "surrogateescape"), spans)
 
 
 def rendered(requests, repeats=None):
-    """What our renderer makes of many (template, context); with `repeats` the microseconds of one rendering each."""
+    """What our renderer makes of many (template, context).
+
+    With `repeats` it renders each so often, and (microseconds of compiling, of one rendering) of each come first."""
     command = [*EMULATOR, BUILD_DIR / "tests" / "jinja", *([str(repeats)] if repeats else [])]
     sent = b"".join(request(*r) for r in requests)
     done = subprocess.run(command, input=sent, capture_output=True, timeout=TIMEOUT)
@@ -156,4 +162,5 @@ def rendered(requests, repeats=None):
     assert done.returncode == 0, f"status {done.returncode} after {len(done.stdout)} bytes: {said}"
     answers = Answers(done.stdout)
     found = [answers.rendering() for _ in requests]
-    return ([float(line) for line in done.stderr.split()], found) if repeats else found
+    times = [tuple(map(float, line.split())) for line in done.stderr.decode().splitlines()]
+    return (times, found) if repeats else found

@@ -9,8 +9,9 @@
 #include "base/memory.h"
 #include "text/jinja_ast.h"
 
-// Memory and nesting of a compilation: a hundred times what known templates need.
-#define COMPILE_MEMORY ((size_t)64 << 20)
+// Limits of a compilation: a hundred times what known templates need.
+#define COMPILE_STEPS  ((size_t)8 << 20)
+#define COMPILE_MEMORY ((size_t)32 << 20)
 #define COMPILE_DEPTH  200
 
 // What the limits grow by for each byte of the variables.
@@ -41,7 +42,7 @@ bool jinja_compile(JinjaTemplate **out, const char *name, const char *source, si
         return error_memory(err, "a chat template", sizeof *t);
     }
     Jinja j = {.name = t->name, .arena = t->arena, .err = err, .line = 1};
-    j.left = (JinjaLimits){SIZE_MAX, COMPILE_MEMORY, SIZE_MAX, COMPILE_DEPTH};
+    j.left = (JinjaLimits){COMPILE_STEPS, COMPILE_MEMORY, SIZE_MAX, COMPILE_DEPTH};
     jinja_parse(&j, t, source, size);
     if (!j.failed) {
         jinja_bind_names(&j, t);

@@ -137,6 +137,9 @@ bool jinja_bind(Jinja *j, const JBuiltin *b, const JArgs *args, JValue *out)
 JValue jinja_invoke(Jinja *j, const JBuiltin *b, JValue self, const JArgs *args)
 {
     JValue bound[JINJA_MAX_PARAMS];
+    if (!jinja_step(j, self.kind == J_STRING ? self.size / BYTES_PER_STEP : 0)) {
+        return jinja_none();
+    }
     if (!b->params) {
         return b->call(j, self, args);
     }
@@ -730,6 +733,16 @@ static JValue run_loop(Jinja *j, JFrame *f, const JNode *n, JValue over, size_t 
     return jinja_none();
 }
 
+// Writes what a filter or call block gives, which must be a string.
+static void write_string(Jinja *j, JValue v)
+{
+    if (v.kind == J_STRING) {
+        jinja_add_string(j, j->out, v);
+    } else {
+        jinja_fail(j, "a block gives a %s, expected a str", jinja_kind(v));
+    }
+}
+
 // with, filter and set blocks, and {% generation %}: a scope of its own, whose text may be
 // collected.
 static Flow run_block(Jinja *j, JFrame *f, const JNode *n)
@@ -765,7 +778,7 @@ static Flow run_block(Jinja *j, JFrame *f, const JNode *n)
     if (n->kind == N_SET_BLOCK) {
         assign(j, f, n->a, text);
     } else {
-        jinja_write(j, j->out, text, false);
+        write_string(j, text);
     }
     return FLOW_ON;
 }
@@ -812,7 +825,7 @@ static Flow run(Jinja *j, JFrame *f, const JNode *n)
     case N_CALL_BLOCK:
         v = new_macro(j, f, n);
         v = eval_call(j, f, n->b, &v);
-        jinja_write(j, j->out, v, false);
+        write_string(j, v);
         break;
     case N_BREAK:
         return FLOW_BREAK;

@@ -362,6 +362,20 @@ FILTER(indent)
     return s;
 }
 
+FILTER(length)
+{
+    (void)a;
+    if (v.kind == J_STRING) {
+        return jinja_step(j, v.size / 16) ? jinja_int((int64_t)jinja_length(v)) : v;
+    }
+    if (jinja_has_list(v) && v.kind != J_ITERATOR) {
+        return jinja_int((int64_t)v.list->n);
+    }
+    return v.kind == J_DICT        ? jinja_int((int64_t)v.dict->n)
+           : v.kind == J_UNDEFINED ? jinja_int(0)
+                                   : jinja_fail(j, "a %s has no length", jinja_kind(v));
+}
+
 FILTER(truncate)
 {
     const JValue end = given(a, 2) ? a->values[2] : jinja_literal(j, "...");
@@ -369,12 +383,12 @@ FILTER(truncate)
     if (v.kind == J_UNDEFINED || j->failed) {
         return v;
     }
-    if (v.kind != J_STRING || end.kind != J_STRING || leeway < 0 ||
-        length < (int64_t)jinja_length(end)) {
+    if (end.kind != J_STRING || leeway < 0 || length < (int64_t)jinja_length(end)) {
         return jinja_fail(j, "truncate's arguments do not fit");
     }
-    if ((int64_t)jinja_length(v) <= length + leeway) {
-        return v;
+    const int64_t n = filter_length(j, v, a).integer;
+    if (n <= length + leeway || v.kind != J_STRING) {
+        return n <= length + leeway ? v : jinja_fail(j, "truncate of a %s", jinja_kind(v));
     }
     JValue s = jinja_slice(v, 0, jinja_offset(v, (size_t)length - jinja_length(end)));
     size_t space = s.size;  // after the last one
@@ -428,28 +442,11 @@ FILTER(urlencode)
     return jinja_string(t);
 }
 
-// --------------------------------------------------------------------------------------------
-// Sequences
-
 FILTER(default)
 {
     (void)j;
     const bool use = v.kind == J_UNDEFINED || (flag(a, 1) && !jinja_truth(v));
     return !use ? v : given(a, 0) ? a->values[0] : jinja_literal(j, "");
-}
-
-FILTER(length)
-{
-    (void)a;
-    if (v.kind == J_STRING) {
-        return jinja_step(j, v.size / 16) ? jinja_int((int64_t)jinja_length(v)) : v;
-    }
-    if (jinja_has_list(v) && v.kind != J_ITERATOR) {
-        return jinja_int((int64_t)v.list->n);
-    }
-    return v.kind == J_DICT        ? jinja_int((int64_t)v.dict->n)
-           : v.kind == J_UNDEFINED ? jinja_int(0)
-                                   : jinja_fail(j, "a %s has no length", jinja_kind(v));
 }
 
 FILTER(list)
@@ -1011,16 +1008,15 @@ TEST(upper)
     return method(j, jinja_str(j, v), "isupper", NULL, 0);
 }
 
-TEST(filter)
+// Is the value the name of a filter or test? As a key it must be one that a dict takes.
+static JValue is_name(Jinja *j, JValue v, const JBuiltin *(*find)(const char *, size_t))
 {
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_STRING && jinja_filter(jinja_bytes(v), v.size));
+    jinja_put(j, jinja_dict(j, 1), v, jinja_none());
+    return jinja_bool(v.kind == J_STRING && find(jinja_bytes(v), v.size));
 }
-TEST(test)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_STRING && jinja_test(jinja_bytes(v), v.size));
-}
+
+TEST(filter) { return (void)a, is_name(j, v, jinja_filter); }
+TEST(test) { return (void)a, is_name(j, v, jinja_test); }
 
 // --------------------------------------------------------------------------------------------
 // Functions

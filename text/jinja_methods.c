@@ -475,28 +475,27 @@ METHOD(rstrip) { return strip_by(j, s, a, false, true); }
 // Splits at white space, from the left or from the right, at most `most` times.
 static void split_space(Jinja *j, JValue s, JList *l, int64_t most, bool right)
 {
-    uint32_t c;
-    s = jinja_strip(s, jinja_none(), !right, right);
+    const JValue space = jinja_none();
+    s = jinja_strip(s, space, !right, right);
     for (; s.size && jinja_step(j, 1); most--) {
-        if (most == 0) {
-            jinja_push(j, l, jinja_strip(s, jinja_none(), right, !right));
-            return;
+        size_t at = right ? s.size : 0;  // where the word ends that comes next
+        for (bool in = true; in && (right ? at > 0 : at < s.size);) {
+            // White space begins with a byte that does not continue a character.
+            const size_t from = right ? at - 1 : at;
+            uint32_t c;
+            const size_t n = jinja_char(s, from, &c);
+            in = utf8_continues(jinja_bytes(s)[from]) || !jinja_is_space(c);
+            at = !in ? (right ? at + n - 1 : at) : right ? at - 1 : at + n;
         }
-        size_t start = 0, end = 0;  // of the last word, or of the first
-        for (size_t at = 0, n, word = 0; at < s.size; at += n) {
-            n = jinja_char(s, at, &c);
-            const bool space = jinja_is_space(c);
-            if (space && !right) {
-                break;
-            }
-            word = space ? at + n : word;
-            start = right ? word : 0;
-            end = at + n;
-        }
-        jinja_step(j, s.size / 16);
-        jinja_push(j, l, jinja_slice(s, start, end - start));
-        s = right ? jinja_slice(s, 0, start) : jinja_slice(s, end, s.size - end);
-        s = jinja_strip(s, jinja_none(), !right, right);
+        jinja_step(j, (right ? s.size - at : at) / 16);
+        const JValue word = most == 0 ? jinja_strip(s, space, right, !right)
+                            : right   ? jinja_slice(s, at, s.size - at)
+                                      : jinja_slice(s, 0, at);
+        jinja_push(j, l, word);
+        s = most == 0 ? jinja_slice(s, 0, 0)
+            : right   ? jinja_slice(s, 0, at)
+                      : jinja_slice(s, at, s.size - at);
+        s = jinja_strip(s, space, !right, right);
     }
 }
 
@@ -837,6 +836,9 @@ static int64_t read_count(JValue s, size_t *at)
     return n;
 }
 
+// The byte at an offset; NUL after the end.
+static char char_at(JValue s, size_t i) { return i < s.size ? jinja_bytes(s)[i] : '\0'; }
+
 // format(v, text): text is a format specification of Python.
 static void format_value(Jinja *j, JText *to, JValue v, JValue text)
 {
@@ -844,33 +846,31 @@ static void format_value(Jinja *j, JText *to, JValue v, JValue text)
     size_t at = 0;
     uint32_t c = 0;
     const size_t first = text.size ? jinja_char(text, 0, &c) : 0;
-#define SPEC_AT(i) ((i) < text.size ? jinja_bytes(text)[i] : '\0')
-    if (first && SPEC_AT(first) && strchr("<>=^", SPEC_AT(first))) {
+    if (first && char_at(text, first) && strchr("<>=^", char_at(text, first))) {
         spec.fill = jinja_slice(text, 0, first);
-        spec.align = SPEC_AT(first);
+        spec.align = char_at(text, first);
         at = first + 1;
-    } else if (SPEC_AT(0) && strchr("<>=^", SPEC_AT(0))) {
-        spec.align = SPEC_AT(at++);
+    } else if (char_at(text, 0) && strchr("<>=^", char_at(text, 0))) {
+        spec.align = char_at(text, at++);
     }
-    if (SPEC_AT(at) && strchr("+- ", SPEC_AT(at))) {
-        spec.sign = SPEC_AT(at++);
+    if (char_at(text, at) && strchr("+- ", char_at(text, at))) {
+        spec.sign = char_at(text, at++);
     }
-    spec.alternate = SPEC_AT(at) == '#';
+    spec.alternate = char_at(text, at) == '#';
     at += spec.alternate;
-    if (SPEC_AT(at) == '0') {
+    if (char_at(text, at) == '0') {
         at++;
         spec.fill = at == 1 || !spec.align ? jinja_literal(j, "0") : spec.fill;
         spec.align = spec.align ? spec.align : v.kind == J_STRING ? '<' : '=';
     }
     spec.width = read_count(text, &at);
-    spec.comma = SPEC_AT(at) && strchr(",_", SPEC_AT(at)) ? SPEC_AT(at++) : '\0';
-    if (SPEC_AT(at) == '.') {
+    spec.comma = char_at(text, at) && strchr(",_", char_at(text, at)) ? char_at(text, at++) : '\0';
+    if (char_at(text, at) == '.') {
         at++;
         spec.precision = read_count(text, &at);
         spec.precision = spec.precision < 0 ? INT64_MAX : spec.precision;
     }
-    spec.type = SPEC_AT(at) ? SPEC_AT(at++) : '\0';
-#undef SPEC_AT
+    spec.type = char_at(text, at) ? char_at(text, at++) : '\0';
     double d;
     if (text.size == 0) {
         jinja_write(j, to, v, false);

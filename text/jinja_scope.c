@@ -31,10 +31,10 @@ static bool same_name(JValue a, JValue b)
 }
 
 // The slot of a name in a scope or further out, after *hops scopes; -1 if none of them has it.
-static int64_t lookup(const JScope *s, JValue name, uint32_t *hops)
+static int64_t lookup(Binder *b, const JScope *s, JValue name, uint32_t *hops)
 {
     for (*hops = 0; s; s = s->parent, ++*hops) {
-        for (size_t i = 0; i < s->n; i++) {
+        for (size_t i = 0; i < s->n && jinja_step(b->j, 1); i++) {
             if (same_name(s->symbols[i].name, name)) {
                 return (int64_t)i;
             }
@@ -46,7 +46,7 @@ static int64_t lookup(const JScope *s, JValue name, uint32_t *hops)
 static uint32_t global_slot(Binder *b, JValue name)
 {
     struct JinjaTemplate *t = b->t;
-    for (size_t i = 0; i < t->n_globals; i++) {
+    for (size_t i = 0; i < t->n_globals && jinja_step(b->j, 1); i++) {
         if (same_name(t->globals[i], name)) {
             return (uint32_t)i;
         }
@@ -59,10 +59,10 @@ static uint32_t global_slot(Binder *b, JValue name)
     return (uint32_t)l.n - 1;
 }
 
-static JSymbol *own_symbol(JScope *s, JValue name)
+static JSymbol *own_symbol(Binder *b, JScope *s, JValue name)
 {
     uint32_t hops;
-    const int64_t i = lookup(s, name, &hops);
+    const int64_t i = lookup(b, s, name, &hops);
     return i >= 0 && hops == 0 ? &s->symbols[i] : NULL;
 }
 
@@ -88,7 +88,7 @@ static JSymbol *new_symbol(Binder *b, JScope *s, JSymbol symbol)
 static void load_from_outside(Binder *b, const JScope *s, JSymbol *symbol)
 {
     uint32_t hops;
-    const int64_t slot = s->parent ? lookup(s->parent, symbol->name, &hops) : -1;
+    const int64_t slot = s->parent ? lookup(b, s->parent, symbol->name, &hops) : -1;
     symbol->load = slot >= 0 ? LOAD_OUTER : LOAD_GLOBAL;
     symbol->hops = slot >= 0 ? hops + 1 : 0;
     symbol->from = slot >= 0 ? (uint32_t)slot : global_slot(b, symbol->name);
@@ -97,7 +97,7 @@ static void load_from_outside(Binder *b, const JScope *s, JSymbol *symbol)
 static void declare_parameter(Binder *b, JScope *s, JValue name)
 {
     const JSymbol parameter = {name, LOAD_PARAMETER, true, 0, 0};
-    JSymbol *own = own_symbol(s, name);
+    JSymbol *own = own_symbol(b, s, name);
     if (own) {
         *own = parameter;
     } else {
@@ -107,7 +107,7 @@ static void declare_parameter(Binder *b, JScope *s, JValue name)
 
 static void store_name(Binder *b, JScope *s, JValue name)
 {
-    JSymbol *own = own_symbol(s, name);
+    JSymbol *own = own_symbol(b, s, name);
     if (!own && (own = new_symbol(b, s, (JSymbol){name, LOAD_NOTHING, true, 0, 0}))) {
         load_from_outside(b, s, own);
         own->load = own->load == LOAD_OUTER ? LOAD_OUTER : LOAD_NOTHING;
@@ -120,7 +120,7 @@ static void store_name(Binder *b, JScope *s, JValue name)
 static void load_name(Binder *b, JScope *s, JValue name)
 {
     uint32_t hops;
-    if (lookup(s, name, &hops) < 0) {
+    if (lookup(b, s, name, &hops) < 0) {
         new_symbol(b, s, (JSymbol){name, LOAD_GLOBAL, false, 0, global_slot(b, name)});
     }
 }
@@ -142,7 +142,7 @@ static void merge_branch(Binder *b, JScope *s, const JScope *branch)
 {
     for (size_t i = 0; i < branch->n; i++) {
         const JSymbol symbol = branch->symbols[i];
-        JSymbol *own = own_symbol(s, symbol.name);
+        JSymbol *own = own_symbol(b, s, symbol.name);
         const bool was_stored = own && own->stored;
         own = own ? own : new_symbol(b, s, symbol);
         if (own && symbol.stored && !was_stored) {
@@ -158,7 +158,7 @@ static void visit_if(Binder *b, JScope *s, const JNode *n)
     const JNode *bodies[] = {n->c, n->d};
     JScope branches[2] = {{.parent = s->parent}, {.parent = s->parent}};
     for (int i = 0; i < 2; i++) {
-        for (size_t k = 0; k < s->n; k++) {
+        for (size_t k = 0; k < s->n && jinja_step(b->j, 1); k++) {
             new_symbol(b, &branches[i], s->symbols[k]);
         }
         visit_all(b, &branches[i], bodies[i]);
@@ -245,7 +245,7 @@ static int32_t special_parameter(Binder *b, JNode *n, const char *name)
         return -1;
     }
     declare_parameter(b, n->scope, literal);
-    const JSymbol *own = own_symbol(n->scope, literal);
+    const JSymbol *own = own_symbol(b, n->scope, literal);
     return own ? (int32_t)(own - n->scope->symbols) : -1;
 }
 
@@ -253,7 +253,7 @@ static void resolve_macro(Binder *b, JScope *s, JNode *n)
 {
     n->scope = open_scope(b, s);
     for (const JNode *p = n->a; p; p = p->next) {
-        if (own_symbol(n->scope, p->value)) {
+        if (own_symbol(b, n->scope, p->value)) {
             b->j->line = p->line;
             jinja_fail(b->j, "duplicate parameter '%.*s'", (int)p->value.size,
                        jinja_bytes(p->value));
@@ -281,7 +281,7 @@ static void resolve_for(Binder *b, JScope *s, JNode *n, bool soft)
     const JValue loop = jinja_literal(b->j, "loop");
     uint32_t hops;
     declare_parameter(b, n->scope, loop);
-    n->caller = (int32_t)lookup(n->scope, loop, &hops);
+    n->caller = (int32_t)lookup(b, n->scope, loop, &hops);
     visit_all(b, n->scope, n->c);
     resolve(b, n->scope, n->a, false);
     resolve_all(b, n->scope, n->c, false);
@@ -333,7 +333,7 @@ static void resolve(Binder *b, JScope *s, JNode *n, bool soft)
         return;
     }
     if (n->kind == N_NAME || n->kind == N_MACRO) {
-        n->slot = (uint32_t)lookup(s, n->value, &n->hops);
+        n->slot = (uint32_t)lookup(b, s, n->value, &n->hops);
     }
     if (n->kind == N_FOR) {
         resolve_for(b, s, n, soft);

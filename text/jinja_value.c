@@ -20,9 +20,6 @@
 // --------------------------------------------------------------------------------------------
 // Errors, limits, memory
 
-// Bytes that are as much work as a step.
-#define BYTES_PER_STEP 16
-
 JValue jinja_fail(Jinja *j, const char *format, ...)
 {
     char text[sizeof j->err->message];
@@ -408,7 +405,7 @@ JValue *jinja_find_name(const JDict *d, const char *name, size_t size)
 
 JValue *jinja_find(Jinja *j, const JDict *d, JValue key)
 {
-    if (!jinja_step(j, d->n / 4)) {
+    if (!jinja_step(j, d->n / 4 + key.size / BYTES_PER_STEP)) {
         return NULL;
     }
     if (key.kind == J_STRING) {
@@ -544,9 +541,10 @@ static int compare_numbers(JValue a, JValue b)
     return isnan(x) || isnan(y) ? 2 : (x > y) - (x < y);
 }
 
-static int compare_strings(JValue a, JValue b)
+static int compare_strings(Jinja *j, JValue a, JValue b)
 {
     const size_t n = a.size < b.size ? a.size : b.size;
+    jinja_step(j, n / BYTES_PER_STEP);
     const int order = memcmp(jinja_bytes(a), jinja_bytes(b), n);
     return order ? (order > 0) - (order < 0) : (a.size > b.size) - (a.size < b.size);
 }
@@ -567,7 +565,7 @@ bool jinja_equal(Jinja *j, JValue a, JValue b)
     if (jinja_number(a, &x) && jinja_number(b, &y)) {
         return compare_numbers(a, b) == 0;
     }
-    if (a.kind != b.kind || !jinja_step(j, 1) || !jinja_enter(j)) {
+    if (a.kind != b.kind || !jinja_step(j, 1 + a.size / BYTES_PER_STEP) || !jinja_enter(j)) {
         return false;
     }
     bool same;
@@ -595,7 +593,7 @@ int jinja_compare(Jinja *j, JValue a, JValue b)
     } else if (jinja_number(a, &x) && jinja_number(b, &y)) {
         return compare_numbers(a, b);
     } else if (a.kind == J_STRING && b.kind == J_STRING) {
-        return compare_strings(a, b);
+        return compare_strings(j, a, b);
     } else if (a.kind != b.kind || (a.kind != J_LIST && a.kind != J_TUPLE)) {
         jinja_fail(j, "a %s and a %s have no order", jinja_kind(a), jinja_kind(b));
     }

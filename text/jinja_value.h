@@ -127,6 +127,9 @@ typedef struct JMethod {
     const JBuiltin *builtin;
 } JMethod;
 
+// Bytes that are as much work as a step.
+#define BYTES_PER_STEP 16
+
 #define JINJA_MAX_PARAMS 6
 
 // --- errors, limits, memory

@@ -130,6 +130,11 @@ def corpora():
         section = struct.pack("<I", flags) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
         yield "fuzz_chat", f"{i:02}", bytes([roles, mode]) + section
         yield "fuzz_chat", f"{i:02}_cut", bytes([roles, mode]) + section[: -(len(texts[-1]) + 1)]
+    for path in sorted((FUZZ.parent / "templates").glob("*.jinja")):
+        yield "fuzz_jinja", path.stem, path.read_bytes()
+    for i, line in enumerate((FUZZ.parent / "templates" / "language.jinja").read_bytes().splitlines()):
+        yield "fuzz_jinja", f"{i:02}", line
+    yield "fuzz_jinja", "variables", b'{{ a.b[0] }}{{ c | tojson }}\0{"a": {"b": [1e400, "x"]}, "c": [null, -0.5, 9]}'
     for i, text in enumerate(JSON):
         yield "fuzz_json", f"{i:02}", text
     for i, (mode, line) in enumerate(requests()):
