@@ -153,7 +153,6 @@ HOSTILE = {
     "width": "{{ 'x'.center(999999999) }}",
     "format": "{{ '%999999999d' % 1 }}",
     "indenting": "{{ ('a\n' * 99999) | indent(99999) }}",
-    "words": "{{ ('a ' * 99999).rsplit() }}",
     "brackets": "{{ " + "(" * 99999,
     "signs": "{{ " + "-" * 99999 + "1 }}",
     "attributes": "{{ a" + ".b" * 9999 + " }}",
