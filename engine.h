@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "formats/checkpoint.h"
+#include "lookup.h"
 #include "model.h"
 #include "text/chat.h"
 #include "tokenizer.h"
@@ -48,6 +49,7 @@ typedef struct {
     Cache cache;      // engine_open_cache
     Scratch scratch;  // engine_open_cache
     Row *rows;        // (scratch.max_rows), owned: the rows of one forward pass
+    PassCost pass_cost;  // how long passes of few rows take: measured by decode
 } Engine;
 
 // Opens the checkpoint and the parts (ENGINE_..) that a mode needs. `options` must outlive the

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/threads.h"
 
 const char *finish_name(FinishReason finish)
@@ -200,6 +201,7 @@ bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err)
     s->n_prompt = s->tokens.size;
     s->first_logprob = s->n_prompt;
     s->logprobs.n = 0;
+    s->lookup.n_accepted = s->lookup.n_proposed = 0;
     s->finish = FINISH_NONE;
     s->n_partial = 0;
     buffer_clear(&s->text);
@@ -244,6 +246,24 @@ size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max)
 }
 
 static size_t count_new(const Sequence *s) { return s->tokens.size - s->n_prompt; }
+
+static size_t smaller_of(size_t a, size_t b) { return a < b ? a : b; }
+
+size_t sequence_propose(Sequence *s, const PassCost *cost, PassPlan *plan, Row *rows, size_t max)
+{
+    const GenerateOptions *o = s->options;
+    int tokens[MAX_LOOKUP];
+    // The last new token need not be run.
+    size_t most = smaller_of(smaller_of(max, o->lookup), s->cache->context - s->tokens.size);
+    most = o->max_tokens ? smaller_of(most, o->max_tokens - count_new(s) - 1) : most;
+    const size_t n = lookup_propose(&s->lookup, cost, s->tokens.ids, s->tokens.size, most, plan,
+                                    tokens);
+    for (size_t i = 0; i < n; i++) {
+        rows[1 + i] = (Row){
+            .token = tokens[i], .sequence = s->cache_sequence, .wants_logits = true};
+    }
+    return n;
+}
 
 static int sample_token(Sequence *s, const float *logits)
 {
@@ -319,23 +339,51 @@ bool sequence_accept(Sequence *s, const float *logits, Error *err)
 
 // Takes what the row of a token says of the token after it: how probable that was, in a prompt that
 // is scored, or which it is.
-static bool take_logits(Sequence *s, const Row *row, Error *err)
+static bool take_logits(Step *step, const Row *row)
 {
+    Sequence *s = step->sequence;
     const size_t next = row->position + 1;
     if (row->position == 0 && sequence_scores_prompt(s) &&
-        !note_logprob(s, s->tokens.ids[0], NULL, err)) {
+        !note_logprob(s, s->tokens.ids[0], NULL, &step->err)) {
         return false;
     }
-    return next < s->tokens.size ? note_logprob(s, s->tokens.ids[next], row->logits, err)
-                                 : sequence_accept(s, row->logits, err);
+    if (next < s->tokens.size) {
+        return note_logprob(s, s->tokens.ids[next], row->logits, &step->err);
+    }
+    step->sampled = step->n_sampled++ ? step->sampled : row;
+    return sequence_accept(s, row->logits, &step->err);
+}
+
+// Is the row's token the one that the sequence has in its place? A proposal that is wrong is not,
+// and no row after it.
+static bool is_right(const Sequence *s, const Row *row)
+{
+    return !s->finish && row->position < s->tokens.size &&
+           s->tokens.ids[row->position] == row->token;
 }
 
 static void take_step(Step *step)
 {
     step->ok = true;
-    for (size_t i = 0; i < step->n_rows && step->ok; i++) {
-        const Row *row = &step->rows[i];
-        step->ok = !row->logits || take_logits(step->sequence, row, &step->err);
+    step->n_taken = step->n_sampled = 0;
+    while (step->ok && step->n_taken < step->n_rows) {
+        const Row *row = &step->rows[step->n_taken];
+        if (!is_right(step->sequence, row)) {
+            return;
+        }
+        step->n_taken++;
+        step->ok = !row->logits || take_logits(step, row);
+    }
+}
+
+// Takes wrong proposals out of the cache.
+static void settle_step(Engine *e, const Step *step)
+{
+    Sequence *s = step->sequence;
+    if (step->n_proposed && step->n_taken) {
+        const size_t known = step->n_rows - step->n_proposed;
+        lookup_learn(&s->lookup, step->n_proposed, step->n_taken - known);
+        cache_truncate(&e->cache, s->cache_sequence, step->rows[step->n_taken - 1].position + 1);
     }
 }
 
@@ -353,16 +401,32 @@ static void take_steps(Team team, void *arg)
     }
 }
 
+// Runs a step by itself. A proposal may be to blame that the sampler would never draw: then the
+// step runs without them.
+static bool forward_alone(Engine *e, Step *step)
+{
+    if (forward(&e->model, &e->cache, &e->scratch, step->rows, step->n_rows, &step->err)) {
+        return true;
+    }
+    if (step->err.kind != ERROR_INPUT || !step->n_proposed) {
+        return false;
+    }
+    step->n_rows -= step->n_proposed;
+    step->n_proposed = 0;
+    return forward(&e->model, &e->cache, &e->scratch, step->rows, step->n_rows, &step->err);
+}
+
 // Runs each step by itself, after a pass that failed: only the one to blame fails again.
 static bool decode_apart(Engine *e, Step *steps, size_t n, Error *err)
 {
     for (size_t i = 0; i < n; i++) {
         Step *step = &steps[i];
-        step->ok = forward(&e->model, &e->cache, &e->scratch, step->rows, step->n_rows, &step->err);
+        step->ok = forward_alone(e, step);
         if (step->ok) {
             take_step(step);
+            settle_step(e, step);
         }
-        if (!step->ok && step->err.kind == ERROR_RUN) {
+        if (!step->ok && (step->err.kind == ERROR_RUN || n == 1)) {
             *err = step->err;
             return false;
         }
@@ -370,19 +434,37 @@ static bool decode_apart(Engine *e, Step *steps, size_t n, Error *err)
     return true;
 }
 
-bool decode(Engine *e, Step *steps, size_t n, Error *err)
+// Runs the rows of all steps in one pass, and notes how long it takes.
+static bool forward_steps(Engine *e, const Step *steps, size_t n, Error *err)
 {
-    size_t n_rows = 0;
+    size_t n_rows = 0, n_logits = 0;
     for (size_t i = 0; i < n; i++) {
         n_rows += steps[i].n_rows;
     }
+    for (size_t i = 0; i < n_rows; i++) {
+        n_logits += e->rows[i].wants_logits;
+    }
+    const double start = now_seconds();
     if (!forward(&e->model, &e->cache, &e->scratch, e->rows, n_rows, err)) {
+        return false;
+    }
+    if (n_logits == n_rows) {  // rows of prompts cost less
+        pass_cost_note(&e->pass_cost, n_rows, now_seconds() - start);
+    }
+    return true;
+}
+
+bool decode(Engine *e, Step *steps, size_t n, Error *err)
+{
+    if (!forward_steps(e, steps, n, err)) {
         // An error leaves all sequences as they were, so their rows can be run again.
-        return err->kind == ERROR_INPUT && n > 1 && decode_apart(e, steps, n, err);
+        return err->kind == ERROR_INPUT && (n > 1 || steps->n_proposed) &&
+               decode_apart(e, steps, n, err);
     }
     Steps all = {steps, n};
     team_run(e->threads < n ? e->threads : n, take_steps, &all);
     for (size_t i = 0; i < n; i++) {
+        settle_step(e, &steps[i]);
         if (!steps[i].ok && steps[i].err.kind == ERROR_RUN) {
             *err = steps[i].err;
             return false;
@@ -391,14 +473,32 @@ bool decode(Engine *e, Step *steps, size_t n, Error *err)
     return true;
 }
 
+// Runs the tokens that have to be run, and after the last one proposals.
+static bool run_pass_of(Sequence *s, Engine *e, Step *step, Error *err)
+{
+    const size_t most = smaller_of(e->scratch.max_rows, e->scratch.max_logits) - 1;
+    PassPlan plan = {.n_rows = 1, .tokens = 1};
+    *step = (Step){.sequence = s, .rows = e->rows};
+    step->n_rows = sequence_fill_rows(s, e->rows, e->scratch.max_rows);
+    if (sequence_n_past(s) + 1 == s->tokens.size) {
+        step->n_proposed = sequence_propose(s, &e->pass_cost, &plan, e->rows, most);
+        step->n_rows += step->n_proposed;
+    }
+    return decode(e, step, 1, err);
+}
+
 bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
 {
     while (!s->finish && !*hooks->interrupted) {
-        Step step = {.sequence = s, .rows = e->rows};
-        step.n_rows = sequence_fill_rows(s, e->rows, e->scratch.max_rows);
-        if (!decode(e, &step, 1, err) ||
-            !hooks->on_pass(hooks->arg, s, step.rows[step.n_rows - 1].logits, err)) {
+        Step step;
+        if (!run_pass_of(s, e, &step, err) ||
+            (!step.n_sampled && !hooks->on_pass(hooks->arg, s, NULL, err))) {
             return false;
+        }
+        for (size_t i = 0; i < step.n_sampled; i++) {
+            if (!hooks->on_pass(hooks->arg, s, step.sampled[i].logits, err)) {
+                return false;
+            }
         }
     }
     return true;

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "engine.h"
 #include "logprobs.h"
+#include "lookup.h"
 #include "sampler.h"
 #include "text/chat.h"
 #include "tokenizer.h"
@@ -54,6 +55,7 @@ typedef struct {
     bool ignore_eos;         // go on after an end token
     bool include_stop;       // what ends the text is part of it: a stop text, stop or end token
     bool show_special;       // the text has the names of special tokens
+    size_t lookup;           // tokens that are proposed at most from what was said; 0: none
     bool logprobs;           // keep how probable the tokens were
     size_t top_logprobs;     // .. and so many of the best at each place, at most MAX_LOGPROBS
     SamplerOptions sampler;
@@ -85,6 +87,7 @@ typedef struct {
     Tokens tokens;          // of the prompt, then the new ones; owned
     size_t n_prompt;
     FinishReason finish;
+    Lookup lookup;      // what it learns of proposed tokens
     Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
     size_t first_logprob;
     Buffer text;      // whole UTF-8 characters, ready to be written; the caller clears it; owned
@@ -122,22 +125,32 @@ size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max);
 // The bytes that the token at a place of the sequence has in its text, *size of them.
 const char *sequence_token_text(const Sequence *s, size_t place, size_t *size);
 
+// Adds rows of proposed tokens behind the row of the last token, at rows[1], at most `max`, and
+// returns their number. All want logits. Until the pass has been taken the cache holds tokens that
+// may not be the sequence's. `plan` is what the pass has so far.
+size_t sequence_propose(Sequence *s, const PassCost *cost, PassPlan *plan, Row *rows, size_t max);
+
 // Samples the next token from the logits of the sequence's last token, adds its text, and decides
 // whether the sequence is finished. Error: ERROR_RUN if out of memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
 
 // One sequence's part in a forward pass. The caller sets the sequence and its rows, which
-// sequence_fill_rows has filled; decode sets ok and err.
+// sequence_fill_rows and sequence_propose have filled; decode sets the rest.
 typedef struct {
     Sequence *sequence;
     Row *rows;
-    size_t n_rows;  // at least 1
-    bool ok;        // its rows were run, and its next token sampled if the last row has logits
-    Error err;      // where !ok
+    size_t n_rows;       // at least 1
+    size_t n_proposed;   // those of the last rows whose tokens are proposals
+    size_t n_taken;      // rows that count: all but proposals that were wrong
+    size_t n_sampled;    // tokens sampled, from the logits of
+    const Row *sampled;  // .. these rows
+    bool ok;             // its rows were run, and its next tokens sampled if they have logits
+    Error err;           // where !ok
 } Step;
 
 // Runs the rows of n >= 1 steps in one forward pass, then samples a token for each step that has
-// run all tokens of its sequence. The rows of all steps lie one after the other, from e->rows on. Threads sample in
+// run all tokens of its sequence, and one more for each proposal that turns out to be right. Wrong
+// ones are taken out of the cache. The rows of all steps lie one after the other, from e->rows on. Threads sample in
 // parallel: each sequence has its own sampler, so their order does not matter. Where a pass of
 // several steps fails for its input (ERROR_INPUT), each is run by itself, and only the one to blame
 // has !ok. Error (false): ERROR_RUN; with a single step, also ERROR_INPUT.
@@ -146,9 +159,10 @@ bool decode(Engine *e, Step *steps, size_t n, Error *err);
 // What the caller of sequence_run wants to know while it runs.
 typedef struct {
     const volatile sig_atomic_t *interrupted;  // nonzero: end before the next pass
-    // Called after each pass. `logits` (vocab_size) are those from which a token was sampled in it,
-    // or NULL while the prompt is being read. s->tokens has grown by that token, unless it was an
-    // end token; s->text may hold text. False ends the run.
+    // Called after each pass, once for each token that was sampled in it: `logits` (vocab_size) are
+    // those from which it was, in order; or once with NULL while the prompt is being read. By then
+    // s->tokens has all of these tokens, but no end token; s->text may hold text. False ends the
+    // run.
     bool (*on_pass)(void *arg, Sequence *s, const float *logits, Error *err);
     void *arg;
 } RunHooks;

@@ -136,6 +136,8 @@ static const Option option_table[] = {
     {0, "kv", "TYPE", KV, AT(engine.kv), .help = "type of cached keys and values: f32 or f16"},
     {0, "chunk", "N", COUNT, AT(chunk), .min = 1, .max = 4096, .initial = 256,
      .help = "prompt tokens to run together ({default}); never changes the text"},
+    {0, "lookup", "N", COUNT, AT(generate.lookup), .max = MAX_LOOKUP, .initial = 8,
+     .help = "tokens proposed from earlier text and checked in one pass ({default}); 0: off"},
     {'j', "threads", "N", COUNT, AT(engine.threads), .min = 1, .max = 1024,
      .help = "default: OMP_NUM_THREADS, or the fastest within affinity and quota"},
     {0, "simd", "SET", TEXT, AT(engine.simd),

@@ -403,7 +403,10 @@ static bool finish_job(Batch *b, Job *job, Error *err)
         b->stats->shared_tokens += job->shared;
     }
     for (size_t i = 0; job->request.failure.kind == ERROR_NONE && i < job->request.n; i++) {
-        b->stats->new_tokens += job->choices[i].tokens.size - job->prompt.size;
+        const Sequence *choice = &job->choices[i];
+        b->stats->new_tokens += choice->tokens.size - job->prompt.size;
+        b->stats->proposed += choice->lookup.n_proposed;
+        b->stats->accepted += choice->lookup.n_accepted;
     }
     slots_free_job(job);
     return ok;

@@ -20,6 +20,8 @@ typedef struct {
     size_t prompt_tokens;   // of the requests that this run has answered
     size_t shared_tokens;   // those of prompt_tokens that were found in the cache
     size_t new_tokens;      // tokens of their answers
+    size_t proposed;        // tokens that were looked up for them (lookup.h)
+    size_t accepted;        // those of them that were right
     double seconds;         // since the start of this run
 } BatchStats;
 

@@ -280,12 +280,27 @@ static void add_step(Slots *s, Slot *slot, Room *room)
     const size_t most = scored && room->spare_logits + 1 < room->rows ? room->spare_logits + 1
                                                                       : room->rows;
     Step *step = &s->steps[s->n_steps++];
-    step->sequence = &slot->sequence;
-    step->rows = s->engine->rows + used;
+    *step = (Step){.sequence = &slot->sequence, .rows = s->engine->rows + used};
     step->n_rows = sequence_fill_rows(&slot->sequence, step->rows, most);
     slot->step = step;
     room->rows -= step->n_rows;
     room->spare_logits -= scored ? step->n_rows - 1 : 0;
+}
+
+// Adds proposals to the step that was added last, so that the pass has at most `most` rows.
+static void propose(Slots *s, Room *room, PassPlan *plan, size_t most)
+{
+    Step *step = &s->steps[s->n_steps - 1];
+    step->n_proposed = sequence_propose(step->sequence, &s->engine->pass_cost, plan, step->rows,
+                                        most - plan->n_rows);
+    step->n_rows += step->n_proposed;
+    room->rows -= step->n_proposed;
+    room->spare_logits -= step->n_proposed;
+}
+
+static bool has_one_left(const Slot *slot)
+{
+    return slot->sequence.tokens.size - sequence_n_past(&slot->sequence) == 1;
 }
 
 void slots_plan(Slots *s)
@@ -295,12 +310,21 @@ void slots_plan(Slots *s)
     s->n_steps = 0;
     // First the slots with a single token left to run: the newest of an answer, or the last of a
     // prompt. There is a row for each, because there are at least as many rows as slots.
+    size_t n_single = 0;
     for (size_t i = 0; i < s->n_active; i++) {
-        Slot *slot = slots_active(s, i);
-        slot->step = NULL;
+        slots_active(s, i)->step = NULL;
         reuse_pages(s, i);
-        if (slot->sequence.tokens.size - sequence_n_past(&slot->sequence) == 1) {
-            add_step(s, slot, &room);
+        n_single += has_one_left(slots_active(s, i));
+    }
+    // Proposals only where no prompt has more use for the rows.
+    size_t spare = room.rows - n_single;
+    spare = spare < room.spare_logits ? spare : room.spare_logits;
+    spare = n_single == s->n_active ? spare : 0;
+    PassPlan plan = {.n_rows = n_single, .tokens = (double)n_single};
+    for (size_t i = 0; i < s->n_active; i++) {
+        if (has_one_left(slots_active(s, i))) {
+            add_step(s, slots_active(s, i), &room);
+            propose(s, &room, &plan, n_single + spare);
         }
     }
     // Then the other prompts, by age, until the rows are used up. Batch mode has a chunk more rows

@@ -92,21 +92,26 @@ static void print_answer_stats(const Answer *a)
 {
     const Figures f = figures(a);
     StatsLine line = {0};
-    stats_add(&line, 2, "prompt %zu tokens", a->sequence.n_prompt);
+    const Lookup *lookup = &a->sequence.lookup;
+    stats_add(&line, 3, "prompt %zu tokens", a->sequence.n_prompt);
     if (a->cached) {
-        stats_add(&line, 3, ", %zu cached", a->cached);
+        stats_add(&line, 4, ", %zu cached", a->cached);
     }
-    stats_add_speed(&line, 5, f.prompt_speed);
+    stats_add_speed(&line, 7, f.prompt_speed);
     add_new_tokens(&line, &a->sequence, f.n_new);
     if (f.n_new > 1) {
         stats_add_speed(&line, 1, f.decode_speed);
     }
+    if (lookup->n_proposed) {
+        stats_add(&line, a->cached ? 5 : 2, ", %zu of %zu proposed", lookup->n_accepted,
+                  lookup->n_proposed);
+    }
     if (a->options->generate.sampler.temperature > 0) {  // else it decides nothing
         stats_add(&line, 0, "; seed %llu", (unsigned long long)a->seed);
     }
-    stats_add_threads(&line, 4, a->engine);
-    stats_add(&line, 6, ", %s", ops_name());
-    stats_add(&line, 7, "; first token %.1f ms", f.first_token_ms);
+    stats_add_threads(&line, 6, a->engine);
+    stats_add(&line, 8, ", %s", ops_name());
+    stats_add(&line, 9, "; first token %.1f ms", f.first_token_ms);
     output_stats(&line);
 }
 
@@ -133,7 +138,8 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
                   .options = o,
                   .out = out,
                   .seed = option_given(o, "seed") ? o->seed : system_seed()};
-    if (!engine_open_cache(e, 1, o->chunk, 1, err)) {
+    const size_t checked = 1 + o->generate.lookup;  // rows of a pass that want logits
+    if (!engine_open_cache(e, 1, o->chunk > checked ? o->chunk : checked, checked, err)) {
         return false;
     }
     if (!prompt_cache_attach(&a->prompt_cache, e, o, out, err)) {

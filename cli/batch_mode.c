@@ -35,15 +35,18 @@ static void print_batch_stats(const Engine *e, const Options *o, const BatchStat
     if (s->failed) {
         stats_add(&line, 0, ", failed %zu", s->failed);
     }
-    stats_add(&line, 3, "; prompt %zu tokens", s->prompt_tokens);
-    stats_add(&line, 3, ", %zu cached", s->shared_tokens);
+    stats_add(&line, 4, "; prompt %zu tokens", s->prompt_tokens);
+    stats_add(&line, 4, ", %zu cached", s->shared_tokens);
     stats_add(&line, 0, "; new %zu tokens", s->new_tokens);
     stats_add_speed(&line, 2, tokens_per_second(s->new_tokens, s->seconds));
-    stats_add(&line, 4, "; %.1f s", s->seconds);
-    stats_add(&line, 5, "; seed %llu", (unsigned long long)o->seed);
-    stats_add_threads(&line, 6, e);
-    stats_add(&line, 7, ", %s", ops_name());
-    stats_add(&line, 8, "; %zu in parallel", o->parallel);
+    if (s->proposed) {
+        stats_add(&line, 3, ", %zu of %zu proposed", s->accepted, s->proposed);
+    }
+    stats_add(&line, 5, "; %.1f s", s->seconds);
+    stats_add(&line, 6, "; seed %llu", (unsigned long long)o->seed);
+    stats_add_threads(&line, 7, e);
+    stats_add(&line, 8, ", %s", ops_name());
+    stats_add(&line, 9, "; %zu in parallel", o->parallel);
     output_stats(&line);
 }
 

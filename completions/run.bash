@@ -27,6 +27,7 @@ _run() {
     -c | --context) COMPREPLY=(); return ;;
     --kv) mapfile -t COMPREPLY < <(compgen -W "f16 f32" -- "$current"); return ;;
     --chunk) COMPREPLY=(); return ;;
+    --lookup) COMPREPLY=(); return ;;
     -j | --threads) COMPREPLY=(); return ;;
     --simd) mapfile -t COMPREPLY < <(compgen -W "auto avx512 avx2 neon scalar" -- "$current"); return ;;
     --parallel) COMPREPLY=(); return ;;
@@ -36,7 +37,7 @@ _run() {
     --logprobs) COMPREPLY=(); return ;;
     esac
     case $current in
-    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
+    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk --lookup -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     esac
 }

@@ -34,7 +34,7 @@ PICTURE = ROOT / "docs/house.svg"
 # Rows that share a storey, a matter of looks only: no room includes a neighbour.
 STOREYS = [
     ["run.c"], ["cli/"], ["batch/"], ["options"], ["generate"], ["engine"],
-    ["logprobs", "sampler", "tokenizer", "model"],
+    ["logprobs", "lookup", "sampler", "tokenizer", "model"],
     ["cache"], ["formats/"], ["text/"], ["ops"], ["simd/"], ["base/"],
 ]  # fmt: skip
 FOUNDATION = "base/"  # every room may use it; arrows to it would hide the others

@@ -1,0 +1,167 @@
+// lookup.c - speculation by lookup. See lookup.h.
+//
+//     tokens     .. a  b  c  d  e  f  ..  x  b  c     the text ends with b c, as once before:
+//                      ====                  ====     a match of 2
+//     proposal         d  e  f  ..                    what came after it
+//
+// How many are proposed. If each token is right with probability p, k of them give an answer
+//
+//     E(k) = 1 + p + p^2 + .. + p^k
+//
+// tokens, in a pass of 1 + k rows. Tokens per second are E(k) / seconds(1 + k), and the k is taken
+// for which that is the most: 0 where the text does not repeat itself or where rows are dear. Both p
+// and the seconds are measured while running, so they suit the text, the model and the machine.
+#include "lookup.h"
+
+#include <stdbool.h>
+
+// The shortest match that is of use, and the longest that is looked for.
+#define MIN_MATCH 2
+#define MAX_MATCH 16
+// What a row is thought to add to a pass of one before it has been measured, as a share of it: less
+// than it does on most machines, so that it is measured.
+#define GUESSED_ROW 0.1
+// How much more the best number of proposals has to promise than none.
+#define LEAST_GAIN 1.03
+
+// The least length of a match of each class, how often its tokens are thought to be right before
+// anything is known, and how many tokens that counts for.
+static const size_t match_classes[N_MATCH_CLASSES] = {MIN_MATCH, 3, 5, 9};
+static const double first_guesses[N_MATCH_CLASSES] = {0.4, 0.6, 0.75, 0.9};
+#define GUESS_WEIGHT 4.0
+// What counts of earlier tokens after a proposal, and after a match that was not worth one: so that
+// a text which begins to repeat itself is noticed.
+#define KEPT_AFTER_PROPOSAL 0.95
+#define KEPT_AFTER_NONE     0.997
+
+// --------------------------------------------------------------------------------------------
+// What a pass costs
+
+void pass_cost_note(PassCost *c, size_t n_rows, double seconds)
+{
+    if (n_rows > MAX_LOOKUP + 1) {
+        return;
+    }
+    double *known = &c->seconds[n_rows];
+    if (*known <= 0) {
+        *known = seconds;
+        return;
+    }
+    // A pass that was held up by other processes says little about the next one.
+    const double bounded = seconds < 2 * *known ? seconds : 2 * *known, factor = bounded / *known;
+    *known += (bounded - *known) / 8;
+    // What made it slower or faster, a longer context or a busier machine, does so to all.
+    for (size_t i = 1; i <= MAX_LOOKUP + 1; i++) {
+        if (i != n_rows) {
+            c->seconds[i] *= 1 + (factor - 1) / 16;
+        }
+    }
+}
+
+// The seconds of a pass: measured, or on the line between those that were, or guessed from the
+// largest below.
+static double pass_seconds(const PassCost *c, size_t n_rows)
+{
+    size_t below = n_rows, above = n_rows;
+    while (below > 0 && c->seconds[below] <= 0) {
+        below--;
+    }
+    while (above <= MAX_LOOKUP + 1 && c->seconds[above] <= 0) {
+        above++;
+    }
+    if (below == n_rows || below == 0) {
+        return c->seconds[n_rows];
+    }
+    const double low = c->seconds[below];
+    if (above > MAX_LOOKUP + 1) {
+        return low * (1 + GUESSED_ROW * (double)(n_rows - below));
+    }
+    return low + (c->seconds[above] - low) * (double)(n_rows - below) / (double)(above - below);
+}
+
+// --------------------------------------------------------------------------------------------
+// Proposing
+
+// Finds the longest earlier occurrence of the tokens that the text ends with, of equal ones the
+// last. Returns its length, 0 if there is none, and sets *next to the place after it.
+static size_t find_match(const int *tokens, size_t n, size_t *next)
+{
+    size_t longest = 0;
+    for (size_t end = n - 1; end > 0 && longest < MAX_MATCH; end--) {
+        size_t length = 0;
+        while (length < MAX_MATCH && length < end &&
+               tokens[end - 1 - length] == tokens[n - 1 - length]) {
+            length++;
+        }
+        if (length > longest) {
+            longest = length;
+            *next = end;
+        }
+    }
+    return longest;
+}
+
+// How often a token of a match of this class is right.
+static double chance(const Lookup *l, size_t class)
+{
+    return (l->accepted[class] + GUESS_WEIGHT * first_guesses[class]) /
+           (l->proposed[class] + GUESS_WEIGHT);
+}
+
+// The number of proposals that promises the most tokens per second. Adds what they do to *plan.
+static size_t choose_number(const PassCost *cost, double p, size_t max, PassPlan *plan)
+{
+    size_t best = 0;
+    double expected = plan->tokens, right = 1, best_expected = expected;
+    double best_speed = LEAST_GAIN * expected / pass_seconds(cost, plan->n_rows);
+    for (size_t k = 1; k <= max; k++) {
+        right *= p;
+        expected += right;
+        const double speed = expected / pass_seconds(cost, plan->n_rows + k);
+        if (speed > best_speed) {
+            best = k;
+            best_speed = speed;
+            best_expected = expected;
+        }
+    }
+    plan->n_rows += best;
+    plan->tokens = best_expected;
+    return best;
+}
+
+size_t lookup_propose(Lookup *l, const PassCost *cost, const int *tokens, size_t n, size_t max,
+                      PassPlan *plan, int *out)
+{
+    size_t next = 0, class = 0;
+    const size_t left = plan->n_rows <= MAX_LOOKUP ? MAX_LOOKUP + 1 - plan->n_rows : 0;
+    const size_t length = max && left && pass_seconds(cost, plan->n_rows) > 0
+                              ? find_match(tokens, n, &next)
+                              : 0;
+    if (length < MIN_MATCH) {
+        return 0;
+    }
+    while (class + 1 < N_MATCH_CLASSES && length >= match_classes[class + 1]) {
+        class ++;
+    }
+    const size_t k = choose_number(cost, chance(l, class), max < left ? max : left, plan);
+    if (!k) {
+        l->accepted[class] *= KEPT_AFTER_NONE;
+        l->proposed[class] *= KEPT_AFTER_NONE;
+    }
+    // What repeats at once goes on to repeat: after the end come the tokens proposed first.
+    for (size_t i = 0; i < k; i++) {
+        out[i] = next + i < n ? tokens[next + i] : out[next + i - n];
+    }
+    l->class = class;
+    return k;
+}
+
+void lookup_learn(Lookup *l, size_t n_proposed, size_t n_accepted)
+{
+    // The tokens after a wrong one say nothing.
+    const size_t told = n_accepted < n_proposed ? n_accepted + 1 : n_accepted;
+    l->accepted[l->class] = KEPT_AFTER_PROPOSAL * l->accepted[l->class] + (double)n_accepted;
+    l->proposed[l->class] = KEPT_AFTER_PROPOSAL * l->proposed[l->class] + (double)told;
+    l->n_accepted += n_accepted;
+    l->n_proposed += n_proposed;
+}
