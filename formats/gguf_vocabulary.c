@@ -39,6 +39,14 @@ static const struct PreTokenizer {
     {"smollm", WORDS_SMOLLM, false, false},
     {"qwen2", WORDS_QWEN2, false, false},
     {"deepseek-r1-qwen", WORDS_QWEN2, false, false},
+    {"starcoder", WORDS_SMOLLM, false, false},
+    {"refact", WORDS_SMOLLM, false, false},
+    {"dbrx", WORDS_LLAMA3, false, false},
+    {"qwen35", WORDS_QWEN35, false, false},
+    {"gpt-4o", WORDS_GPT4O, false, false},
+    {"tekken", WORDS_TEKKEN, true, true},
+    {"deepseek-v3", WORDS_DEEPSEEK, false, false},
+    {"hunyuan-dense", WORDS_DEEPSEEK, false, false},
 };
 typedef struct PreTokenizer PreTokenizer;
 

@@ -21,7 +21,7 @@ SENTENCEPIECE, BYTE_LEVEL = 0, 1  # kinds
 # SPECIAL_IN_STRETCH are found between the cuts, in the text with SentencePiece's spaces.
 NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT, ADDED, SPECIAL_IN_STRETCH = range(8)
 ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST, PREFIX_NEW, BY_MERGES = 1, 2, 4, 8, 16, 32  # flags
-GPT2, LLAMA3, SMOLLM, QWEN2 = 1, 2, 3, 4  # pre-tokenizers
+GPT2, LLAMA3, SMOLLM, QWEN2, QWEN35, GPT4O, TEKKEN, DEEPSEEK = range(1, 9)  # pre-tokenizers
 
 MAX_PIECE = 4096  # bytes of the longest piece that the program accepts
 SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
@@ -31,7 +31,34 @@ LLAMA3_WORDS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2_WORDS = LLAMA3_WORDS.replace("{1,3}", "")
-WORDS = {GPT2_WORDS: GPT2, LLAMA3_WORDS: LLAMA3, QWEN2_WORDS: QWEN2}
+QWEN35_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# GPT-4's, as its authors have written it since: the same words as LLAMA3_WORDS.
+CL100K_WORDS = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+    r"|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+TEKKEN_WORDS = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SHORT_FORMS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+GPT4O_WORDS = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{SHORT_FORMS}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{SHORT_FORMS}"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+WORDS = {GPT2_WORDS: GPT2, LLAMA3_WORDS: LLAMA3, CL100K_WORDS: LLAMA3, QWEN2_WORDS: QWEN2, QWEN35_WORDS: QWEN35,
+         GPT4O_WORDS: GPT4O, TEKKEN_WORDS: TEKKEN}  # fmt: skip
+# The passes of DeepSeek-V3, one after the other.
+DEEPSEEK_WORDS = [
+    r"\p{N}{1,3}",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+]
 
 # GGUF's names of pre-tokenizers: (ours, is a word that is itself a piece never split, do texts begin with BOS).
 GGUF_WORDS = {
@@ -42,6 +69,14 @@ GGUF_WORDS = {
     "smollm": (SMOLLM, False, False),
     "qwen2": (QWEN2, False, False),
     "deepseek-r1-qwen": (QWEN2, False, False),
+    "starcoder": (SMOLLM, False, False),
+    "refact": (SMOLLM, False, False),
+    "dbrx": (LLAMA3, False, False),
+    "qwen35": (QWEN35, False, False),
+    "gpt-4o": (GPT4O, False, False),
+    "tekken": (TEKKEN, True, True),
+    "deepseek-v3": (DEEPSEEK, False, False),
+    "hunyuan-dense": (DEEPSEEK, False, False),
 }
 # GGUF's types from 1: normal, unknown, control, user-defined, unused, byte. User-defined ones cut the text there.
 GGUF_ATTRIBUTES = {1: NORMAL, 2: UNKNOWN, 3: SPECIAL, 4: ADDED, 5: ABSENT, 6: BYTE}
@@ -535,13 +570,16 @@ def json_words(component, path):
             return GPT2
         if kinds == ["Digits", "ByteLevel"] and own_words and parts[0].get("individual_digits"):
             return SMOLLM
-        if kinds == ["Split", "ByteLevel"] and not own_words:
-            split = parts[0]
-            words = WORDS.get(split["pattern"].get("Regex"))
-            if words and split["behavior"] == "Isolated" and not split.get("invert"):
+        splits = parts[:-1]
+        isolated = all(s["type"] == "Split" and s["behavior"] == "Isolated" and not s.get("invert") for s in splits)
+        if isolated and splits and not own_words:
+            patterns = [split["pattern"].get("Regex") for split in splits]
+            words = DEEPSEEK if patterns == DEEPSEEK_WORDS else WORDS.get(patterns[0]) if len(splits) == 1 else None
+            if words:
                 return words
     raise VocabularyError(
-        f"{path}: pre_tokenizer is {json.dumps(component)}, expected that of GPT-2, Llama 3, SmolLM2 or Qwen 2"
+        f"{path}: pre_tokenizer is {json.dumps(component)}, expected that of GPT-2, Llama 3, SmolLM2, "
+        "Qwen 2 or 3.5, GPT-4o, Tekken or DeepSeek-V3"
     )
 
 

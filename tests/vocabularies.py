@@ -3,6 +3,8 @@ that the environment variable SMOLLM2 names; a test that needs an absent one is 
 second, from strings.SENTENCES by the packages that also make models' vocabularies:
 
     made-gpt2, made-llama3, made-qwen2    byte-level BPE with the merges that those rules for words lead to
+    made-cl100k, made-qwen35, made-gpt4o, made-tekken, made-deepseek
+                                          the same
     made-smollm2                          the same, without tokens for the bytes that UTF-8 never has
     made-llama2                           SentencePiece BPE with byte tokens
     pairs                                 byte-level BPE that merges any letter with its neighbour, whatever class they
@@ -28,7 +30,8 @@ import models
 import strings
 
 REAL = ["gpt2", "llama3", "smollm2", "llama2"]
-MADE = [f"made-{name}" for name in ("gpt2", "llama3", "qwen2", "smollm2", "llama2")]
+MADE = [f"made-{name}" for name in ("gpt2", "llama3", "qwen2", "smollm2", "llama2", "cl100k", "qwen35", "gpt4o",
+                                    "tekken", "deepseek")]  # fmt: skip
 NAMES = [*MADE, *REAL]
 SENTENCEPIECE = ["made-llama2", "llama2"]
 BYTE_LEVEL = [name for name in NAMES if name not in SENTENCEPIECE]
@@ -39,8 +42,25 @@ SPLIT = {
               r"|\s*[\r\n]+|\s+(?!\S)|\s+",
     "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
              r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "cl100k": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+              r"|\s*[\r\n]|\s+(?!\S)|\s+",
+    "qwen35": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+              r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "gpt4o": r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+             r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+             r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "tekken": r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+              r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+              r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }  # fmt: skip
-GGUF_RULES = {"gpt2": "gpt-2", "llama3": "llama-bpe", "smollm2": "smollm", "qwen2": "qwen2"}
+DEEPSEEK_SPLITS = [
+    r"\p{N}{1,3}",
+    "[一-龥\u3040-ゟ゠-ヿ]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+]
+GGUF_RULES = {"gpt2": "gpt-2", "llama3": "llama-bpe", "smollm2": "smollm", "qwen2": "qwen2",
+              "cl100k": "dbrx", "qwen35": "qwen35", "gpt4o": "gpt-4o", "tekken": "tekken", "deepseek": "deepseek-v3"}  # fmt: skip
 SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"]
 NOT_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6  # types of token in a GGUF file
@@ -63,8 +83,9 @@ def words(rule):
         return pre.ByteLevel(add_prefix_space=False)
     if rule == "smollm2":
         return pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)])
-    split = pre.Split(tokenizers.Regex(SPLIT[rule]), "isolated")
-    return pre.Sequence([split, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
+    patterns = DEEPSEEK_SPLITS if rule == "deepseek" else [SPLIT[rule]]
+    splits = [pre.Split(tokenizers.Regex(pattern), "isolated") for pattern in patterns]
+    return pre.Sequence([*splits, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def letters():

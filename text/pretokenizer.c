@@ -1,23 +1,35 @@
 // pretokenizer.c - cuts text into the words within which byte-level BPE merges.
 //
 // Models define their words by a regular expression; at each place of the text its alternatives are
-// tried in order. Two families of them are written here as code that tries the same alternatives:
+// tried in order. Three families of them are written here as code that tries the same alternatives:
 //
 //     GPT-2     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //     SmolLM2   each digit is a word; GPT-2's rule for the text between digits
+//
 //     Llama 3   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}
 //               | ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //     Qwen 2    the same with \p{N} for \p{N}{1,3}
+//     Qwen 3.5  Qwen 2 with [\p{L}\p{M}] for \p{L}, except in [^\r\n\p{L}\p{N}]?
+//     GPT-4o    Llama 3 with two alternatives for letters, U being [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]
+//               and L [\p{Ll}\p{Lm}\p{Lo}\p{M}], and contractions at the end of words:
+//               [^\r\n\p{L}\p{N}]?U*L+(?i:'s|..)?|[^\r\n\p{L}\p{N}]?U+L*(?i:'s|..)?
+//               and with [\r\n/]* for [\r\n]*
+//     Tekken    GPT-4o with \p{N} for \p{N}{1,3} and without contractions
 //
-// Every character belongs to exactly one class: letter (\p{L}), number (\p{N}), white space (\s) or
-// other. So a word is a run of one class, with at most one character before it and newlines after
-// it, and no backtracking is needed:
+//     DeepSeek  cuts \p{N}{1,3} out of the text, then runs of ideographs and kana, and in each of
+//               the pieces, with A for ASCII punctuation:
+//               A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*
+//               |\s*[\r\n]+|\s+(?!\S)|\s+
 //
-//     word         = contraction | [one character] run of a class [newlines]
+// Every character belongs to exactly one class (text/unicode_tables.h). So a word is a run of some
+// classes, with at most one character before it and newlines after it, and little backtracking is
+// needed:
+//
+//     word         = contraction | [one character] run of classes [newlines]
 //     white space  = a run, up to its last newline, or without its last character if a word follows
 //
 // A byte that is not UTF-8 is of class other, as U+FFFD is. No alternative looks further than the
-// end of the run it stops in, and a run is walked at most three times: the time is linear in the
+// end of the run it stops in, and a run is walked a few times at most: the time is linear in the
 // text, whatever the text.
 #include "text/pretokenizer.h"
 
@@ -27,57 +39,89 @@
 #include "base/buffer.h"
 #include "text/unicode_tables.h"
 
+// Sets of classes. A character has one of these bits, the end of a text none.
+typedef unsigned Classes;
+enum {
+    OTHERS = 1 << CLASS_OTHER,
+    SPACES = 1 << CLASS_SPACE,
+    NUMBERS = 1 << CLASS_NUMBER,
+    MARKS = 1 << CLASS_MARK,
+    SYMBOLS = 1 << CLASS_SYMBOL,                                        // \p{P} \p{S}
+    LETTERS = 1 << CLASS_UPPER | 1 << CLASS_LOWER | 1 << CLASS_LETTER,  // \p{L}
+    NOT_LOWER = 1 << CLASS_UPPER | 1 << CLASS_LETTER | MARKS,           // U
+    NOT_UPPER = 1 << CLASS_LOWER | 1 << CLASS_LETTER | MARKS,           // L
+    REST = OTHERS | MARKS | SYMBOLS,                                    // [^\s\p{L}\p{N}]
+};
+
 // The text that a word is cut off from; the word begins at text[0].
 typedef struct {
     const char *text;
     size_t size;
-    // SmolLM2: a digit ends the text, so that what precedes it is a text by itself.
-    bool digits_end;
+    // What ends the text, so that what precedes it is a text by itself.
+    bool digits_end;   // SmolLM2, DeepSeek: a number does
+    bool script_ends;  // DeepSeek: a character does that is an ideograph or kana, or the first that
+    bool east_asian;   // .. is not, if this is set
 } Text;
 
 typedef struct {
-    int class;    // CLASS_..., CLASS_END past the end of the text
-    size_t size;  // bytes
+    Classes class;  // one bit; 0 past the end of the text
+    size_t size;    // bytes
 } Character;
 
-enum { CLASS_END = -1 };
+// ASCII, most of any text, needs no table.
+static Classes ascii_class(unsigned char c)
+{
+    const int letter = (c | 0x20) - 'a';
+    if (letter >= 0 && letter < 26) {
+        return c & 0x20 ? 1u << CLASS_LOWER : 1u << CLASS_UPPER;
+    }
+    if (c == ' ' || (c >= '\t' && c <= '\r')) {
+        return SPACES;
+    }
+    return c >= '0' && c <= '9' ? NUMBERS : c < ' ' || c == 0x7f ? OTHERS : SYMBOLS;
+}
 
-// The character at a byte of the text. ASCII, most of any text, needs no table.
+// The character at a byte of the text.
 static Character character_at(const Text *t, size_t at)
 {
     if (at >= t->size) {
-        return (Character){CLASS_END, 0};
-    }
-    const uint8_t *b = (const uint8_t *)t->text + at;
-    if (b[0] < 0x80) {
-        const int letter = (b[0] | 0x20) - 'a';
-        const bool space = b[0] == ' ' || (b[0] >= '\t' && b[0] <= '\r');
-        const int class = letter >= 0 && letter < 26   ? CLASS_LETTER
-                          : b[0] >= '0' && b[0] <= '9' ? CLASS_NUMBER
-                          : space                      ? CLASS_SPACE
-                                                       : CLASS_OTHER;
-        return (Character){class, 1};
+        return (Character){0, 0};
     }
     const char *bytes = t->text + at;
+    if ((unsigned char)*bytes < 0x80) {
+        return (Character){ascii_class((unsigned char)*bytes), 1};
+    }
     const int length = utf8_scan(bytes, t->size - at);
     if (length <= 0) {
-        return (Character){CLASS_OTHER, 1};
+        return (Character){OTHERS, 1};
     }
     const uint32_t code_point = utf8_code_point(bytes, length);
-    return (Character){run_value(unicode_runs, N_UNICODE_RUNS, code_point), (size_t)length};
+    return (Character){1u << run_value(unicode_runs, N_UNICODE_RUNS, code_point), (size_t)length};
 }
 
-// The character at a byte of the text, or CLASS_END if it ends the text.
+// [一-龥぀-ゟ゠-ヿ]: U+4E00 to U+9FA5, U+3040 to U+30FF, all of three bytes.
+static bool is_ideograph_or_kana(const Text *t, size_t at)
+{
+    if (at >= t->size || utf8_scan(t->text + at, t->size - at) != 3) {
+        return false;
+    }
+    const uint32_t c = utf8_code_point(t->text + at, 3);
+    return (c >= 0x4e00 && c <= 0x9fa5) || (c >= 0x3040 && c <= 0x30ff);
+}
+
+// The character at a byte of the text, or the end if it ends the text.
 static Character next(const Text *t, size_t at)
 {
     const Character c = character_at(t, at);
-    return t->digits_end && c.class == CLASS_NUMBER ? (Character){CLASS_END, 0} : c;
+    const bool ends = (t->digits_end && c.class == NUMBERS) ||
+                      (t->script_ends && is_ideograph_or_kana(t, at) != t->east_asian);
+    return ends ? (Character){0, 0} : c;
 }
 
-// The end of the run of one class that begins or continues at `at`; `at` itself if there is none.
-static size_t run_end(const Text *t, size_t at, int class)
+// The end of the run of these classes that begins or continues at `at`; `at` itself if there is none.
+static size_t run_end(const Text *t, size_t at, Classes classes)
 {
-    for (Character c; (c = next(t, at)).class == class;) {
+    for (Character c; (c = next(t, at)).class & classes;) {
         at += c.size;
     }
     return at;
@@ -85,21 +129,28 @@ static size_t run_end(const Text *t, size_t at, int class)
 
 static bool is_newline(const Text *t, size_t at)
 {
-    return at < t->size && (t->text[at] == '\r' || t->text[at] == '\n');
+    return at < t->size && (t->text[at] == '\r' || t->text[at] == '\n') && next(t, at).class;
+}
+
+static bool is_ascii_letter(const Text *t, size_t at)
+{
+    return at < t->size && (unsigned char)t->text[at] < 0x80 && next(t, at).class & LETTERS;
 }
 
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
 
-// 's|'t|'re|'ve|'m|'ll|'d: the length of the match at the start of the text, or 0. With (?i:...)
+// 's|'t|'re|'ve|'m|'ll|'d: the length of the match at a byte of the text, or 0. With (?i:...)
 // U+017F, the long s, matches s too.
-static size_t contraction(const Text *t, bool any_case)
+static size_t contraction(const Text *t, size_t at, bool any_case)
 {
-    char c[2] = {0};
-    for (size_t i = 0; i < 2 && i + 1 < t->size; i++) {
-        c[i] = any_case ? lower(t->text[i + 1]) : t->text[i + 1];
-    }
-    if (t->text[0] != '\'' || t->size < 2) {
+    const char *text = t->text + at;
+    const size_t size = t->size - at;
+    if (size < 2 || text[0] != '\'') {
         return 0;
+    }
+    char c[2] = {0};
+    for (size_t i = 0; i < 2 && i + 1 < size; i++) {
+        c[i] = any_case ? lower(text[i + 1]) : text[i + 1];
     }
     if (c[0] == 's' || c[0] == 't' || c[0] == 'm' || c[0] == 'd') {
         return 2;
@@ -107,7 +158,7 @@ static size_t contraction(const Text *t, bool any_case)
     if ((c[1] == 'e' && (c[0] == 'r' || c[0] == 'v')) || (c[0] == 'l' && c[1] == 'l')) {
         return 3;
     }
-    return any_case && t->size >= 3 && memcmp(t->text + 1, "\xc5\xbf", 2) == 0 ? 3 : 0;
+    return any_case && size >= 3 && memcmp(text + 1, "\xc5\xbf", 2) == 0 ? 3 : 0;
 }
 
 // \s+(?!\S)|\s+ at the start of the text. The first alternative backs off one character if a word
@@ -116,80 +167,190 @@ static size_t contraction(const Text *t, bool any_case)
 static size_t space_size(const Text *t)
 {
     size_t end = 0, last = 0;  // the end of the run, and where its last character begins
-    for (Character c; (c = next(t, end)).class == CLASS_SPACE; end += c.size) {
+    for (Character c; (c = next(t, end)).class == SPACES; end += c.size) {
         last = end;
     }
-    return last && next(t, end).class != CLASS_END ? last : end;
+    return last && next(t, end).class ? last : end;
 }
 
-// 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-static size_t gpt2_word(const Text *t)
+// \s*[\r\n]+|\s+(?!\S)|\s+ at the start of the text: up to the last newline of a run of white space,
+// if it has one.
+static size_t lines_or_space(const Text *t)
 {
-    const size_t short_form = contraction(t, false);
-    if (short_form) {
-        return short_form;
-    }
-    // A space with letters, numbers or others after it; which of the three decides the alternative.
-    const size_t begin = t->text[0] == ' ';
-    const int class = next(t, begin).class;
-    return class == CLASS_SPACE || class == CLASS_END ? space_size(t) : run_end(t, begin, class);
-}
-
-// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,max_digits}
-// | ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-static size_t llama3_word(const Text *t, size_t max_digits)
-{
-    const size_t short_form = contraction(t, true);
-    if (short_form) {
-        return short_form;
-    }
-    // \p{L}+, without the optional character.
-    const Character first = next(t, 0);
-    if (first.class == CLASS_LETTER) {
-        return run_end(t, 0, CLASS_LETTER);
-    }
-    // \p{N}{1,max_digits}
-    if (first.class == CLASS_NUMBER) {
-        size_t end = first.size;
-        for (Character c; --max_digits && (c = next(t, end)).class == CLASS_NUMBER;) {
-            end += c.size;
-        }
-        return end;
-    }
-    // [^\r\n\p{L}\p{N}]\p{L}+: letters and numbers have been dealt with.
-    if (!is_newline(t, 0) && next(t, first.size).class == CLASS_LETTER) {
-        return run_end(t, first.size, CLASS_LETTER);
-    }
-    //  ?[^\s\p{L}\p{N}]+[\r\n]*
-    const size_t begin = t->text[0] == ' ';
-    size_t end = run_end(t, begin, CLASS_OTHER);
-    if (end > begin) {
-        while (is_newline(t, end)) {
-            end++;
-        }
-        return end;
-    }
-    // \s*[\r\n]+ ends after the last newline of a run of white space.
-    size_t after_newline = 0;
-    for (Character c; (c = next(t, end)).class == CLASS_SPACE; end += c.size) {
+    size_t after_newline = 0, end = 0;
+    for (Character c; (c = next(t, end)).class == SPACES; end += c.size) {
         after_newline = is_newline(t, end) ? end + 1 : after_newline;
     }
     return after_newline ? after_newline : space_size(t);
 }
 
+// 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+static size_t gpt2_word(const Text *t)
+{
+    const size_t short_form = contraction(t, 0, false);
+    if (short_form) {
+        return short_form;
+    }
+    // A space with letters, numbers or others after it; which of the three decides the alternative.
+    const size_t begin = t->text[0] == ' ';
+    const Classes class = next(t, begin).class;
+    const Classes run = class & LETTERS ? LETTERS : class & REST ? REST : class & NUMBERS;
+    return run ? run_end(t, begin, run) : space_size(t);
+}
+
+// What Llama 3's rule and its variants differ in.
+typedef struct {
+    Classes letters;    // that a word of letters consists of
+    Classes others;     // [^\s\p{L}\p{N}] or [^\s\p{L}\p{M}\p{N}]
+    size_t max_digits;  // of a word
+    bool by_case;       // GPT-4o's alternatives for letters, and [\r\n/]*
+    bool contractions;  // short forms are words, or with by_case the ends of words
+} Llama3Rule;
+
+// U*L+ from a byte of the text on: its end, or 0 without a match. U* takes all it can. If no lower
+// case follows, it gives back characters until one of them is in L: the last one without case.
+static size_t lower_end(const Text *t, size_t begin)
+{
+    size_t at = begin, end = 0;
+    for (Character c; (c = next(t, at)).class & NOT_LOWER;) {
+        at += c.size;
+        end = c.class & NOT_UPPER ? at : end;
+    }
+    const size_t lower_case = run_end(t, at, NOT_UPPER);
+    return lower_case > at ? lower_case : end;
+}
+
+// X?U*L+|X?U+L* with X one character of [^\r\n\p{L}\p{N}], which a mark may be as well: if nothing
+// can follow it, it is one of U and L itself. Returns 0 without a match. (L* after U+ is empty: with
+// anything in it, U*L+ would have matched.)
+static size_t word_by_case(const Text *t, const Character *first)
+{
+    const bool may_precede = first->class & ~(Classes)(LETTERS | NUMBERS) && !is_newline(t, 0);
+    const size_t begin = may_precede ? first->size : 0;
+    size_t end = lower_end(t, begin);
+    if (!end && first->class == MARKS) {
+        end = lower_end(t, 0);
+    }
+    if (!end) {
+        const size_t upper_end = run_end(t, begin, NOT_LOWER);
+        end = upper_end > begin ? upper_end : 0;
+    }
+    return end;
+}
+
+// X?\p{L}+ with X one character of [^\r\n\p{L}\p{N}], or 0.
+static size_t word_of_letters(const Text *t, const Character *first, Classes letters)
+{
+    if (first->class & letters) {
+        return run_end(t, 0, letters);
+    }
+    const bool may_precede = first->class != NUMBERS && !is_newline(t, 0);
+    return may_precede && next(t, first->size).class & letters ? run_end(t, first->size, letters)
+                                                               : 0;
+}
+
+// Llama 3's alternatives, in order.
+static size_t llama3_word(const Text *t, const Llama3Rule *rule)
+{
+    const size_t short_form = rule->contractions && !rule->by_case ? contraction(t, 0, true) : 0;
+    if (short_form) {
+        return short_form;
+    }
+    const Character first = next(t, 0);
+    size_t end = rule->by_case ? word_by_case(t, &first)
+                               : word_of_letters(t, &first, rule->letters);
+    if (end) {
+        return rule->by_case && rule->contractions ? end + contraction(t, end, true) : end;
+    }
+    // \p{N}{1,max_digits}
+    if (first.class == NUMBERS) {
+        end = first.size;
+        for (size_t n = 1; n < rule->max_digits && next(t, end).class == NUMBERS; n++) {
+            end += next(t, end).size;
+        }
+        return end;
+    }
+    //  ?[^\s\p{L}\p{N}]+[\r\n]*
+    const size_t begin = t->text[0] == ' ';
+    end = run_end(t, begin, rule->others);
+    if (end == begin) {
+        return lines_or_space(t);
+    }
+    while (is_newline(t, end) || (rule->by_case && end < t->size && t->text[end] == '/')) {
+        end++;
+    }
+    return end;
+}
+
+// The alternatives of DeepSeek's last pass at the start of a piece; 0 if none matches.
+static size_t deepseek_match(const Text *t)
+{
+    const Character first = next(t, 0);
+    size_t end = 1;
+    if (first.class == SYMBOLS && first.size == 1) {
+        while (is_ascii_letter(t, end)) {
+            end++;
+        }
+        if (end > 1) {
+            return end;
+        }
+    }
+    end = first.class == SYMBOLS ? 0 : word_of_letters(t, &first, LETTERS | MARKS);
+    if (end) {
+        return end;
+    }
+    //  ?[\p{P}\p{S}]+[\r\n]*
+    const size_t begin = t->text[0] == ' ';
+    end = run_end(t, begin, SYMBOLS);
+    if (end == begin) {
+        return lines_or_space(t);
+    }
+    while (is_newline(t, end)) {
+        end++;
+    }
+    return end;
+}
+
+// Numbers are cut out in threes. In the other pieces, characters that no alternative takes (control
+// characters, unassigned ones) are a word up to the next that one does.
+static size_t deepseek_word(const char *text, size_t size)
+{
+    Text t = {text, size, .digits_end = true, .script_ends = true};
+    size_t end = 0;
+    for (size_t n = 0; n < 3 && character_at(&t, end).class == NUMBERS; n++) {
+        end += character_at(&t, end).size;
+    }
+    if (end) {
+        return end;
+    }
+    t.east_asian = is_ideograph_or_kana(&t, 0);
+    end = deepseek_match(&t);
+    for (size_t at = 0; !end;) {
+        at += next(&t, at).size;
+        Text rest = t;
+        rest.text += at;
+        rest.size -= at;
+        end = !next(&t, at).class || deepseek_match(&rest) ? at : 0;
+    }
+    return end;
+}
+
 size_t word_size(WordRule rule, const char *text, size_t size)
 {
+    static const Llama3Rule rules[N_WORD_RULES] = {
+        [WORDS_LLAMA3] = {LETTERS, REST, 3, false, true},
+        [WORDS_QWEN2] = {LETTERS, REST, 1, false, true},
+        [WORDS_QWEN35] = {LETTERS | MARKS, OTHERS | SYMBOLS, 1, false, true},
+        [WORDS_GPT4O] = {LETTERS, REST, 3, true, true},
+        [WORDS_TEKKEN] = {LETTERS, REST, 1, true, false},
+    };
+    if (rule == WORDS_DEEPSEEK) {
+        return deepseek_word(text, size);
+    }
     const Text t = {text, size, .digits_end = rule == WORDS_SMOLLM};
-    switch (rule) {
-    case WORDS_LLAMA3:
-        return llama3_word(&t, 3);
-    case WORDS_QWEN2:
-        return llama3_word(&t, 1);
-    case WORDS_SMOLLM: {
-        const Character first = character_at(&t, 0);
-        return first.class == CLASS_NUMBER ? first.size : gpt2_word(&t);
+    if (rules[rule].max_digits) {
+        return llama3_word(&t, &rules[rule]);
     }
-    default:
-        return gpt2_word(&t);
-    }
+    const Character first = character_at(&t, 0);
+    return rule == WORDS_SMOLLM && first.class == NUMBERS ? first.size : gpt2_word(&t);
 }
