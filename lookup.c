@@ -21,6 +21,13 @@
 // What a row is thought to add to a pass of one before it has been measured, as a share of it: less
 // than it does on most machines, so that it is measured.
 #define GUESSED_ROW 0.1
+// What a measurement counts beside those before it: more if it is faster, since what holds up a
+// pass, like weights that come from the disk at first, is not part of its cost.
+#define FASTER 0.25
+#define SLOWER 0.125
+// By how much a number of rows that is not in use is thought to be faster with each pass: so that
+// it is tried anew from time to time.
+#define FORGOTTEN (1.0 / 4096)
 // How much more the best number of proposals has to promise than none.
 #define LEAST_GAIN 1.03
 
@@ -39,21 +46,22 @@ static const double first_guesses[N_MATCH_CLASSES] = {0.4, 0.6, 0.75, 0.9};
 
 void pass_cost_note(PassCost *c, size_t n_rows, double seconds)
 {
-    if (n_rows > MAX_LOOKUP + 1) {
+    if (n_rows > MAX_LOOKUP + 1 || seconds <= 0) {
         return;
     }
+    // A pass that was held up by other processes says little about the next one: a first one takes
+    // no longer than its rows one by one, and others less than twice what they took.
     double *known = &c->seconds[n_rows];
-    if (*known <= 0) {
-        *known = seconds;
-        return;
-    }
-    // A pass that was held up by other processes says little about the next one.
-    const double bounded = seconds < 2 * *known ? seconds : 2 * *known, factor = bounded / *known;
-    *known += (bounded - *known) / 8;
+    const double one_by_one = (double)n_rows * c->seconds[1];
+    const double most = *known > 0 ? 2 * *known : one_by_one > 0 ? one_by_one : seconds;
+    const double bounded = seconds < most ? seconds : most;
+    const double before = *known > 0 ? *known : bounded;
+    *known = before + (bounded - before) * (bounded < before ? FASTER : SLOWER);
     // What made it slower or faster, a longer context or a busier machine, does so to all.
     for (size_t i = 1; i <= MAX_LOOKUP + 1; i++) {
         if (i != n_rows) {
-            c->seconds[i] *= 1 + (factor - 1) / 16;
+            c->seconds[i] *= 1 + (bounded / before - 1) / 16;
+            c->seconds[i] *= i > 1 ? 1 - FORGOTTEN : 1;
         }
     }
 }

@@ -120,6 +120,17 @@ TEST(test_a_batch_proposes_less_than_a_sequence_by_itself)
           numbers[2]);
 }
 
+TEST(test_a_number_of_rows_that_was_slow_is_tried_anew_in_time)
+{
+    PassCost c = {0};
+    pass_cost_note(&c, 1, 0.010);
+    pass_cost_note(&c, 9, 0.080);
+    for (int i = 0; i < 5000; i++) {
+        pass_cost_note(&c, 1, 0.010);
+    }
+    CHECK(c.seconds[9] < 0.03 && c.seconds[1] > 0.0099, "%g, %g", c.seconds[9], c.seconds[1]);
+}
+
 TEST(test_a_cost_is_noted_smoothed_and_bounded)
 {
     PassCost c = {0};
@@ -127,6 +138,8 @@ TEST(test_a_cost_is_noted_smoothed_and_bounded)
     pass_cost_note(&c, 1, 5.0);  // the process was stopped for a while
     CHECK(c.seconds[1] < 0.012, "%g", c.seconds[1]);
     pass_cost_note(&c, 4, 0.015);
+    pass_cost_note(&c, 8, 7.0);  // a first one that was stopped, too
+    CHECK(c.seconds[8] <= 8 * c.seconds[1], "%g", c.seconds[8]);
     for (int i = 0; i < 200; i++) {
         pass_cost_note(&c, 1, 0.020);
     }
@@ -146,6 +159,7 @@ int main(int argc, char **argv)
             UNIT(test_the_number_follows_what_a_row_costs),
             UNIT(test_the_number_follows_what_was_accepted_and_comes_back_in_time),
             UNIT(test_a_batch_proposes_less_than_a_sequence_by_itself),
+            UNIT(test_a_number_of_rows_that_was_slow_is_tried_anew_in_time),
             UNIT(test_a_cost_is_noted_smoothed_and_bounded),
             {0},
         });
