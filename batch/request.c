@@ -240,6 +240,12 @@ static const struct FieldRule {
     {.name = "safety_identifier", .kind = IGNORED},
     {.name = "prompt_cache_key", .kind = IGNORED},
     {.name = "parallel_tool_calls", .kind = IGNORED},
+    {.name = "stream_options", .kind = IGNORED},
+    {.name = "priority", .kind = IGNORED},
+    {.name = "request_id", .kind = IGNORED},
+    {.name = "length_penalty", .kind = IGNORED},  // this and the next are for beam search
+    {.name = "early_stopping", .kind = IGNORED},
+    {.name = "spaces_between_special_tokens", .kind = IGNORED},  // we add none
     {.name = "stream", .kind = ONLY_FALSE},
     {.name = "use_beam_search", .kind = ONLY_FALSE},
     {.name = "tools", .kind = ONLY_EMPTY},

@@ -161,6 +161,33 @@ def test_token_ids_beyond_the_vocabulary_are_refused_on_the_command_line(tiny, t
             assert_refused(run(*tiny, *mode, option, value), 2, f"{option} 512", "expected a token id below")
 
 
+# What clients write that dump all fields of their data types, with the defaults of OpenAI's Python package and of vLLM.
+OPENAI = {
+    "model": "m", "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": None, "max_tokens": 9, "n": 1, "seed": 4,
+    "service_tier": "auto", "stop": None, "store": False, "stream": False, "stream_options": {"include_usage": True},
+    "temperature": 1.0, "top_p": 1.0, "user": "me", "metadata": {"a": "b"},
+}  # fmt: skip
+VLLM = {
+    "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "length_penalty": 1.0, "early_stopping": False,
+    "stop_token_ids": [], "include_stop_str_in_output": False, "ignore_eos": False, "min_tokens": 0,
+    "skip_special_tokens": True, "spaces_between_special_tokens": True, "use_beam_search": False, "priority": 0,
+    "truncate_prompt_tokens": None, "prompt_logprobs": None, "allowed_token_ids": None, "bad_words": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [OPENAI, OPENAI | VLLM], ids=["OpenAI", "vLLM"])
+def test_requests_that_write_down_all_defaults_run(plain, tmp_path, fields):
+    messages = {"messages": [{"role": "user", "content": "ab"}]}
+    chat = fields | messages | {"logprobs": False, "top_logprobs": None, "response_format": {"type": "text"}, "tools": [],
+                                "tool_choice": "none", "parallel_tool_calls": True, "max_completion_tokens": None}  # fmt: skip
+    text = fields | {"prompt": "ab", "best_of": 1, "echo": False, "logprobs": None, "suffix": None}
+    lines = [{"custom_id": url, "method": "POST", "url": url, "body": body}
+             for url, body in (("/v1/chat/completions", chat), ("/v1/completions", text))]  # fmt: skip
+    lines += [messages | {"max_tokens": 9, "seed": 4, "top_p": 1.0}, {"prompt": "ab", "max_tokens": 9, "seed": 4, "top_p": 1.0}]
+    found = [text_of(result) for result in batch([plain], write_lines(tmp_path / "q", map(json.dumps, lines)))]
+    assert found[:2] == found[2:]
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Independence.
 
