@@ -78,11 +78,64 @@ static bool open_tokenizer(Engine *e, Error *err)
                                   c->config.vocab_size, err);
 }
 
+bool template_variable_read(const char *text, size_t *n, Json *json, Error *err)
+{
+    *n = strcspn(text, "=");
+    if (!*n || !text[*n]) {
+        return error_set(err, ERROR_INPUT, "expected NAME=JSON");
+    }
+    const char *value = text + *n + 1;
+    return json_read(json, value, strlen(value), err);
+}
+
+// Sets what all chats have in common.
+static bool open_chat_settings(Engine *e, Error *err)
+{
+    const TemplateVariables *given = &e->options->variables;
+    e->chat_settings.date = e->options->date.month ? e->options->date : date_today();
+    for (size_t i = 0; i < given->n; i++) {
+        size_t n;
+        if (!template_variable_read(given->texts[i], &n, &e->variable_values[i], err)) {
+            return false;
+        }
+        buffer_add(&e->variable_names, given->texts[i], n);
+        buffer_add(&e->variable_names, "", 1);
+    }
+    if (!buffer_check(&e->variable_names, err)) {
+        return false;
+    }
+    const char *names = e->variable_names.data;
+    for (size_t i = 0; i < given->n; i++, names += strlen(names) + 1) {
+        e->variables[i] = (JinjaVariable){names, e->variable_values[i].values, false};
+    }
+    e->chat_settings.variables = e->variables;
+    e->chat_settings.n_variables = given->n;
+    return true;
+}
+
+// Opens the template, and tells the tokenizer which names no message may forge. What a converter
+// wrote must compile; that of another file is not needed for all that can be done with it, so why it
+// cannot be used is only kept.
 static bool open_chat(Engine *e, Error *err)
 {
     const Bytes chat = e->checkpoint.chat;
-    e->has_chat = chat.data && chat_open(&e->chat, e->options->model, chat.data, chat.size, err);
-    return e->has_chat || !chat.data;
+    if (!chat.data) {
+        return true;
+    }
+    if (!open_chat_settings(e, err)) {
+        return false;
+    }
+    const ChatSource source = {.name = e->options->model,
+                               .source = (const char *)chat.data,
+                               .size = chat.size,
+                               .bos = tokenizer_name(e->tokenizer, tokenizer_bos(e->tokenizer)),
+                               .eos = tokenizer_name(e->tokenizer, tokenizer_eos(e->tokenizer))};
+    if (chat_open(&e->chat, &source, err)) {
+        e->has_chat = true;
+        return tokenizer_guard(e->tokenizer, source.source, source.size, err);
+    }
+    e->chat_error = *err;
+    return e->checkpoint.kind != CHECKPOINT_NATIVE && err->kind == ERROR_INPUT;
 }
 
 // --------------------------------------------------------------------------------------------
@@ -210,6 +263,11 @@ void engine_close(Engine *e)
 {
     engine_close_cache(e);
     model_free(&e->model);
+    chat_close(&e->chat);
+    buffer_free(&e->variable_names);
+    for (size_t i = 0; i < MAX_TEMPLATE_VARIABLES; i++) {
+        json_free(&e->variable_values[i]);
+    }
     tokenizer_free(e->tokenizer);
     checkpoint_close(&e->checkpoint);
     *e = (Engine){0};

@@ -6,7 +6,10 @@
 #ifndef ENGINE_H
 #define ENGINE_H
 
+#include "base/buffer.h"
+#include "base/date.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "formats/checkpoint.h"
 #include "lookup.h"
 #include "model.h"
@@ -17,6 +20,15 @@
 // give the same text as llama2.c.
 typedef enum { KV_AUTO, KV_F32, KV_F16 } KvType;
 
+// The most --template-var: templates know a handful of variables.
+#define MAX_TEMPLATE_VARIABLES 16
+
+// Variables of the chat template as the command line gives them, NAME=JSON, all well-formed.
+typedef struct {
+    const char *texts[MAX_TEMPLATE_VARIABLES];
+    size_t n;
+} TemplateVariables;
+
 // What a user may choose. Zero or NULL leaves the choice to the engine.
 typedef struct {
     const char *model;      // path of the checkpoint
@@ -26,12 +38,18 @@ typedef struct {
     size_t context;  // positions per sequence
     size_t threads;
     Progress progress;  // told of the repacking of a GGUF file
+    Date date;          // that a chat template sees; month 0: today
+    TemplateVariables variables;
 } EngineOptions;
+
+// Reads a text NAME=JSON; the name's length is *n. Error: ERROR_INPUT saying what was expected;
+// ERROR_RUN if out of memory.
+bool template_variable_read(const char *text, size_t *n, Json *json, Error *err);
 
 // What a mode needs besides the checkpoint itself.
 enum {
     ENGINE_TOKENIZER = 1,
-    ENGINE_CHAT = 2,     // the chat template, if the checkpoint has one
+    ENGINE_CHAT = 2,     // the chat template, if the checkpoint has one; needs ENGINE_TOKENIZER
     ENGINE_CONTEXT = 4,  // the length of the context, if the checkpoint has weights
     ENGINE_MODEL = 8,    // the weights and the threads that run them; includes ENGINE_CONTEXT
 };
@@ -39,10 +57,15 @@ enum {
 typedef struct {
     const EngineOptions *options;  // the caller's
     Checkpoint checkpoint;
-    Tokenizer *tokenizer;  // owned; NULL unless opened
-    ChatTemplate chat;     // its texts are in the checkpoint
-    bool has_chat;         // there is a template, and it was opened
-    Model model;           // its weights are in the checkpoint
+    Tokenizer *tokenizer;        // owned; NULL unless opened
+    ChatTemplate chat;           // its source is in the checkpoint
+    bool has_chat;               // there is a template, and it was opened
+    ChatSettings chat_settings;  // its variables are:
+    JinjaVariable variables[MAX_TEMPLATE_VARIABLES];
+    Json variable_values[MAX_TEMPLATE_VARIABLES];  // owned
+    Buffer variable_names;                         // owned: each with its NUL
+    Error chat_error;  // why that of a file of another format could not be; else ERROR_NONE
+    Model model;       // its weights are in the checkpoint
     size_t context;   // positions per sequence that a cache will have (afterwards, the cache knows)
     bool f16;         // type of cached keys and values: f16 or f32
     size_t threads;   // that run the model

@@ -1,11 +1,13 @@
 // generate.c - the life of a sequence. See generate.h.
 //
-// Text passes two filters on its way out, each of which holds back what it cannot decide yet:
+// Text passes three filters on its way out, each of which holds back what it cannot decide yet:
 //
-//     token -> bytes -> [stop texts: hold what may be the start of one]
-//                    -> [UTF-8: hold incomplete characters] -> text
+//     token -> bytes -> [thinking: thought or answer?]
+//                           answer -> [stop texts: hold what may be the start of one]
+//                                        -> [UTF-8: hold incomplete characters] -> text
+//                           thought      -> [UTF-8]                             -> thought
 //
-// The prompt's own text, where it is echoed, passes only the second.
+// The prompt's own text, where it is echoed, passes only the last.
 #include "generate.h"
 
 #include <stdlib.h>
@@ -22,23 +24,46 @@ const char *finish_name(FinishReason finish)
 // --------------------------------------------------------------------------------------------
 // Text
 
-// Adds bytes to the text as whole characters; what cannot be one becomes U+FFFD.
-static void add_text(Sequence *s, const char *bytes, size_t size)
+// Adds bytes to a text as whole characters; what cannot be one becomes U+FFFD.
+static void add_text(TextStream *t, const char *bytes, size_t size)
 {
+    buffer_add(&t->all, bytes, size);
     for (size_t i = 0; i < size; i++) {
-        s->partial[s->n_partial++] = bytes[i];
+        t->partial[t->n_partial++] = bytes[i];
         int length;
-        while (s->n_partial && (length = utf8_scan(s->partial, s->n_partial)) != 0) {
+        while (t->n_partial && (length = utf8_scan(t->partial, t->n_partial)) != 0) {
             const size_t n = (size_t)abs(length);
             if (length > 0) {
-                buffer_add(&s->text, s->partial, n);
+                buffer_add(&t->ready, t->partial, n);
             } else {
-                buffer_add_text(&s->text, UTF8_REPLACEMENT);
+                buffer_add_text(&t->ready, UTF8_REPLACEMENT);
             }
-            s->n_partial -= n;
-            memmove(s->partial, s->partial + n, s->n_partial);
+            t->n_partial -= n;
+            memmove(t->partial, t->partial + n, t->n_partial);
         }
     }
+}
+
+// No more bytes come.
+static void end_text(TextStream *t)
+{
+    if (t->n_partial) {
+        buffer_add_text(&t->ready, UTF8_REPLACEMENT);
+        t->n_partial = 0;
+    }
+}
+
+static void clear_text(TextStream *t)
+{
+    t->n_partial = 0;
+    buffer_clear(&t->ready);
+    buffer_clear(&t->all);
+}
+
+static void free_text(TextStream *t)
+{
+    buffer_free(&t->ready);
+    buffer_free(&t->all);
 }
 
 // Looks for a stop text in the held bytes: where it begins, or where one begins that the end of the
@@ -69,17 +94,23 @@ static size_t find_stop(const Buffer *held, const StopTexts *stops, size_t *foun
     return *found ? whole : cut;
 }
 
-// Adds bytes of the continuation: releases those before any stop text, and finishes at a complete
-// one.
-static void add_continuation(Sequence *s, const char *bytes, size_t size)
+static size_t count_new(const Sequence *s) { return s->tokens.size - s->n_prompt; }
+
+// Adds bytes of the answer: releases those before any stop text, and finishes at a complete
+// one. Stop texts are looked for after the least length only.
+static void add_answer(Sequence *s, const char *bytes, size_t size)
 {
+    if (count_new(s) <= s->options->min_tokens) {
+        add_text(&s->text, bytes, size);
+        return;
+    }
     buffer_add(&s->held, bytes, size);
     if (!s->held.size) {
         return;
     }
     size_t found;
     const size_t release = find_stop(&s->held, &s->options->stops, &found);
-    add_text(s, s->held.data, release + (s->options->include_stop ? found : 0));
+    add_text(&s->text, s->held.data, release + (s->options->include_stop ? found : 0));
     if (found) {
         s->finish = FINISH_STOP;
         s->held.size = 0;
@@ -89,20 +120,70 @@ static void add_continuation(Sequence *s, const char *bytes, size_t size)
     memmove(s->held.data, s->held.data + release, s->held.size);
 }
 
+// Passes on what the filter has decided.
+static void take_decided(Sequence *s)
+{
+    ThinkingFilter *f = &s->filter;
+    add_text(&s->thought, f->thought.data, f->thought.size);
+    f->thought.size = 0;  // buffer_clear would forget an error
+    if (f->answer.size) {
+        add_answer(s, f->answer.data, f->answer.size);
+        f->answer.size = 0;
+    }
+}
+
+// Adds the text of the last token.
+static void add_token_text(Sequence *s)
+{
+    ThinkingFilter *f = &s->filter;
+    const size_t n = s->tokens.size, n_new = count_new(s);
+    const int token = s->tokens.ids[n - 1], previous = n > 1 ? s->tokens.ids[n - 2] : -1;
+    const bool special = tokenizer_is_special(s->tokenizer, token);
+    const bool hidden = special && !s->options->show_special;
+    size_t size;
+    const char *bytes = special ? tokenizer_piece(s->tokenizer, token, &size)
+                                : tokenizer_decode(s->tokenizer, previous, token, &size);
+    if (!f->texts) {
+        add_answer(s, bytes, hidden ? 0 : size);
+        return;
+    }
+    const ThinkingPhase before = f->phase;
+    thinking_add(f, bytes, size, hidden);
+    if (before == PHASE_START && f->phase != PHASE_START && f->found) {
+        s->thought_begin = s->thought_end = n_new;
+    }
+    if (f->phase == PHASE_THOUGHT) {
+        s->thought_end = n_new;
+    }
+    if (before != PHASE_ANSWER && f->phase == PHASE_ANSWER && f->found) {
+        s->answer_begin = n_new;
+    }
+    take_decided(s);
+}
+
 // Releases what is held: nothing more can complete a stop text or a character.
 static void flush_text(Sequence *s)
 {
-    add_text(s, s->held.data, s->held.size);
+    thinking_end(&s->filter);
+    take_decided(s);
+    add_text(&s->text, s->held.data, s->held.size);
     s->held.size = 0;  // buffer_clear would forget an error
-    if (s->n_partial) {
-        buffer_add_text(&s->text, UTF8_REPLACEMENT);
-        s->n_partial = 0;
-    }
+    end_text(&s->text);
+    end_text(&s->thought);
 }
 
 static bool check_text(const Sequence *s, Error *err)
 {
-    return buffer_check(&s->held, err) && buffer_check(&s->text, err);
+    const ThinkingFilter *f = &s->filter;
+    const Buffer *all[] = {&s->held,          &s->text.ready,  &s->text.all,
+                           &s->thought.ready, &s->thought.all, &f->held,
+                           &f->hidden,        &f->thought,     &f->answer};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (!buffer_check(all[i], err)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 // --------------------------------------------------------------------------------------------
@@ -123,7 +204,7 @@ static void echo_prompt(Sequence *s)
     for (size_t i = 0; i < s->n_prompt; i++) {
         size_t size;
         const char *bytes = sequence_token_text(s, i, &size);
-        add_text(s, bytes, size);
+        add_text(&s->text, bytes, size);
     }
 }
 
@@ -156,17 +237,30 @@ static bool check_prompt(const Tokens *prompt, size_t context, Error *err)
                      prompt->size, context - 1, context);
 }
 
-bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err)
+// Takes a prompt over.
+static void take_prompt(Sequence *s, Prompt *prompt)
+{
+    tokens_free(&s->tokens);
+    thinking_free(&s->filter);
+    s->tokens = prompt->tokens;
+    s->n_prompt = prompt->tokens.size;
+    prompt->tokens = (Tokens){0};
+    const ThinkingTexts *t = prompt->think;
+    s->filter.texts = t && (t->close.size || t->answer.size) ? t : NULL;
+    s->filter.phase = prompt->in_thought ? PHASE_THOUGHT : PHASE_START;
+    s->filter.skips_space = prompt->in_thought;
+    s->thought_begin = s->thought_end = s->answer_begin = 0;
+}
+
+bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Error *err)
 {
     *s = (Sequence){.tokenizer = setup->tokenizer,
                     .options = setup->options,
                     .cache = setup->cache,
                     .cache_sequence = setup->cache_sequence,
-                    .tokens = *prompt,
-                    .n_prompt = prompt->size,
-                    .first_logprob = setup->score_prompt ? 0 : prompt->size,
                     .logprobs.n_best = setup->options->top_logprobs};
-    *prompt = (Tokens){0};
+    take_prompt(s, prompt);
+    s->first_logprob = setup->score_prompt ? 0 : s->n_prompt;
     bool ok = check_prompt(&s->tokens, s->cache->context, err) &&
               sampler_create(&s->sampler, tokenizer_vocab_size(s->tokenizer), &s->options->sampler,
                              setup->seed, err) &&
@@ -181,30 +275,29 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Err
     return ok;
 }
 
-bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err)
+bool sequence_restart(Sequence *s, Cache *cache, Prompt *prompt, Error *err)
 {
-    if (!check_prompt(prompt, cache->context, err)) {
-        tokens_free(prompt);
+    const Tokens *tokens = &prompt->tokens;
+    if (!check_prompt(tokens, cache->context, err)) {
+        prompt_free(prompt);
         return false;
     }
     // The last token is run in any case: its logits are wanted.
-    const size_t n_past = sequence_n_past(s), last = prompt->size - 1;
+    const size_t n_past = sequence_n_past(s), last = tokens->size - 1;
     const size_t most = n_past < last ? n_past : last;
     size_t n = 0;
-    while (n < most && s->tokens.ids[n] == prompt->ids[n]) {
+    while (n < most && s->tokens.ids[n] == tokens->ids[n]) {
         n++;
     }
     cache_truncate(cache, s->cache_sequence, n);
-    tokens_free(&s->tokens);
-    s->tokens = *prompt;
-    *prompt = (Tokens){0};
-    s->n_prompt = s->tokens.size;
+    take_prompt(s, prompt);
     s->first_logprob = s->n_prompt;
     s->logprobs.n = 0;
     s->lookup.n_accepted = s->lookup.n_proposed = 0;
     s->finish = FINISH_NONE;
-    s->n_partial = 0;
-    buffer_clear(&s->text);
+    s->n_forced = 0;
+    clear_text(&s->text);
+    clear_text(&s->thought);
     buffer_clear(&s->held);
     return true;
 }
@@ -213,6 +306,9 @@ void sequence_retire(Sequence *s)
 {
     sampler_free(&s->sampler);
     tokens_free(&s->enders);
+    thinking_free(&s->filter);
+    buffer_free(&s->text.all);
+    buffer_free(&s->thought.all);
     buffer_free(&s->held);
 }
 
@@ -221,7 +317,8 @@ void sequence_free(Sequence *s)
     sequence_retire(s);
     tokens_free(&s->tokens);
     logprobs_free(&s->logprobs);
-    buffer_free(&s->text);
+    free_text(&s->text);
+    free_text(&s->thought);
     *s = (Sequence){0};
 }
 
@@ -244,8 +341,6 @@ size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max)
     }
     return n;
 }
-
-static size_t count_new(const Sequence *s) { return s->tokens.size - s->n_prompt; }
 
 static size_t smaller_of(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -279,53 +374,89 @@ static int sample_token(Sequence *s, const float *logits)
     return sampler_next(&s->sampler, logits, &in);
 }
 
+// Does the closing text of the thought begin with this token? Templates may close one with a token
+// that ends answers: there it ends only the thought.
+static bool begins_close(const Sequence *s, int token)
+{
+    if (!s->filter.texts || s->filter.phase == PHASE_ANSWER) {
+        return false;
+    }
+    const Buffer *close = &s->filter.texts->close;
+    const TextSpan name = tokenizer_name(s->tokenizer, token);
+    const Trimmed text = trimmed(close->data, close->size);
+    return name.size && text.size > name.size && memcmp(text.text, name.text, name.size) == 0;
+}
+
 // Does this token end the text?
 static bool is_ender(const Sequence *s, int token)
 {
     const GenerateOptions *o = s->options;
-    bool found = tokenizer_is_end(s->tokenizer, token) && !o->ignore_eos;
+    bool found = tokenizer_is_end(s->tokenizer, token) && !o->ignore_eos && !begins_close(s, token);
     for (size_t i = 0; i < o->stop_tokens.n && !found; i++) {
         found = o->stop_tokens.ids[i] == token;
     }
     return found;
 }
 
-// Notes how probable a token was, if that is wanted. NULL: nothing came before it.
+// The new tokens that the sequence may still get.
+static size_t tokens_left(const Sequence *s)
+{
+    const size_t max = s->options->max_tokens, room = s->cache->context - s->tokens.size;
+    return max && max - count_new(s) < room ? max - count_new(s) : room;
+}
+
+// Notes how probable a token was, if that is wanted. NULL: nothing came before it, or it was forced.
 static bool note_logprob(Sequence *s, int token, const float *logits, Error *err)
 {
     return !s->options->logprobs ||
            logprobs_add(&s->logprobs, token, logits, s->sampler.vocab_size, err);
 }
 
-// Appends a token and adds its text. Stop texts are looked for after the least length only.
+// Appends a token and adds its text.
 static bool append_token(Sequence *s, int token, Error *err)
 {
-    size_t size;
     if (!tokens_append(&s->tokens, token, err)) {
         return false;
     }
-    const char *bytes = sequence_token_text(s, s->tokens.size - 1, &size);
-    if (count_new(s) <= s->options->min_tokens) {
-        add_text(s, bytes, size);
-    } else {
-        add_continuation(s, bytes, size);
-    }
+    add_token_text(s);
     return true;
+}
+
+// Appends the closing text of a thought that has used up its tokens.
+static bool force_close(Sequence *s, Error *err)
+{
+    const size_t budget = s->options->think.budget;
+    if (!budget || !sequence_is_thinking(s) || count_new(s) - s->thought_begin < budget) {
+        return true;
+    }
+    const Buffer *close = &s->filter.texts->close;
+    const TextSpan span = {close->data, close->size, true, false};
+    Tokens forced = {0};
+    bool ok = tokenizer_encode(s->tokenizer, &span, 1, false, &forced, err);
+    for (size_t i = 0; ok && i < forced.size && tokens_left(s); i++) {
+        ok = note_logprob(s, forced.ids[i], NULL, err) && append_token(s, forced.ids[i], err);
+        s->n_forced++;
+    }
+    tokens_free(&forced);
+    return ok;
 }
 
 bool sequence_accept(Sequence *s, const float *logits, Error *err)
 {
-    const GenerateOptions *o = s->options;
     const int token = sample_token(s, logits);
     const bool ends = is_ender(s, token);
-    if ((!ends || o->include_stop) &&
+    s->n_forced = 0;
+    if ((!ends || s->options->include_stop) &&
         !(note_logprob(s, token, logits, err) && append_token(s, token, err))) {
         return false;
     }
     if (ends) {
         s->finish = FINISH_STOP;
     }
-    if (!s->finish && (count_new(s) == o->max_tokens || s->tokens.size == s->cache->context)) {
+    if (!s->finish && !force_close(s, err)) {
+        return false;
+    }
+    if (!s->finish && !tokens_left(s)) {
         s->finish = FINISH_LENGTH;
     }
     if (s->finish) {
@@ -347,8 +478,8 @@ static bool take_logits(Step *step, const Row *row)
         !note_logprob(s, s->tokens.ids[0], NULL, &step->err)) {
         return false;
     }
-    if (next < s->tokens.size) {
-        return note_logprob(s, s->tokens.ids[next], row->logits, &step->err);
+    if (next < s->tokens.size) {  // of the prompt, or forced
+        return next >= s->n_prompt || note_logprob(s, s->tokens.ids[next], row->logits, &step->err);
     }
     step->sampled = step->n_sampled++ ? step->sampled : row;
     return sequence_accept(s, row->logits, &step->err);
@@ -373,6 +504,9 @@ static void take_step(Step *step)
         }
         step->n_taken++;
         step->ok = !row->logits || take_logits(step, row);
+        if (step->n_sampled && step->sequence->n_forced) {
+            return;  // something else follows than was proposed
+        }
     }
 }
 
@@ -502,119 +636,4 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
         }
     }
     return true;
-}
-
-// --------------------------------------------------------------------------------------------
-// Prompts
-
-// Encodes spans: what lies between two messages with ids is one text. The spans are in the order of
-// the messages, so one walk over both finds the spans that are texts of such messages.
-static bool encode_rendered(const Tokenizer *tokenizer, const Conversation *c,
-                            const TextSpan *spans, size_t n_spans, Tokens *out, Error *err)
-{
-    size_t first = 0;  // of the spans that are not encoded yet
-    size_t next = 0;   // of the messages: those before it have been met
-    for (size_t i = 0; i < n_spans; i++) {
-        while (next < c->n && !c->messages[next].ids) {
-            next++;
-        }
-        if (next == c->n || spans[i].text != c->messages[next].text) {
-            continue;
-        }
-        const Message *m = &c->messages[next++];
-        if (!tokenizer_encode(tokenizer, spans + first, i - first, false, out, err)) {
-            return false;
-        }
-        for (size_t k = 0; k < m->n_ids; k++) {
-            if (!tokens_append(out, m->ids[k], err)) {
-                return false;
-            }
-        }
-        first = i + 1;
-    }
-    return tokenizer_encode(tokenizer, spans + first, n_spans - first, false, out, err);
-}
-
-bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
-                        const Conversation *conversation, Tokens *out, Error *err)
-{
-    TextSpan *spans;
-    size_t n_spans;
-    if (!chat_render(chat, conversation, &spans, &n_spans, err)) {
-        return false;
-    }
-    // The template names BOS itself if it wants one, so the tokenizer adds none.
-    const bool ok = encode_rendered(tokenizer, conversation, spans, n_spans, out, err);
-    free(spans);
-    return ok;
-}
-
-// How many of `left` positions are kept free for new tokens.
-static size_t room_for_new(size_t left, size_t max_tokens)
-{
-    const size_t half = (left + 1) / 2;
-    return max_tokens && max_tokens < half ? max_tokens : half;
-}
-
-bool prompt_encode_text(const Tokenizer *tokenizer, const TextSpan *text, PromptLimit limit,
-                        Tokens *out, Error *err)
-{
-    if (!tokenizer_encode(tokenizer, text, 1, true, out, err)) {
-        return false;
-    }
-    if (!limit.context || out->size < limit.context) {
-        return true;
-    }
-    const int bos = tokenizer_bos(tokenizer);
-    const size_t room = room_for_new(limit.context, limit.max_tokens);
-    const size_t keep = limit.context > room ? limit.context - room : 1;
-    const size_t first = bos >= 0 && out->ids[0] == bos && keep > 1 ? 1 : 0;
-    memmove(out->ids + first, out->ids + out->size - (keep - first),
-            (keep - first) * sizeof *out->ids);
-    out->size = keep;
-    return true;
-}
-
-// Encodes the prompt anew, without the first `skip` bytes of the part that may be shortened.
-static bool encode_again(const ShortenedPrompt *p, size_t skip, Tokens *out, Error *err)
-{
-    out->size = 0;
-    return p->encode(p->arg, skip, out, err);
-}
-
-bool prompt_shorten(const ShortenedPrompt *p, PromptLimit limit, Tokens *out, Error *err)
-{
-    const size_t context = limit.context;
-    if (!encode_again(p, 0, out, err)) {
-        return false;
-    }
-    if (!context || out->size < context) {
-        return true;
-    }
-    if (!encode_again(p, p->size, out, err)) {
-        return false;
-    }
-    const size_t kept = out->size;
-    if (kept + 2 > context) {
-        return error_set(err, ERROR_INPUT,
-                         "the prompt has %zu tokens without the text that --truncate-prompt "
-                         "shortens, expected at most %zu of the context of %zu",
-                         kept, context > 2 ? context - 2 : 0, context);
-    }
-    // Binary search. What is cut decides how the text beside it is cut into tokens, so the number
-    // of tokens is known only when it has been encoded. Without the first `skip` bytes it fits.
-    const size_t most = context - room_for_new(context - kept, limit.max_tokens);
-    size_t too_few = 0, skip = p->size;
-    while (skip - too_few > 1) {
-        const size_t middle = too_few + (skip - too_few) / 2;
-        if (!encode_again(p, middle, out, err)) {
-            return false;
-        }
-        if (out->size > most) {
-            too_few = middle;
-        } else {
-            skip = middle;
-        }
-    }
-    return encode_again(p, skip, out, err);
 }

@@ -15,6 +15,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "encode.h"
 #include "engine.h"
 #include "logprobs.h"
 #include "lookup.h"
@@ -30,6 +31,12 @@ typedef struct {
     const char *texts[MAX_STOPS];  // NUL-terminated, not empty; the caller's
     size_t n;
 } StopTexts;
+
+// Whether a thinking model thinks.
+typedef struct {
+    ThinkMode mode;
+    size_t budget;  // after so many tokens of a thought its closing text is forced; 0: never
+} ThinkOptions;
 
 // Stop tokens per sequence: the end tokens of any model, and room for more.
 #define MAX_STOP_TOKENS 64
@@ -58,6 +65,7 @@ typedef struct {
     size_t lookup;           // tokens that are proposed at most from what was said; 0: none
     bool logprobs;           // keep how probable the tokens were
     size_t top_logprobs;     // .. and so many of the best at each place, at most MAX_LOGPROBS
+    ThinkOptions think;
     SamplerOptions sampler;
     TokenBiases biases;
 } GenerateOptions;
@@ -77,6 +85,14 @@ typedef struct {
     bool score_prompt;  // with options->logprobs: the list begins with the tokens of the prompt
 } SequenceSetup;
 
+// Text on its way out.
+typedef struct {
+    Buffer ready;     // whole UTF-8 characters, to be written; the caller clears it; owned
+    Buffer all;       // all bytes since the prompt, also those that are not UTF-8; owned
+    char partial[4];  // the start of a character
+    size_t n_partial;
+} TextStream;
+
 typedef struct {
     const Tokenizer *tokenizer;
     const GenerateOptions *options;
@@ -86,30 +102,39 @@ typedef struct {
     Tokens enders;          // owned: the tokens that end the text, if it has a least length
     Tokens tokens;          // of the prompt, then the new ones; owned
     size_t n_prompt;
+    size_t n_forced;  // of the tokens that the last pass added, those after the sampled one
     FinishReason finish;
     Lookup lookup;      // what it learns of proposed tokens
     Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
     size_t first_logprob;
-    Buffer text;      // whole UTF-8 characters, ready to be written; the caller clears it; owned
-    Buffer held;      // bytes that may turn out to be the start of a stop text; owned
-    char partial[4];  // the start of a character
-    size_t n_partial;
+    TextStream text;     // of the answer
+    TextStream thought;  // before it
+    Buffer held;         // bytes that may turn out to be the start of a stop text; owned
+    ThinkingFilter filter;
+    // Which of the new tokens are the thought's and the answer's, without the template's texts.
+    size_t thought_begin, thought_end, answer_begin;
 } Sequence;
 
-// Starts a sequence with the prompt's tokens, which it takes over, whether it succeeds or not. Its
+// Is the sequence in a thought, or did it end in one?
+static inline bool sequence_is_thinking(const Sequence *s)
+{
+    return s->filter.phase == PHASE_THOUGHT;
+}
+
+// Starts a sequence with the prompt, whose tokens it takes over, whether it succeeds or not. Its
 // sequence of the cache is empty, or holds tokens that the prompt begins with. Errors: ERROR_INPUT
 // if the prompt is empty or leaves no room in the context; ERROR_RUN if out of memory.
-bool sequence_start(Sequence *s, const SequenceSetup *setup, Tokens *prompt, Error *err);
+bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Error *err);
 void sequence_free(Sequence *s);
 
 // Frees what a finished sequence needs no more; its text, tokens and log-probabilities stay.
 void sequence_retire(Sequence *s);
 
-// Gives a finished or interrupted sequence another prompt, which it takes over, whether it succeeds
-// or not. `cache` is the sequence's, but writable: of the old tokens it keeps those that the new
+// Gives a finished or interrupted sequence another prompt, whose tokens it takes over, whether it
+// succeeds or not. `cache` is the sequence's, but writable: of the old tokens it keeps those that the new
 // prompt begins with. The prompt is not echoed; the random numbers go on where they were. Errors:
 // as sequence_start; the sequence then stays as it was.
-bool sequence_restart(Sequence *s, Cache *cache, Tokens *prompt, Error *err);
+bool sequence_restart(Sequence *s, Cache *cache, Prompt *prompt, Error *err);
 
 // Tokens of the sequence that the cache holds.
 size_t sequence_n_past(const Sequence *s);
@@ -131,7 +156,8 @@ const char *sequence_token_text(const Sequence *s, size_t place, size_t *size);
 size_t sequence_propose(Sequence *s, const PassCost *cost, PassPlan *plan, Row *rows, size_t max);
 
 // Samples the next token from the logits of the sequence's last token, adds its text, and decides
-// whether the sequence is finished. Error: ERROR_RUN if out of memory.
+// whether the sequence is finished. A thought that is too long gets the tokens of its closing text.
+// Error: ERROR_RUN if out of memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
 
 // One sequence's part in a forward pass. The caller sets the sequence and its rows, which
@@ -161,7 +187,8 @@ typedef struct {
     const volatile sig_atomic_t *interrupted;  // nonzero: end before the next pass
     // Called after each pass, once for each token that was sampled in it: `logits` (vocab_size) are
     // those from which it was, in order; or once with NULL while the prompt is being read. By then
-    // s->tokens has all of these tokens, but no end token; s->text may hold text. False ends the
+    // s->tokens has all of these tokens, but no end token, and s->n_forced others after the last
+    // one; s->text and s->thought may hold text. False ends the
     // run.
     bool (*on_pass)(void *arg, Sequence *s, const float *logits, Error *err);
     void *arg;
@@ -170,39 +197,5 @@ typedef struct {
 // Runs a sequence until it finishes or is interrupted, in passes of as many rows as the scratch
 // has. Error: what decode or on_pass says.
 bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err);
-
-// Appends the tokens of a conversation, as the template renders it, to *out. A message that has ids
-// contributes those, so what the model said stays as it said it. Errors: ERROR_INPUT if the
-// messages are in an order that the template does not know, or the tokenizer lacks a byte;
-// ERROR_RUN if out of memory.
-bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat,
-                        const Conversation *conversation, Tokens *out, Error *err);
-
-// How long a prompt may be before it is shortened. A shortened one leaves as much room as
-// max_tokens for new tokens, but no more than half of the context.
-typedef struct {
-    size_t context;     // positions; 0: the prompt is not shortened
-    size_t max_tokens;  // as in GenerateOptions
-} PromptLimit;
-
-// Puts the tokens of a text into *out, which is empty before. A prompt that does not fit is
-// shortened to its end, but keeps a BOS at its start. Errors: as tokenizer_encode.
-bool prompt_encode_text(const Tokenizer *tokenizer, const TextSpan *text, PromptLimit limit,
-                        Tokens *out, Error *err);
-
-// A prompt of which only a part may be shortened: template, system message and instruction of a
-// chat have to stay whole.
-typedef struct {
-    size_t size;  // bytes of that part
-    // Appends the tokens of the prompt to *out, without the first `skip` of these bytes and without
-    // the rest of a character that is cut there.
-    bool (*encode)(void *arg, size_t skip, Tokens *out, Error *err);
-    void *arg;
-} ShortenedPrompt;
-
-// Encodes a prompt with as much of the end of that part as fits; *out is empty before. Of what the
-// other parts leave of the context, new tokens get as much room as max_tokens, but no more than
-// half. Errors: ERROR_INPUT if the other parts alone do not fit; what p->encode says.
-bool prompt_shorten(const ShortenedPrompt *p, PromptLimit limit, Tokens *out, Error *err);
 
 #endif

@@ -31,6 +31,9 @@ typedef enum {
     PROMPT_TEXT,  // one more part of the prompt: PromptParts
     PROMPT_FILE,  // the same, read from a file
     KV,           // "f32" or "f16": a KvType
+    DATE,         // YYYY-MM-DD: a Date
+    VARIABLE,     // one more NAME=JSON: TemplateVariables
+    THINK,        // "on", "off" or a number: ThinkOptions
     CHAT,         // "generate" or "chat": a bool
     SETTING,      // NAME=VALUE, the name and range of a sampling option: Sampling
 } OptionKind;
@@ -129,6 +132,12 @@ static const Option option_table[] = {
     {0, "no-echo", NULL, FLAG, AT(no_echo), .help = "print the continuation without the prompt"},
     {'y', "system", "TEXT", TEXT, AT(system),
      .help = "system message of a chat; default: the template's own"},
+    {0, "think", "on|off|N", THINK, AT(generate.think), .min = 1, .max = MANY,
+     .help = "let a model think, or not, or for at most N tokens"},
+    {0, "date", "YYYY-MM-DD", DATE, AT(engine.date),
+     .help = "the date that a chat template sees; default: today"},
+    {0, "template-var", "NAME=JSON", VARIABLE, AT(engine.variables), .max = MAX_TEMPLATE_VARIABLES,
+     .help = "set a variable of the chat template; may be given up to {max} times"},
     {'z', "tokenizer", "FILE", PATH, AT(engine.tokenizer),
      .help = "for a llama2.c checkpoint; default: tokenizer.bin beside it, or here"},
     {'c', "context", "N", COUNT, AT(engine.context), .min = 1, .max = MANY,
@@ -263,6 +272,13 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
         return "a whole number from 0 to 2^64 - 1";
     case KV:
         return "f32 or f16";
+    case DATE:
+        return "a date, YYYY-MM-DD";
+    case VARIABLE:
+        return "NAME=JSON";
+    case THINK:
+        snprintf(buffer, 80, "on, off or a whole number from %.0f to %.0f", min, o->max);
+        return buffer;
     case CHAT:
         return "generate or chat";
     case TOKEN:
@@ -375,6 +391,28 @@ static bool parse_setting(Sampling *s, const char *text)
     return set_sampling(s, name, value);
 }
 
+static bool add_variable(TemplateVariables *variables, const char *text)
+{
+    Json json = {0};
+    Error ignored = {0};
+    size_t n;
+    const bool ok = template_variable_read(text, &n, &json, &ignored);
+    json_free(&json);
+    variables->texts[variables->n++] = text;
+    return ok;
+}
+
+static bool read_think(const Option *o, ThinkOptions *think, const char *text)
+{
+    uint64_t budget = 0;
+    const bool off = strcmp(text, "off") == 0, on = strcmp(text, "on") == 0;
+    if (!off && !on && (!parse_whole(text, &budget) || !in_range(o, (double)budget))) {
+        return false;
+    }
+    *think = (ThinkOptions){off ? THINK_OFF : THINK_ON, (size_t)budget};
+    return true;
+}
+
 // Stores a value in its field. Returns false if the option does not take it.
 static bool store_value(const Option *o, void *field, const char *text)
 {
@@ -411,6 +449,12 @@ static bool store_value(const Option *o, void *field, const char *text)
         return strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0;
     case SETTING:
         return parse_setting(field, text);
+    case DATE:
+        return date_read(text, field);
+    case VARIABLE:
+        return add_variable(field, text);
+    case THINK:
+        return read_think(o, field, text);
     case CHAT:
         *(bool *)field = strcmp(text, "chat") == 0;
         return strcmp(text, "chat") == 0 || strcmp(text, "generate") == 0;
@@ -427,7 +471,8 @@ static bool take_value(Options *options, const Option *o, const char *shown, con
     void *field = (char *)options + o->offset;
     char buffer[80];
     if ((o->kind == TEXTS && ((StopTexts *)field)->n == MAX_STOPS) ||
-        (o->kind == TOKEN && ((StopTokens *)field)->n == MAX_STOP_TOKENS)) {
+        (o->kind == TOKEN && ((StopTokens *)field)->n == MAX_STOP_TOKENS) ||
+        (o->kind == VARIABLE && ((TemplateVariables *)field)->n == MAX_TEMPLATE_VARIABLES)) {
         return error_set(err, ERROR_USAGE, "%s: may be given at most %.0f times", shown, o->max);
     }
     if (o->kind == BIAS && ((TokenBiases *)field)->n == MAX_TOKEN_BIASES) {
@@ -648,6 +693,7 @@ static bool check_convert(const Options *o, Error *err)
 
 static bool check_combinations(Options *o, Error *err)
 {
+    static const char *const only_in_chats[] = {"system", "think", "date", "template-var", NULL};
     const char *mode;
     if (!choose_mode(o, &mode, err) || !check_standard_input(&o->prompt, err)) {
         return false;
@@ -660,8 +706,9 @@ static bool check_combinations(Options *o, Error *err)
         return error_set(err, ERROR_USAGE, "--logprobs: expected --json with it, and no %s%s",
                          mode ? "--" : "other mode", mode ? mode : "");
     }
-    if (o->system && !o->chat && o->mode != MODE_BATCH) {
-        return error_set(err, ERROR_USAGE, "--system: expected --chat or --batch with it");
+    if (!o->chat && o->mode != MODE_BATCH &&
+        !refuse(o, only_in_chats, "expected --chat or --batch with it", err)) {
+        return false;
     }
     if (o->prompt_cache && o->mode != MODE_GENERATE && o->mode != MODE_BATCH) {
         return error_set(err, ERROR_USAGE, "--prompt-cache: not with --%s", mode);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/buffer.h"
+#include "base/date.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "engine.h"

@@ -45,6 +45,23 @@ static bool print_about(const Options *o, Output *out, Error *err)
     return ok;
 }
 
+// Checks that the chat template can do what the options say.
+static bool check_chat_options(const Engine *e, const Options *o, Error *err)
+{
+    for (size_t i = 0; i < e->chat_settings.n_variables; i++) {
+        const char *name = e->chat_settings.variables[i].name;
+        if (!jinja_mentions(e->chat.jinja, name)) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: --template-var %s: its chat template does not use it",
+                             o->engine.model, name);
+        }
+    }
+    return !option_given(o, "think") || can_think(&e->chat.think) ||
+           error_set(err, ERROR_INPUT,
+                     "%s: --think: its chat template has no text that begins and ends a thought",
+                     o->engine.model);
+}
+
 // Opens what the mode needs; a chat also needs a template. Without any prompt, a terminal is there
 // to type one: to a model that can answer, in a chat.
 static bool open_engine(Engine *e, Options *o, Error *err)
@@ -59,10 +76,14 @@ static bool open_engine(Engine *e, Options *o, Error *err)
         options_choose_chat(o);
     }
     if (o->chat && !e->has_chat) {
+        if (e->chat_error.kind) {
+            *err = e->chat_error;
+            return false;
+        }
         return error_set(err, ERROR_INPUT, "%s: has no chat template, expected one for --chat",
                          o->engine.model);
     }
-    return true;
+    return check_chat_options(e, o, err);
 }
 
 static bool run_mode(Engine *e, Options *o, Output *out, Error *err)

@@ -117,6 +117,11 @@ void tokenizer_free(Tokenizer *t)
     }
 }
 
+bool tokenizer_guard(Tokenizer *t, const char *text, size_t size, Error *err)
+{
+    return vocabulary_guard(&t->vocabulary, text, size, err);
+}
+
 // --------------------------------------------------------------------------------------------
 // Merging
 
@@ -149,8 +154,9 @@ typedef struct {
     const Vocabulary *v;
     const TextSpan *spans;  // (n_spans): the caller's
     size_t n_spans;
-    size_t span, span_end;  // of special_bytes: the span that it looked at last, and its end
-    const char *text;       // (size): of all spans, concatenated
+    size_t span, span_end;      // of special_bytes: the span that it looked at last, and its end
+    size_t guard, guard_begin;  // of free_bytes: the guarded span that comes next, and its start
+    const char *text;           // (size): of all spans, concatenated
     size_t size;
     Tokens *out;        // the caller's; tokens are appended
     size_t text_start;  // length of *out where the text begins; SIZE_MAX: it continues another
@@ -434,28 +440,56 @@ static size_t special_bytes(Encoder *e, size_t at)
     return at < e->span_end && e->spans[e->span - 1].special ? e->span_end - at : 0;
 }
 
+// How many bytes from text[at] on lie before the next guarded span. As with special_bytes, `at` only
+// grows.
+static size_t free_bytes(Encoder *e, size_t at)
+{
+    while (e->guard < e->n_spans &&
+           (!e->spans[e->guard].guarded || e->guard_begin + e->spans[e->guard].size <= at)) {
+        e->guard_begin += e->spans[e->guard++].size;
+    }
+    return e->guard == e->n_spans ? SIZE_MAX : e->guard_begin > at ? e->guard_begin - at : 0;
+}
+
+// A name that normal[at .. at + size) may be, whose bytes after a first space come from the text at
+// `begin`.
+typedef struct {
+    size_t at, size, begin;
+} PossibleName;
+
+// How many of its bytes come from the first `left` of the text; a space alone does not count.
+static size_t bytes_within(const Encoder *e, const Stretch *s, PossibleName name, size_t left)
+{
+    const size_t space = e->normal.data[name.at] == ' ';
+    size_t n = space;
+    for (size_t end = name.begin; n < name.size; n++) {
+        end = next_offset(e, s, name.at + n, end);
+        if (end - name.begin > left) {
+            break;
+        }
+    }
+    return n > space ? n : 0;
+}
+
 // The id of the longest name with which normal[at ..) begins, or -1. Byte `at` comes from the
 // offset `offset` of the text. A special token's name may begin with a space of anyone's; the rest
-// of it has to lie within one span that allows it.
+// of it has to lie within one span that allows it, and that of a guarded one before any span that
+// does not.
 static int find_in_stretch(Encoder *e, const Stretch *s, size_t at, size_t offset)
 {
     const Vocabulary *v = e->v;
     const char *bytes = e->normal.data + at;
     const size_t size = e->normal.size - at;
-    const int id = vocabulary_find_name(v, &v->stretch_names, bytes, size, SIZE_MAX);
-    if (id < 0 || !is_special(v, id)) {
+    const NameLimits any = {SIZE_MAX, SIZE_MAX};
+    const int id = vocabulary_find_name(v, &v->stretch_names, bytes, size, any);
+    if (id < 0 || (!is_special(v, id) && !is_guarded(v, id))) {
         return id;
     }
-    const size_t space = *bytes == ' ', begin = space ? next_offset(e, s, at, offset) : offset;
-    const size_t left = special_bytes(e, begin);
-    size_t n = space;  // normal[at .. at + n) may be a special token's name
-    for (size_t end = begin; n < piece_size(v, (size_t)id); n++) {
-        end = next_offset(e, s, at + n, end);
-        if (end - begin > left) {
-            break;
-        }
-    }
-    return vocabulary_find_name(v, &v->stretch_names, bytes, size, n > space ? n : 0);
+    const size_t begin = *bytes == ' ' ? next_offset(e, s, at, offset) : offset;
+    const PossibleName name = {at, piece_size(v, (size_t)id), begin};
+    const NameLimits limits = {bytes_within(e, s, name, special_bytes(e, begin)),
+                               bytes_within(e, s, name, free_bytes(e, begin))};
+    return vocabulary_find_name(v, &v->stretch_names, bytes, size, limits);
 }
 
 // Encodes a stretch: the names in it, and the characters between them.
@@ -562,16 +596,16 @@ static bool encode_stretch(Encoder *e, size_t begin, size_t end)
 
 // Finds the names in the text, longest first, and encodes the stretches between them. The name of a
 // special token has to lie within one span that allows it, so that no text of a user can complete
-// it; that of any other token may straddle spans.
+// it; that of any other token may straddle spans, but a guarded one no guarded span.
 static bool encode_spans(Encoder *e)
 {
     size_t begin = 0, at = 0, end = 0;  // text[begin .. at) is not yet encoded; end: of the span
     for (size_t i = 0; i < e->n_spans; i++) {
         end += e->spans[i].size;
         while (at < end) {
-            const size_t special_size = e->spans[i].special ? end - at : 0;
+            const NameLimits limits = {e->spans[i].special ? end - at : 0, free_bytes(e, at)};
             const int id = vocabulary_find_name(e->v, &e->v->text_names, e->text + at, e->size - at,
-                                                special_size);
+                                                limits);
             if (id < 0) {
                 at++;
                 continue;
@@ -675,6 +709,19 @@ const char *tokenizer_kind(const Tokenizer *t)
 
 size_t tokenizer_vocab_size(const Tokenizer *t) { return t->vocabulary.size; }
 int tokenizer_bos(const Tokenizer *t) { return t->vocabulary.bos; }
+
+int tokenizer_eos(const Tokenizer *t) { return t->vocabulary.n_end ? t->vocabulary.end[0] : -1; }
+
+TextSpan tokenizer_name(const Tokenizer *t, int id)
+{
+    if (id < 0) {
+        return (TextSpan){0};
+    }
+    size_t size;
+    const char *piece = tokenizer_piece(t, id, &size);
+    const size_t space = t->vocabulary.attribute[id] == PIECE_FIRST_SPECIAL && *piece == ' ';
+    return (TextSpan){.text = piece + space, .size = size - space};
+}
 bool tokenizer_is_special(const Tokenizer *t, int id) { return is_special(&t->vocabulary, id); }
 
 bool tokenizer_is_end(const Tokenizer *t, int id)

@@ -39,6 +39,10 @@ void tokenizer_free(Tokenizer *t);
 
 // Adds the tokenizer section of a native checkpoint to *out: what tokenizer_open_section reads.
 void tokenizer_write_section(const Tokenizer *t, Buffer *out);
+// From now on the names of those added tokens that are in the text of a chat template, and of those
+// that end a text, do not count in guarded spans: a message cannot forge what the template writes.
+// Error: ERROR_RUN.
+bool tokenizer_guard(Tokenizer *t, const char *text, size_t size, Error *err);
 
 // Appends the ids of the spans' text to *out, after BOS if add_bos is set and the tokenizer begins
 // texts with one. If *out already has tokens, the text continues them: SentencePiece puts its space
@@ -62,6 +66,10 @@ uint64_t tokenizer_fingerprint(const Tokenizer *t);
 const char *tokenizer_kind(const Tokenizer *t);  // "sentencepiece", "byte-level bpe"; NULL: "none"
 size_t tokenizer_vocab_size(const Tokenizer *t);
 int tokenizer_bos(const Tokenizer *t);  // -1: none
+int tokenizer_eos(const Tokenizer *t);  // the first of the tokens at which generation stops
+
+// The name by which chat templates know a token; no text if there is none (-1).
+TextSpan tokenizer_name(const Tokenizer *t, int id);
 
 // Whether a token is a control token: BOS, EOS, <|im_start|>, ...
 bool tokenizer_is_special(const Tokenizer *t, int id);

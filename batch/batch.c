@@ -192,6 +192,40 @@ static bool begin_retry(Batch *b, Error *err)
     return ok;
 }
 
+static bool rewind_results(const Batch *b, Error *err)
+{
+    return lseek(b->results.fd, 0, SEEK_SET) == 0 ||
+           error_set(err, ERROR_RUN, "%s: cannot be read: %s", b->results.name, strerror(errno));
+}
+
+// Goes on with the date that the results in the output were made with, if the template uses it: all
+// answers of a batch see the same.
+static bool take_date(Batch *b, Error *err)
+{
+    Engine *e = b->engine;
+    Date date = {0};
+    bool found = false, ok = true;
+    if (!e->has_chat || !e->chat.uses_date) {
+        return true;
+    }
+    b->old = (Lines){.fd = b->results.fd, .name = b->results.name, .limit = MAX_RESULT_BYTES};
+    while (!found && (ok = next_old(b, err)) && b->old_status == LINE_READ) {
+        found = result_date(&b->old_json, &date);
+    }
+    lines_free(&b->old);
+    if (!ok || !found) {
+        return ok && rewind_results(b, err);
+    }
+    if (e->options->date.month && !same_date(e->options->date, date)) {
+        char given[16], old[16];
+        return error_set(err, ERROR_USAGE, "--date %s: the results in %s were made with %s",
+                         date_write(e->options->date, given), b->results.name,
+                         date_write(date, old));
+    }
+    e->chat_settings.date = date;
+    return rewind_results(b, err);
+}
+
 // Keeps the results in the output, and cuts off a half-written one at the end. With --retry, keeps
 // those before the first error and starts the retry there.
 static bool resume(Batch *b, Error *err)
@@ -399,12 +433,12 @@ static bool finish_job(Batch *b, Job *job, Error *err)
 {
     const bool ok = deliver(b, job, err);
     if (job->request.failure.kind == ERROR_NONE) {
-        b->stats->prompt_tokens += job->prompt.size;
+        b->stats->prompt_tokens += job->prompt.tokens.size;
         b->stats->shared_tokens += job->shared;
     }
     for (size_t i = 0; job->request.failure.kind == ERROR_NONE && i < job->request.n; i++) {
         const Sequence *choice = &job->choices[i];
-        b->stats->new_tokens += choice->tokens.size - job->prompt.size;
+        b->stats->new_tokens += choice->tokens.size - job->prompt.tokens.size;
         b->stats->proposed += choice->lookup.n_proposed;
         b->stats->accepted += choice->lookup.n_accepted;
     }
@@ -511,7 +545,8 @@ static bool batch_open(Batch *b, Error *err)
     if (!open_input(b, err) || !slots_create(&b->slots, b->engine, err)) {
         return false;
     }
-    return results_open(&b->results, o->output, o->resume, err) && (!o->resume || resume(b, err));
+    return results_open(&b->results, o->output, o->resume, err) &&
+           (!o->resume || (take_date(b, err) && resume(b, err)));
 }
 
 static void batch_close(Batch *b)
@@ -535,6 +570,7 @@ static RequestDefaults request_defaults(const Engine *e, const BatchSetup *setup
     RequestDefaults d = {.options = setup->options,
                          .tokenizer = e->tokenizer,
                          .chat = e->has_chat ? &e->chat : NULL,
+                         .chat_settings = &e->chat_settings,
                          .cache = &e->cache,
                          .model = slash ? slash + 1 : path};
     d.fingerprint = request_fingerprint(&d, setup->fingerprint);

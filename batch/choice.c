@@ -231,6 +231,14 @@ static void put_completion_logprobs(JsonWriter *w, const Sequence *s)
 // --------------------------------------------------------------------------------------------
 // Choices
 
+void put_thought(JsonWriter *w, const Sequence *s)
+{
+    const Buffer *thought = &s->thought.ready;
+    if (thought->size) {
+        json_put_string(w, "reasoning_content", thought->data, thought->size);
+    }
+}
+
 // The APIs differ in where the text is, and in how log-probabilities are written.
 void put_choice(JsonWriter *w, ResultForm form, size_t index, const Sequence *s)
 {
@@ -239,10 +247,11 @@ void put_choice(JsonWriter *w, ResultForm form, size_t index, const Sequence *s)
     if (form == RESULT_CHAT) {
         json_open(w, "message", '{');
         json_put_text(w, "role", "assistant");
-        json_put_string(w, "content", s->text.data, s->text.size);
+        put_thought(w, s);
+        json_put_string(w, "content", s->text.ready.data, s->text.ready.size);
         json_close(w, '}');
     } else {
-        json_put_string(w, "text", s->text.data, s->text.size);
+        json_put_string(w, "text", s->text.ready.data, s->text.ready.size);
     }
     if (!s->options->logprobs) {
         json_put_null(w, "logprobs");

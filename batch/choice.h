@@ -12,6 +12,9 @@ typedef enum { RESULT_PLAIN, RESULT_COMPLETION, RESULT_CHAT } ResultForm;
 // Puts the object of OpenAI's choices[] for a sequence.
 void put_choice(JsonWriter *w, ResultForm form, size_t index, const Sequence *s);
 
+// Puts the member "reasoning_content", what the model thought before it answered, if it did.
+void put_thought(JsonWriter *w, const Sequence *s);
+
 // Puts the member "logprobs" of plain objects, an array with an object for each token:
 //
 //     {"id": 5, "token": "a", "bytes": [97], "logprob": -0.1, "top": [{"id": 5, ..}, ..]}

@@ -1,6 +1,6 @@
 // request.c - one line of a batch. See request.h.
 //
-//     Line -> request_read -> Request -> request_encode -> Tokens
+//     Line -> request_read -> Request -> request_encode -> Prompt
 //     Sequence -> request_result -> line of JSON
 //
 // Each field of a request is one of these. Any other is refused by name: a misspelt parameter must
@@ -21,6 +21,8 @@
 #include <string.h>
 
 #include "base/checksum.h"
+#include "batch/fields.h"
+#include "batch/messages.h"
 
 // --------------------------------------------------------------------------------------------
 // Derived numbers
@@ -50,6 +52,9 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model)
                               s->repeat_last_n,
                               d->cache->f16,
                               !!o->system,
+                              g->think.mode,
+                              g->think.budget,
+                              o->engine.variables.n,
                               tokenizer_fingerprint(d->tokenizer)};
     const float real[] = {
         s->temperature,      s->top_p, s->min_p, s->repeat_penalty, s->presence_penalty,
@@ -60,6 +65,10 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model)
     h = hash_bytes(h, g->biases.list, g->biases.n * sizeof *g->biases.list);
     for (size_t i = 0; i < g->stops.n; i++) {
         h = hash_bytes(h, g->stops.texts[i], strlen(g->stops.texts[i]) + 1);
+    }
+    for (size_t i = 0; i < o->engine.variables.n; i++) {
+        const char *text = o->engine.variables.texts[i];
+        h = hash_bytes(h, text, strlen(text) + 1);
     }
     return o->system ? hash_bytes(h, o->system, strlen(o->system)) : h;
 }
@@ -83,37 +92,7 @@ uint64_t request_seed(const Request *r, size_t choice)
 // --------------------------------------------------------------------------------------------
 // Fields
 
-static bool is_null(const JsonValue *v) { return !v || v->kind == JSON_NULL; }
-
-// Is a field missing, null or empty? Clients write down every field of their data types, so an
-// answer that is put into the next request's history has "annotations": [] and "tool_calls": null.
-// Such a field asks for nothing, whatever its name: so it is never a reason to refuse a request.
-// Where the empty text is a value (prompt, content), the reader of that field looks for itself.
-static bool says_nothing(const JsonValue *v)
-{
-    return !v || v->kind == JSON_NULL || (v->kind == JSON_STRING && !v->size) ||
-           (v->kind > JSON_STRING && !v->count);
-}
-
 static bool is_bool(const JsonValue *v) { return v->kind == JSON_FALSE || v->kind == JSON_TRUE; }
-
-static bool is_text(const JsonValue *v, const char *text)
-{
-    return v && v->kind == JSON_STRING && v->size == strlen(text) &&
-           memcmp(v->text, text, v->size) == 0;
-}
-
-// Is the member's name one of `names`, which end with NULL?
-static bool is_named(const JsonValue *member, const char *const *names)
-{
-    for (; *names; names++) {
-        if (member->name_size == strlen(*names) &&
-            memcmp(member->name, *names, member->name_size) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static bool read_seed(Request *r, const JsonValue *v, Error *err)
 {
@@ -199,6 +178,42 @@ static bool read_logprobs(Request *r, const JsonValue *v, Error *err)
     return option_set_json(option_for_request("top_logprobs"), &r->options, v, &named, err);
 }
 
+// What a chat template is given beside messages: an array of objects.
+static bool read_list(const JsonValue *v, const char *name, const JsonValue **to, Error *err)
+{
+    *to = v;
+    return v->kind == JSON_ARRAY || field_unexpected(err, name, v, "an array");
+}
+
+static bool read_tools(Request *r, const JsonValue *v, Error *err)
+{
+    return read_list(v, "tools", &r->tools, err);
+}
+
+static bool read_documents(Request *r, const JsonValue *v, Error *err)
+{
+    return read_list(v, "documents", &r->documents, err);
+}
+
+// Variables of the chat template, but not those that the request has fields for.
+static bool read_variables(Request *r, const JsonValue *v, Error *err)
+{
+    static const char *const reserved[] = {"messages", "tools", "documents",
+                                           "add_generation_prompt", NULL};
+    if (v->kind != JSON_OBJECT) {
+        return field_unexpected(err, "chat_template_kwargs", v, "an object");
+    }
+    const JsonValue *member = json_first(v);
+    for (size_t i = 0; i < v->count; i++, member = json_next(member)) {
+        if (is_named(member, reserved)) {
+            return error_set(err, ERROR_INPUT, "chat_template_kwargs.%s: not supported",
+                             member->name);
+        }
+    }
+    r->variables = v;
+    return true;
+}
+
 static bool read_model(Request *r, const JsonValue *v, Error *err)
 {
     if (v->kind == JSON_STRING) {
@@ -233,6 +248,9 @@ static const struct FieldRule {
     {.name = "echo", .kind = READ, .read = read_echo},
     {.name = "logprobs", .kind = READ, .read = read_logprobs},
     {.name = "model", .kind = READ, .read = read_model},
+    {.name = "tools", .kind = READ, .read = read_tools},
+    {.name = "documents", .kind = READ, .read = read_documents},
+    {.name = "chat_template_kwargs", .kind = READ, .read = read_variables},
     {.name = "user", .kind = IGNORED},
     {.name = "metadata", .kind = IGNORED},
     {.name = "store", .kind = IGNORED},
@@ -248,7 +266,6 @@ static const struct FieldRule {
     {.name = "spaces_between_special_tokens", .kind = IGNORED},  // we add none
     {.name = "stream", .kind = ONLY_FALSE},
     {.name = "use_beam_search", .kind = ONLY_FALSE},
-    {.name = "tools", .kind = ONLY_EMPTY},
     {.name = "functions", .kind = ONLY_EMPTY},
     {.name = "suffix", .kind = ONLY_EMPTY},
     {.name = "tool_choice", .kind = ONLY_WORD, .words = {"none", "auto"}},
@@ -558,143 +575,6 @@ void request_free(Request *r)
 // --------------------------------------------------------------------------------------------
 // Encoding
 
-// field_unexpected for a part of a message (".content"), or for a message itself (""). A value of
-// NULL is missing.
-static bool message_unexpected(Error *err, size_t i, const char *part, const JsonValue *v,
-                               const char *expected)
-{
-    char field[96];
-    snprintf(field, sizeof field, "messages[%zu]%s", i, part);
-    return v ? field_unexpected(err, field, v, expected)
-             : error_set(err, ERROR_INPUT, "%s is missing, expected %s", field, expected);
-}
-
-// The text of part k of the content of message i, {"type": "text", "text": ..}: a string or null.
-// Returns NULL after an error.
-static const JsonValue *read_content_part(const JsonValue *part, size_t i, size_t k, Error *err)
-{
-    char where[48];
-    const int n = snprintf(where, sizeof where, ".content[%zu]", k);
-    if (part->kind != JSON_OBJECT) {
-        message_unexpected(err, i, where, part, "an object");
-        return NULL;
-    }
-    const JsonValue *type = json_member(part, "type"), *text = json_member(part, "text");
-    const bool known = is_text(type, "text");
-    snprintf(where + n, sizeof where - (size_t)n, known ? ".text" : ".type");
-    if (!known) {
-        message_unexpected(err, i, where, type, "text (we support no other type of content)");
-        return NULL;
-    }
-    if (!text || (text->kind != JSON_STRING && text->kind != JSON_NULL)) {
-        message_unexpected(err, i, where, text, "a string");
-        return NULL;
-    }
-    return text;
-}
-
-// Joins the parts of a message's content with a newline between them, and leaves out those without
-// a text: the same as vLLM (renderers/chat_utils.py, version 0.32) and llama.cpp (common/chat.cpp,
-// common_chat_msgs_to_json_oaicompat) do for templates that expect one string. The joined text is
-// appended to *joined, and out->text stays NULL: the buffer may move yet.
-static bool join_content(const JsonValue *parts, size_t i, Message *out, Buffer *joined, Error *err)
-{
-    const size_t begin = joined->size;
-    const JsonValue *part = json_first(parts);
-    for (size_t k = 0; k < parts->count; k++, part = json_next(part)) {
-        const JsonValue *text = read_content_part(part, i, k, err);
-        if (!text) {
-            return false;
-        }
-        if (!says_nothing(text)) {
-            buffer_add(joined, "\n", joined->size > begin);
-            buffer_add(joined, text->text, text->size);
-        }
-    }
-    out->text = NULL;
-    out->size = joined->size - begin;
-    return buffer_check(joined, err);
-}
-
-// Reads the content of message i: a string or an array of parts. An assistant's may be missing:
-// that is how an answer without a text is written.
-static bool read_content(const JsonValue *message, size_t i, Message *out, Buffer *joined,
-                         Error *err)
-{
-    const JsonValue *v = json_member(message, "content");
-    if (v && v->kind == JSON_ARRAY) {
-        return join_content(v, i, out, joined, err);
-    }
-    const bool missing = is_null(v) && out->role == ROLE_ASSISTANT;
-    if (!missing && (!v || v->kind != JSON_STRING)) {
-        return message_unexpected(err, i, ".content", v, "a text");
-    }
-    out->text = missing ? "" : v->text;
-    out->size = missing ? 0 : v->size;
-    return true;
-}
-
-static bool read_role(const JsonValue *message, size_t i, Message *out, Error *err)
-{
-    static const struct {
-        const char *name;
-        Role role;
-    } roles[] = {{"system", ROLE_SYSTEM},
-                 {"developer", ROLE_SYSTEM},
-                 {"user", ROLE_USER},
-                 {"assistant", ROLE_ASSISTANT}};
-    const JsonValue *v = json_member(message, "role");
-    for (size_t k = 0; k < sizeof roles / sizeof *roles; k++) {
-        if (is_text(v, roles[k].name)) {
-            out->role = roles[k].role;
-            return true;
-        }
-    }
-    return message_unexpected(err, i, ".role", v, "system, developer, user or assistant");
-}
-
-// Reads message i, which lies in the Json.
-static bool read_message(const JsonValue *v, size_t i, Message *out, Buffer *joined, Error *err)
-{
-    static const char *const names[] = {"role", "content", "name", NULL};
-    if (v->kind != JSON_OBJECT) {
-        return message_unexpected(err, i, "", v, "an object");
-    }
-    const JsonValue *member = json_first(v);
-    for (size_t k = 0; k < v->count; k++, member = json_next(member)) {
-        if (!says_nothing(member) && !is_named(member, names)) {
-            return error_set(err, ERROR_INPUT, "messages[%zu].%.100s: not supported", i,
-                             member->name);
-        }
-    }
-    return read_role(v, i, out, err) && read_content(v, i, out, joined, err);
-}
-
-// Reads the request's messages, or makes one of its prompt. Their texts lie in the Json or, where
-// they have several parts, in *joined.
-static bool read_messages(const Request *r, Message *out, Buffer *joined, Error *err)
-{
-    if (!r->messages) {
-        out[0] = (Message){ROLE_USER, r->prompt, r->prompt_size, NULL, 0};
-        return true;
-    }
-    const JsonValue *v = json_first(r->messages);
-    for (size_t i = 0; i < r->messages->count; i++, v = json_next(v)) {
-        if (!read_message(v, i, &out[i], joined, err)) {
-            return false;
-        }
-    }
-    // Only now: adding to the buffer may have moved it.
-    const char *text = joined->size ? joined->data : "";
-    for (size_t i = 0; i < r->messages->count; i++) {
-        if (!out[i].text) {
-            out[i].text = text;
-            text += out[i].size;
-        }
-    }
-    return true;
-}
-
 static PromptLimit request_limit(const Request *r, const RequestDefaults *d)
 {
     return (PromptLimit){d->options->truncate_prompt ? d->cache->context : 0,
@@ -704,63 +584,121 @@ static PromptLimit request_limit(const Request *r, const RequestDefaults *d)
 // A chat, for prompt_shorten.
 typedef struct {
     const RequestDefaults *defaults;
-    Conversation chat;
-    Message *last;  // of its messages, the one that may be shortened:
-    Message whole;  // .. as the request has it
-} ChatPrompt;
+    ChatPrompt prompt;
+    JsonValue *last;  // the text of the last message, which may be shortened:
+    TextSpan whole;   // .. as the request has it
+} ShortenedChat;
 
 // See ShortenedPrompt.
-static bool encode_shortened(void *arg, size_t skip, Tokens *out, Error *err)
+static bool encode_shortened(void *arg, size_t skip, Prompt *out, Error *err)
 {
-    const ChatPrompt *p = arg;
-    const size_t begin = utf8_boundary(p->whole.text, p->whole.size, skip);
-    p->last->text = p->whole.text + begin;
-    p->last->size = p->whole.size - begin;
-    return prompt_encode_chat(p->defaults->tokenizer, p->defaults->chat, &p->chat, out, err);
+    const ShortenedChat *c = arg;
+    const size_t begin = utf8_boundary(c->whole.text, c->whole.size, skip);
+    c->last->text = c->whole.text + begin;
+    c->last->size = c->whole.size - begin;
+    return prompt_encode_chat(c->defaults->tokenizer, c->defaults->chat, &c->prompt, out, err);
 }
 
-// Encodes a chat by the model's template. --truncate-prompt shortens its last message.
-static bool encode_chat(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
+// Encodes the messages. --truncate-prompt shortens the last of them.
+static bool encode_messages(const Request *r, const RequestDefaults *d, Messages *m, Prompt *out,
+                            Error *err)
 {
-    const char *system = d->options->system;
-    const size_t n = r->messages ? r->messages->count : 1;
-    Buffer joined = {0};
-    Message *messages = calloc(n + 1, sizeof *messages);
-    if (!messages) {
-        return error_memory(err, "messages", (n + 1) * sizeof *messages);
-    }
-    // messages[0] is the command line's system message, for a chat that has none.
-    messages[0] = (Message){ROLE_SYSTEM, system, system ? strlen(system) : 0, NULL, 0};
-    bool ok = read_messages(r, messages + 1, &joined, err);
-    if (ok) {
-        const size_t first = system && messages[1].role != ROLE_SYSTEM ? 0 : 1;
-        ChatPrompt chat = {.defaults = d,
-                           .chat = {.messages = messages + first,
-                                    .n = n + 1 - first,
-                                    .special = d->options->special},
-                           .last = &messages[n],
-                           .whole = messages[n]};
-        const ShortenedPrompt shortened = {chat.whole.size, encode_shortened, &chat};
-        ok = prompt_shorten(&shortened, request_limit(r, d), out, err);
-    }
-    free(messages);
-    buffer_free(&joined);
+    ShortenedChat chat = {.defaults = d,
+                          .prompt = {.conversation = {.messages = m->list.values,
+                                                      .tools = r->tools,
+                                                      .documents = r->documents,
+                                                      .variables = r->variables,
+                                                      .settings = *d->chat_settings,
+                                                      .think = r->options.think.mode,
+                                                      .special = d->options->special}},
+                          .last = &m->list.values[m->last]};
+    chat.whole = (TextSpan){.text = chat.last->text, .size = chat.last->size};
+    const ShortenedPrompt shortened = {chat.whole.size, encode_shortened, &chat};
+    return prompt_shorten(&shortened, request_limit(r, d), out, err);
+}
+
+// Encodes a chat by the model's template, with the arguments of tool calls as these rules have
+// them. *has_calls: there were arguments that the rules decide about.
+static bool encode_by_rules(const Request *r, const RequestDefaults *d, const MessageRules *rules,
+                            bool *has_calls, Prompt *out, Error *err)
+{
+    Messages messages = {0};
+    const bool ok = (r->messages
+                         ? messages_read(&messages, r->messages, rules, err)
+                         : messages_of_prompt(&messages, r->prompt, r->prompt_size, rules, err)) &&
+                    encode_messages(r, d, &messages, out, err);
+    *has_calls = messages.n_parsed;
+    messages_free(&messages);
     return ok;
 }
 
-static bool encode_prompt(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
+// A template that fails on arguments which are objects may expect the strings of OpenAI's API.
+static bool encode_chat(const Request *r, const RequestDefaults *d, Prompt *out, Error *err)
 {
-    const TextSpan span = {r->prompt, r->prompt_size, d->options->special};
+    MessageRules rules = {.chat = d->chat, .system = d->options->system};
+    bool has_calls;
+    if (rules.system && !d->chat->has_system) {
+        return error_set(err, ERROR_INPUT,
+                         "the model's chat template has no place for a system message");
+    }
+    Error first = {0}, second = {0};
+    if (encode_by_rules(r, d, &rules, &has_calls, out, &first)) {
+        return true;
+    }
+    rules.keeps_arguments = true;
+    out->tokens.size = 0;
+    if (has_calls && first.kind == ERROR_INPUT &&
+        encode_by_rules(r, d, &rules, &has_calls, out, &second)) {
+        return true;
+    }
+    *err = second.kind == ERROR_RUN ? second : first;
+    return false;
+}
+
+static bool encode_prompt(const Request *r, const RequestDefaults *d, Prompt *out, Error *err)
+{
+    const TextSpan span = {r->prompt, r->prompt_size, d->options->special, false};
     return prompt_encode_text(d->tokenizer, &span, request_limit(r, d), out, err);
 }
 
-bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err)
+// Checks that the chat template uses what the request gives it: else it would be lost without a
+// word.
+static bool check_used(const Request *r, const RequestDefaults *d, Error *err)
+{
+    const struct {
+        const char *name;
+        const JsonValue *value;
+    } lists[] = {{"tools", r->tools}, {"documents", r->documents}};
+    const char *why = is_chat(r) ? "the model's chat template does not use it"
+                                 : "expected messages";
+    for (size_t i = 0; i < 2; i++) {
+        if (lists[i].value && !(is_chat(r) && jinja_mentions(d->chat->jinja, lists[i].name))) {
+            return error_set(err, ERROR_INPUT, "%s: %s", lists[i].name, why);
+        }
+    }
+    const JsonValue *member = r->variables ? json_first(r->variables) : NULL;
+    for (size_t i = 0; member && i < r->variables->count; i++, member = json_next(member)) {
+        if (!is_chat(r) || !jinja_mentions(d->chat->jinja, member->name)) {
+            return error_set(err, ERROR_INPUT, "chat_template_kwargs.%s: %s", member->name, why);
+        }
+    }
+    return true;
+}
+
+bool request_encode(Request *r, const RequestDefaults *d, Prompt *out, Error *err)
 {
     const bool chat = is_chat(r);
     if (chat && !d->chat) {
         return error_set(err, ERROR_INPUT, "messages need a chat template, and the model has none");
     }
-    return chat ? encode_chat(r, d, out, err) : encode_prompt(r, d, out, err);
+    if (!check_used(r, d, err) ||
+        !(chat ? encode_chat(r, d, out, err) : encode_prompt(r, d, out, err))) {
+        return false;
+    }
+    if (out->used_date) {
+        r->date = d->chat_settings->date;
+    }
+    return true;
 }
 
 // --------------------------------------------------------------------------------------------
@@ -781,9 +719,19 @@ static void put_usage(JsonWriter *w, const Request *r, const Sequence *choices)
     json_close(w, '}');
 }
 
+// The date that the chat template saw, if it asked for it: the same date gives the same text.
+static void put_date(JsonWriter *w, const Request *r)
+{
+    char date[16];
+    if (r->date.month) {
+        json_put_text(w, "date", date_write(r->date, date));
+    }
+}
+
 static void put_text(JsonWriter *w, const Sequence *s)
 {
-    json_put_string(w, "text", s->text.data, s->text.size);
+    json_put_string(w, "text", s->text.ready.data, s->text.ready.size);
+    put_thought(w, s);
     json_put_text(w, "finish_reason", finish_name(s->finish));
 }
 
@@ -802,6 +750,7 @@ static void put_plain(JsonWriter *w, const Request *r, const Sequence *choices)
         put_text(w, choices);
         put_usage(w, r, choices);
         put_seed(w, r, 0, choices);
+        put_date(w, r);
         return;
     }
     json_open(w, "choices", '[');
@@ -814,6 +763,7 @@ static void put_plain(JsonWriter *w, const Request *r, const Sequence *choices)
     }
     json_close(w, ']');
     put_usage(w, r, choices);
+    put_date(w, r);
 }
 
 // The rest of a result of OpenAI's batch format. A clock would make two runs differ: created is 0.
@@ -834,6 +784,7 @@ static void put_openai(JsonWriter *w, const Request *r, const Sequence *choices)
     }
     json_close(w, ']');
     put_usage(w, r, choices);
+    put_date(w, r);
     json_close(w, '}');
     json_close(w, '}');
     json_put_null(w, "error");
@@ -888,4 +839,18 @@ bool result_read(Json *json, const Line *line, uint64_t *failed_line, Error *err
         *failed_line = strtoull(message->text + length, NULL, 10);
     }
     return true;
+}
+
+bool result_date(const Json *json, Date *date)
+{
+    const JsonValue *v = json->values, *body = NULL;
+    if (v->kind != JSON_OBJECT) {
+        return false;
+    }
+    const JsonValue *response = json_member(v, "response");
+    if (response && response->kind == JSON_OBJECT) {
+        body = json_member(response, "body");
+    }
+    v = json_member(body && body->kind == JSON_OBJECT ? body : v, "date");
+    return v && v->kind == JSON_STRING && date_read(v->text, date);
 }

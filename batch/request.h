@@ -22,9 +22,10 @@ typedef struct {
     const Options *options;  // the command line: defaults of all that a request can set
     const Tokenizer *tokenizer;
     const ChatTemplate *chat;  // NULL: the model has none
-    const Cache *cache;        // the sequences' cache: sets the context
-    const char *model;         // its name in results, unless a request gives one
-    uint64_t fingerprint;      // request_fingerprint: part of the results' ids
+    const ChatSettings *chat_settings;
+    const Cache *cache;    // the sequences' cache: sets the context
+    const char *model;     // its name in results, unless a request gives one
+    uint64_t fingerprint;  // request_fingerprint: part of the results' ids
 } RequestDefaults;
 
 // The fingerprint of everything outside a request that affects its text: the model
@@ -55,7 +56,9 @@ typedef struct {
     // Either a prompt or messages, in the line and the Json that the request was read from.
     const char *prompt;  // (prompt_size) bytes, or NULL
     size_t prompt_size;
-    const JsonValue *messages;  // an array of at least one message, or NULL
+    const JsonValue *messages;                       // an array of at least one message, or NULL
+    const JsonValue *tools, *documents, *variables;  // of its chat template; NULL: none
+    Date date;                                       // that the template saw; month 0: none
 } Request;
 
 // Reads a line. An unusable line is no error of this function: the head is made all the same, and
@@ -64,10 +67,10 @@ typedef struct {
 bool request_read(Request *r, const RequestDefaults *d, Json *json, const Line *line, Error *err);
 void request_free(Request *r);
 
-// Puts the tokens of the prompt into *out, which must be empty. With --truncate-prompt they fit the
+// Encodes the prompt into *out, which must be empty, and notes the date if the template asked for it. With --truncate-prompt they fit the
 // context: a prompt keeps its end, and a chat loses the start of its last message. Errors:
 // ERROR_INPUT if the prompt cannot be encoded, or a message is invalid; ERROR_RUN if out of memory.
-bool request_encode(const Request *r, const RequestDefaults *d, Tokens *out, Error *err);
+bool request_encode(Request *r, const RequestDefaults *d, Prompt *out, Error *err);
 
 // The seed of a choice: the request's for the first; for the others derived from it.
 uint64_t request_seed(const Request *r, size_t choice);
@@ -80,5 +83,8 @@ void request_failure(const Request *r, Buffer *out);
 // Reads a line of the output. *failed_line is the line number of its request if the result is an
 // error, else 0. Error: ERROR_RUN if out of memory.
 bool result_read(Json *json, const Line *line, uint64_t *failed_line, Error *err);
+
+// The date in a result that was read; false if there is none.
+bool result_date(const Json *json, Date *date);
 
 #endif

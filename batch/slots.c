@@ -58,7 +58,7 @@ void slots_free(Slots *s)
     for (size_t i = 0; s->jobs && i <= s->n_slots; i++) {
         slots_free_job(&s->jobs[i]);
         request_free(&s->jobs[i].request);
-        tokens_free(&s->jobs[i].prompt);
+        prompt_free(&s->jobs[i].prompt);
     }
     free(s->slots);
     free(s->jobs);
@@ -82,7 +82,8 @@ Job *slots_take_job(Slots *s)
         job++;
     }
     job->active = true;
-    job->prompt.size = 0;
+    job->prompt = (Prompt){.tokens = job->prompt.tokens};
+    job->prompt.tokens.size = 0;
     job->n_started = job->n_finished = job->shared = 0;
     job->first_failed = MAX_CHOICES;
     s->starting = job;
@@ -128,8 +129,8 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Error *err)
                                  .seed = request_seed(r, job->n_started),
                                  .echo = r->echo,
                                  .score_prompt = r->echo};
-    Tokens prompt;
-    if (!copy_tokens(&job->prompt, &prompt, err) ||
+    Prompt prompt = job->prompt;
+    if (!copy_tokens(&job->prompt.tokens, &prompt.tokens, err) ||
         !sequence_start(&slot->sequence, &setup, &prompt, err)) {
         return false;
     }

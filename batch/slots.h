@@ -13,7 +13,7 @@ typedef struct {
     bool active;  // false: free for the next request
     Request request;
     size_t number;                  // of its result (results_promise)
-    Tokens prompt;                  // owned: copied for each choice
+    Prompt prompt;                  // owned: copied for each choice
     size_t n_started;               // choices
     size_t n_finished;              // .. of them those that are in `choices` or have failed
     size_t first_failed;            // of the choices; what it failed of is in request.failure

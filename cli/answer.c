@@ -59,11 +59,18 @@ static bool print_json(Answer *a, Error *err)
     Buffer text = {0};
     JsonWriter w = {&text, false};
     json_open(&w, NULL, '{');
-    json_put_string(&w, "text", s->text.data, s->text.size);
+    json_put_string(&w, "text", s->text.ready.data, s->text.ready.size);
+    if (s->thought.ready.size) {
+        json_put_string(&w, "reasoning", s->thought.ready.data, s->thought.ready.size);
+    }
     json_put_text(&w, "finish_reason", finish_name(s->finish));
     json_put_count(&w, "prompt_tokens", s->n_prompt);
     json_put_count(&w, "completion_tokens", f.n_new);
     json_put_count(&w, "seed", a->seed);
+    if (a->used_date) {
+        char date[16];
+        json_put_text(&w, "date", date_write(a->engine->chat_settings.date, date));
+    }
     json_put_real(&w, "prompt_per_second", f.prompt_speed, 2);
     json_put_real(&w, "decode_per_second", f.decode_speed, 2);
     json_put_real(&w, "first_token_ms", f.first_token_ms, 3);
@@ -85,7 +92,8 @@ static void add_new_tokens(StatsLine *line, const Sequence *s, size_t n_new)
         return;
     }
     const bool full = s->tokens.size == s->cache->context;
-    stats_add(line, 0, "; cut at %zu tokens %s", n_new, full ? "(context)" : "(-n)");
+    stats_add(line, 0, "; cut at %zu tokens %s%s", n_new, full ? "(context)" : "(-n)",
+              sequence_is_thinking(s) ? " while thinking" : "");
 }
 
 static void print_answer_stats(const Answer *a)
@@ -108,6 +116,10 @@ static void print_answer_stats(const Answer *a)
     }
     if (a->options->generate.sampler.temperature > 0) {  // else it decides nothing
         stats_add(&line, 0, "; seed %llu", (unsigned long long)a->seed);
+    }
+    if (a->used_date) {
+        char date[16];
+        stats_add(&line, 0, "; date %s", date_write(a->engine->chat_settings.date, date));
     }
     stats_add_threads(&line, 6, a->engine);
     stats_add(&line, 8, ", %s", ops_name());
@@ -152,15 +164,22 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
 void answer_close(Answer *a)
 {
     sequence_free(&a->sequence);
-    buffer_free(&a->said);
     prompt_cache_detach(&a->prompt_cache, a->engine, a->out);
 }
 
-// Prints what there is of the text, and keeps it.
+// Prints what there is of the text, and before that of the thought.
 static bool print_text(Answer *a, Error *err)
 {
-    buffer_add(&a->said, a->sequence.text.data, a->sequence.text.size);
-    return output_write(a->out, &a->sequence.text, err);
+    Sequence *s = &a->sequence;
+    if (s->thought.ready.size) {
+        output_thought(a->out, &s->thought.ready);
+        a->thinking = true;
+    }
+    if (a->thinking && s->text.ready.size) {
+        output_thought_end(a->out);
+        a->thinking = false;
+    }
+    return output_write(a->out, &s->text.ready, err);
 }
 
 // See RunHooks.
@@ -180,10 +199,10 @@ static bool show_pass(void *arg, Sequence *s, const float *logits, Error *err)
     if (o->digest) {
         output_digest(a->out, logits, a->engine->model.config.vocab_size);
     }
-    return o->json || !s->text.size || print_text(a, err);
+    return o->json || (!s->text.ready.size && !s->thought.ready.size) || print_text(a, err);
 }
 
-static bool start_sequence(Answer *a, Tokens *prompt, bool echo, Error *err)
+static bool start_sequence(Answer *a, Prompt *prompt, bool echo, Error *err)
 {
     const SequenceSetup setup = {.tokenizer = a->engine->tokenizer,
                                  .options = &a->options->generate,
@@ -197,14 +216,28 @@ static bool start_sequence(Answer *a, Tokens *prompt, bool echo, Error *err)
     return a->started;
 }
 
-bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
+// Prints the rest of the text, and ends its line.
+static bool print_end(Answer *a, Error *err)
+{
+    if (!print_text(a, err)) {
+        return false;
+    }
+    if (a->thinking) {
+        output_thought_end(a->out);
+    }
+    buffer_add_text(&a->sequence.text.ready, "\n");
+    return output_write(a->out, &a->sequence.text.ready, err);
+}
+
+bool answer_prompt(Answer *a, Prompt *prompt, bool echo, Error *err)
 {
     Engine *e = a->engine;
     Sequence *s = &a->sequence;
     const RunHooks hooks = {output_interrupted(), show_pass, a};
     a->start = now_seconds();
     a->first_token = 0;
-    buffer_clear(&a->said);
+    a->used_date = prompt->used_date;
+    a->thinking = false;
     if (!start_sequence(a, prompt, echo, err)) {
         return false;
     }
@@ -216,14 +249,10 @@ bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err)
     output_wipe(a->out);
     a->end = now_seconds();
     a->first_token = a->first_token > 0 ? a->first_token : a->end;
-    if (a->options->json) {
-        buffer_add(&a->said, s->text.data, s->text.size);
-    }
-    buffer_add_text(&s->text, a->options->json ? "" : "\n");
-    if (a->options->json ? !print_json(a, err) : !output_write(a->out, &s->text, err)) {
+    if (a->options->json ? !print_json(a, err) : !print_end(a, err)) {
         return false;
     }
-    buffer_clear(&s->text);
+    buffer_clear(&s->text.ready);
     if (a->out->stats) {
         print_answer_stats(a);
     }

@@ -14,8 +14,9 @@ typedef struct {
     uint64_t seed;
     PromptCache prompt_cache;
     Sequence sequence;
-    bool started;  // the sequence has been
-    Buffer said;   // the answer's text as it was printed, owned
+    bool started;    // the sequence has been
+    bool used_date;  // the chat template has asked for the date
+    bool thinking;   // a thought is on the screen that no answer follows yet
     // Of the answer that is being made:
     double start, first_token, end;  // seconds of now_seconds(); 0: not yet
     size_t cached;                   // tokens of the prompt that the cache held already
@@ -27,10 +28,10 @@ typedef struct {
 bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err);
 void answer_close(Answer *a);
 
-// Generates an answer to the prompt, which it takes over, and prints it; `echo` prints the prompt
-// first. The cache keeps what it holds of the start of the prompt from an earlier answer, and only
+// Generates an answer to the prompt, whose tokens it takes over, and prints it; `echo` prints the
+// prompt first. The cache keeps what it holds of the start of the prompt from an earlier answer, and only
 // the rest is run. After an interruption it prints what there is.
-bool answer_prompt(Answer *a, Tokens *prompt, bool echo, Error *err);
+bool answer_prompt(Answer *a, Prompt *prompt, bool echo, Error *err);
 
 // What the statistics of all modes have in common.
 double tokens_per_second(size_t tokens, double seconds);

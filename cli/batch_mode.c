@@ -44,6 +44,10 @@ static void print_batch_stats(const Engine *e, const Options *o, const BatchStat
     }
     stats_add(&line, 5, "; %.1f s", s->seconds);
     stats_add(&line, 6, "; seed %llu", (unsigned long long)o->seed);
+    if (e->has_chat && e->chat.uses_date) {
+        char date[16];
+        stats_add(&line, 6, "; date %s", date_write(e->chat_settings.date, date));
+    }
     stats_add_threads(&line, 7, e);
     stats_add(&line, 8, ", %s", ops_name());
     stats_add(&line, 9, "; %zu in parallel", o->parallel);

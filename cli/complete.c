@@ -6,16 +6,16 @@
 bool mode_complete(Engine *e, const Options *o, Output *out, Error *err)
 {
     Answer answer;
-    Tokens prompt = {0};
+    Prompt prompt = {0};
     if (!answer_open(&answer, e, o, out, err)) {
         return false;
     }
-    bool ok = prompt_tokens(e, o, &prompt, err);
+    bool ok = prompt_read(e, o, &prompt, err);
     if (ok) {
         output_catch_signals();
         ok = answer_prompt(&answer, &prompt, !o->no_echo && !o->chat, err);
     }
-    tokens_free(&prompt);
+    prompt_free(&prompt);
     answer_close(&answer);
     return ok;
 }

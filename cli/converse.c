@@ -45,17 +45,20 @@ static bool keep_answer(Talk *t, Error *err)
         }
         return true;
     }
+    const char *what = sequence_is_thinking(s) ? "thought" : "answer";
     if (s->finish == FINISH_LENGTH && s->tokens.size == t->engine->cache.context) {
-        output_note("(the answer ends here: the context of %zu tokens is full)",
+        output_note("(the %s ends here: the context of %zu tokens is full)", what,
                     t->engine->cache.context);
+    } else if (s->finish == FINISH_LENGTH && sequence_is_thinking(s)) {
+        output_note("(the thought was cut at %zu tokens by -n: there is no answer)", n);
     }
-    return dialogue_answer(&t->dialogue, &t->answer.said, s->tokens.ids + s->n_prompt, n, err);
+    return dialogue_answer(&t->dialogue, s, err);
 }
 
 // Answers the last turn. On failure the turn is dropped, unless it has an old answer.
 static bool answer_turn(Talk *t, Error *err)
 {
-    Tokens prompt = {0};
+    Prompt prompt = {0};
     size_t dropped;
     bool ok = dialogue_encode(&t->dialogue, t->engine, t->options, &prompt, &dropped, err);
     if (ok && dropped && !t->options->quiet) {
@@ -63,7 +66,7 @@ static bool answer_turn(Talk *t, Error *err)
                     t->engine->cache.context, dropped == 1 ? "turn" : "turns");
     }
     ok = ok && answer_prompt(&t->answer, &prompt, false, err) && keep_answer(t, err);
-    tokens_free(&prompt);
+    prompt_free(&prompt);
     if (!ok && !t->dialogue.turns[t->dialogue.n - 1].answered) {
         dialogue_drop_last(&t->dialogue);
     }

@@ -69,13 +69,16 @@ bool mode_convert(Engine *e, const Options *o, Output *out, Error *err)
     tokenizer_write_section(e->tokenizer, &tokenizer);
     const Conversion v = {.provenance = {(const uint8_t *)provenance.data, provenance.size},
                           .tokenizer = {(const uint8_t *)tokenizer.data, tokenizer.size},
-                          .chat = c->chat,
+                          .chat = e->has_chat ? c->chat : (Bytes){0},
                           .threads = o->engine.threads ? o->engine.threads : team_max(),
                           .progress = output_byte_progress(&writing)};
     const bool ok = check_complete(c, err) && buffer_check(&provenance, err) &&
                     buffer_check(&tokenizer, err) &&
                     checkpoint_convert(c, &v, out->file.fd, o->output, err);
     output_wipe(out);
+    if (ok && e->chat_error.kind) {
+        output_note("run: left out: %s", e->chat_error.message);
+    }
     buffer_free(&provenance);
     buffer_free(&tokenizer);
     return ok;

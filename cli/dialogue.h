@@ -11,9 +11,11 @@
 // A message of the user and the answer to it. All are owned.
 typedef struct {
     Buffer message;
-    Buffer answer;  // as it was printed
-    Tokens ids;     // of the answer, as the model gave them
-    bool answered;  // only the last turn may lack its answer
+    Buffer thought, answer;                           // their bytes; a thought may be empty
+    Tokens ids;                                       // of both, as the model gave them
+    size_t thought_begin, thought_end, answer_begin;  // in ids
+    int previous;                                     // the last token of the prompt
+    bool answered;                                    // only the last turn may lack its answer
 } Turn;
 
 // Start from {0}.
@@ -38,15 +40,15 @@ bool dialogue_set_system(Dialogue *d, const Engine *e, const char *text, Error *
 bool dialogue_add(Dialogue *d, const char *message, size_t size, Error *err);
 void dialogue_drop_last(Dialogue *d);
 
-// Sets *out to the tokens that lead to the answer of the last turn. If they leave no room for it,
+// Sets *out to the prompt that leads to the answer of the last turn. If it leaves no room for it,
 // the oldest turns are dropped: *n_dropped of them. Errors: ERROR_INPUT if the last message alone
 // does not fit, or cannot be encoded; ERROR_RUN. Nothing is dropped then.
-bool dialogue_encode(Dialogue *d, const Engine *e, const Options *o, Tokens *out, size_t *n_dropped,
+bool dialogue_encode(Dialogue *d, const Engine *e, const Options *o, Prompt *out, size_t *n_dropped,
                      Error *err);
 
-// Gives the last turn its answer, in place of the one that it may have: text and n ids. Error:
+// Gives the last turn its answer, that of the sequence, in place of the one that it may have. Error:
 // ERROR_RUN.
-bool dialogue_answer(Dialogue *d, const Buffer *text, const int *ids, size_t n, Error *err);
+bool dialogue_answer(Dialogue *d, const Sequence *s, Error *err);
 
 // Adds the dialogue, with the turns that were dropped, as a line of JSON in the form of a request:
 // {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}

@@ -123,6 +123,20 @@ static void put_sampling_json(JsonWriter *w, const Sampling *s)
     json_close(w, '}');
 }
 
+// null if the model does not think.
+static void put_thinking_json(JsonWriter *w, const ThinkingTexts *think)
+{
+    if (!can_think(think)) {
+        json_put_null(w, "thinking");
+        return;
+    }
+    json_open(w, "thinking", '{');
+    json_put_string(w, "open", think->open.data, think->open.size);
+    json_put_string(w, "close", think->close.data, think->close.size);
+    json_put_text(w, "variable", think->variable);
+    json_close(w, '}');
+}
+
 static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
 {
     const Checkpoint *c = &e->checkpoint;
@@ -139,6 +153,7 @@ static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
     json_put_count(&w, "parameters", f->parameters);
     json_put_text(&w, "tokenizer", tokenizer_kind(e->tokenizer));
     json_put_bool(&w, "chat", e->has_chat);
+    put_thinking_json(&w, &e->chat.think);
     put_sampling_json(&w, &c->sampling);
     json_put_count(&w, "weight_bytes", f->weight_bytes);
     json_put_count(&w, "context", e->context);
@@ -268,6 +283,43 @@ static void put_tokenizer_row(Buffer *out, Buffer *row, const Tokenizer *t)
     put_row(out, "tokenizer", row, 3);
 }
 
+// A text that a template writes, with line ends as \n.
+static void add_quoted(Buffer *row, const Buffer *text)
+{
+    buffer_add_text(row, "\"");
+    for (size_t i = 0; i < text->size; i++) {
+        if (text->data[i] == '\n') {
+            buffer_add_text(row, "\\n");
+        } else {
+            buffer_add(row, text->data + i, 1);
+        }
+    }
+    buffer_add_text(row, "\"");
+}
+
+// What the template can do, and the texts around a thought.
+static void put_chat_rows(Buffer *out, Buffer *row, const Engine *e)
+{
+    const ThinkingTexts *think = &e->chat.think;
+    if (!e->has_chat) {
+        buffer_add_text(row, e->chat_error.kind ? e->chat_error.message : "none");
+    } else {
+        buffer_addf(row, "yes, with%s a place for a system message",
+                    e->chat.has_system ? "" : "out");
+        buffer_add_text(row, e->chat.uses_date ? "; it uses the date" : "");
+    }
+    put_row(out, "chat template", row, 2);
+    if (can_think(think)) {
+        buffer_add_text(row, "between ");
+        add_quoted(row, &think->open);
+        buffer_add_text(row, " and ");
+        add_quoted(row, &think->close);
+        buffer_addf(row, think->variable ? "; switched by %s" : "; without a switch",
+                    think->variable);
+        put_row(out, "thinking", row, 2);
+    }
+}
+
 // By the names of the options: temperature 0.2, top-p 0.9.
 static void put_sampling_row(Buffer *out, Buffer *row, const Sampling *s)
 {
@@ -314,10 +366,7 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err
         put_weights_row(out, &row, f);
     }
     put_tokenizer_row(out, &row, e->tokenizer);
-    buffer_add_text(&row, !e->has_chat         ? "none"
-                          : e->chat.has_system ? "yes, with a place for a system message"
-                                               : "yes, without a place for a system message");
-    put_row(out, "chat template", &row, 1);
+    put_chat_rows(out, &row, e);
     put_sampling_row(out, &row, &c->sampling);
     if (!c->config.vocab_only) {
         buffer_addf(&row,
@@ -412,21 +461,21 @@ static void put_token_json(Buffer *out, const Tokenizer *t, int id)
 
 bool mode_tokenize(Engine *e, const Options *o, Output *out, Error *err)
 {
-    Tokens tokens = {0};
+    Prompt prompt = {0};
     Buffer text = {0};
-    bool ok = prompt_tokens(e, o, &tokens, err);
+    bool ok = prompt_read(e, o, &prompt, err);
     if (ok) {
-        for (size_t i = 0; i < tokens.size; i++) {
+        for (size_t i = 0; i < prompt.tokens.size; i++) {
             if (o->json) {
-                put_token_json(&text, e->tokenizer, tokens.ids[i]);
+                put_token_json(&text, e->tokenizer, prompt.tokens.ids[i]);
             } else {
-                buffer_addf(&text, "%s%d", i ? " " : "", tokens.ids[i]);
+                buffer_addf(&text, "%s%d", i ? " " : "", prompt.tokens.ids[i]);
             }
         }
         buffer_add_text(&text, o->json ? "" : "\n");
         ok = output_write(out, &text, err);
     }
     buffer_free(&text);
-    tokens_free(&tokens);
+    prompt_free(&prompt);
     return ok;
 }

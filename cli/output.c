@@ -157,6 +157,21 @@ void output_note(const char *format, ...)
 
 void output_error(const Error *err) { output_note("run: %s", err->message); }
 
+void output_thought(Output *out, Buffer *text)
+{
+    if (out->progress) {
+        fwrite(text->data, 1, text->size, stderr);
+    }
+    text->size = 0;  // buffer_clear would forget an error
+}
+
+void output_thought_end(Output *out)
+{
+    if (out->progress) {
+        fputs("\n\n", stderr);
+    }
+}
+
 int output_screen(bool *edits)
 {
     const char *term = getenv("TERM");

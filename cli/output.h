@@ -59,6 +59,11 @@ void output_note(const char *format, ...) PRINTF_LIKE(1, 2);
 // Prints "run: MESSAGE" on standard error.
 void output_error(const Error *err);
 
+// Prints text of a thought on standard error if that is a terminal, without --quiet; clears it.
+// output_thought_end ends its line, and leaves one empty before the answer.
+void output_thought(Output *out, Buffer *text);
+void output_thought_end(Output *out);
+
 // The descriptor to draw prompts on: standard error, or standard output if a line can be edited but
 // standard error is no terminal. *edits: a line can be edited, because standard input and output
 // are terminals that understand escape sequences.

@@ -32,7 +32,7 @@ static bool read_prompt_part(const PromptPart *part, Buffer *prompt, Error *err)
 
 // The texts of -i and the files of -f in the order of the command line, with a blank line between
 // two of them; without any, standard input unless it is a terminal.
-static bool read_prompt(const Options *o, PromptText *prompt, Error *err)
+static bool read_prompt_text(const Options *o, PromptText *prompt, Error *err)
 {
     static const PromptPart standard_input = {"-", true};
     const PromptParts *p = &o->prompt;
@@ -61,15 +61,24 @@ static bool read_prompt(const Options *o, PromptText *prompt, Error *err)
 }
 
 // Appends the tokens of a user's message, after the system message if there is one.
-static bool encode_message(const Engine *e, const Options *o, TextSpan message, Tokens *out,
+static bool encode_message(const Engine *e, const Options *o, const Buffer *message, Prompt *out,
                            Error *err)
 {
-    const char *system = o->system;
-    const Message messages[] = {{ROLE_SYSTEM, system, system ? strlen(system) : 0, NULL, 0},
-                                {ROLE_USER, message.text, message.size, NULL, 0}};
-    const size_t first = system ? 0 : 1;
-    const Conversation c = {messages + first, 2 - first, message.special};
-    return prompt_encode_chat(e->tokenizer, &e->chat, &c, out, err);
+    JsonBuilder messages = {0};
+    const size_t list = build_open(&messages, NULL, JSON_ARRAY);
+    if (o->system) {
+        chat_add_message(&messages, ROLE_SYSTEM, o->system, strlen(o->system));
+    }
+    chat_add_message(&messages, ROLE_USER, message->data, message->size);
+    build_close(&messages, list);
+    const ChatPrompt chat = {.conversation = {.messages = messages.values,
+                                              .settings = e->chat_settings,
+                                              .think = o->generate.think.mode,
+                                              .special = o->special}};
+    const bool ok = build_check(&messages, err) &&
+                    prompt_encode_chat(e->tokenizer, &e->chat, &chat, out, err);
+    build_free(&messages);
+    return ok;
 }
 
 static PromptLimit prompt_limit(const Engine *e, const Options *o)
@@ -85,7 +94,7 @@ typedef struct {
 } FilesPrompt;
 
 // See ShortenedPrompt: the files are shortened as if they were one, from the start of the first.
-static bool encode_files(void *arg, size_t skip, Tokens *out, Error *err)
+static bool encode_files(void *arg, size_t skip, Prompt *out, Error *err)
 {
     const FilesPrompt *p = arg;
     const Buffer *text = &p->prompt->text;
@@ -99,16 +108,26 @@ static bool encode_files(void *arg, size_t skip, Tokens *out, Error *err)
         skip -= n;
     }
     buffer_add(&message, text->data + at, text->size - at);
-    const TextSpan span = {message.data, message.size, p->options->special};
     const bool ok = buffer_check(&message, err) &&
-                    encode_message(p->engine, p->options, span, out, err);
+                    encode_message(p->engine, p->options, &message, out, err);
     buffer_free(&message);
     return ok;
 }
 
-static bool encode_for_chat(const Engine *e, const Options *o, const PromptText *prompt,
-                            Tokens *out, Error *err)
+bool prompt_check_system(const Engine *e, const Options *o, Error *err)
 {
+    return !o->system || e->chat.has_system ||
+           error_set(err, ERROR_INPUT,
+                     "%s: the model's chat template has no place for a system message",
+                     o->engine.model);
+}
+
+static bool encode_for_chat(const Engine *e, const Options *o, const PromptText *prompt,
+                            Prompt *out, Error *err)
+{
+    if (!prompt_check_system(e, o, err)) {
+        return false;
+    }
     FilesPrompt chat = {e, o, prompt};
     ShortenedPrompt shortened = {.encode = encode_files, .arg = &chat};
     for (size_t i = 0; i < prompt->n_files; i++) {
@@ -117,18 +136,18 @@ static bool encode_for_chat(const Engine *e, const Options *o, const PromptText 
     return prompt_shorten(&shortened, prompt_limit(e, o), out, err);
 }
 
-bool prompt_tokens(const Engine *e, const Options *o, Tokens *out, Error *err)
+bool prompt_read(const Engine *e, const Options *o, Prompt *out, Error *err)
 {
     PromptText prompt = {.n_files = 0};
-    bool ok = read_prompt(o, &prompt, err);
+    bool ok = read_prompt_text(o, &prompt, err);
     if (ok && o->chat) {
         ok = encode_for_chat(e, o, &prompt, out, err);
     } else if (ok) {
-        const TextSpan span = {prompt.text.data, prompt.text.size, o->special};
+        const TextSpan span = {prompt.text.data, prompt.text.size, o->special, false};
         ok = prompt_encode_text(e->tokenizer, &span, prompt_limit(e, o), out, err);
     }
     buffer_free(&prompt.text);
-    if (ok && !out->size && prompt_is_typed(o)) {
+    if (ok && !out->tokens.size && prompt_is_typed(o)) {
         return error_set(err, ERROR_USAGE,
                          "no prompt, and %s has no token to begin a text with; expected -i TEXT, "
                          "-f FILE or standard input",

@@ -140,12 +140,12 @@ bool mode_score(Engine *e, const Options *o, Output *out, Error *err)
 {
     const size_t fit = SCORE_LOGITS_BYTES / (e->model.config.vocab_size * sizeof(float)) + 1;
     const size_t rows = fit < o->chunk ? fit : o->chunk;
-    Tokens tokens = {0};
-    bool ok = engine_open_cache(e, 1, rows, rows, err) && prompt_tokens(e, o, &tokens, err);
+    Prompt prompt = {0};
+    bool ok = engine_open_cache(e, 1, rows, rows, err) && prompt_read(e, o, &prompt, err);
     if (ok) {
         output_catch_signals();
-        ok = score_and_print(e, o, out, &tokens, err);
+        ok = score_and_print(e, o, out, &prompt.tokens, err);
     }
-    tokens_free(&tokens);
+    prompt_free(&prompt);
     return ok;
 }

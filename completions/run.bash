@@ -23,6 +23,7 @@ _run() {
     --stop-token-id) COMPREPLY=(); return ;;
     --min-tokens) COMPREPLY=(); return ;;
     -y | --system) COMPREPLY=(); return ;;
+    --template-var) COMPREPLY=(); return ;;
     -z | --tokenizer) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     -c | --context) COMPREPLY=(); return ;;
     --kv) mapfile -t COMPREPLY < <(compgen -W "f16 f32" -- "$current"); return ;;
@@ -37,7 +38,7 @@ _run() {
     --logprobs) COMPREPLY=(); return ;;
     esac
     case $current in
-    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --special --no-echo -y --system -z --tokenizer -c --context --kv --chunk --lookup -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
+    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --special --no-echo -y --system --think --date --template-var -z --tokenizer -c --context --kv --chunk --lookup -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     esac
 }

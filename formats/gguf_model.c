@@ -550,6 +550,17 @@ static void add_origin(const Gguf *g, Buffer *out)
     }
 }
 
+// The chat template's source, in place. The name of a special one, if a file has several, follows
+// this key.
+static void read_chat(const ModelReader *r)
+{
+    const GgufKey *k = gguf_key(r->g, "tokenizer.chat_template");
+    GgufText text;
+    if (k && gguf_text(k, &text) && text.size) {
+        r->c->chat = (Bytes){(const uint8_t *)text.data, text.size};
+    }
+}
+
 // --------------------------------------------------------------------------------------------
 // Opening and closing
 
@@ -561,6 +572,7 @@ static bool read_gguf_model(ModelReader *r, GgufModel *m)
         !gguf_read_vocabulary(r->g, &p->vocab_size, &m->tokenizer, r->err) || !read_sampling(r)) {
         return false;
     }
+    read_chat(r);
     add_origin(r->g, &m->provenance);
     r->c->tokenizer = (Bytes){(const uint8_t *)m->tokenizer.data, m->tokenizer.size};
     r->c->provenance = (Bytes){(const uint8_t *)m->provenance.data, m->provenance.size};

@@ -471,9 +471,13 @@ static bool read_special(VocabularyReader *r)
         make_special(r, named[i]);
     }
     settle_unknown(r);
+    // EOS comes first: it is that of chat templates.
+    if (eos >= 0) {
+        buffer_add(&r->end, &(int32_t){eos}, sizeof(int32_t));
+    }
     for (size_t id = 0; id < r->n_tokens; id++) {
         const int token = (int)id;
-        if (token == eos || token == eot || token == eom || is_end_name(r, id)) {
+        if (token != eos && (token == eot || token == eom || is_end_name(r, id))) {
             buffer_add(&r->end, &(int32_t){token}, sizeof(int32_t));
         }
     }

@@ -14,6 +14,7 @@ import argparse
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +26,6 @@ try:
     import numpy as np
     from tqdm import tqdm
 
-    import chat_template
     import importance
     import quantize
     import source_gguf
@@ -156,17 +156,41 @@ def provenance(args, source, types):
 
 
 def chat_section(args, words):
-    """The bytes of the chat section; None if there is no template, or it cannot be represented."""
+    """The chat section, which is the template's source; None if there is none, or the program cannot read it."""
     if not words.chat_template:
         return None
-    try:
-        texts = chat_template.derive(words.chat_template, words.bos_name, words.eos_name)
-    except chat_template.TemplateError as error:
-        warn(args, f"no chat section, the chat template cannot be represented: {error}")
+    source = words.chat_template.encode("utf-8")
+    reason = why_unreadable(args, words, source)
+    if reason:
+        warn(args, f"no chat section, its chat template cannot be used: {reason}")
+    return None if reason else source
+
+
+def why_unreadable(args, words, source):
+    """What the program says of a template that it cannot read, in a checkpoint without weights; None if it can, or is not
+    built."""
+    if args.run == PROGRAM and not PROGRAM.exists():
         return None
-    for note in texts.notes:
-        warn(args, f"chat template: {note}")
-    return texts.section()
+    contents = {
+        "config": checkpoint.Config(vocab_size=len(words.pieces), vocab_only=True).section(),
+        "tokenizer": words.section(),
+        "chat": source,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "chat.bin")
+        with checkpoint.Writer(path, [checkpoint.bytes_section(n, len(data)) for n, data in contents.items()]) as writer:
+            for name, data in contents.items():
+                writer.write(name, [data])
+        return why_refused(args, path, "chat template")
+
+
+def why_refused(args, path, shown):
+    """What the program says of a file that it refuses, called `shown`; None if it opens it."""
+    done = subprocess.run([args.run.absolute(), path, "--verify"], stdin=subprocess.DEVNULL, capture_output=True)
+    if not done.returncode:
+        return None
+    said = done.stderr.decode("utf-8", "replace").strip() or f"it ended with status {done.returncode}"
+    return said.removeprefix("run: ").replace(str(path), shown)
 
 
 def recommended(args, source):
@@ -207,10 +231,8 @@ def check_opens(args, path):
         print(f"convert: {args.out}: was not opened to check it: {PROGRAM} is not built (make builds it)", file=sys.stderr)
         return
     with step("opening what was written, to check it"):
-        done = subprocess.run([args.run.absolute(), path, "--verify"], stdin=subprocess.DEVNULL, capture_output=True)
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip() or f"it ended with status {done.returncode}"
-        reason = said.removeprefix("run: ").replace(str(path), str(args.out))
+        reason = why_refused(args, path, str(args.out))
+    if reason:
         raise SourceError(f"{args.source}: {args.run} does not open what was made of it, which is removed: {reason}")
 
 

@@ -20,6 +20,7 @@ CHOICES = {  # values that complete to one of a few words
     "simd": ["auto", "avx512", "avx2", "neon", "scalar"],
     "kv": ["f16", "f32"],
     "mode": ["generate", "chat"],
+    "think": ["on", "off"],
 }
 
 BASH = """# bash completion for run

@@ -99,7 +99,7 @@ class Vocabulary:
     bos: int = -1
     eos: int = -1
     unknown: int = -1  # SentencePiece only; byte-level BPE refuses a text that it has no token for
-    end: list = field(default_factory=list)  # ids at which generation stops, including eos
+    end: list = field(default_factory=list)  # ids at which generation stops: eos, then the others
     add_bos: bool = False
     add_prefix: bool = False  # put a space before each stretch of a text
     prefix_first: bool = False  # only before the first one, if no token cuts the text before it
@@ -108,19 +108,11 @@ class Vocabulary:
     chat_template: str = None  # Jinja
 
     def name(self, token):
-        """The text of a token, by which chat templates know BOS and EOS; None for no token."""
+        """The text of a token; None for no token."""
         if token < 0:
             return None
         name = self.pieces[token].decode("utf-8", "replace")
         return name[1:] if self.attributes[token] == SPECIAL_IN_STRETCH else name
-
-    @property
-    def bos_name(self):
-        return self.name(self.bos)
-
-    @property
-    def eos_name(self):
-        return self.name(self.eos)
 
     def section(self, vocab_size=None):
         """The tokenizer section for an embedding of vocab_size rows. Rows beyond the vocabulary become absent tokens."""
@@ -172,7 +164,8 @@ def read_vocabulary(source):
 def finish(vocabulary, where):
     """Makes the fields consistent (end tokens are listed once) and checks that all ids exist."""
     v = vocabulary
-    v.end = sorted({token for token in [*v.end, v.eos] if token >= 0})
+    ends = [token for token in [v.eos, *sorted(v.end)] if token >= 0]
+    v.end = list(dict.fromkeys(ends))
     for token in [v.bos, v.unknown, *v.end]:
         if token >= len(v.pieces):
             raise VocabularyError(f"{where}: token {token} is named, but there are only {len(v.pieces)} tokens")

@@ -1,6 +1,6 @@
 """Small native checkpoints for the tests, made by native.Writer."""
 
-import struct
+import json
 import sys
 
 import numpy as np
@@ -26,20 +26,60 @@ def byte_vocabulary(add_bos=True):
         end=[1], add_bos=add_bos)  # fmt: skip
 
 
-def chat_section():
-    """A chat section that puts only special tokens and line ends around messages."""
-    texts = [b"<s>", b"<s>", b"\n", b"</s>", b"<s>"]
-    return struct.pack("<I", 2) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
+def chat_source(start_user, start_system, system_user, user_assistant, assistant_user, system=True):
+    """A chat template that writes these texts around messages. system: it takes a system message."""
+    texts = (start_system, system_user, start_user, assistant_user, user_assistant)
+    refuse = "" if system else "{{ raise_exception('no system messages') }}"
+    return (
+        "{%% for m in messages %%}{%% if m.role == 'system' %%}%s{{ %s + m.content + %s }}{%% elif m.role == 'user' %%}"
+        "{%% if loop.first %%}{{ %s }}{%% elif messages[loop.index0 - 1].role == 'assistant' %%}{{ %s }}{%% endif %%}"
+        "{{ m.content + %s }}{%% else %%}{{ m.content }}{%% endif %%}{%% endfor %%}"
+    ) % (refuse, *(json.dumps(text) for text in texts))
+
+
+# Puts only special tokens and line ends around messages.
+CHAT = chat_source("<s>", "<s>", "\n", "</s>", "<s>")
 
 
 def tiny(chat=False, add_bos=True, sampling=(), **fields):
-    """A native.Writer of a model of a few thousand random weights."""
+    """A native.Writer of a model of a few thousand random weights. chat: True, or the source of a template."""
     seeds = iter(range(1, 1000))
     writer = native.Writer({**TINY, **fields}, byte_vocabulary(add_bos).section(),
                            lambda _, s: models.uniform(next(seeds), s), sampling)  # fmt: skip
     if chat:
-        writer.add("chat", 0, 0, 0, chat_section())
+        writer.add("chat", 0, 0, 0, (CHAT if chat is True else chat).encode())
         writer.entries.insert(3, writer.entries.pop())
+    return writer
+
+
+def chatting(source, special, added, words=(), after=(), **fields):
+    """A native.Writer of a model with this chat template. Its tokens are the bytes, the special ones, the first of which is
+    BOS and the second EOS, other added ones, and words that no text is encoded to. Where `after` maps a token's name, a
+    word or a byte to another, the model is certain of that one; after any other token all are equally likely."""
+    names = [*special, *added, *words]
+    pieces = [*(bytes([b]) for b in range(256)), *(name.encode() for name in names)]
+    kinds = [vocabulary.SPECIAL] * len(special) + [vocabulary.ADDED] * len(added) + [vocabulary.NORMAL] * len(words)
+    tokenizer = vocabulary.Vocabulary(
+        vocabulary.BYTE_LEVEL, pieces, [vocabulary.NORMAL] * 256 + kinds, merges=[], pre_tokenizer=vocabulary.GPT2,
+        bos=256, eos=257, end=[257])  # fmt: skip
+    size = len(pieces)
+    head_dim = -(-size // 16) * 4
+    token = {name: 256 + i for i, name in enumerate(names)} | {chr(b): b for b in range(128)}
+
+    def values(name, shape):
+        made = np.ones(shape, np.float32) if "norm" in name else np.zeros(shape, np.float32)
+        if name == "embedding":
+            made[:size, :size] = np.eye(size)
+        elif name == "head":
+            for before, next in dict(after).items():
+                made[token[next], token[before]] = 1000
+        return made
+
+    shape = {**TINY, "vocab_size": size, "dim": 4 * head_dim, "head_dim": head_dim, "n_kv_heads": 1, "n_layers": 1,
+             "hidden_dim": 16, "tied_head": 0, "context_length": 4096, **fields}  # fmt: skip
+    writer = native.Writer(shape, tokenizer.section(), values)
+    writer.add("chat", 0, 0, 0, source.encode())
+    writer.entries.insert(3, writer.entries.pop())
     return writer
 
 

@@ -333,17 +333,19 @@ def section_cases():
 
 
 def chat_cases():
-    i, (at, size) = NAMES.index("chat"), PLACES[NAMES.index("chat")]
-    for value in (8, 255, U32):
-        case(f"chat.flags={value}", with_bytes(at, struct.pack("<I", value), False), "chat")
-    for value in (size, 1 << 31, U32, U32 - 3):
-        case(f"chat.length={value}", with_bytes(at + 4, struct.pack("<I", value), False), "chat")
-    for length in range(size):
-        def make(length=length):
-            writer = good_writer()
-            writer.entries[i]["data"] = writer.entries[i]["data"][:length]
-            return writer.pack()
-        case(f"chat.cut={length}", make, "chat")  # fmt: skip
+    i = NAMES.index("chat")
+    def make(source):
+        writer = good_writer()
+        writer.entries[i]["data"] = source
+        return writer.pack()
+    for name, source in (("an_open_block", b"{% if x"), ("no_end", b"\n{% for m in messages %}"), ("no_value", b"{{ }}"),
+                         ("unknown_tag", b"{% never %}"), ("a_lone_end", b"{% endif %}")):
+        case(f"chat.{name}", lambda source=source: make(source), "line ")
+    for length in range(1, len(native_models.CHAT)):
+        if native_models.CHAT[:length].count("{%") != native_models.CHAT[:length].count("%}"):
+            case(f"chat.cut={length}", lambda length=length: make(native_models.CHAT[:length].encode()), "line ")
+    case("chat.five_texts", lambda: make(struct.pack("<II", 2, 3) + b"<s>" + bytes(16)), "NUL", "convert the model again")
+    case("chat.long", lambda: make(b" " * ((1 << 20) + 1)), "chat template", str((1 << 20) + 1), str(1 << 20))
 
 
 def weight_cases():

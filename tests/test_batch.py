@@ -70,8 +70,7 @@ def chatty(workdir):
     head = np.array([0, 0, 1, vocab, 0, 1, 0, 1], "<i4").tobytes() + np.array([offsets[-1]], "<u8").tobytes()
     tokenizer = (head + bytes(24) + np.array([2], "<i4").tobytes() + offsets.tobytes() + scores.tobytes()
                  + bytes(attributes) + b"".join(pieces))  # fmt: skip
-    texts = ["<s>[", "<s>(", ")[", "]=", ";["]
-    chat = b"\2\0\0\0" + b"".join(len(t).to_bytes(4, "little") + t.encode() for t in texts)
+    chat = native_models.chat_source("<s>[", "<s>(", ")[", "]=", ";[").encode()
     tensors = list(checkpoint.model_tensors(shape))
     config = shape.section()
     sections = [checkpoint.bytes_section("config", len(config)), checkpoint.bytes_section("provenance", 9), checkpoint.bytes_section("tokenizer", len(tokenizer)),

@@ -5,7 +5,6 @@ import os
 import re
 import resource
 import signal
-import struct
 import subprocess
 import termios
 import time
@@ -18,16 +17,12 @@ from terminal import Terminal
 import native
 
 
-def chat_section(*texts):
-    return struct.pack("<I", 2) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
-
-
 @pytest.fixture(scope="module")
 def chatty(workdir, stories):
     """models/stories.bin with a chat template: an answer goes on with the story that the user begins."""
     model = Model(workdir / "stories-chat.bin")
-    section = chat_section(b"<s>", b"<s>", b"\n", b"", b"</s><s>")
-    model.path.write_bytes(native.with_section(stories.path.read_bytes(), "chat", section))
+    source = native_models.chat_source("<s>", "<s>", "\n", "", "</s><s>")
+    model.path.write_bytes(native.with_section(stories.path.read_bytes(), "chat", source.encode()))
     return model
 
 
@@ -43,8 +38,8 @@ def short(workdir):
 def endless(workdir):
     """A model that takes milliseconds per token, of which every one is equally likely. Context 4096."""
     model = Model(native_models.write_slow(workdir / "endless-chat.bin"))
-    data = native.with_section(model.path.read_bytes(), "chat", chat_section(b"<s>", b"<s>", b"\n", b"\n", b"</s><s>"))
-    model.path.write_bytes(data)
+    source = native_models.chat_source("<s>", "<s>", "\n", "\n", "</s><s>")
+    model.path.write_bytes(native.with_section(model.path.read_bytes(), "chat", source.encode()))
     return model
 
 
@@ -150,8 +145,8 @@ def test_an_error_that_ends_it_restores_the_terminal(short, tmp_path):
 
 def test_a_system_message_that_the_template_has_no_place_for_is_refused_at_the_start(workdir, stories):
     path = workdir / "no-system.bin"
-    section = struct.pack("<I", 0) + chat_section(b"<s>", b"", b"", b"", b"</s><s>")[4:]
-    path.write_bytes(native.with_section(stories.path.read_bytes(), "chat", section))
+    source = native_models.chat_source("<s>", "<s>", "", "", "</s><s>", system=False)
+    path.write_bytes(native.with_section(stories.path.read_bytes(), "chat", source.encode()))
     with Terminal(path, "--chat", "-y", "Be brief.") as t:
         assert t.leave() == 3 and "no place for a system message" in "".join(t.screen), t
 
@@ -456,8 +451,8 @@ def test_system_sets_the_system_message_of_the_conversation(chatty, tmp_path):
 
 def test_a_system_message_without_a_place_is_refused_and_the_conversation_goes_on(workdir, stories, tmp_path):
     path = workdir / "no-system.bin"
-    section = struct.pack("<I", 0) + chat_section(b"<s>", b"", b"", b"", b"</s><s>")[4:]
-    path.write_bytes(native.with_section(stories.path.read_bytes(), "chat", section))
+    source = native_models.chat_source("<s>", "<s>", "", "", "</s><s>", system=False)
+    path.write_bytes(native.with_section(stories.path.read_bytes(), "chat", source.encode()))
     with converse([path], "-n", 3) as t:
         assert "no place for a system message" in t.say("/system Be brief.")
         t.say("one")

@@ -10,11 +10,12 @@ from conftest import ROOT
 # arrow only points down the table, and into one's own row.
 HOUSE = {
     "run.c": ("run.c", "*"),
-    "cli/": ("cli/*", "options batch/ generate engine logprobs lookup sampler tokenizer model cache ops text/ formats/ base/"),
-    "batch/": ("batch/*", "options generate engine logprobs lookup sampler tokenizer model cache text/ formats/ base/"),
-    "options": ("options.*", "generate engine logprobs lookup sampler tokenizer model cache ops text/ formats/ base/"),
-    "generate": ("generate.*", "engine logprobs lookup sampler tokenizer model cache text/ base/"),
+    "cli/": ("cli/*", "options batch/ generate encode engine logprobs lookup sampler tokenizer model cache ops text/ formats/ base/"),
+    "batch/": ("batch/*", "options generate encode engine logprobs lookup sampler tokenizer model cache text/ formats/ base/"),
+    "options": ("options.*", "generate encode engine logprobs lookup sampler tokenizer model cache ops text/ formats/ base/"),
+    "generate": ("generate.*", "encode engine logprobs lookup sampler tokenizer model cache text/ base/"),
     "engine": ("engine.*", "lookup tokenizer model cache ops text/ formats/ base/"),
+    "encode": ("encode.*", "tokenizer text/ base/"),
     "logprobs": ("logprobs.*", "ops base/"),
     "lookup": ("lookup.*", "base/"),
     "sampler": ("sampler.*", "ops base/"),

@@ -313,7 +313,7 @@ def test_tokenizer_json_of_sentencepiece_kind_is_read_as_it_tokenizes(name, pref
     original.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": {"content": "</s>"}}')
     v = vocabulary.read_vocabulary(tmp_path)
-    assert (v.bos_name, v.eos_name, v.end) == ("<s>", "</s>", [2])
+    assert (v.name(v.bos), v.name(v.eos), v.end) == ("<s>", "</s>", [2])
     texts = strings.SENTENCES + strings.natural_strings(6, 250) + strings.random_strings(7, 200)
     texts += with_names(["<s>", "</s>", *ADDED], texts) + with_names([f" {t}" for t in ADDED], texts)
     texts += [space + t for space in (" ", "  ", SPACE, "\n") for t in texts[:40]] + ["", " ", SPACE, *ADDED]
@@ -557,7 +557,7 @@ def test_byte_level_tokenizer_json_is_the_same_as_its_gguf(name, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|end_of_text|>", "chat_template": "{{ x }}"}')
     v = vocabulary.read_vocabulary(tmp_path)
     assert v.section() == expected.section()
-    assert (v.bos_name, v.eos_name, v.chat_template) == ("<|begin_of_text|>", "<|end_of_text|>", "{{ x }}")
+    assert (v.name(v.bos), v.name(v.eos), v.chat_template) == ("<|begin_of_text|>", "<|end_of_text|>", "{{ x }}")
 
 
 @pytest.mark.parametrize("rule, code", RULES)

@@ -37,7 +37,8 @@ static bool answer(const Tokenizer *t, const char *text, size_t size, size_t spe
     Tokens tokens = {0};
     Buffer decoded = {0};
     Error err = {0};
-    const TextSpan spans[] = {{text, special, true}, {text + special, size - special, false}};
+    const TextSpan spans[] = {{text, special, true, false},
+                              {text + special, size - special, false, false}};
     bool ok = tokenizer_encode(t, spans, 2, false, &tokens, &err);
     for (size_t i = 0; ok && i < tokens.size; i++) {
         size_t n;

@@ -1,148 +1,209 @@
 // chat.c - a model's chat template. See chat.h.
 //
-// The section of a checkpoint that holds it, none of which is aligned:
-//
-//     +-----------+------------+-------+------------+-------+-- - -
-//     | u32 flags | u32 length | bytes | u32 length | bytes | ...      five texts
-//     +-----------+------------+-------+------------+-------+-- - -
+//     variables   messages tools documents add_generation_prompt bos_token eos_token, a switch for
+//                 thinking, and those of the command line and the request, of which the last counts
+//     output      <|user|>Say <|end|><|end|>      spans of the template and of the messages
+//     prefilled   <think>\n\n</think>\n\n         the empty thought of a model that shall not think
 #include "text/chat.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHAT_TRIM = 1, CHAT_SYSTEM = 2, CHAT_ANSWER_SPACE = 4, ALL_CHAT_FLAGS = 7 };
+#include "text/chat_probe.h"
 
-// Takes the next u32 of a section of `size` bytes, at *at; false, with *value zero, at its end.
-static bool take_u32(const uint8_t *data, size_t size, size_t *at, uint32_t *value)
+const char *const role_names[N_ROLES] = {"system", "developer", "user", "assistant", "tool"};
+
+static const JsonValue json_null = {.kind = JSON_NULL, .extent = 1};
+static const JsonValue json_false = {.kind = JSON_FALSE, .extent = 1};
+static const JsonValue json_true = {.kind = JSON_TRUE, .extent = 1};
+
+static JsonValue text_value(TextSpan s)
 {
-    *value = 0;
-    if (size - *at < sizeof *value) {
-        return false;
-    }
-    memcpy(value, data + *at, sizeof *value);
-    *at += sizeof *value;
-    return true;
+    return (JsonValue){
+        .kind = JSON_STRING, .extent = 1, .text = s.text ? s.text : "", .size = s.size};
 }
 
-bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t size, Error *err)
+bool chat_open(ChatTemplate *t, const ChatSource *source, Error *err)
 {
-    *t = (ChatTemplate){0};
-    const struct {
-        const char *name;
-        TextSpan *to;
-    } texts[] = {{"start_user", &t->start_user},
-                 {"start_system", &t->start_system},
-                 {"system_user", &t->system_user},
-                 {"user_assistant", &t->user_assistant},
-                 {"assistant_user", &t->assistant_user}};
-    size_t at = 0;
-    uint32_t flags;
-    if (!take_u32(data, size, &at, &flags) || flags > ALL_CHAT_FLAGS) {
-        return error_set(err, ERROR_INPUT, "%s: the flags of section chat are %u, expected 0 to %d",
-                         name, (unsigned)flags, ALL_CHAT_FLAGS);
-    }
-    t->trim = flags & CHAT_TRIM;
-    t->has_system = flags & CHAT_SYSTEM;
-    t->answer_space = flags & CHAT_ANSWER_SPACE;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        uint32_t length;
-        if (!take_u32(data, size, &at, &length) || length > size - at) {
-            return error_set(err, ERROR_INPUT,
-                             "%s: section chat has %zu bytes, too few for its text %s", name, size,
-                             texts[i].name);
-        }
-        *texts[i].to = (TextSpan){(const char *)data + at, length, true};
-        at += length;
-    }
-    if (at != size) {
-        return error_set(err, ERROR_INPUT, "%s: section chat has %zu bytes, expected %zu", name,
-                         size, at);
-    }
-    return true;
-}
-
-// White space of ASCII, which Jinja's `trim` takes off the ends of a message.
-static bool is_white(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-static TextSpan message_span(const ChatTemplate *t, const Message *m, bool special)
-{
-    TextSpan s = {m->text, m->size, special};
-    const bool trim = t->trim && !m->ids;
-    while (trim && s.size && is_white(s.text[0])) {
-        s.text++;
-        s.size--;
-    }
-    while (trim && s.size && is_white(s.text[s.size - 1])) {
-        s.size--;
-    }
-    return s;
-}
-
-// The template's text between message i and what precedes it; NULL if the message is out of order.
-static const TextSpan *text_before(const ChatTemplate *t, const Conversation *c, size_t i)
-{
-    const bool first = i == 0;
-    const bool after_answer = i && c->messages[i - 1].role == ROLE_ASSISTANT;
-    const bool after_user = i && c->messages[i - 1].role == ROLE_USER;
-    const bool after_system = i && c->messages[i - 1].role == ROLE_SYSTEM;
-    switch (c->messages[i].role) {
-    case ROLE_SYSTEM:
-        return first ? &t->start_system : NULL;
-    case ROLE_USER:
-        return first          ? &t->start_user
-               : after_system ? &t->system_user
-               : after_answer ? &t->assistant_user
-                              : NULL;
-    case ROLE_ASSISTANT:
-        return after_user ? &t->user_assistant : NULL;
-    }
-    return NULL;
-}
-
-// Checks that a template can render these messages.
-static bool check_messages(const ChatTemplate *t, const Conversation *c, Error *err)
-{
-    for (size_t i = 0; i < c->n; i++) {
-        if (!text_before(t, c, i)) {
-            return error_set(err, ERROR_INPUT,
-                             "message %zu is out of order: expected at most one system message, "
-                             "first, then messages of user and assistant in turn",
-                             i);
-        }
-        if (c->messages[i].role == ROLE_SYSTEM && !t->has_system) {
-            return error_set(err, ERROR_INPUT,
-                             "the model's chat template has no place for a system message");
-        }
-    }
-    if (c->n == 0 || c->messages[c->n - 1].role != ROLE_USER) {
+    *t = (ChatTemplate){
+        .source = *source, .bos = text_value(source->bos), .eos = text_value(source->eos)};
+    if (source->size > MAX_TEMPLATE_BYTES) {
         return error_set(err, ERROR_INPUT,
-                         "the last message is not the user's: there is nothing to answer");
+                         "%s: the chat template has %zu bytes, expected at most %zu", source->name,
+                         source->size, MAX_TEMPLATE_BYTES);
+    }
+    // Files of before had five texts here, each with its length.
+    if (source->size && memchr(source->source, 0, source->size)) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: the chat template has a NUL, expected its source in Jinja: convert "
+                         "the model again (scripts/convert.py SOURCE %s)",
+                         source->name, source->name);
+    }
+    if (!jinja_compile(&t->jinja, source->name, source->source, source->size, err) ||
+        !chat_probe(t, err)) {
+        chat_close(t);
+        return false;
     }
     return true;
 }
 
-bool chat_render(const ChatTemplate *t, const Conversation *c, TextSpan **out, size_t *n_out,
-                 Error *err)
+void chat_close(ChatTemplate *t)
 {
-    if (!check_messages(t, c, err)) {
+    jinja_free(t->jinja);
+    thinking_texts_free(&t->think);
+    *t = (ChatTemplate){0};
+}
+
+size_t chat_add_message(JsonBuilder *b, Role role, const char *text, size_t size)
+{
+    const size_t message = build_open(b, NULL, JSON_OBJECT);
+    build_text(b, "role", role_names[role], strlen(role_names[role]));
+    const size_t content = build_text(b, "content", text, size);
+    build_close(b, message);
+    return content;
+}
+
+// --------------------------------------------------------------------------------------------
+// Rendering
+
+// Most variables that every rendering has.
+#define N_VARIABLES 7
+
+// Fills variables (N_VARIABLES), and returns how many there are.
+static size_t common_variables(const ChatTemplate *t, const Conversation *c, JinjaVariable *v)
+{
+    size_t n = 0;
+    v[n++] = (JinjaVariable){"messages", c->messages, true};
+    v[n++] = (JinjaVariable){"tools", c->tools ? c->tools : &json_null, true};
+    v[n++] = (JinjaVariable){"documents", c->documents ? c->documents : &json_null, true};
+    v[n++] = (JinjaVariable){"add_generation_prompt", c->answered ? &json_false : &json_true,
+                             false};
+    v[n++] = (JinjaVariable){"bos_token", &t->bos, false};
+    v[n++] = (JinjaVariable){"eos_token", &t->eos, false};
+    if (t->think.variable && c->think != THINK_DEFAULT) {
+        v[n++] = (JinjaVariable){t->think.variable, c->think == THINK_ON ? &json_true : &json_false,
+                                 false};
+    }
+    return n;
+}
+
+static bool render(const ChatTemplate *t, const Conversation *c, JinjaOutput *out, Error *err)
+{
+    const ChatSettings *settings = &c->settings;
+    const JsonValue *more = c->variables;
+    const size_t n_more = more ? more->count : 0;
+    const size_t most = N_VARIABLES + settings->n_variables + n_more;
+    JinjaVariable *variables = calloc(most, sizeof *variables);
+    if (!variables) {
+        return error_memory(err, "the variables of a chat template", most * sizeof *variables);
+    }
+    size_t n = common_variables(t, c, variables);
+    for (size_t i = 0; i < settings->n_variables; i++) {
+        variables[n++] = settings->variables[i];
+    }
+    const JsonValue *member = n_more ? json_first(more) : NULL;
+    for (size_t i = 0; i < n_more; i++, member = json_next(member)) {
+        variables[n++] = (JinjaVariable){member->name, member, true};
+    }
+    const JinjaInput input = {.variables = variables,
+                              .n_variables = n,
+                              .year = settings->date.year,
+                              .month = settings->date.month,
+                              .day = settings->date.day,
+                              .limits = JINJA_LIMITS};
+    const bool ok = jinja_render(t->jinja, &input, out, err);
+    free(variables);
+    if (!ok && out->refused) {
+        const Error why = *err;
+        error_set(err, why.kind, "the chat template refuses the messages: %s", why.message);
+    }
+    return ok;
+}
+
+// --------------------------------------------------------------------------------------------
+// Spans
+
+static bool is_role(const JsonValue *v)
+{
+    for (size_t i = 0; v && i < N_ROLES; i++) {
+        if (v->text == role_names[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Adds a span. The template's own text is one span as far as it goes, so that names of special
+// tokens may be joined from several expressions.
+static void add_span(ChatText *text, TextSpan span, const JsonValue *source)
+{
+    TextSpan *last = text->n_spans ? &text->spans[text->n_spans - 1] : NULL;
+    if (!source && last && !text->sources[text->n_spans - 1] &&
+        last->text + last->size == span.text) {
+        last->size += span.size;
+        return;
+    }
+    text->sources[text->n_spans] = source;
+    text->spans[text->n_spans++] = span;
+}
+
+static void add_own_text(ChatText *text, const Buffer *own)
+{
+    if (own->size) {
+        add_span(text, (TextSpan){own->data, own->size, true, false}, NULL);
+    }
+}
+
+// Does the rendered text end with this one, apart from white space?
+static bool ends_with(const JinjaOutput *out, const Buffer *text)
+{
+    const Trimmed end = trimmed(text->data, text->size), all = trimmed(out->text, out->size);
+    return end.size && all.size >= end.size &&
+           memcmp(all.text + all.size - end.size, end.text, end.size) == 0;
+}
+
+// Takes the spans of the output over, and adds an empty thought where one is needed.
+static void take_spans(const ChatTemplate *t, const Conversation *c, ChatText *text)
+{
+    const JinjaOutput *out = &text->output;
+    for (size_t i = 0; i < out->n_spans; i++) {
+        const bool own = out->spans[i].special || is_role(out->sources[i]);
+        TextSpan span = out->spans[i];
+        span.special = own || c->special;
+        span.guarded = !own && !c->special;
+        add_span(text, span, own ? NULL : out->sources[i]);
+    }
+    text->in_thought = !c->answered && can_think(&t->think) && ends_with(out, &t->think.open);
+    const bool prefills = c->think == THINK_OFF && !t->think.variable && can_think(&t->think);
+    if (prefills && !ends_with(out, &t->think.close)) {
+        if (!text->in_thought) {
+            add_own_text(text, &t->think.open);
+        }
+        add_own_text(text, &t->think.close);
+        text->in_thought = false;
+    }
+}
+
+bool chat_render(const ChatTemplate *t, const Conversation *c, ChatText *out, Error *err)
+{
+    chat_text_free(out);
+    if (!render(t, c, &out->output, err)) {
         return false;
     }
-    // A message has the template's text before it, perhaps a space, and its own text.
-    const size_t most = 3 * c->n + 1;
-    TextSpan *spans = calloc(most, sizeof *spans);
-    if (!spans) {
-        return error_memory(err, "messages", most * sizeof *spans);
+    const size_t most = out->output.n_spans + 2;
+    out->spans = calloc(most, sizeof *out->spans);
+    out->sources = calloc(most, sizeof *out->sources);
+    if (!out->spans || !out->sources) {
+        return error_memory(err, "a rendered chat", most * sizeof *out->spans);
     }
-    size_t n = 0;
-    for (size_t i = 0; i < c->n; i++) {
-        spans[n++] = *text_before(t, c, i);
-        if (c->messages[i].role == ROLE_ASSISTANT && t->answer_space && !c->messages[i].ids) {
-            spans[n++] = (TextSpan){" ", 1, false};
-        }
-        spans[n++] = message_span(t, &c->messages[i], c->special);
-    }
-    spans[n++] = t->user_assistant;
-    *out = spans;
-    *n_out = n;
+    take_spans(t, c, out);
     return true;
+}
+
+void chat_text_free(ChatText *text)
+{
+    jinja_output_free(&text->output);
+    free(text->spans);
+    free(text->sources);
+    *text = (ChatText){0};
 }

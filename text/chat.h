@@ -1,51 +1,93 @@
 // chat.h - a model's chat template: messages -> the text that the model was trained to answer.
 //
-// A template is the five texts that its Jinja original writes around messages (scripts/convert.py
-// derives them, and checks that they render as the original does):
-//
-//     start_user                          user  user_assistant  answer  assistant_user  user ...
-//     start_system  system  system_user   user  user_assistant  answer  assistant_user  user ...
+// A checkpoint carries the template's Jinja source, which is rendered anew for each answer, with
+// all messages (text/jinja.h). What users wrote stays marked as theirs; the template's own text may
+// stand for special tokens.
 #ifndef CHAT_H
 #define CHAT_H
 
-#include <stdint.h>
-
+#include "base/date.h"
 #include "base/error.h"
+#include "base/json_builder.h"
+#include "text/jinja.h"
 #include "text/span.h"
+#include "text/thinking.h"
 
-typedef enum { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT } Role;
+// The most bytes of a template: ten times the longest known.
+#define MAX_TEMPLATE_BYTES ((size_t)1 << 20)
 
+// Who wrote a message.
+typedef enum { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL, N_ROLES } Role;
+
+// "system", ..: the only texts of messages that count as the template's own, as templates make
+// names of special tokens of them. Known by their address.
+extern const char *const role_names[N_ROLES];
+
+typedef enum {
+    THINK_DEFAULT,  // as the template has it
+    THINK_ON,
+    THINK_OFF,
+} ThinkMode;
+
+// Where a template comes from. Its source must outlive it; bos and eos are the names of those
+// tokens, or have no text.
 typedef struct {
-    Role role;
-    const char *text;  // need not be NUL-terminated
+    const char *name;  // of the file, for messages
+    const char *source;
     size_t size;
-    const int *ids;  // (n_ids) tokens that stand for the text, of an answer that the model gave in
-    size_t n_ids;    // .. this run; NULL: the text is encoded
-} Message;
-
-// A conversation up to where the next answer begins: at most one system message, first, then users
-// and assistants in turn, the last one a user's.
-typedef struct {
-    const Message *messages;  // (n), the caller's
-    size_t n;
-    bool special;  // names of special tokens in them become those tokens; else they are text
-} Conversation;
+    TextSpan bos, eos;
+} ChatSource;
 
 typedef struct {
-    bool trim;          // white space around messages is removed
-    bool has_system;    // there is a place for a system message
-    bool answer_space;  // a space precedes answers that are given; the model's own begin with one
-    TextSpan start_user, start_system, system_user, user_assistant, assistant_user;
+    JinjaTemplate *jinja;  // owned
+    ChatSource source;
+    JsonValue bos, eos;   // the variables bos_token and eos_token
+    bool has_system;      // it writes the text of a system message
+    bool has_developer;   // it knows this role; in others such a message is the system's
+    bool uses_date;       // it may ask for the date
+    ThinkingTexts think;  // owned; its texts are empty if the model does not think
 } ChatTemplate;
 
-// Reads the chat section of a native checkpoint in place: its memory must outlive the template;
-// `name` is the file's, for messages. Errors: ERROR_INPUT naming the text that does not fit.
-bool chat_open(ChatTemplate *t, const char *name, const uint8_t *data, size_t size, Error *err);
+// Compiles a template and finds out by a few renderings what it can do. Errors: ERROR_INPUT naming
+// the line that cannot be read; ERROR_RUN if out of memory. On failure *t is closed.
+bool chat_open(ChatTemplate *t, const ChatSource *source, Error *err);
+void chat_close(ChatTemplate *t);
 
-// Renders messages up to where the next answer begins. *spans: *n_spans spans, which point into
-// template and messages; the caller frees the array. A message that has ids is one span, its text
-// as it is. Errors: ERROR_INPUT if the messages are in another order; ERROR_RUN when out of memory.
-bool chat_render(const ChatTemplate *t, const Conversation *m, TextSpan **spans, size_t *n_spans,
-                 Error *err);
+// What all conversations of a run have in common.
+typedef struct {
+    Date date;                       // that the template sees
+    const JinjaVariable *variables;  // (n_variables): of the command line
+    size_t n_variables;
+} ChatSettings;
+
+// What a template is given.
+typedef struct {
+    const JsonValue *messages;           // an array of objects
+    const JsonValue *tools, *documents;  // arrays; NULL: none
+    ChatSettings settings;
+    const JsonValue *variables;  // further ones, which are users': an object; NULL: none
+    ThinkMode think;
+    bool special;   // names of special tokens in messages become those tokens; else they are text
+    bool answered;  // the last message is the answer: leave out what leads to the next one
+} Conversation;
+
+// A rendered conversation. Start from {0}.
+typedef struct {
+    JinjaOutput output;         // owned
+    TextSpan *spans;            // (n_spans), owned: parts of the output and of the template
+    const JsonValue **sources;  // (n_spans), owned: the value that a span comes from, or NULL
+    size_t n_spans;
+    bool in_thought;  // what follows begins within a thought
+} ChatText;
+
+// Renders messages up to where the next answer begins. Where the template has no switch for
+// thinking, THINK_OFF ends the text with an empty thought. Errors: ERROR_INPUT with what the
+// template refuses, in its words, or the line at which it fails; ERROR_RUN if out of memory.
+bool chat_render(const ChatTemplate *t, const Conversation *c, ChatText *out, Error *err);
+void chat_text_free(ChatText *text);
+
+// Adds a message with a text, which may be any bytes, to an open array.
+// Returns the index of its text.
+size_t chat_add_message(JsonBuilder *b, Role role, const char *text, size_t size);
 
 #endif

@@ -204,7 +204,9 @@ static void hand_out(Jinja *j, JinjaOutput *out, const JText *text)
     }
     size_t at = 0;
     for (size_t i = 0; i < text->n_runs; i++) {
-        spans[i] = (TextSpan){text->bytes + at, text->runs[i].end - at, text->runs[i].mark == 0};
+        spans[i] = (TextSpan){.text = text->bytes + at,
+                              .size = text->runs[i].end - at,
+                              .special = text->runs[i].mark == 0};
         sources[i] = source_of(j->input, text->runs[i].mark);
         at = text->runs[i].end;
     }

@@ -222,7 +222,7 @@ static size_t first_name(const Vocabulary *v, const uint32_t *ids, size_t low, s
 }
 
 int vocabulary_find_name(const Vocabulary *v, const NameTable *names, const char *bytes,
-                         size_t size, size_t special_size)
+                         size_t size, NameLimits limits)
 {
     const uint8_t first = (uint8_t)*bytes;
     size_t low = names->from[first], high = names->from[first + 1];
@@ -231,7 +231,9 @@ int vocabulary_find_name(const Vocabulary *v, const NameTable *names, const char
     for (size_t depth = 1; low < high; depth++) {
         const int id = (int)names->ids[low];
         if (piece_size(v, (size_t)id) == depth) {  // it is all there; longer ones may follow
-            if (!is_special(v, id) || depth <= special_size) {
+            if (depth <= (is_special(v, id)   ? limits.special
+                          : is_guarded(v, id) ? limits.guarded
+                                              : SIZE_MAX)) {
                 best = id;
             }
             low++;
@@ -244,6 +246,44 @@ int vocabulary_find_name(const Vocabulary *v, const NameTable *names, const char
         high = first_name(v, names->ids, low, high, depth, next + 1u);
     }
     return best;
+}
+
+static bool is_white_space(const char *bytes, size_t size)
+{
+    size_t n = 0;
+    while (n < size && (bytes[n] == ' ' || (bytes[n] >= '\t' && bytes[n] <= '\r'))) {
+        n++;
+    }
+    return n == size;
+}
+
+// Marks the names of a table that are in the text.
+static void guard_names(Vocabulary *v, const NameTable *names, const char *text, size_t size)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        const uint32_t id = names->ids[i];
+        const size_t n = piece_size(v, id);
+        for (size_t at = 0; at + n <= size && !v->guarded[id]; at++) {
+            v->guarded[id] = memcmp(text + at, piece_bytes(v, id), n) == 0 &&
+                             !is_white_space(piece_bytes(v, id), n);
+        }
+    }
+}
+
+bool vocabulary_guard(Vocabulary *v, const char *text, size_t size, Error *err)
+{
+    if (!v->guarded) {
+        v->guarded = calloc(v->size, 1);
+    }
+    if (!v->guarded) {
+        return error_memory(err, "the guarded tokens", v->size);
+    }
+    guard_names(v, &v->text_names, text, size);
+    guard_names(v, &v->stretch_names, text, size);
+    for (size_t i = 0; i < v->n_end; i++) {
+        v->guarded[v->end[i]] = 1;
+    }
+    return true;
 }
 
 bool vocabulary_index_pieces(Vocabulary *v, const char *path, Error *err)
@@ -263,6 +303,7 @@ void vocabulary_close(Vocabulary *v)
 {
     free(v->piece_table);
     free(v->merge_table);
+    free(v->guarded);
     free(v->text_names.ids);
     free(v->stretch_names.ids);
     free(v->memory);

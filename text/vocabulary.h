@@ -69,6 +69,8 @@ typedef struct {
     size_t piece_places, merge_places;  // powers of two, at least twice the number of entries
     NameTable text_names;               // of PIECE_SPECIAL and PIECE_ADDED
     NameTable stretch_names;            // of PIECE_FIRST and PIECE_FIRST_SPECIAL
+    uint8_t *guarded;                   // (size): 1 for added tokens whose names do not count in
+                                        // .. guarded spans; NULL: in none; owned
     void *memory;                       // owned; NULL if the arrays lie in a checkpoint
 } Vocabulary;
 
@@ -117,9 +119,21 @@ static inline bool cuts_text(const Vocabulary *v, int id)
     return v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_ADDED;
 }
 
-// The id of the longest name in the table with which `size` > 0 bytes begin, that of a special
-// token only if it ends within the first `special_size` of them; -1: none.
+// Marks the added tokens whose names are in a chat template's text, and those that end a text, as
+// guarded. White space stays free. Error: ERROR_RUN.
+bool vocabulary_guard(Vocabulary *v, const char *text, size_t size, Error *err);
+
+static inline bool is_guarded(const Vocabulary *v, int id) { return v->guarded && v->guarded[id]; }
+
+// How many of the first bytes of a text a name may have: that of a special token, and that of a
+// guarded one.
+typedef struct {
+    size_t special, guarded;
+} NameLimits;
+
+// The id of the longest name in the table with which `size` > 0 bytes begin, within the limits; -1:
+// none.
 int vocabulary_find_name(const Vocabulary *v, const NameTable *names, const char *bytes,
-                         size_t size, size_t special_size);
+                         size_t size, NameLimits limits);
 
 #endif

@@ -5,7 +5,7 @@
 //
 // The bits of `mode`: 1 the line is itself a prompt, 2 prompts go through the chat template, 4
 // names of special tokens count, 8 a prompt that does not fit is cut, 16 there is no chat template,
-// 32 there is a system message, 64 the line is too long; the next three are the template's flags.
+// 32 there is a system message, 64 the line is too long; the next two choose the template.
 
 #include "base/buffer.h"
 #include "base/error.h"
@@ -61,7 +61,7 @@ static Cache *small_cache(void)
 }
 
 // Generates a choice with logits that the bytes of the line decide.
-static void generate_choice(Sequence *s, const SequenceSetup *setup, Tokens *prompt,
+static void generate_choice(Sequence *s, const SequenceSetup *setup, Prompt *prompt,
                             const float *logits)
 {
     Error err = {0};
@@ -83,8 +83,9 @@ static void generate_choice(Sequence *s, const SequenceSetup *setup, Tokens *pro
 }
 
 // Answers the request, unless its prompt is too long.
-static void check_generation(Request *r, const Tokenizer *tokenizer, const Tokens *tokens, Input in)
+static void check_generation(Request *r, const Tokenizer *tokenizer, const Prompt *given, Input in)
 {
+    const Tokens *tokens = &given->tokens;
     Sequence choices[MAX_CHOICES] = {0};
     float logits[BYTE_PIECES];
     for (size_t i = 0; i < BYTE_PIECES; i++) {
@@ -102,10 +103,11 @@ static void check_generation(Request *r, const Tokenizer *tokenizer, const Token
                                      .cache = small_cache(),
                                      .seed = request_seed(r, i),
                                      .echo = r->echo};
-        Tokens prompt = {0};
+        Prompt prompt = *given;
         Error err;
+        prompt.tokens = (Tokens){0};
         for (size_t k = 0; k < tokens->size; k++) {
-            FUZZ_CHECK(tokens_append(&prompt, tokens->ids[k], &err), "%s", err.message);
+            FUZZ_CHECK(tokens_append(&prompt.tokens, tokens->ids[k], &err), "%s", err.message);
         }
         generate_choice(&choices[i], &setup, &prompt, logits);
     }
@@ -115,18 +117,34 @@ static void check_generation(Request *r, const Tokenizer *tokenizer, const Token
     }
 }
 
+// Templates that do different things with a request.
+enum { N_TEMPLATES = 4 };
+static const char *const templates[N_TEMPLATES] = {
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no ' + m.content) }}"
+    "{% endif %}[{{ m.content | trim }}]{% endfor %}{% if enable_thinking is false %}<t></t>"
+    "{% endif %}",
+    "{{ strftime_now('%Y') }}{% for m in messages %}{{ m | tojson }}{% endfor %}<t>",
+    "{{ tools | tojson }}{{ documents | tojson }}{% for m in messages %}{% if m.tool_calls %}"
+    "{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}{% endif %}"
+    "<think>{{ m.reasoning_content }}</think>{{ m.content }}{% endfor %}",
+};
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static Tokenizer *tokenizer;
-    uint8_t template[4 + 5 * 4 + 5] = {0, 0, 0, 0,   1, 0, 0, 0, 'u', 1, 0, 0, 0, 's', 1,
-                                       0, 0, 0, 'm', 1, 0, 0, 0, 'a', 1, 0, 0, 0, 'n'};
+    static ChatTemplate chats[N_TEMPLATES];
     tokenizer = tokenizer ? tokenizer : byte_tokenizer();
     Input in = {data, size};
     const size_t mode = take_number(&in, 2);
     Error err = {0};
-    ChatTemplate chat;
-    template[0] = mode >> 7 & 7;
-    FUZZ_CHECK(chat_open(&chat, "fuzz", template, sizeof template, &err), "%s", err.message);
+    ChatTemplate *chat = &chats[mode >> 7 & 3];
+    if (!chat->jinja) {
+        const char *text = templates[mode >> 7 & 3];
+        const ChatSource source = {.name = "fuzz", .source = text, .size = strlen(text)};
+        FUZZ_CHECK(chat_open(chat, &source, &err), "%s", err.message);
+    }
+    const ChatSettings settings = {.date = {2026, 1, 2}};
     const Options options = {.lines = mode & 1,
                              .chat = mode & 2 && !(mode & 16),
                              .special = mode & 4,
@@ -135,7 +153,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                              .generate = {.max_tokens = 16}};
     RequestDefaults defaults = {.options = &options,
                                 .tokenizer = tokenizer,
-                                .chat = mode & 16 ? NULL : &chat,
+                                .chat = mode & 16 ? NULL : chat,
+                                .chat_settings = &settings,
                                 .cache = small_cache(),
                                 .model = "fuzz"};
     defaults.fingerprint = request_fingerprint(&defaults, 1);
@@ -145,20 +164,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                        .too_long = mode & 64};
     Request request = {0};
     Json json = {0};
-    Tokens tokens = {0};
+    Prompt prompt = {0};
     FUZZ_CHECK(request_read(&request, &defaults, &json, &line, &err), "%s", err.message);
     FUZZ_CHECK(!line.too_long || request.failure.kind, "a line that is too long was accepted");
-    if (!request.failure.kind && request_encode(&request, &defaults, &tokens, &request.failure)) {
-        for (size_t i = 0; i < tokens.size; i++) {
-            FUZZ_CHECK(tokens.ids[i] >= 0 && tokens.ids[i] < BYTE_PIECES, "token %d",
-                       tokens.ids[i]);
+    if (!request.failure.kind && request_encode(&request, &defaults, &prompt, &request.failure)) {
+        for (size_t i = 0; i < prompt.tokens.size; i++) {
+            const int id = prompt.tokens.ids[i];
+            FUZZ_CHECK(id >= 0 && id < BYTE_PIECES, "token %d", id);
         }
-        check_generation(&request, tokenizer, &tokens, in);
+        check_generation(&request, tokenizer, &prompt, in);
     } else {
         FUZZ_CHECK(request.failure.kind == ERROR_INPUT, "%s", request.failure.message);
         check_result(&request, NULL);
     }
-    tokens_free(&tokens);
+    prompt_free(&prompt);
     request_free(&request);
     json_free(&json);
     return 0;

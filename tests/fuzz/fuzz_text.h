@@ -15,8 +15,8 @@ static inline void encode_text(const Tokenizer *t, Input text, bool special, boo
     Tokens tokens = {0};
     Buffer decoded = {0};
     const size_t half = text.size / 2;
-    const TextSpan spans[] = {{(const char *)text.data, half, special},
-                              {(const char *)text.data + half, text.size - half, false}};
+    const TextSpan spans[] = {{(const char *)text.data, half, special, false},
+                              {(const char *)text.data + half, text.size - half, false, true}};
     if (tokenizer_encode(t, spans, 2, bos, &tokens, &err)) {
         fuzz_count("inputs of which a text was encoded");
         (void)tokenizer_fingerprint(t);

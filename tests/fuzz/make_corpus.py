@@ -126,10 +126,9 @@ def corpora():
         data = models.tokenizer_bytes(pieces, [0.0] * 4 + [-float(i) for i in range(len(pieces) - 4)])
         yield "fuzz_tokenizer_llama2c", name, struct.pack("<BHB", 3, n, len(TEXT)) + TEXT + data
 
-    for i, (roles, mode, flags, texts) in enumerate(CHATS):
-        section = struct.pack("<I", flags) + b"".join(struct.pack("<I", len(t)) + t for t in texts)
-        yield "fuzz_chat", f"{i:02}", bytes([roles, mode]) + section
-        yield "fuzz_chat", f"{i:02}_cut", bytes([roles, mode]) + section[: -(len(texts[-1]) + 1)]
+    for i, (roles, mode, source) in enumerate(CHATS):
+        yield "fuzz_chat", f"{i:02}", bytes([roles, mode]) + source.encode()
+        yield "fuzz_chat", f"{i:02}_cut", bytes([roles, mode]) + source.encode()[: len(source) // 2]
     for path in sorted((FUZZ.parent / "templates").glob("*.jinja")):
         yield "fuzz_jinja", path.stem, path.read_bytes()
     for i, line in enumerate((FUZZ.parent / "templates" / "language.jinja").read_bytes().splitlines()):
@@ -160,16 +159,19 @@ ENVELOPE = {"custom_id": "c", "method": "POST", "url": "/v1/completions", "body"
 USER = {"role": "user", "content": "hi"}
 PART = {"type": "text", "text": "hi"}
 ODD_MESSAGES = [
-    1, [], [1], [{}], [{"role": "tool", "content": "x"}], [{**USER, "name": "n", "tool_calls": None}],
+    1, [], [1], [{}], [{"role": "tool", "content": "x", "tool_call_id": "1"}], [{**USER, "name": "n", "tool_calls": None}],
     [{**USER, "tool_calls": []}], [{**USER, "content": 1}], [{"role": "user"}], [{**USER, "content": []}],
     [{"role": "developer", "content": " s "}, USER], [USER, USER], [{"role": "assistant", "content": "a"}],
     [{"role": "system", "content": "s"}, {"role": "system", "content": "s"}, USER],
+    [USER, {"role": "assistant", "reasoning_content": "r", "tool_calls": [{"function": {"name": "f", "arguments": "{\"a\": 1}"}}]}],
+    [USER, {"role": "assistant", "tool_calls": 1}], [USER, {"role": "assistant", "tool_calls": [{"function": {"arguments": "x"}}]}],
 ]  # fmt: skip
 ODD_FIELDS = [
     ("max_tokens", -1), ("max_tokens", 1.5), ("temperature", 3), ("temperature", "hot"), ("ignore_eos", True),
     ("ignore_eos", 1), ("stop", 1), ("stop", [""]), ("stop", ["ab", "x"]), ("stop", ["x"] * 17), ("stop", ["\0"]),
     ("seed", -1), ("echo", 1), ("echo", True), ("model", "m"), ("model", 1), ("n", 2), ("stream", True), ("logprobs", 1),
-    ("tools", []), ("tools", [1]), ("suffix", ""), ("suffix", "x"), ("response_format", {"type": "text"}),
+    ("tools", []), ("tools", [1]), ("tools", 1), ("documents", [USER]), ("chat_template_kwargs", {"enable_thinking": False}),
+    ("chat_template_kwargs", {"messages": 1}), ("chat_template_kwargs", []), ("suffix", ""), ("suffix", "x"), ("response_format", {"type": "text"}),
     ("response_format", {"type": "json"}), ("best_of", 1), ("top_k", -1), ("surprise", 1), ("id", 7), ("id", []),
     ("messages", [USER]), ("prompt", None), ("logit_bias", {}), ("logit_bias", {"1": 1}), ("user", "u"),
 ]  # fmt: skip
@@ -185,7 +187,7 @@ ODD_ENVELOPES = [("custom_id", 1), ("custom_id", None), ("method", "GET"), ("url
 
 def requests():
     """(mode, line): tests/fuzz/fuzz_request.c"""
-    chats = (0, 16, 32, 4 | 128, 128 | 256, 256 | 512, 32 | 128)
+    chats = (0, 16, 32, 4 | 128, 128 | 256, 256, 32 | 128)
     yield from ((mode, CHAT) for mode in chats)
     lines = [PLAIN, ENVELOPE]
     lines += [{"messages": messages} for messages in ODD_MESSAGES]
@@ -193,6 +195,8 @@ def requests():
     lines += [{k: v for k, v in {**ENVELOPE, name: value}.items() if v is not None} for name, value in ODD_ENVELOPES]
     lines += [{}, [], {"messages": [USER], "echo": True}, {**ENVELOPE, "url": "/v1/chat/completions"}]
     yield from ((256, json.dumps(line).encode()) for line in lines)
+    calls = [{"messages": messages} for messages in ODD_MESSAGES if "tool_calls" in str(messages)]
+    yield from ((384, json.dumps({**line, "tools": [{}]}).encode()) for line in calls)
     text = b"Once <end> upon"
     yield from ((mode, text) for mode in (1, 3, 7, 19, 64, 1 | 256 | 2))
     yield 8, b'{"prompt": "' + b"long " * 30 + b'"}'
@@ -216,12 +220,15 @@ COMMAND_LINES = [
     "m.bin --presence-penalty -1 --frequency-penalty=2 --logit-bias 5=-1.5 --logit-bias 5=2 --stop-token-id 7 --min-tokens 3",
     "m.bin --logit-bias 5", "m.bin --logit-bias 5=101", "m.bin --stop-token-id -1", "m.bin -n 3 --min-tokens 4",
 ]  # fmt: skip
-MARKS = (b"<u>", b"<s>", b"</s><u>", b"</u><a>", b"<end><u>")
-# roles, mode, flags, texts: tests/fuzz/fuzz_chat.c
+# roles, mode, source: tests/fuzz/fuzz_chat.c
+CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+THINKING = CHATML.replace("{{ m.content }}", "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n{% endif %}{{ m.content }}")
 CHATS = [
-    (0b11111100, 0, 2, MARKS), (0b11110001, 2, 7, MARKS), (0b11001000, 0, 6, MARKS), (0b11111100, 1, 0, (b"",) * 5),
-    (0b11110001, 0, 1, MARKS), (0b11110000, 0, 2, MARKS), (0b11111110, 0, 2, MARKS), (0b11111111, 0, 2, MARKS),
-    (0b11111100, 0, 8, MARKS),
+    (0b11111100, 0, CHATML), (0b11110001, 2, CHATML), (0b11001000, 1, CHATML), (0b11111111, 0, CHATML),
+    (0b11001000, 1, CHATML.replace("m.content", "m.content | trim")), (0b11001000, 5, THINKING), (0b11111100, 4, THINKING),
+    (0b11111100, 4, CHATML + "{% if enable_thinking is false %}<think></think>{% endif %}"),
+    (0b11111100, 4, CHATML + "<think>{# </think> #}"), (0b11110001, 0, "{{ raise_exception('no') }}"),
+    (0b11001000, 1, "{{ strftime_now('%d') }}{{ messages[0].content }}{{ eos_token }}developer"),
 ]  # fmt: skip
 # mode, pages, bytes cut off, patches of (offset, byte): tests/fuzz/fuzz_prompt_cache.c
 PROMPT_CACHES = [

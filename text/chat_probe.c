@@ -1,0 +1,328 @@
+// chat_probe.c - what a chat template can do. See chat_probe.h.
+//
+// The texts around a thought are what differs between renderings of one question Q:
+//
+//     prompt      ..<|user|>Q<|assistant|>                                 Q, to be answered
+//     answered    ..<|user|>Q<|assistant|><think>\nR\n</think>\n\nA<|end|> Q and its answer, with a
+//                                         open      close                  thought R
+//     off         ..<|user|>Q<|assistant|><think>\n\n</think>\n\n          as the prompt, with
+//                                         open      close                  enable_thinking false
+//
+// A template that shows neither is searched for <think> and </think>: it may still cut thoughts out
+// of earlier answers. Where the prompt itself ends with `open`, that text is its last tag, as in
+// <|assistant|><think>.
+#include "text/chat_probe.h"
+
+#include <string.h>
+
+// Texts that no template has and that no template changes.
+#define QUESTION "QuestionText"
+#define ANSWER   "AnswerText"
+#define THOUGHT  "ThoughtText"
+#define SYSTEM   "SystemText"
+
+// Names that templates have for the same things.
+static const char *const members[] = {"reasoning_content", "reasoning", "thinking"};
+static const char *const switches[] = {"enable_thinking", "thinking"};
+#define N_MEMBERS  (sizeof members / sizeof *members)
+#define N_SWITCHES (sizeof switches / sizeof *switches)
+
+// A conversation to try: a question, perhaps after a system message, perhaps with an answer.
+typedef struct {
+    bool system, answered;
+    const char *member;  // that holds the answer's thought; NULL: it has none
+    ThinkMode think;
+} Probe;
+
+static void build_messages(JsonBuilder *b, const Probe *p)
+{
+    const size_t list = build_open(b, NULL, JSON_ARRAY);
+    if (p->system) {
+        chat_add_message(b, ROLE_SYSTEM, SYSTEM, strlen(SYSTEM));
+    }
+    chat_add_message(b, ROLE_USER, QUESTION, strlen(QUESTION));
+    if (p->answered) {
+        const size_t message = build_open(b, NULL, JSON_OBJECT);
+        build_text(b, "role", role_names[ROLE_ASSISTANT], strlen(role_names[ROLE_ASSISTANT]));
+        if (p->member) {
+            build_text(b, p->member, THOUGHT, strlen(THOUGHT));
+        }
+        build_text(b, "content", ANSWER, strlen(ANSWER));
+        build_close(b, message);
+    }
+    build_close(b, list);
+}
+
+// Renders a conversation; *out is empty if the template does not take it. Error: ERROR_RUN.
+static bool try_probe(const ChatTemplate *t, Probe probe, Buffer *out, Error *err)
+{
+    JsonBuilder messages = {0};
+    ChatText text = {0};
+    Error why = {0};
+    build_messages(&messages, &probe);
+    const Conversation c = {.messages = messages.values,
+                            .settings = {.date = {2000, 1, 1}},
+                            .think = probe.think,
+                            .answered = probe.answered};
+    buffer_clear(out);
+    buffer_add_text(out, "");
+    bool ok = build_check(&messages, err);
+    if (ok && chat_render(t, &c, &text, &why)) {
+        buffer_add(out, text.output.text, text.output.size);
+    }
+    ok = ok && buffer_check(out, err);
+    if (ok && why.kind == ERROR_RUN) {
+        *err = why;
+        ok = false;
+    }
+    chat_text_free(&text);
+    build_free(&messages);
+    return ok;
+}
+
+// --------------------------------------------------------------------------------------------
+// Texts
+
+// Where `text` is in data (size), at or after `from`; `size` if it is not there.
+static size_t find_text(const char *data, size_t size, size_t from, const char *text)
+{
+    const size_t length = strlen(text);
+    for (size_t i = from; i + length <= size; i++) {
+        if (memcmp(data + i, text, length) == 0) {
+            return i;
+        }
+    }
+    return size;
+}
+
+static size_t find_in(const Buffer *b, const char *text)
+{
+    return find_text(b->data, b->size, 0, text);
+}
+
+static size_t common_size(const Buffer *a, const Buffer *b)
+{
+    size_t n = 0;
+    while (n < a->size && n < b->size && a->data[n] == b->data[n]) {
+        n++;
+    }
+    return n;
+}
+
+// Where the tag begins with which a text ends, apart from white space; without a tag, its last
+// line.
+static size_t last_tag(const char *text, size_t size)
+{
+    const Trimmed t = trimmed(text, size);
+    const char *end = t.text + t.size;
+    const bool tag = t.size && strchr(">]", end[-1]);
+    const char opens = tag ? (end[-1] == '>' ? '<' : '[') : '\n';
+    const char *at = end;
+    while (at > t.text && at[-1] != opens) {
+        at--;
+    }
+    return (size_t)(at - text) - (tag && at > t.text ? 1 : 0);
+}
+
+static void set_text(Buffer *to, const char *text, size_t size)
+{
+    buffer_clear(to);
+    buffer_add(to, text, size);
+}
+
+// Sets `open` to the end of a prompt from which a thought goes on: to its last tag, or to the tag
+// that `close` closes.
+static void set_open_from_prompt(ThinkingTexts *t, const char *prompt, size_t size)
+{
+    const Trimmed close = trimmed(t->close.data, t->close.size);
+    const size_t at = last_tag(prompt, size);
+    const bool closes = close.size > 2 && strchr("<[", close.text[0]) && close.text[1] == '/';
+    const size_t name = closes ? close.size - 2 : 0;
+    const Trimmed tag = trimmed(prompt + at, size - at);
+    if (closes && (tag.size != name + 1 || memcmp(tag.text + 1, close.text + 2, name) != 0)) {
+        set_text(&t->open, close.text, 1);
+        buffer_add(&t->open, close.text + 2, name);
+    } else {
+        set_text(&t->open, prompt + at, size - at);
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Thinking
+
+// Finds the texts around a thought that the template was given with an answer.
+static bool find_by_answer(ChatTemplate *t, const Buffer *prompt, Buffer *text, Error *err)
+{
+    ThinkingTexts *think = &t->think;
+    for (size_t i = 0; i < N_MEMBERS && !think->member; i++) {
+        const Probe probe = {.answered = true, .member = members[i], .think = THINK_ON};
+        if (!jinja_mentions(t->jinja, members[i])) {
+            continue;
+        }
+        if (!try_probe(t, probe, text, err)) {
+            return false;
+        }
+        const size_t begin = find_in(text, THOUGHT), end = begin + strlen(THOUGHT);
+        const size_t answer = begin < text->size ? find_text(text->data, text->size, end, ANSWER)
+                                                 : text->size;
+        if (answer == text->size) {
+            continue;
+        }
+        think->member = members[i];
+        set_text(&think->close, text->data + end, answer - end);
+        const size_t n = common_size(prompt, text);
+        const Trimmed left = trimmed(prompt->data + n, prompt->size - n);
+        const Trimmed close = trimmed(think->close.data, think->close.size);
+        if (n < begin) {
+            set_text(&think->open, text->data + n, begin - n);
+        } else if (left.size >= close.size && memcmp(left.text, close.text, close.size) != 0) {
+            set_text(&think->open, prompt->data + n, prompt->size - n);
+        } else {
+            set_open_from_prompt(think, text->data, begin);
+        }
+    }
+    return buffer_check(&think->open, err) && buffer_check(&think->close, err);
+}
+
+// Finds the switch, and by what it does at the end of a prompt the texts around a thought, unless
+// they are known. `on` and `off` are the prompts with it and without.
+static bool find_switch(ChatTemplate *t, Buffer *on, Buffer *off, Error *err)
+{
+    ThinkingTexts *think = &t->think;
+    for (size_t i = 0; i < N_SWITCHES; i++) {
+        think->variable = switches[i];
+        if (!jinja_mentions(t->jinja, switches[i])) {
+            continue;
+        }
+        if (!try_probe(t, (Probe){.think = THINK_ON}, on, err) ||
+            !try_probe(t, (Probe){.think = THINK_OFF}, off, err)) {
+            return false;
+        }
+        if (on->size && off->size &&
+            (on->size != off->size || memcmp(on->data, off->data, on->size) != 0)) {
+            return true;
+        }
+    }
+    think->variable = NULL;
+    return try_probe(t, (Probe){0}, on, err);
+}
+
+static void find_by_switch(ThinkingTexts *think, const Buffer *on, const Buffer *off)
+{
+    const size_t on_at = find_in(on, QUESTION), off_at = find_in(off, QUESTION);
+    const size_t n = on->size - on_at;
+    if (off->size - off_at <= n || memcmp(on->data + on_at, off->data + off_at, n) != 0) {
+        return;
+    }
+    const char *empty = off->data + off_at + n;
+    const size_t size = off->size - off_at - n, close = last_tag(empty, size);
+    if (trimmed(empty, size).size == 0) {
+        return;
+    }
+    set_text(&think->close, empty + close, size - close);
+    if (trimmed(empty, close).size) {
+        set_text(&think->open, empty, close);
+    } else {
+        set_open_from_prompt(think, on->data, on->size);
+    }
+}
+
+static bool ends_alike(const Buffer *prompt, const Buffer *open)
+{
+    const Trimmed all = trimmed(prompt->data, prompt->size), end = trimmed(open->data, open->size);
+    return end.size && all.size >= end.size &&
+           memcmp(all.text + all.size - end.size, end.text, end.size) == 0;
+}
+
+// Lengthens an `open` of the prompt's last tag by the tags before it until the prompt for an answer
+// without a thought ends differently.
+static bool lengthen_open(ChatTemplate *t, const Buffer *on, Buffer *off, Error *err)
+{
+    Buffer *open = &t->think.open;
+    if (!t->think.variable || !ends_alike(on, open)) {
+        return true;
+    }
+    if (!try_probe(t, (Probe){.think = THINK_OFF}, off, err)) {
+        return false;
+    }
+    const size_t end = trimmed(on->data, on->size).size;
+    size_t at = end - trimmed(open->data, open->size).size;
+    while (at && ends_alike(off, open)) {
+        do {
+            at--;
+        } while (at && !strchr("<[", on->data[at]));
+        set_text(open, on->data + at, end - at);
+    }
+    return buffer_check(open, err);
+}
+
+static bool source_has(const ChatTemplate *t, const char *text)
+{
+    return find_text(t->source.source, t->source.size, 0, text) < t->source.size;
+}
+
+static void find_by_name(ChatTemplate *t)
+{
+    static const char *const pairs[][2] = {{"<think>", "</think>"}, {"[THINK]", "[/THINK]"}};
+    for (size_t i = 0; i < 2 && !t->think.close.size; i++) {
+        if (source_has(t, pairs[i][0]) && source_has(t, pairs[i][1])) {
+            set_text(&t->think.open, pairs[i][0], strlen(pairs[i][0]));
+            buffer_add_text(&t->think.open, "\n");
+            buffer_add_text(&t->think.close, "\n");
+            buffer_add_text(&t->think.close, pairs[i][1]);
+            buffer_add_text(&t->think.close, "\n\n");
+        }
+    }
+}
+
+// Finds what the template writes before an answer without a thought, if that is more than a space
+// and not an empty thought.
+static bool find_answer_text(ChatTemplate *t, const Buffer *prompt, Buffer *text, Error *err)
+{
+    const Trimmed open = trimmed(t->think.open.data, t->think.open.size);
+    if (!try_probe(t, (Probe){.answered = true}, text, err)) {
+        return false;
+    }
+    const size_t answer = find_in(text, ANSWER);
+    if (answer == text->size || prompt->size >= answer ||
+        memcmp(prompt->data, text->data, prompt->size) != 0) {
+        return true;
+    }
+    const Trimmed before = trimmed(text->data + prompt->size, answer - prompt->size);
+    const bool thought = open.size && before.size >= open.size &&
+                         memcmp(before.text, open.text, open.size) == 0;
+    if (before.size && !thought) {
+        set_text(&t->think.answer, text->data + prompt->size, answer - prompt->size);
+    }
+    return buffer_check(&t->think.answer, err);
+}
+
+static bool find_thinking(ChatTemplate *t, Buffer *prompt, Buffer *text, Error *err)
+{
+    if (!find_switch(t, prompt, text, err)) {
+        return false;
+    }
+    if (t->think.variable) {
+        find_by_switch(&t->think, prompt, text);
+    }
+    // What the template writes around a thought says more than what it writes without one.
+    if (!find_by_answer(t, prompt, text, err) || !lengthen_open(t, prompt, text, err)) {
+        return false;
+    }
+    find_by_name(t);
+    return try_probe(t, (Probe){0}, prompt, err) && find_answer_text(t, prompt, text, err) &&
+           buffer_check(&t->think.open, err) && buffer_check(&t->think.close, err);
+}
+
+bool chat_probe(ChatTemplate *t, Error *err)
+{
+    Buffer prompt = {0}, text = {0};
+    t->has_developer = source_has(t, "developer");
+    t->uses_date = jinja_mentions(t->jinja, "strftime_now");
+    bool ok = try_probe(t, (Probe){.system = true}, &text, err);
+    t->has_system = ok && find_in(&text, SYSTEM) < text.size;
+    ok = ok && find_thinking(t, &prompt, &text, err);
+    buffer_free(&prompt);
+    buffer_free(&text);
+    return ok;
+}
