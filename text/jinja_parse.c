@@ -44,6 +44,7 @@ typedef struct {
     size_t n_brackets;
     JToken now, ahead;  // the current token and the one after it
     bool has_ahead;
+    JNode spare;                // stands for nodes after an error
     unsigned loops, breakable;  // for statements around, and those that break can leave
 } Parser;
 
@@ -475,23 +476,16 @@ static bool at_name(const Parser *p, const char *name)
     return p->now.kind == T_NAME && jinja_is(p->now.value, name);
 }
 
-static bool skip_op(Parser *p, char op)
+static bool skip_if(Parser *p, bool there)
 {
-    const bool there = at_op(p, op);
     if (there) {
         next_token(p);
     }
     return there;
 }
 
-static bool skip_name(Parser *p, const char *name)
-{
-    const bool there = at_name(p, name);
-    if (there) {
-        next_token(p);
-    }
-    return there;
-}
+static bool skip_op(Parser *p, char op) { return skip_if(p, at_op(p, op)); }
+static bool skip_name(Parser *p, const char *name) { return skip_if(p, at_name(p, name)); }
 
 static void expect_op(Parser *p, char op)
 {
@@ -500,26 +494,30 @@ static void expect_op(Parser *p, char op)
     }
 }
 
+// Between items there is a comma; after the last one there may be.
+static void expect_comma(Parser *p, char close)
+{
+    if (!at_op(p, close)) {
+        expect_op(p, ',');
+    }
+}
+
+// After an error it is a spare node, which nobody reads.
 static JNode *new_node(Parser *p, JNodeKind kind)
 {
-    static JNode no_node;
     JNode *n = jinja_take(p->j, 1, sizeof *n);
-    if (!n) {
-        return &no_node;  // parsing has failed: nobody reads or writes it
-    }
-    *n = (JNode){
-        .kind = (uint8_t)kind, .line = p->now.line, .caller = -1, .kwargs = -1, .varargs = -1};
+    n = n ? n : &p->spare;
+    *n = (JNode){.kind = (uint8_t)kind, .line = p->now.line};
+    n->caller = n->kwargs = n->varargs = -1;
     return n;
 }
 
 static JNode *node_of(Parser *p, JNodeKind kind, JNode *a, JNode *b)
 {
     JNode *n = new_node(p, kind);
-    if (!p->j->failed) {
-        n->a = a;
-        n->b = b;
-        n->line = a ? a->line : n->line;
-    }
+    n->a = a;
+    n->b = b;
+    n->line = a ? a->line : n->line;
     return n;
 }
 
@@ -539,10 +537,7 @@ static JValue take_name(Parser *p)
 static JNode *named_node(Parser *p, JNodeKind kind)
 {
     JNode *n = new_node(p, kind);
-    const JValue name = take_name(p);
-    if (!p->j->failed) {
-        n->value = name;
-    }
+    n->value = take_name(p);
     return n;
 }
 
@@ -583,13 +578,11 @@ static JNode *parse_arguments(Parser *p)
             expect_op(p, '=');
         }
         JNode *value = parse_expression(p, true);
-        if (n && !p->j->failed) {
+        if (n) {
             n->a = value;
         }
         append(p, &tail, n ? n : value);
-        if (!at_op(p, ')')) {
-            expect_op(p, ',');
-        }
+        expect_comma(p, ')');
     }
     expect_op(p, ')');
     return first;
@@ -605,18 +598,13 @@ static JNode *parse_items(Parser *p, JNodeKind kind, char close)
         if (kind == N_DICT) {
             expect_op(p, ':');
             item = node_of(p, N_PAIR, item, NULL);
-            JNode *value = parse_expression(p, true);
-            item->b = p->j->failed ? NULL : value;
+            item->b = parse_expression(p, true);
         }
         append(p, &tail, item);
-        if (!at_op(p, close)) {
-            expect_op(p, ',');
-        }
+        expect_comma(p, close);
     }
     expect_op(p, close);
-    if (!p->j->failed) {
-        list->a = first;
-    }
+    list->a = first;
     return list;
 }
 
@@ -647,9 +635,7 @@ static JNode *parse_tuple(Parser *p, bool target, bool conditional, const char *
     if (first && !comma) {
         return first;
     }
-    if (!p->j->failed) {
-        tuple->a = first;
-    }
+    tuple->a = first;
     return tuple;
 }
 
@@ -659,17 +645,15 @@ static JNode *parse_name(Parser *p, bool target)
     for (size_t i = 0; i < 6; i++) {
         if (at_name(p, constants[i])) {
             JNode *n = new_node(p, N_CONST);
-            n->value = p->j->failed ? n->value : i < 4 ? jinja_bool(i < 2) : jinja_none();
+            n->value = i < 4 ? jinja_bool(i < 2) : jinja_none();
             next_token(p);
             return n;
         }
     }
     JNode *n = named_node(p, N_NAME);
     if (target && skip_op(p, '.')) {
-        const JValue attribute = take_name(p);
-        JNode *owner = n;
-        n = node_of(p, N_ATTRIBUTE_TARGET, owner, NULL);
-        n->value = p->j->failed ? n->value : attribute;
+        n = node_of(p, N_ATTRIBUTE_TARGET, n, NULL);
+        n->value = take_name(p);
     }
     return n;
 }
@@ -702,7 +686,7 @@ static JNode *parse_primary(Parser *p, bool target)
         value = jinja_concat(p->j, value, p->now.value);
         value.text->capacity = value.text->used;
     }
-    n->value = p->j->failed ? n->value : value;
+    n->value = value;
     return n;
 }
 
@@ -741,9 +725,7 @@ static JNode *parse_item(Parser *p, JNode *owner)
     next_token(p);
     while (!at_op(p, ']') && !p->j->failed) {
         append(p, &tail, parse_subscript(p));
-        if (!at_op(p, ']')) {
-            expect_op(p, ',');
-        }
+        expect_comma(p, ']');
     }
     expect_op(p, ']');
     if (first && !first->next) {
@@ -759,8 +741,7 @@ static JNode *parse_attribute(Parser *p, JNode *owner)
         return node_of(p, N_ITEM, owner, parse_primary(p, false));
     }
     JNode *n = node_of(p, N_ATTRIBUTE, owner, NULL);
-    const JValue name = take_name(p);
-    n->value = p->j->failed ? n->value : name;
+    n->value = take_name(p);
     return n;
 }
 
@@ -773,8 +754,7 @@ static JNode *parse_postfix(Parser *p, JNode *n)
             n = parse_item(p, n);
         } else if (at_op(p, '(')) {
             n = node_of(p, N_CALL, n, NULL);
-            JNode *args = parse_arguments(p);
-            n->b = p->j->failed ? NULL : args;
+            n->b = parse_arguments(p);
         } else {
             break;
         }
@@ -799,10 +779,7 @@ static JNode *parse_builtin(Parser *p, JNode *input, JNodeKind kind)
 static JNode *parse_filter(Parser *p, JNode *input)
 {
     JNode *n = parse_builtin(p, input, N_FILTER);
-    if (at_op(p, '(')) {
-        JNode *args = parse_arguments(p);
-        n->b = p->j->failed ? NULL : args;
-    }
+    n->b = at_op(p, '(') ? parse_arguments(p) : NULL;
     return n;
 }
 
@@ -905,32 +882,23 @@ static JNode *parse_not(Parser *p)
     return n;
 }
 
-static JNode *parse_and(Parser *p)
+// a and b, or with `or` a or b.
+static JNode *parse_logic(Parser *p, bool or)
 {
-    JNode *n = parse_not(p);
-    while (skip_name(p, "and")) {
-        n = node_of(p, N_AND, n, parse_not(p));
-    }
-    return n;
-}
-
-static JNode *parse_or(Parser *p)
-{
-    JNode *n = parse_and(p);
-    while (skip_name(p, "or")) {
-        n = node_of(p, N_OR, n, parse_and(p));
+    JNode *n = or ? parse_logic(p, false) : parse_not(p);
+    while (skip_name(p, or ? "or" : "and")) {
+        n = node_of(p, or ? N_OR : N_AND, n, or ? parse_logic(p, false) : parse_not(p));
     }
     return n;
 }
 
 static JNode *parse_expression(Parser *p, bool conditional)
 {
-    JNode *n = parse_or(p);
+    JNode *n = parse_logic(p, true);
     while (conditional && skip_name(p, "if") && jinja_enter(p->j)) {
-        JNode *test = parse_or(p);
+        JNode *test = parse_logic(p, true);
         n = node_of(p, N_COND, test, n);
-        JNode *otherwise = skip_name(p, "else") ? parse_expression(p, true) : NULL;
-        n->c = p->j->failed ? NULL : otherwise;
+        n->c = skip_name(p, "else") ? parse_expression(p, true) : NULL;
         jinja_leave(p->j);
     }
     return n;
@@ -994,12 +962,10 @@ static void parse_if(Parser *p, JNode *n)
         next_token(p);
         parse_if(p, n->d);
         jinja_leave(p->j);
-    } else if (skip_name(p, "else")) {
-        n->d = parse_body(p, "endif");
-        next_token(p);
-    } else {
-        next_token(p);
+        return;
     }
+    n->d = skip_name(p, "else") ? parse_body(p, "endif") : NULL;
+    next_token(p);
 }
 
 static void parse_for(Parser *p, JNode *n)
@@ -1047,16 +1013,13 @@ static JNode *parse_parameters(Parser *p)
     while (!at_op(p, ')') && !p->j->failed) {
         JNode *n = named_node(p, N_PARAM);
         const bool has_default = skip_op(p, '=');
-        JNode *value = has_default ? parse_expression(p, true) : NULL;
+        n->a = has_default ? parse_expression(p, true) : NULL;
         if (defaults && !has_default) {
             syntax(p, "a default after one");
         }
         defaults = has_default;
-        n->a = p->j->failed ? NULL : value;
         append(p, &tail, n);
-        if (!at_op(p, ')')) {
-            expect_op(p, ',');
-        }
+        expect_comma(p, ')');
     }
     expect_op(p, ')');
     return first;
@@ -1064,8 +1027,7 @@ static JNode *parse_parameters(Parser *p)
 
 static void parse_macro(Parser *p, JNode *n)
 {
-    const JValue name = take_name(p);
-    n->value = name;
+    n->value = take_name(p);
     n->a = parse_parameters(p);
     n->c = parse_inner(p, "endmacro", true);
 }
@@ -1096,13 +1058,9 @@ static void parse_with(Parser *p, JNode *n)
     JNode **tail = &n->a;
     while (p->now.kind != T_END && !p->j->failed) {
         JNode *set = new_node(p, N_SET);
-        JNode *target = parse_target(p, NULL, false);
+        set->a = parse_target(p, NULL, false);
         expect_op(p, '=');
-        JNode *value = parse_expression(p, true);
-        if (!p->j->failed) {
-            set->a = target;
-            set->b = value;
-        }
+        set->b = parse_expression(p, true);
         append(p, &tail, set);
         if (p->now.kind != T_END) {
             expect_op(p, ',');
@@ -1153,9 +1111,7 @@ static JNode *parse_statement(Parser *p)
         if (at_name(p, statements[i].name)) {
             JNode *n = new_node(p, statements[i].kind);
             next_token(p);
-            if (!p->j->failed) {
-                statements[i].parse(p, n);
-            }
+            statements[i].parse(p, n);
             return n;
         }
     }
@@ -1181,7 +1137,7 @@ static bool at_one_of(const Parser *p, const char *names)
 static JNode *parse_data(Parser *p)
 {
     JNode *n = new_node(p, N_DATA);
-    n->value = p->j->failed ? n->value : p->now.value;
+    n->value = p->now.value;
     next_token(p);
     return n;
 }
@@ -1190,8 +1146,7 @@ static JNode *parse_output(Parser *p)
 {
     JNode *n = new_node(p, N_OUTPUT);
     next_token(p);
-    JNode *value = parse_tuple(p, false, true, NULL, false);
-    n->a = p->j->failed ? NULL : value;
+    n->a = parse_tuple(p, false, true, NULL, false);
     if (p->now.kind != T_END) {
         syntax(p, "'}}'");
     }
