@@ -94,7 +94,9 @@ static JValue borrowed(Jinja *j, const char *bytes, size_t size, uint32_t mark)
         return size && run ? jinja_fail(j, "a string is too long") : jinja_string(t);
     }
     *run = (JRun){(uint32_t)size, mark};
-    t->bytes = size ? (char *)(uintptr_t)bytes : t->bytes;
+    if (size) {
+        memcpy(&t->bytes, &bytes, sizeof bytes);  // never written through: the text is full
+    }
     t->used = t->capacity = (uint32_t)size;
     t->runs = run;
     t->n_runs = t->runs_capacity = size > 0;

@@ -37,7 +37,7 @@ static JValue run_loop(Jinja *j, JFrame *f, const JNode *n, JValue over, size_t 
 
 static JFrame *frame_up(JFrame *f, uint32_t hops)
 {
-    while (hops--) {
+    while (hops-- && f->parent) {
         f = f->parent;
     }
     return f;
@@ -136,15 +136,17 @@ bool jinja_bind(Jinja *j, const JBuiltin *b, const JArgs *args, JValue *out)
 
 JValue jinja_invoke(Jinja *j, const JBuiltin *b, JValue self, const JArgs *args)
 {
-    JValue bound[JINJA_MAX_PARAMS];
+    JValue bound[JINJA_MAX_PARAMS] = {{0}};
     if (!jinja_step(j, self.kind == J_STRING ? self.size / BYTES_PER_STEP : 0)) {
         return jinja_none();
     }
-    if (!b->params) {
-        return b->call(j, self, args);
+    JArgs list = *args;
+    if (b->params) {
+        list = (JArgs){bound, JINJA_MAX_PARAMS, NULL, 0};
+        jinja_bind(j, b, args, bound);
     }
-    const JArgs list = {bound, JINJA_MAX_PARAMS, NULL};
-    return jinja_bind(j, b, args, bound) ? b->call(j, self, &list) : jinja_none();
+    list.how = b->how;
+    return j->failed ? jinja_none() : b->call(j, self, &list);
 }
 
 // Evaluates arguments; `space` (n_space) holds the first ones by position, if they fit.
@@ -365,8 +367,8 @@ static JValue loop_changed(Jinja *j, JValue self, const JArgs *args)
 
 static JValue loop_attribute(Jinja *j, JValue v, JValue name)
 {
-    static const JBuiltin cycle = {"loop.cycle", loop_cycle, NULL, 0};
-    static const JBuiltin changed = {"loop.changed", loop_changed, NULL, 0};
+    static const JBuiltin cycle = {"loop.cycle", loop_cycle, NULL, 0, 0};
+    static const JBuiltin changed = {"loop.changed", loop_changed, NULL, 0, 0};
     JLoop *l = v.loop;
     const int64_t index0 = (int64_t)l->index0;
     const bool reversed = jinja_is(name, "revindex") || jinja_is(name, "revindex0");

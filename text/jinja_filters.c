@@ -231,25 +231,26 @@ FILTER(round)
 // --------------------------------------------------------------------------------------------
 // Strings
 
-FILTER(upper)
+// upper, lower and capitalize.
+FILTER(recase) { return jinja_recase(j, soft_str(j, v), a->how); }
+
+FILTER(string) { return (void)a, soft_str(j, v); }
+
+// safe, escape and forceescape.
+FILTER(markup)
 {
-    (void)a;
-    return jinja_recase(j, soft_str(j, v), 'u');
+    if (a->how == 'e') {
+        return jinja_escape(j, v);
+    }
+    v = jinja_str(j, v);
+    v.safe = a->how == 's';
+    return jinja_escape(j, v);
 }
-FILTER(lower)
+
+// Does a word begin after this character, for title?
+static bool begins_word(uint32_t c)
 {
-    (void)a;
-    return jinja_recase(j, soft_str(j, v), 'l');
-}
-FILTER(capitalize)
-{
-    (void)a;
-    return jinja_recase(j, soft_str(j, v), 'c');
-}
-FILTER(string)
-{
-    (void)a;
-    return soft_str(j, v);
+    return jinja_is_space(c) || (c && c < 0x80 && strchr("-({[<", (int)c));
 }
 
 FILTER(title)
@@ -258,22 +259,20 @@ FILTER(title)
     const JValue s = soft_str(j, v);
     JText *t = jinja_text(j);
     uint32_t c;
-    for (size_t at = 0, n; at < s.size && jinja_step(j, 1); at += n) {
-        // A word: up to the next separator, with it the separators after.
-        const size_t start = at;
-        n = jinja_char(s, at, &c);
-        jinja_add_string(j, t, jinja_recase(j, jinja_slice(s, at, n), 'u'));
-        const bool separator = jinja_is_space(c) || (c < 128 && c && strchr("-({[<", (int)c));
-        for (at += n, n = 0; at < s.size; at += n) {
-            n = jinja_char(s, at, &c);
-            if ((jinja_is_space(c) || (c < 128 && c && strchr("-({[<", (int)c))) != separator) {
-                n = 0;
+    for (size_t at = 0; at < s.size && jinja_step(j, 1);) {
+        const size_t first = jinja_char(s, at, &c);
+        const bool separates = begins_word(c);
+        size_t n = first;  // of the word, or of the separators between two
+        while (at + n < s.size) {
+            const size_t size = jinja_char(s, at + n, &c);
+            if (begins_word(c) != separates) {
                 break;
             }
+            n += size;
         }
-        const size_t first = start + jinja_char(s, start, &c);
-        jinja_add_string(j, t, jinja_recase(j, jinja_slice(s, first, at - first), 'l'));
-        n = 0;
+        jinja_add_string(j, t, jinja_recase(j, jinja_slice(s, at, first), 'u'));
+        jinja_add_string(j, t, jinja_recase(j, jinja_slice(s, at + first, n - first), 'l'));
+        at += n;
     }
     return jinja_string(t);
 }
@@ -293,27 +292,7 @@ FILTER(replace)
     const JBuiltin *method = jinja_method(jinja_string(jinja_text(j)), "replace", 7, &forbidden);
     JValue args[] = {jinja_str(j, a->values[0]), jinja_str(j, a->values[1]),
                      jinja_int(whole(j, a, 2, -1))};
-    return jinja_invoke(j, method, jinja_str(j, v), &(JArgs){args, 3, NULL});
-}
-
-FILTER(safe)
-{
-    (void)a;
-    v = jinja_str(j, v);
-    v.safe = true;
-    return v;
-}
-
-FILTER(escape)
-{
-    (void)a;
-    return jinja_escape(j, v);
-}
-
-FILTER(forceescape)
-{
-    (void)a;
-    return jinja_escape(j, jinja_str(j, v));
+    return jinja_invoke(j, method, jinja_str(j, v), &(JArgs){args, 3, NULL, 0});
 }
 
 FILTER(format)
@@ -334,7 +313,7 @@ static JValue method(Jinja *j, JValue s, const char *name, JValue *args, size_t 
 {
     bool forbidden;
     const JBuiltin *b = jinja_method(s, name, strlen(name), &forbidden);
-    return b ? jinja_invoke(j, b, s, &(JArgs){args, n, NULL})
+    return b ? jinja_invoke(j, b, s, &(JArgs){args, n, NULL, 0})
              : jinja_fail(j, "%s of a %s", name, jinja_kind(s));
 }
 
@@ -455,24 +434,17 @@ FILTER(list)
     return jinja_list_value(J_LIST, copy_list(j, v));
 }
 
-FILTER(first)
+// first and last.
+FILTER(end)
 {
-    (void)a;
+    const bool first = a->how == '<';
     if (v.kind == J_ITERATOR) {
-        return v.list->next < v.list->n ? v.list->items[v.list->next++] : none_of();
+        return !first                     ? jinja_fail(j, "last of a generator")
+               : v.list->next < v.list->n ? v.list->items[v.list->next++]
+                                          : none_of();
     }
     const JList *l = jinja_items(j, v);
-    return l->n ? l->items[0] : none_of();
-}
-
-FILTER(last)
-{
-    (void)a;
-    if (v.kind == J_ITERATOR) {
-        return jinja_fail(j, "last of a generator");
-    }
-    const JList *l = jinja_items(j, v);
-    return l->n ? l->items[l->n - 1] : none_of();
+    return l->n ? l->items[first ? 0 : l->n - 1] : none_of();
 }
 
 FILTER(reverse)
@@ -540,19 +512,17 @@ FILTER(sort)
     return jinja_list_value(J_LIST, l);
 }
 
-static JValue extreme(Jinja *j, JValue v, const JArgs *a, int sign)
+// min and max; how: -1 for the greatest.
+FILTER(extreme)
 {
     const JList *l = jinja_items(j, v),
                 *keys = keys_of(j, l, a->values[1], flag(a, 0), jinja_none());
     size_t best = 0;
     for (size_t i = 1; i < keys->n && jinja_step(j, 1); i++) {
-        best = jinja_compare(j, keys->items[i], keys->items[best]) * sign < 0 ? i : best;
+        best = jinja_compare(j, keys->items[i], keys->items[best]) * a->how < 0 ? i : best;
     }
     return l->n ? l->items[best] : none_of();
 }
-
-FILTER(min) { return extreme(j, v, a, 1); }
-FILTER(max) { return extreme(j, v, a, -1); }
 
 FILTER(unique)
 {
@@ -665,7 +635,7 @@ FILTER(slice)
 // The arguments after the first `skip` ones, for a filter or test that is called by its name.
 static JArgs rest_of(const JArgs *a, size_t skip)
 {
-    return (JArgs){a->values + skip, a->n - skip, a->named};
+    return (JArgs){a->values + skip, a->n - skip, a->named, 0};
 }
 
 FILTER(map)
@@ -690,8 +660,12 @@ FILTER(map)
     return jinja_list_value(J_ITERATOR, out);
 }
 
-static JValue select_items(Jinja *j, JValue v, const JArgs *a, bool wanted, bool by_attribute)
+enum { WANTED = 1, BY_ATTRIBUTE = 2 };
+
+// select, reject, selectattr and rejectattr.
+FILTER(select)
 {
+    const bool wanted = a->how & WANTED, by_attribute = a->how & BY_ATTRIBUTE;
     const JList *l = jinja_truth(v) ? jinja_items(j, v) : jinja_list(j, 0);
     JList *out = jinja_list(j, 0);
     const JBuiltin *test = NULL;
@@ -717,11 +691,6 @@ static JValue select_items(Jinja *j, JValue v, const JArgs *a, bool wanted, bool
     }
     return jinja_list_value(J_ITERATOR, out);
 }
-
-FILTER(select) { return select_items(j, v, a, true, false); }
-FILTER(reject) { return select_items(j, v, a, false, false); }
-FILTER(selectattr) { return select_items(j, v, a, true, true); }
-FILTER(rejectattr) { return select_items(j, v, a, false, true); }
 
 FILTER(attr)
 {
@@ -875,117 +844,57 @@ FILTER(tojson)
 // --------------------------------------------------------------------------------------------
 // Tests
 
-TEST(defined)
+#define KIND(kind) (1 << J_##kind)
+enum {
+    NUMBERS = KIND(BOOL) | KIND(INT) | KIND(FLOAT),
+    SEQUENCES = KIND(STRING) | KIND(LIST) | KIND(TUPLE) | KIND(RANGE) | KIND(DICT) |
+                KIND(UNDEFINED),
+    ITERABLES = SEQUENCES | KIND(VIEW) | KIND(ITERATOR) | KIND(LOOP),
+    CALLABLES = KIND(MACRO) | KIND(METHOD) | KIND(FUNCTION) | KIND(LOOP) | KIND(JOINER) |
+                KIND(UNDEFINED),
+};
+
+// Is the value's kind one of those of `how`?
+TEST(kind) { return (void)j, jinja_bool(a->how >> v.kind & 1); }
+
+// true and false.
+TEST(bool) { return (void)j, jinja_bool(v.kind == J_BOOL && v.integer == a->how); }
+
+TEST(escaped) { return (void)j, (void)a, jinja_bool(v.kind == J_STRING && v.safe); }
+
+// odd, even and divisibleby; how: the rest.
+TEST(rest)
 {
-    (void)j, (void)a;
-    return jinja_bool(v.kind != J_UNDEFINED);
-}
-TEST(undefined)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_UNDEFINED);
-}
-TEST(none)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_NONE);
-}
-TEST(boolean)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_BOOL);
-}
-TEST(true)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_BOOL && v.integer);
-}
-TEST(false)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_BOOL && !v.integer);
-}
-TEST(integer)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_INT);
-}
-TEST(float)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_FLOAT);
-}
-TEST(number)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind >= J_BOOL && v.kind <= J_FLOAT);
-}
-TEST(string)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_STRING);
-}
-TEST(mapping)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_DICT);
-}
-TEST(escaped)
-{
-    (void)j, (void)a;
-    return jinja_bool(v.kind == J_STRING && v.safe);
+    const JValue by = given(a, 0) ? a->values[0] : jinja_int(2);
+    return jinja_bool(jinja_equal(j, jinja_binary(j, '%', v, by), jinja_int(a->how)));
 }
 
-TEST(sequence)
+// The comparisons; how: = ! < > l(<=) g(>=) i(in). NaN is neither less nor greater: its order is 2.
+TEST(compare)
 {
-    (void)j, (void)a;
-    return jinja_bool((v.kind >= J_STRING && v.kind <= J_RANGE) || v.kind == J_DICT ||
-                      v.kind == J_UNDEFINED);
+    const JValue b = a->values[0];
+    if (a->how == '=' || a->how == '!') {
+        return jinja_bool(jinja_equal(j, v, b) == (a->how == '='));
+    }
+    if (a->how == 'i') {
+        return jinja_bool(jinja_contains(j, b, v));
+    }
+    const int order = jinja_compare(j, v, b);
+    return jinja_bool(a->how == '<'   ? order == -1
+                      : a->how == '>' ? order == 1
+                      : a->how == 'l' ? order <= 0
+                                      : order == 0 || order == 1);
 }
 
-TEST(iterable)
-{
-    (void)j, (void)a;
-    return jinja_bool((v.kind >= J_STRING && v.kind <= J_DICT) || v.kind == J_UNDEFINED ||
-                      v.kind == J_LOOP);
-}
+// lower and upper.
+TEST(case) { return method(j, jinja_str(j, v), a->how == 'l' ? "islower" : "isupper", NULL, 0); }
 
-TEST(callable)
+// Is the value the name of a filter, or of a test? As a key it must be one that a dict takes.
+TEST(name)
 {
-    (void)j, (void)a;
-    return jinja_bool((v.kind >= J_MACRO && v.kind != J_CYCLER) || v.kind == J_UNDEFINED);
-}
-
-// Is v % by equal to rest?
-static JValue leaves(Jinja *j, JValue v, JValue by, int64_t rest)
-{
-    return jinja_bool(jinja_equal(j, jinja_binary(j, '%', v, by), jinja_int(rest)));
-}
-
-TEST(odd)
-{
-    (void)a;
-    return leaves(j, v, jinja_int(2), 1);
-}
-TEST(even)
-{
-    (void)a;
-    return leaves(j, v, jinja_int(2), 0);
-}
-TEST(divisibleby) { return leaves(j, v, a->values[0], 0); }
-TEST(eq) { return jinja_bool(jinja_equal(j, v, a->values[0])); }
-TEST(ne) { return jinja_bool(!jinja_equal(j, v, a->values[0])); }
-TEST(in) { return jinja_bool(jinja_contains(j, a->values[0], v)); }
-
-// NaN is neither less nor greater: its order is 2.
-TEST(lt) { return jinja_bool(jinja_compare(j, v, a->values[0]) == -1); }
-TEST(gt) { return jinja_bool(jinja_compare(j, v, a->values[0]) == 1); }
-TEST(le) { return jinja_bool(jinja_compare(j, v, a->values[0]) <= 0); }
-
-TEST(ge)
-{
-    const int order = jinja_compare(j, v, a->values[0]);
-    return jinja_bool(order == 0 || order == 1);
+    jinja_put(j, jinja_dict(j, 1), v, jinja_none());
+    return jinja_bool(v.kind == J_STRING &&
+                      (a->how == 'f' ? jinja_filter : jinja_test)(jinja_bytes(v), v.size));
 }
 
 TEST(sameas)
@@ -996,27 +905,6 @@ TEST(sameas)
     return jinja_bool(v.kind == b.kind && v.at == b.at && v.size == b.size &&
                       (v.integer == b.integer || (scalar && v.kind <= J_NONE)));
 }
-
-TEST(lower)
-{
-    (void)a;
-    return method(j, jinja_str(j, v), "islower", NULL, 0);
-}
-TEST(upper)
-{
-    (void)a;
-    return method(j, jinja_str(j, v), "isupper", NULL, 0);
-}
-
-// Is the value the name of a filter or test? As a key it must be one that a dict takes.
-static JValue is_name(Jinja *j, JValue v, const JBuiltin *(*find)(const char *, size_t))
-{
-    jinja_put(j, jinja_dict(j, 1), v, jinja_none());
-    return jinja_bool(v.kind == J_STRING && find(jinja_bytes(v), v.size));
-}
-
-TEST(filter) { return (void)a, is_name(j, v, jinja_filter); }
-TEST(test) { return (void)a, is_name(j, v, jinja_test); }
 
 // --------------------------------------------------------------------------------------------
 // Functions
@@ -1160,105 +1048,105 @@ FUNCTION(strftime_now)
 // Tables
 
 static const JBuiltin filters[] = {
-    {"abs", filter_abs, "", 0},
-    {"attr", filter_attr, "name", 1},
-    {"batch", filter_batch, "linecount fill_with", 1},
-    {"capitalize", filter_capitalize, "", 0},
-    {"center", filter_center, "width", 0},
-    {"count", filter_length, "", 0},
-    {"d", filter_default, "default_value boolean", 0},
-    {"default", filter_default, "default_value boolean", 0},
-    {"dictsort", filter_dictsort, "case_sensitive by reverse", 0},
-    {"e", filter_escape, "", 0},
-    {"escape", filter_escape, "", 0},
-    {"first", filter_first, "", 0},
-    {"float", filter_float, "default", 0},
-    {"forceescape", filter_forceescape, "", 0},
-    {"format", filter_format, NULL, 0},
-    {"groupby", filter_groupby, "attribute default case_sensitive", 1},
-    {"indent", filter_indent, "width first blank", 0},
-    {"int", filter_int, "default base", 0},
-    {"items", filter_items, "", 0},
-    {"join", filter_join, "d attribute", 0},
-    {"last", filter_last, "", 0},
-    {"length", filter_length, "", 0},
-    {"list", filter_list, "", 0},
-    {"lower", filter_lower, "", 0},
-    {"map", filter_map, NULL, 0},
-    {"max", filter_max, "case_sensitive attribute", 0},
-    {"min", filter_min, "case_sensitive attribute", 0},
-    {"reject", filter_reject, NULL, 0},
-    {"rejectattr", filter_rejectattr, NULL, 0},
-    {"replace", filter_replace, "old new count", 2},
-    {"reverse", filter_reverse, "", 0},
-    {"round", filter_round, "precision method", 0},
-    {"safe", filter_safe, "", 0},
-    {"select", filter_select, NULL, 0},
-    {"selectattr", filter_selectattr, NULL, 0},
-    {"slice", filter_slice, "slices fill_with", 1},
-    {"sort", filter_sort, "reverse case_sensitive attribute", 0},
-    {"string", filter_string, "", 0},
-    {"sum", filter_sum, "attribute start", 0},
-    {"title", filter_title, "", 0},
-    {"tojson", filter_tojson, "ensure_ascii indent separators sort_keys", 0},
-    {"trim", filter_trim, "chars", 0},
-    {"truncate", filter_truncate, "length killwords end leeway", 0},
-    {"unique", filter_unique, "case_sensitive attribute", 0},
-    {"upper", filter_upper, "", 0},
-    {"urlencode", filter_urlencode, "", 0},
-    {"wordcount", filter_wordcount, "", 0},
+    {"abs", filter_abs, "", 0, 0},
+    {"attr", filter_attr, "name", 1, 0},
+    {"batch", filter_batch, "linecount fill_with", 1, 0},
+    {"capitalize", filter_recase, "", 0, 'c'},
+    {"center", filter_center, "width", 0, 0},
+    {"count", filter_length, "", 0, 0},
+    {"d", filter_default, "default_value boolean", 0, 0},
+    {"default", filter_default, "default_value boolean", 0, 0},
+    {"dictsort", filter_dictsort, "case_sensitive by reverse", 0, 0},
+    {"e", filter_markup, "", 0, 'e'},
+    {"escape", filter_markup, "", 0, 'e'},
+    {"first", filter_end, "", 0, '<'},
+    {"float", filter_float, "default", 0, 0},
+    {"forceescape", filter_markup, "", 0, 'f'},
+    {"format", filter_format, NULL, 0, 0},
+    {"groupby", filter_groupby, "attribute default case_sensitive", 1, 0},
+    {"indent", filter_indent, "width first blank", 0, 0},
+    {"int", filter_int, "default base", 0, 0},
+    {"items", filter_items, "", 0, 0},
+    {"join", filter_join, "d attribute", 0, 0},
+    {"last", filter_end, "", 0, '>'},
+    {"length", filter_length, "", 0, 0},
+    {"list", filter_list, "", 0, 0},
+    {"lower", filter_recase, "", 0, 'l'},
+    {"map", filter_map, NULL, 0, 0},
+    {"max", filter_extreme, "case_sensitive attribute", 0, -1},
+    {"min", filter_extreme, "case_sensitive attribute", 0, 1},
+    {"reject", filter_select, NULL, 0, 0},
+    {"rejectattr", filter_select, NULL, 0, BY_ATTRIBUTE},
+    {"replace", filter_replace, "old new count", 2, 0},
+    {"reverse", filter_reverse, "", 0, 0},
+    {"round", filter_round, "precision method", 0, 0},
+    {"safe", filter_markup, "", 0, 's'},
+    {"select", filter_select, NULL, 0, WANTED},
+    {"selectattr", filter_select, NULL, 0, WANTED | BY_ATTRIBUTE},
+    {"slice", filter_slice, "slices fill_with", 1, 0},
+    {"sort", filter_sort, "reverse case_sensitive attribute", 0, 0},
+    {"string", filter_string, "", 0, 0},
+    {"sum", filter_sum, "attribute start", 0, 0},
+    {"title", filter_title, "", 0, 0},
+    {"tojson", filter_tojson, "ensure_ascii indent separators sort_keys", 0, 0},
+    {"trim", filter_trim, "chars", 0, 0},
+    {"truncate", filter_truncate, "length killwords end leeway", 0, 0},
+    {"unique", filter_unique, "case_sensitive attribute", 0, 0},
+    {"upper", filter_recase, "", 0, 'u'},
+    {"urlencode", filter_urlencode, "", 0, 0},
+    {"wordcount", filter_wordcount, "", 0, 0},
 };
 
 static const JBuiltin tests[] = {
-    {"!=", test_ne, "/ b", 1},
-    {"<", test_lt, "/ b", 1},
-    {"<=", test_le, "/ b", 1},
-    {"==", test_eq, "/ b", 1},
-    {">", test_gt, "/ b", 1},
-    {">=", test_ge, "/ b", 1},
-    {"boolean", test_boolean, "", 0},
-    {"callable", test_callable, "", 0},
-    {"defined", test_defined, "", 0},
-    {"divisibleby", test_divisibleby, "num", 1},
-    {"eq", test_eq, "/ b", 1},
-    {"equalto", test_eq, "/ b", 1},
-    {"escaped", test_escaped, "", 0},
-    {"even", test_even, "", 0},
-    {"false", test_false, "", 0},
-    {"filter", test_filter, "", 0},
-    {"float", test_float, "", 0},
-    {"ge", test_ge, "/ b", 1},
-    {"greaterthan", test_gt, "/ b", 1},
-    {"gt", test_gt, "/ b", 1},
-    {"in", test_in, "seq", 1},
-    {"integer", test_integer, "", 0},
-    {"iterable", test_iterable, "", 0},
-    {"le", test_le, "/ b", 1},
-    {"lessthan", test_lt, "/ b", 1},
-    {"lower", test_lower, "", 0},
-    {"lt", test_lt, "/ b", 1},
-    {"mapping", test_mapping, "", 0},
-    {"ne", test_ne, "/ b", 1},
-    {"none", test_none, "", 0},
-    {"number", test_number, "", 0},
-    {"odd", test_odd, "", 0},
-    {"sameas", test_sameas, "other", 1},
-    {"sequence", test_sequence, "", 0},
-    {"string", test_string, "", 0},
-    {"test", test_test, "", 0},
-    {"true", test_true, "", 0},
-    {"undefined", test_undefined, "", 0},
-    {"upper", test_upper, "", 0},
+    {"!=", test_compare, "/ b", 1, '!'},
+    {"<", test_compare, "/ b", 1, '<'},
+    {"<=", test_compare, "/ b", 1, 'l'},
+    {"==", test_compare, "/ b", 1, '='},
+    {">", test_compare, "/ b", 1, '>'},
+    {">=", test_compare, "/ b", 1, 'g'},
+    {"boolean", test_kind, "", 0, KIND(BOOL)},
+    {"callable", test_kind, "", 0, CALLABLES},
+    {"defined", test_kind, "", 0, ~KIND(UNDEFINED)},
+    {"divisibleby", test_rest, "num", 1, 0},
+    {"eq", test_compare, "/ b", 1, '='},
+    {"equalto", test_compare, "/ b", 1, '='},
+    {"escaped", test_escaped, "", 0, 0},
+    {"even", test_rest, "/", 0, 0},
+    {"false", test_bool, "", 0, 0},
+    {"filter", test_name, "", 0, 'f'},
+    {"float", test_kind, "", 0, KIND(FLOAT)},
+    {"ge", test_compare, "/ b", 1, 'g'},
+    {"greaterthan", test_compare, "/ b", 1, '>'},
+    {"gt", test_compare, "/ b", 1, '>'},
+    {"in", test_compare, "seq", 1, 'i'},
+    {"integer", test_kind, "", 0, KIND(INT)},
+    {"iterable", test_kind, "", 0, ITERABLES},
+    {"le", test_compare, "/ b", 1, 'l'},
+    {"lessthan", test_compare, "/ b", 1, '<'},
+    {"lower", test_case, "", 0, 'l'},
+    {"lt", test_compare, "/ b", 1, '<'},
+    {"mapping", test_kind, "", 0, KIND(DICT)},
+    {"ne", test_compare, "/ b", 1, '!'},
+    {"none", test_kind, "", 0, KIND(NONE)},
+    {"number", test_kind, "", 0, NUMBERS},
+    {"odd", test_rest, "/", 0, 1},
+    {"sameas", test_sameas, "other", 1, 0},
+    {"sequence", test_kind, "", 0, SEQUENCES},
+    {"string", test_kind, "", 0, KIND(STRING)},
+    {"test", test_name, "", 0, 't'},
+    {"true", test_bool, "", 0, 1},
+    {"undefined", test_kind, "", 0, KIND(UNDEFINED)},
+    {"upper", test_case, "", 0, 'u'},
 };
 
 static const JBuiltin functions[] = {
-    {"cycler", function_cycler, NULL, 0},
-    {"dict", function_dict, NULL, 0},
-    {"joiner", function_joiner, "sep", 0},
-    {"namespace", function_namespace, NULL, 0},
-    {"raise_exception", function_raise_exception, "message", 1},
-    {"range", function_range, "/ start stop step", 1},
-    {"strftime_now", function_strftime_now, "format", 1},
+    {"cycler", function_cycler, NULL, 0, 0},
+    {"dict", function_dict, NULL, 0, 0},
+    {"joiner", function_joiner, "sep", 0, 0},
+    {"namespace", function_namespace, NULL, 0, 0},
+    {"raise_exception", function_raise_exception, "message", 1, 0},
+    {"range", function_range, "/ start stop step", 1, 0},
+    {"strftime_now", function_strftime_now, "format", 1, 0},
 };
 
 static const JBuiltin *find_builtin(const JBuiltin *table, size_t n, const char *name, size_t size)

@@ -39,7 +39,10 @@ static bool ends_line(uint32_t c)
            c == 0x2029;
 }
 
-enum { CASED = CASE_UPPER | CASE_LOWER | CASE_TITLE };
+enum {
+    CASED = CASE_UPPER | CASE_LOWER | CASE_TITLE,
+    DIGITS = CASE_DECIMAL | CASE_DIGIT | CASE_NUMERIC,
+};
 
 // Adds the other case of a character.
 static void add_case(Jinja *j, JText *to, uint32_t c, int how, uint32_t mark)
@@ -113,9 +116,7 @@ JValue jinja_recase(Jinja *j, JValue s, int how)
         const uint32_t mark = jinja_mark_at(s, at);
         if (to == 'l' && c == 0x3a3) {
             jinja_add_code(j, t, final_sigma(s, at, cased) ? 0x3c2 : 0x3c3, mark);
-        } else if (to && c < 0xdc80) {
-            add_case(j, t, c, to, mark);
-        } else if (to && c > 0xdcff) {
+        } else if (to && (c < 0xdc80 || c > 0xdcff)) {
             add_case(j, t, c, to, mark);
         } else {
             jinja_add(j, t, jinja_bytes(s) + at, n, mark);
@@ -216,36 +217,8 @@ static const char *find_last(JValue in, JValue what)
 // --------------------------------------------------------------------------------------------
 // Case and kind
 
-METHOD(upper)
-{
-    (void)a;
-    return jinja_recase(j, s, 'u');
-}
-METHOD(lower)
-{
-    (void)a;
-    return jinja_recase(j, s, 'l');
-}
-METHOD(title)
-{
-    (void)a;
-    return jinja_recase(j, s, 't');
-}
-METHOD(capitalize)
-{
-    (void)a;
-    return jinja_recase(j, s, 'c');
-}
-METHOD(swapcase)
-{
-    (void)a;
-    return jinja_recase(j, s, 's');
-}
-METHOD(casefold)
-{
-    (void)a;
-    return jinja_recase(j, s, 'f');
-}
+// upper, lower, title, capitalize, swapcase and casefold.
+METHOD(recase) { return jinja_recase(j, s, a->how); }
 
 // Has the string characters, all with one of the flags?
 static JValue all_flagged(JValue s, int flags)
@@ -259,31 +232,8 @@ static JValue all_flagged(JValue s, int flags)
     return jinja_bool(all);
 }
 
-METHOD(isalpha)
-{
-    (void)j, (void)a;
-    return all_flagged(s, CASE_ALPHA);
-}
-METHOD(isdecimal)
-{
-    (void)j, (void)a;
-    return all_flagged(s, CASE_DECIMAL);
-}
-METHOD(isdigit)
-{
-    (void)j, (void)a;
-    return all_flagged(s, CASE_DIGIT);
-}
-METHOD(isnumeric)
-{
-    (void)j, (void)a;
-    return all_flagged(s, CASE_NUMERIC);
-}
-METHOD(isalnum)
-{
-    (void)j, (void)a;
-    return all_flagged(s, CASE_ALPHA | CASE_DECIMAL | CASE_DIGIT | CASE_NUMERIC);
-}
+// isalpha, isdecimal, isdigit, isnumeric and isalnum.
+METHOD(is_all) { return (void)j, all_flagged(s, a->how); }
 
 // Has the string a character with one of `some`, and none with one of `none`?
 static JValue some_flagged(JValue s, int some, int none)
@@ -301,16 +251,8 @@ static JValue some_flagged(JValue s, int some, int none)
     return jinja_bool(any);
 }
 
-METHOD(isupper)
-{
-    (void)j, (void)a;
-    return some_flagged(s, CASE_UPPER, CASE_LOWER | CASE_TITLE);
-}
-METHOD(islower)
-{
-    (void)j, (void)a;
-    return some_flagged(s, CASE_LOWER, CASE_UPPER | CASE_TITLE);
-}
+// isupper and islower.
+METHOD(is_cased) { return (void)j, some_flagged(s, a->how, CASED & ~a->how); }
 
 METHOD(istitle)
 {
@@ -388,9 +330,12 @@ static bool bounded(Jinja *j, JValue *s, const JArgs *a, size_t i, int64_t *befo
     return true;
 }
 
+enum { LAST = 1, MUST = 2 };
+
 // find, rfind, index and rindex.
-static JValue find_in(Jinja *j, JValue s, const JArgs *a, bool last, bool must)
+METHOD(find)
 {
+    const bool last = a->how & LAST, must = a->how & MUST;
     const JValue what = text_argument(j, a, 0);
     int64_t before;
     const bool inside = jinja_step(j, s.size / 16) && bounded(j, &s, a, 1, &before);
@@ -401,11 +346,6 @@ static JValue find_in(Jinja *j, JValue s, const JArgs *a, bool last, bool must)
     return jinja_int(before +
                      (int64_t)jinja_length(jinja_slice(s, 0, (size_t)(found - jinja_bytes(s)))));
 }
-
-METHOD(find) { return find_in(j, s, a, false, false); }
-METHOD(rfind) { return find_in(j, s, a, true, false); }
-METHOD(index) { return find_in(j, s, a, false, true); }
-METHOD(rindex) { return find_in(j, s, a, true, true); }
 
 METHOD(count)
 {
@@ -423,8 +363,10 @@ METHOD(count)
     return jinja_int(n);
 }
 
-static JValue has_affix(Jinja *j, JValue s, const JArgs *a, bool end)
+// startswith and endswith.
+METHOD(has_affix)
 {
+    const bool end = a->how;
     const JValue affix = a->values[0];
     int64_t before;
     const bool inside = bounded(j, &s, a, 1, &before);
@@ -443,34 +385,26 @@ static JValue has_affix(Jinja *j, JValue s, const JArgs *a, bool end)
     return jinja_bool(false);
 }
 
-METHOD(startswith) { return has_affix(j, s, a, false); }
-METHOD(endswith) { return has_affix(j, s, a, true); }
-
-METHOD(removeprefix)
+// removeprefix and removesuffix.
+METHOD(remove)
 {
     const JValue x = text_argument(j, a, 0);
-    const bool has = has_affix(j, s, &(JArgs){(JValue[]){x, {0}, {0}}, 3, NULL}, false).integer;
-    return has ? jinja_slice(s, x.size, s.size - x.size) : s;
-}
-
-METHOD(removesuffix)
-{
-    const JValue x = text_argument(j, a, 0);
-    const bool has = has_affix(j, s, &(JArgs){(JValue[]){x, {0}, {0}}, 3, NULL}, true).integer;
-    return has ? jinja_slice(s, 0, s.size - x.size) : s;
+    const JArgs all = {(JValue[]){x, {0}, {0}}, 3, NULL, a->how};
+    const bool has = method_has_affix(j, s, &all).integer;
+    return has ? jinja_slice(s, a->how ? 0 : x.size, s.size - x.size) : s;
 }
 
 // --------------------------------------------------------------------------------------------
 // Taking apart and putting together
 
-static JValue strip_by(Jinja *j, JValue s, const JArgs *a, bool left, bool right)
-{
-    return jinja_strip(s, is_given(a, 0) ? text_argument(j, a, 0) : jinja_none(), left, right);
-}
+enum { LEFT = 1, RIGHT = 2 };
 
-METHOD(strip) { return strip_by(j, s, a, true, true); }
-METHOD(lstrip) { return strip_by(j, s, a, true, false); }
-METHOD(rstrip) { return strip_by(j, s, a, false, true); }
+// strip, lstrip and rstrip.
+METHOD(strip)
+{
+    const JValue characters = is_given(a, 0) ? text_argument(j, a, 0) : jinja_none();
+    return jinja_strip(s, characters, a->how & LEFT, a->how & RIGHT);
+}
 
 // Splits at white space, from the left or from the right, at most `most` times.
 static void split_space(Jinja *j, JValue s, JList *l, int64_t most, bool right)
@@ -499,8 +433,10 @@ static void split_space(Jinja *j, JValue s, JList *l, int64_t most, bool right)
     }
 }
 
-static JValue split_by(Jinja *j, JValue s, const JArgs *a, bool right)
+// split and rsplit.
+METHOD(split)
 {
+    const bool right = a->how == RIGHT;
     JList *l = jinja_list(j, 4);
     int64_t most = int_argument(j, a, 1, INT64_MAX);
     most = most < 0 ? INT64_MAX : most;
@@ -530,9 +466,6 @@ static JValue split_by(Jinja *j, JValue s, const JArgs *a, bool right)
     return jinja_list_value(J_LIST, l);
 }
 
-METHOD(split) { return split_by(j, s, a, false); }
-METHOD(rsplit) { return split_by(j, s, a, true); }
-
 METHOD(splitlines)
 {
     const bool keep = a->values[0].kind != J_MISSING && jinja_truth(a->values[0]);
@@ -555,8 +488,10 @@ METHOD(splitlines)
     return jinja_list_value(J_LIST, l);
 }
 
-static JValue partition_by(Jinja *j, JValue s, const JArgs *a, bool right)
+// partition and rpartition.
+METHOD(partition)
 {
+    const bool right = a->how == RIGHT;
     const JValue by = text_argument(j, a, 0);
     JList *l = jinja_list(j, 3);
     if (by.size == 0) {
@@ -570,9 +505,6 @@ static JValue partition_by(Jinja *j, JValue s, const JArgs *a, bool right)
     jinja_push(j, l, jinja_slice(s, after, s.size - after));
     return jinja_list_value(J_TUPLE, l);
 }
-
-METHOD(partition) { return partition_by(j, s, a, false); }
-METHOD(rpartition) { return partition_by(j, s, a, true); }
 
 METHOD(replace)
 {
@@ -637,8 +569,9 @@ static void add_filled(Jinja *j, JText *t, JValue s, JValue fill, int64_t left, 
 }
 
 // ljust, rjust and center.
-static JValue justify(Jinja *j, JValue s, const JArgs *a, int how)
+METHOD(justify)
 {
+    const int how = a->how;
     const int64_t width = int_argument(j, a, 0, 0), missing = width - (int64_t)jinja_length(s);
     const JValue fill = a->values[1].kind == J_MISSING ? jinja_literal(j, " ")
                                                        : as_safe(j, s, text_argument(j, a, 1));
@@ -657,10 +590,6 @@ static JValue justify(Jinja *j, JValue s, const JArgs *a, int how)
     result.safe = s.safe;
     return result;
 }
-
-METHOD(ljust) { return justify(j, s, a, '<'); }
-METHOD(rjust) { return justify(j, s, a, '>'); }
-METHOD(center) { return justify(j, s, a, '^'); }
 
 METHOD(zfill)
 {
@@ -801,7 +730,7 @@ static void format_number(Jinja *j, JText *to, JValue v, const Spec *given)
             spec.type = 'g';
             ok = real_text(text, sizeof text / 2, fabs(d), &spec);
             if (ok && !strpbrk(text, ".en")) {
-                strcat(text, ".0");
+                memcpy(text + strlen(text), ".0", 3);
             }
         } else {
             jinja_write(j, plain, jinja_real(fabs(d)), false);
@@ -907,7 +836,7 @@ static JValue field_value(Jinja *j, JValue name, Fields *fields)
     const JValue first = jinja_slice(name, 0, at);
     int64_t index = read_count(first, &digits);
     const JArgs *a = fields->args;
-    JValue v = jinja_none();
+    JValue v;
     if (at == 0 || digits == at) {
         *(at ? &fields->manual : &fields->automatic) = true;
         index = at ? index : (int64_t)fields->next++;
@@ -1034,7 +963,7 @@ METHOD(format_map)
     if (a->values[0].kind != J_DICT) {
         return jinja_fail(j, "format_map of a %s", jinja_kind(a->values[0]));
     }
-    return format_all(j, s, &(JArgs){NULL, 0, a->values[0].dict});
+    return format_all(j, s, &(JArgs){NULL, 0, a->values[0].dict, 0});
 }
 
 // The values that a % takes, one after the other.
@@ -1111,6 +1040,45 @@ static void format_percent(Jinja *j, JText *to, JValue v, Spec spec, bool zero)
     }
 }
 
+// Reads [flags][width][.precision]type at *at, after the name in parentheses. *zero: the flag 0.
+static Spec read_percent(Jinja *j, JValue s, size_t *at, Taken *taken, bool *zero)
+{
+    Spec spec = {.fill = jinja_literal(j, " "), .precision = -1};
+    for (char c; (c = char_at(s, *at)) && strchr("-+ #0", c); ++*at) {
+        *zero |= c == '0';
+        spec.align = c == '-' ? '<' : spec.align;
+        spec.sign = c == '+' || (c == ' ' && spec.sign != '+') ? c : spec.sign;
+        spec.alternate |= c == '#';
+    }
+    spec.width = take_count(j, taken, s, at);
+    if (char_at(s, *at) == '.') {
+        ++*at;
+        const int64_t digits = take_count(j, taken, s, at);
+        spec.precision = digits < 0 ? 0 : digits;
+    }
+    *at += char_at(s, *at) && strchr("hlL", char_at(s, *at));
+    spec.type = char_at(s, *at);
+    *at += *at < s.size;
+    return spec;
+}
+
+// The value named in parentheses at *at, if there are any.
+static const JValue *percent_name(Jinja *j, JValue s, size_t *at, JValue args)
+{
+    if (char_at(s, *at) != '(') {
+        return NULL;
+    }
+    const char *close = memchr(jinja_bytes(s) + *at, ')', s.size - *at);
+    const size_t stop = close ? (size_t)(close - jinja_bytes(s)) : *at;
+    const JValue name = jinja_slice(s, *at + 1, close ? stop - *at - 1 : 0);
+    const JValue *v = close && args.kind == J_DICT ? jinja_find(j, args.dict, name) : NULL;
+    if (!v) {
+        jinja_fail(j, "a format has no value for a name");
+    }
+    *at = stop + 1;
+    return v;
+}
+
 JValue jinja_format(Jinja *j, JValue s, JValue args)
 {
     Taken taken = {args, 0};
@@ -1124,50 +1092,21 @@ JValue jinja_format(Jinja *j, JValue s, JValue args)
         if (!percent) {
             break;
         }
-        Spec spec = {.fill = jinja_literal(j, " "), .precision = -1};
-        const JValue *named = NULL;
         bool zero = false;
-        if (at < s.size && jinja_bytes(s)[at] == '(') {
-            const char *close = memchr(jinja_bytes(s) + at, ')', s.size - at);
-            const size_t stop = close ? (size_t)(close - jinja_bytes(s)) : at;
-            named = close && args.kind == J_DICT
-                        ? jinja_find(j, args.dict, jinja_slice(s, at + 1, stop - at - 1))
-                        : NULL;
-            if (!named) {
-                return jinja_fail(j, "a format has no value for a name");
-            }
-            mapped = true;
-            at = stop + 1;
-        }
-        for (; at < s.size && jinja_bytes(s)[at] && strchr("-+ #0", jinja_bytes(s)[at]); at++) {
-            const char c = jinja_bytes(s)[at];
-            zero |= c == '0';
-            spec.align = c == '-' ? '<' : spec.align;
-            spec.sign = c == '+' || (c == ' ' && spec.sign != '+') ? c : spec.sign;
-            spec.alternate |= c == '#';
-        }
-        spec.width = take_count(j, &taken, s, &at);
-        if (at < s.size && jinja_bytes(s)[at] == '.') {
-            at++;
-            const int64_t digits = take_count(j, &taken, s, &at);
-            spec.precision = digits < 0 ? 0 : digits;
-        }
-        at += at < s.size && jinja_bytes(s)[at] && strchr("hlL", jinja_bytes(s)[at]);
-        spec.type = at < s.size ? jinja_bytes(s)[at++] : '\0';
+        const JValue *named = percent_name(j, s, &at, args);
+        const Spec spec = read_percent(j, s, &at, &taken, &zero);
+        mapped |= named != NULL;
         if (spec.type == '%') {
             jinja_add_text(j, t, "%", jinja_mark_at(s, at - 1));
         } else if (!j->failed) {
-            JValue v = named ? *named : next_value(j, &taken);
+            const JValue v = named ? *named : next_value(j, &taken);
             const bool text = s.safe && spec.type == 's';
             format_percent(j, t, text ? jinja_escape(j, v) : v, spec, zero);
         }
     }
-    const bool all = taken.next >=
-                     (args.kind == J_TUPLE ? args.list->n
-                      : args.kind == J_DICT || args.kind == J_LIST || args.kind == J_UNDEFINED
-                          ? 0
-                          : 1u);
-    if (!mapped && !all) {
+    const bool several = args.kind == J_DICT || args.kind == J_LIST || args.kind == J_UNDEFINED;
+    const size_t n = args.kind == J_TUPLE ? args.list->n : several ? 0 : 1;
+    if (!mapped && taken.next < n) {
         return jinja_fail(j, "a format has too many values");
     }
     JValue result = jinja_string(t);
@@ -1212,8 +1151,14 @@ METHOD(get)
     return found ? *found : a->values[1].kind == J_MISSING ? jinja_none() : a->values[1];
 }
 
-static JValue view(Jinja *j, const JDict *d, const char *name, bool keys, bool values)
+enum { KEYS = 1, VALUES = 2 };
+
+// keys, values and items.
+METHOD(view)
 {
+    static const char *const names[] = {"", "dict_keys", "dict_values", "dict_items"};
+    const JDict *d = s.dict;
+    const bool keys = a->how & KEYS, values = a->how & VALUES;
     JList *l = jinja_list(j, d->n);
     for (size_t i = 0; i < d->n && jinja_step(j, 1); i++) {
         JList *pair = keys && values ? jinja_list(j, 2) : NULL;
@@ -1224,25 +1169,9 @@ static JValue view(Jinja *j, const JDict *d, const char *name, bool keys, bool v
         jinja_push(j, l, pair ? jinja_list_value(J_TUPLE, pair) : keys ? d->keys[i] : d->values[i]);
     }
     if (!j->failed) {
-        l->name = name;
+        l->name = names[a->how];
     }
     return jinja_list_value(J_VIEW, l);
-}
-
-METHOD(keys)
-{
-    (void)a;
-    return view(j, s.dict, "dict_keys", true, false);
-}
-METHOD(values)
-{
-    (void)a;
-    return view(j, s.dict, "dict_values", false, true);
-}
-METHOD(items)
-{
-    (void)a;
-    return view(j, s.dict, "dict_items", true, true);
 }
 
 METHOD(cycler_next)
@@ -1264,67 +1193,69 @@ METHOD(cycler_reset)
 // Tables
 
 static const JBuiltin string_methods[] = {
-    {"capitalize", method_capitalize, "", 0},
-    {"casefold", method_casefold, "", 0},
-    {"center", method_center, "/ width fillchar", 1},
-    {"count", method_count, "/ sub start end", 1},
-    {"endswith", method_endswith, "/ suffix start end", 1},
-    {"expandtabs", method_expandtabs, "tabsize", 0},
-    {"find", method_find, "/ sub start end", 1},
-    {"format", method_format, NULL, 0},
-    {"format_map", method_format_map, "/ mapping", 1},
-    {"index", method_index, "/ sub start end", 1},
-    {"isalnum", method_isalnum, "", 0},
-    {"isalpha", method_isalpha, "", 0},
-    {"isascii", method_isascii, "", 0},
-    {"isdecimal", method_isdecimal, "", 0},
-    {"isdigit", method_isdigit, "", 0},
-    {"isidentifier", method_isidentifier, "", 0},
-    {"islower", method_islower, "", 0},
-    {"isnumeric", method_isnumeric, "", 0},
-    {"isprintable", method_isprintable, "", 0},
-    {"isspace", method_isspace, "", 0},
-    {"istitle", method_istitle, "", 0},
-    {"isupper", method_isupper, "", 0},
-    {"join", method_join, "/ iterable", 1},
-    {"ljust", method_ljust, "/ width fillchar", 1},
-    {"lower", method_lower, "", 0},
-    {"lstrip", method_lstrip, "/ chars", 0},
-    {"partition", method_partition, "/ sep", 1},
-    {"removeprefix", method_removeprefix, "/ prefix", 1},
-    {"removesuffix", method_removesuffix, "/ suffix", 1},
-    {"replace", method_replace, "/ old new count", 2},
-    {"rfind", method_rfind, "/ sub start end", 1},
-    {"rindex", method_rindex, "/ sub start end", 1},
-    {"rjust", method_rjust, "/ width fillchar", 1},
-    {"rpartition", method_rpartition, "/ sep", 1},
-    {"rsplit", method_rsplit, "sep maxsplit", 0},
-    {"rstrip", method_rstrip, "/ chars", 0},
-    {"split", method_split, "sep maxsplit", 0},
-    {"splitlines", method_splitlines, "keepends", 0},
-    {"startswith", method_startswith, "/ prefix start end", 1},
-    {"strip", method_strip, "/ chars", 0},
-    {"swapcase", method_swapcase, "", 0},
-    {"title", method_title, "", 0},
-    {"upper", method_upper, "", 0},
-    {"zfill", method_zfill, "/ width", 1},
+    {"capitalize", method_recase, "", 0, 'c'},
+    {"casefold", method_recase, "", 0, 'f'},
+    {"center", method_justify, "/ width fillchar", 1, '^'},
+    {"count", method_count, "/ sub start end", 1, 0},
+    {"endswith", method_has_affix, "/ suffix start end", 1, true},
+    {"expandtabs", method_expandtabs, "tabsize", 0, 0},
+    {"find", method_find, "/ sub start end", 1, 0},
+    {"format", method_format, NULL, 0, 0},
+    {"format_map", method_format_map, "/ mapping", 1, 0},
+    {"index", method_find, "/ sub start end", 1, MUST},
+    {"isalnum", method_is_all, "", 0, CASE_ALPHA | DIGITS},
+    {"isalpha", method_is_all, "", 0, CASE_ALPHA},
+    {"isascii", method_isascii, "", 0, 0},
+    {"isdecimal", method_is_all, "", 0, CASE_DECIMAL},
+    {"isdigit", method_is_all, "", 0, CASE_DIGIT},
+    {"isidentifier", method_isidentifier, "", 0, 0},
+    {"islower", method_is_cased, "", 0, CASE_LOWER},
+    {"isnumeric", method_is_all, "", 0, CASE_NUMERIC},
+    {"isprintable", method_isprintable, "", 0, 0},
+    {"isspace", method_isspace, "", 0, 0},
+    {"istitle", method_istitle, "", 0, 0},
+    {"isupper", method_is_cased, "", 0, CASE_UPPER},
+    {"join", method_join, "/ iterable", 1, 0},
+    {"ljust", method_justify, "/ width fillchar", 1, '<'},
+    {"lower", method_recase, "", 0, 'l'},
+    {"lstrip", method_strip, "/ chars", 0, LEFT},
+    {"partition", method_partition, "/ sep", 1, LEFT},
+    {"removeprefix", method_remove, "/ prefix", 1, false},
+    {"removesuffix", method_remove, "/ suffix", 1, true},
+    {"replace", method_replace, "/ old new count", 2, 0},
+    {"rfind", method_find, "/ sub start end", 1, LAST},
+    {"rindex", method_find, "/ sub start end", 1, LAST | MUST},
+    {"rjust", method_justify, "/ width fillchar", 1, '>'},
+    {"rpartition", method_partition, "/ sep", 1, RIGHT},
+    {"rsplit", method_split, "sep maxsplit", 0, RIGHT},
+    {"rstrip", method_strip, "/ chars", 0, RIGHT},
+    {"split", method_split, "sep maxsplit", 0, LEFT},
+    {"splitlines", method_splitlines, "keepends", 0, 0},
+    {"startswith", method_has_affix, "/ prefix start end", 1, false},
+    {"strip", method_strip, "/ chars", 0, LEFT | RIGHT},
+    {"swapcase", method_recase, "", 0, 's'},
+    {"title", method_recase, "", 0, 't'},
+    {"upper", method_recase, "", 0, 'u'},
+    {"zfill", method_zfill, "/ width", 1, 0},
 };
 
 static const JBuiltin list_methods[] = {
-    {"copy", method_copy, "", 0},
-    {"count", method_list_count, "/ value", 1},
-    {"index", method_list_index, "/ value", 1},
+    {"copy", method_copy, "", 0, 0},
+    {"count", method_list_count, "/ value", 1, 0},
+    {"index", method_list_index, "/ value", 1, 0},
 };
 
 static const JBuiltin dict_methods[] = {
-    {"copy", method_copy, "", 0},     {"get", method_get, "/ key default", 1},
-    {"items", method_items, "", 0},   {"keys", method_keys, "", 0},
-    {"values", method_values, "", 0},
+    {"copy", method_copy, "", 0, 0},
+    {"get", method_get, "/ key default", 1, 0},
+    {"items", method_view, "", 0, KEYS | VALUES},
+    {"keys", method_view, "", 0, KEYS},
+    {"values", method_view, "", 0, VALUES},
 };
 
 static const JBuiltin cycler_methods[] = {
-    {"next", method_cycler_next, "", 0},
-    {"reset", method_cycler_reset, "", 0},
+    {"next", method_cycler_next, "", 0, 0},
+    {"reset", method_cycler_reset, "", 0, 0},
 };
 
 #define ROWS(table) table, sizeof table / sizeof *(table)

@@ -71,14 +71,14 @@ static JSymbol *new_symbol(Binder *b, JScope *s, JSymbol symbol)
     if (s->n == s->capacity) {
         const size_t capacity = 2 * s->capacity + 8;
         JSymbol *symbols = jinja_take(b->j, capacity, sizeof *symbols);
-        if (!symbols) {
-            return NULL;
-        }
-        if (s->n) {
+        if (symbols && s->symbols) {
             memcpy(symbols, s->symbols, s->n * sizeof *symbols);
         }
-        s->symbols = symbols;
-        s->capacity = capacity;
+        s->symbols = symbols ? symbols : s->symbols;
+        s->capacity = symbols ? capacity : s->capacity;
+    }
+    if (!s->symbols || s->n == s->capacity) {
+        return NULL;
     }
     s->symbols[s->n] = symbol;
     return &s->symbols[s->n++];

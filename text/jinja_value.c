@@ -41,9 +41,10 @@ JValue jinja_fail_undefined(Jinja *j, JValue u)
     if (u.owner == J_MISSING) {
         return jinja_fail(j, "'%.*s' is undefined", n, name);
     }
-    const char *kind = jinja_kind((JValue){.kind = u.owner});
-    return u.safe ? jinja_fail(j, "access to '%.*s' of a %s is not allowed", n, name, kind)
-                  : jinja_fail(j, "a %s has no attribute '%.*s'", kind, n, name);
+    const JValue owner = {.kind = u.owner};
+    return u.safe ? jinja_fail(j, "access to '%.*s' of a %s is not allowed", n, name,
+                               jinja_kind(owner))
+                  : jinja_fail(j, "a %s has no attribute '%.*s'", jinja_kind(owner), n, name);
 }
 
 bool jinja_step(Jinja *j, size_t n)
@@ -763,7 +764,7 @@ static JValue join_lists(Jinja *j, JValue a, JValue b)
 JValue jinja_binary(Jinja *j, int op, JValue a, JValue b)
 {
     double x, y;
-    const bool numbers = jinja_number(a, &x) & jinja_number(b, &y);
+    const bool left = jinja_number(a, &x), right = jinja_number(b, &y), numbers = left && right;
     const bool whole = numbers && a.kind != J_FLOAT && b.kind != J_FLOAT;
     const bool sequence = a.kind == J_STRING || a.kind == J_LIST || a.kind == J_TUPLE;
     if (op == '%' && a.kind == J_STRING) {
@@ -811,7 +812,7 @@ static void write_real(Jinja *j, JText *to, JValue v)
         snprintf(digits, sizeof digits, "%.*e", precision, v.real);
     } while (precision++ < 17 && isfinite(v.real) && strtod(digits, NULL) != v.real);
     const char *e = strchr(digits, 'e');
-    const int exponent = isfinite(v.real) && e ? atoi(e + 1) : 0;
+    const int exponent = isfinite(v.real) && e ? (int)strtol(e + 1, NULL, 10) : 0;
     if (!isfinite(v.real)) {
         snprintf(out, sizeof out, "%s", isnan(v.real) ? "nan" : v.real < 0 ? "-inf" : "inf");
     } else if (exponent < -4 || exponent >= 16) {

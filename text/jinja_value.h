@@ -111,6 +111,7 @@ typedef struct {
     JValue *values;  // (n)
     size_t n;
     JDict *named;  // NULL: none
+    int how;       // of the builtin: which of those that share the function is called
 } JArgs;
 
 // A filter, test, method or function. `params` are the names of its parameters, by spaces: values
@@ -120,6 +121,7 @@ typedef struct JBuiltin {
     JValue (*call)(Jinja *j, JValue self, const JArgs *args);
     const char *params;
     unsigned least;  // parameters that must be given
+    int how;         // for functions that several builtins share
 } JBuiltin;
 
 typedef struct JMethod {
