@@ -401,22 +401,39 @@ FILTER(wordcount)
     return jinja_int(n);
 }
 
+// Adds a text as part of a URL; in a query, slashes are escaped too and spaces become plus signs.
+static void add_quoted(Jinja *j, JText *to, JValue v, bool query)
+{
+    const JValue s = jinja_str(j, v);
+    for (size_t i = 0; i < s.size && jinja_step(j, 1); i++) {
+        const uint8_t c = (uint8_t)jinja_bytes(s)[i];
+        const bool letter = ((c | 32) >= 'a' && (c | 32) <= 'z') || (c >= '0' && c <= '9');
+        char code[4] = {(char)(query && c == ' ' ? '+' : c)};
+        if (!letter && !(c && strchr(query ? "_.-~ " : "_.-~/", c))) {
+            snprintf(code, sizeof code, "%%%02X", c);
+        }
+        jinja_add_text(j, to, code, jinja_mark_at(s, i));
+    }
+}
+
 FILTER(urlencode)
 {
     (void)a;
-    if (v.kind == J_DICT || jinja_has_list(v)) {
-        return jinja_fail(j, "urlencode of a %s is not supported", jinja_kind(v));
-    }
-    const JValue s = jinja_str(j, v);
     JText *t = jinja_text(j);
-    for (size_t i = 0; i < s.size && !j->failed; i++) {
-        const uint8_t c = (uint8_t)jinja_bytes(s)[i];
-        const bool plain = (c | 32) >= 'a' && (c | 32) <= 'z';
-        char code[4] = {(char)c};
-        if (!plain && !(c >= '0' && c <= '9') && !(c && strchr("_.-~/", c))) {
-            snprintf(code, sizeof code, "%%%02X", c);
+    if (v.kind == J_STRING || (v.kind != J_DICT && !jinja_has_list(v))) {
+        add_quoted(j, t, v, false);
+        return jinja_string(t);
+    }
+    const JList *l = jinja_items(j, v.kind == J_DICT ? method(j, v, "items", NULL, 0) : v);
+    for (size_t i = 0; i < l->n && jinja_step(j, 1); i++) {
+        const JList *pair = jinja_items(j, l->items[i]);
+        if (pair->n != 2) {
+            return jinja_fail(j, "urlencode has an item of %zu values, expected 2", pair->n);
         }
-        jinja_add_text(j, t, code, jinja_mark_at(s, i));
+        jinja_add_text(j, t, i ? "&" : "", v.mark);
+        add_quoted(j, t, pair->items[0], true);
+        jinja_add_text(j, t, "=", v.mark);
+        add_quoted(j, t, pair->items[1], true);
     }
     return jinja_string(t);
 }
@@ -444,7 +461,9 @@ FILTER(end)
                                           : none_of();
     }
     const JList *l = jinja_items(j, v);
-    return l->n ? l->items[first ? 0 : l->n - 1] : none_of();
+    JValue item = l->n ? l->items[first ? 0 : l->n - 1] : none_of();
+    item.safe |= v.kind == J_STRING && v.safe && !first;
+    return item;
 }
 
 FILTER(reverse)
