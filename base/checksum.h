@@ -20,6 +20,10 @@ static inline uint64_t hash_bytes(uint64_t h, const void *bytes, size_t size)
     return h;
 }
 
+// Fibonacci hashing of a number: the upper half of a product with 2^64 / the golden ratio is well
+// mixed.
+static inline uint64_t hash_number(uint64_t n) { return n * 0x9e3779b97f4a7c15u >> 32; }
+
 // CRC-32 as in zlib and PNG (polynomial 0xedb88320, reflected), computed eight bytes per step with
 // eight tables: t[k][b] is the remainder of byte b followed by k zero bytes ("slicing by 8",
 // M. Kounavis and F. Berry, ISCC 2005).
