@@ -653,12 +653,12 @@ bool tokenizer_encode(const Tokenizer *t, const TextSpan *spans, size_t n_spans,
 
 // Whether a leading space of a token is the dummy prefix, given the token before it: the mirror of
 // needs_prefix. An answer that follows a special token is a text of its own, so after those the
-// space is dropped whatever encoding does.
+// space is dropped whatever encoding does. id -1: any token of the vocabulary's own.
 static bool drops_prefix(const Vocabulary *v, int previous, int id)
 {
     const bool begins = previous < 0 || is_special(v, previous) ||
                         (cuts_text(v, previous) && !v->prefix_first);
-    return v->add_prefix && begins && v->attribute[id] != PIECE_ADDED;
+    return v->add_prefix && begins && (id < 0 || v->attribute[id] != PIECE_ADDED);
 }
 
 const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *size)
@@ -686,6 +686,31 @@ const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size)
 void tokenizer_write_section(const Tokenizer *t, Buffer *out)
 {
     vocabulary_write(&t->vocabulary, out);
+}
+
+bool tokenizer_trie(const Tokenizer *t, TokenTrie *out, Error *err)
+{
+    const Vocabulary *v = &t->vocabulary;
+    TokenText *texts = calloc(v->size + 1, sizeof *texts);
+    if (!texts) {
+        return error_memory(err, "the texts of tokens", v->size * sizeof *texts);
+    }
+    for (size_t id = 0; id < v->size; id++) {
+        const int attribute = v->attribute[id];
+        const bool text = attribute == PIECE_NORMAL || attribute == PIECE_BYTE ||
+                          attribute == PIECE_FIRST || attribute == PIECE_ADDED;
+        if (text && !tokenizer_is_end(t, (int)id)) {
+            texts[id] = (TokenText){piece_bytes(v, id), piece_size(v, id)};
+        }
+    }
+    const bool ok = token_trie_create(out, texts, v->size, err);
+    free(texts);
+    return ok;
+}
+
+bool tokenizer_drops_space(const Tokenizer *t, int previous)
+{
+    return drops_prefix(&t->vocabulary, previous, -1);
 }
 
 uint64_t tokenizer_fingerprint(const Tokenizer *t)

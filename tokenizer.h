@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "text/constraint_trie.h"
 #include "text/span.h"
 
 typedef struct Tokenizer Tokenizer;
@@ -59,6 +60,13 @@ const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *s
 
 // The bytes of a token's piece as the vocabulary has them; of a special token its name.
 const char *tokenizer_piece(const Tokenizer *t, int id, size_t *size);
+
+// The trie of what all tokens but special ones stand for within a text, for constraints. It points
+// into the tokenizer. Error: ERROR_RUN if out of memory.
+bool tokenizer_trie(const Tokenizer *t, TokenTrie *out, Error *err);
+
+// Whether tokenizer_decode drops a space that the token after `previous` begins with.
+bool tokenizer_drops_space(const Tokenizer *t, int previous);
 
 // A hash of the pieces, their attributes and scores, and the merges, to tell tokenizers apart.
 uint64_t tokenizer_fingerprint(const Tokenizer *t);

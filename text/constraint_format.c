@@ -12,10 +12,10 @@
 
 typedef struct {
     const char *name, *expression;  // NULL: refused
-} Format;
+} FormatRow;
 
 // clang-format off
-static const Format formats[] = {
+static const FormatRow format_table[] = {
     // RFC 3339; leap_second adds what is missing.
     {"date", "(?:<year>-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|"
              "02-(?:0[1-9]|1\\d|2[0-8]))|<leap-year>-02-29)"},
@@ -106,11 +106,11 @@ static const char *const public_names[] = {
     "relative-json-pointer",
 };
 
-static const Format *find_format(const char *name, size_t size)
+static const FormatRow *find_format(const char *name, size_t size)
 {
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        if (strlen(formats[i].name) == size && memcmp(formats[i].name, name, size) == 0) {
-            return &formats[i];
+    for (size_t i = 0; i < sizeof format_table / sizeof *format_table; i++) {
+        if (strlen(format_table[i].name) == size && memcmp(format_table[i].name, name, size) == 0) {
+            return &format_table[i];
         }
     }
     return NULL;
@@ -130,8 +130,8 @@ static void expand(Buffer *out, const char *expression)
 {
     while (*expression) {
         const char *end = *expression == '<' ? strchr(expression, '>') : NULL;
-        const Format *part = end ? find_format(expression + 1, (size_t)(end - expression) - 1)
-                                 : NULL;
+        const FormatRow *part = end ? find_format(expression + 1, (size_t)(end - expression) - 1)
+                                    : NULL;
         if (part) {
             buffer_add_text(out, "(?:");
             expand(out, part->expression);
@@ -188,7 +188,7 @@ static Term leap_second(TermPool *p)
 
 FormatStatus format_term(TermPool *p, const char *name, size_t size, Term *out, Error *err)
 {
-    const Format *format = is_public(name, size) ? find_format(name, size) : NULL;
+    const FormatRow *format = is_public(name, size) ? find_format(name, size) : NULL;
     *out = TERM_NONE;
     if (!format || !format->expression) {
         return format ? FORMAT_REFUSED : FORMAT_UNKNOWN;

@@ -38,34 +38,34 @@ typedef struct {
     Node *nodes;   // (capacity), owned
     size_t n, capacity;
     Error *err;
-} Parser;
+} RegexParser;
 
-static bool parse_or(Parser *r, uint32_t *out);
+static bool parse_alternatives(RegexParser *r, uint32_t *out);
 
 // --------------------------------------------------------------------------------------------
 // Errors and bytes
 
-static bool refuse_regex(const Parser *r, size_t at, const char *what)
+static bool refuse_regex(const RegexParser *r, size_t at, const char *what)
 {
     const size_t left = r->size - at;
     return error_set(r->err, ERROR_INPUT, "regular expression, byte %zu: %s, at %.*s", at, what,
                      (int)(left < 20 ? left : 20), left ? r->text + at : "the end");
 }
 
-static bool at_text(const Parser *r, const char *text)
+static bool at_text(const RegexParser *r, const char *text)
 {
     const size_t n = strlen(text);
     return r->size - r->at >= n && memcmp(r->text + r->at, text, n) == 0;
 }
 
-static bool take_text(Parser *r, const char *text)
+static bool take_if(RegexParser *r, const char *text)
 {
     const bool found = at_text(r, text);
     r->at += found ? strlen(text) : 0;
     return found;
 }
 
-static bool add_node(Parser *r, Node node, uint32_t *out)
+static bool add_node(RegexParser *r, Node node, uint32_t *out)
 {
     if (r->n == r->capacity) {
         const size_t capacity = r->capacity ? 2 * r->capacity : 64;
@@ -85,7 +85,7 @@ static bool add_node(Parser *r, Node node, uint32_t *out)
 }
 
 // Reads the character at the cursor.
-static bool read_char(Parser *r, uint32_t *out)
+static bool read_char(RegexParser *r, uint32_t *out)
 {
     const int length = r->at < r->size ? utf8_scan(r->text + r->at, r->size - r->at) : 0;
     if (length <= 0) {
@@ -101,7 +101,7 @@ static bool read_char(Parser *r, uint32_t *out)
 
 // Adds a range; with (?i) also the other case of its letters. Only ASCII letters have one here,
 // which K and S share with two characters beyond.
-static bool add_range(Parser *r, Chars *set, uint32_t low, uint32_t high)
+static bool add_range(RegexParser *r, Chars *set, uint32_t low, uint32_t high)
 {
     chars_add(set, low, high);
     if (!r->fold) {
@@ -141,7 +141,7 @@ static void add_ecma_space(Chars *set)
 }
 
 // \d, \s, \w and their complements.
-static bool add_perl_class(const Parser *r, Chars *set, char letter)
+static bool add_perl_class(const RegexParser *r, Chars *set, char letter)
 {
     Chars class = {0};
     const char lower = (char)(letter | 0x20);
@@ -166,7 +166,7 @@ static bool add_perl_class(const Parser *r, Chars *set, char letter)
 }
 
 // \p{Lu}, \pL, \P{L}, \p{^L}: after the letter.
-static bool add_unicode_class(Parser *r, Chars *set, bool negated)
+static bool add_unicode_class(RegexParser *r, Chars *set, bool negated)
 {
     static const char *const long_names[][2] = {
         {"Letter", "L"},
@@ -185,10 +185,10 @@ static bool add_unicode_class(Parser *r, Chars *set, bool negated)
     const size_t start = r->at;
     const char *name = r->text + r->at;
     size_t size = 1;
-    if (take_text(r, "{")) {
-        negated ^= take_text(r, "^");
-        if (r->options.dialect == REGEX_ECMA && !take_text(r, "General_Category=")) {
-            take_text(r, "gc=");
+    if (take_if(r, "{")) {
+        negated ^= take_if(r, "^");
+        if (r->options.dialect == REGEX_ECMA && !take_if(r, "General_Category=")) {
+            take_if(r, "gc=");
         }
         name = r->text + r->at;
         const char *end = memchr(name, '}', r->size - r->at);
@@ -223,7 +223,7 @@ static bool add_unicode_class(Parser *r, Chars *set, bool negated)
 }
 
 // Reads `n` digits of a base at most, at least one.
-static bool read_based(Parser *r, uint32_t base, size_t n, uint32_t *out)
+static bool read_based(RegexParser *r, uint32_t base, size_t n, uint32_t *out)
 {
     size_t i = 0;
     *out = 0;
@@ -242,11 +242,11 @@ static bool read_based(Parser *r, uint32_t base, size_t n, uint32_t *out)
 }
 
 // \x7f, \x{10ffff}, \u00e9, \u{1f600}, and a pair of surrogates: after the letter.
-static bool read_hex_escape(Parser *r, size_t digits, uint32_t *out)
+static bool read_hex_escape(RegexParser *r, size_t digits, uint32_t *out)
 {
     const size_t start = r->at;
-    if (take_text(r, "{")) {
-        if (!read_based(r, 16, 6, out) || !take_text(r, "}")) {
+    if (take_if(r, "{")) {
+        if (!read_based(r, 16, 6, out) || !take_if(r, "}")) {
             return refuse_regex(r, start, "expected 1 to 6 hexadecimal digits and }");
         }
     } else if (!read_based(r, 16, digits, out) || r->at - start != digits) {
@@ -256,7 +256,7 @@ static bool read_hex_escape(Parser *r, size_t digits, uint32_t *out)
     }
     uint32_t low;
     const size_t after = r->at;
-    if (*out >= 0xd800 && *out <= 0xdbff && take_text(r, "\\u") && read_based(r, 16, 4, &low) &&
+    if (*out >= 0xd800 && *out <= 0xdbff && take_if(r, "\\u") && read_based(r, 16, 4, &low) &&
         low >= 0xdc00 && low <= 0xdfff) {
         *out = 0x10000 + ((*out - 0xd800) << 10) + (low - 0xdc00);
     } else {
@@ -266,7 +266,7 @@ static bool read_hex_escape(Parser *r, size_t digits, uint32_t *out)
 }
 
 // The character of an escape that stands for one, after the backslash.
-static bool read_escaped_char(Parser *r, uint32_t *out)
+static bool read_escaped_char(RegexParser *r, uint32_t *out)
 {
     static const char from[] = "nrtfva", to[] = "\n\r\t\f\v\a";
     const bool ecma = r->options.dialect == REGEX_ECMA;
@@ -303,7 +303,7 @@ static bool read_escaped_char(Parser *r, uint32_t *out)
 }
 
 // [:alpha:] within brackets, of RE2.
-static bool add_posix_class(Parser *r, Chars *set, bool *found)
+static bool add_posix_class(RegexParser *r, Chars *set, bool *found)
 {
     static const char *const classes[][2] = {
         {"alnum", "09AZaz"},
@@ -323,13 +323,13 @@ static bool add_posix_class(Parser *r, Chars *set, bool *found)
     };
     const size_t start = r->at;
     *found = false;
-    if (r->options.dialect != REGEX_RE2 || !take_text(r, "[:")) {
+    if (r->options.dialect != REGEX_RE2 || !take_if(r, "[:")) {
         return true;
     }
-    const bool negated = take_text(r, "^");
+    const bool negated = take_if(r, "^");
     for (size_t i = 0; i < sizeof classes / sizeof *classes && !*found; i++) {
         const size_t at = r->at;
-        if (take_text(r, classes[i][0]) && take_text(r, ":]")) {
+        if (take_if(r, classes[i][0]) && take_if(r, ":]")) {
             Chars class = {0};
             add_text_ranges(&class, classes[i][1]);
             if (classes[i][1][0] == '\x01') {  // NUL ends a text, so it is not in the table
@@ -349,13 +349,13 @@ static bool add_posix_class(Parser *r, Chars *set, bool *found)
 }
 
 // A class within brackets that is no single character (\d, \pL, [:alpha:]).
-static bool add_named_class(Parser *r, Chars *set, bool *found)
+static bool add_named_class(RegexParser *r, Chars *set, bool *found)
 {
     const size_t start = r->at;
     if (!add_posix_class(r, set, found)) {
         return false;
     }
-    if (*found || !take_text(r, "\\") || r->at == r->size) {
+    if (*found || !take_if(r, "\\") || r->at == r->size) {
         r->at = *found ? r->at : start;
         return true;
     }
@@ -369,10 +369,10 @@ static bool add_named_class(Parser *r, Chars *set, bool *found)
     return true;
 }
 
-static bool read_set_char(Parser *r, uint32_t *out)
+static bool read_set_char(RegexParser *r, uint32_t *out)
 {
-    if (take_text(r, "\\")) {
-        if (r->options.dialect == REGEX_ECMA && take_text(r, "b")) {
+    if (take_if(r, "\\")) {
+        if (r->options.dialect == REGEX_ECMA && take_if(r, "b")) {
             *out = '\b';
             return true;
         }
@@ -382,10 +382,10 @@ static bool read_set_char(Parser *r, uint32_t *out)
 }
 
 // [...]: after the bracket.
-static bool parse_set(Parser *r, Chars *set)
+static bool parse_brackets(RegexParser *r, Chars *set)
 {
     const size_t start = r->at - 1;
-    const bool negated = take_text(r, "^");
+    const bool negated = take_if(r, "^");
     bool first = r->options.dialect == REGEX_RE2;  // in RE2 a bracket that comes first is a member
     while (first || !at_text(r, "]")) {
         first = false;
@@ -434,7 +434,7 @@ static bool parse_set(Parser *r, Chars *set)
 }
 
 // Makes a node of a set, and frees the set.
-static bool set_node(Parser *r, Chars *set, uint32_t *out)
+static bool set_node(RegexParser *r, Chars *set, uint32_t *out)
 {
     chars_sort(set);
     const bool ok = !set->lacks_memory;
@@ -444,7 +444,7 @@ static bool set_node(Parser *r, Chars *set, uint32_t *out)
               : error_memory(r->err, "a class of characters", sizeof(CharRange));
 }
 
-static bool char_node(Parser *r, uint32_t c, uint32_t *out)
+static bool char_node(RegexParser *r, uint32_t c, uint32_t *out)
 {
     Chars set = {0};
     if (!add_range(r, &set, c, c)) {
@@ -454,7 +454,7 @@ static bool char_node(Parser *r, uint32_t c, uint32_t *out)
     return set_node(r, &set, out);
 }
 
-static bool dot_node(Parser *r, uint32_t *out)
+static bool dot_node(RegexParser *r, uint32_t *out)
 {
     Chars set = {0};
     if (!r->dot_all) {
@@ -472,10 +472,10 @@ static bool dot_node(Parser *r, uint32_t *out)
 // Expressions
 
 // \Q...\E: after the Q.
-static bool parse_quoted(Parser *r, uint32_t *out)
+static bool parse_quoted(RegexParser *r, uint32_t *out)
 {
     bool ok = add_node(r, (Node){.kind = NODE_TERM, .a = TERM_EMPTY}, out);
-    while (ok && r->at < r->size && !take_text(r, "\\E")) {
+    while (ok && r->at < r->size && !take_if(r, "\\E")) {
         uint32_t c, next;
         ok = read_char(r, &c) && char_node(r, c, &next) &&
              add_node(r, (Node){.kind = NODE_SEQ, .a = *out, .b = next}, out);
@@ -483,7 +483,7 @@ static bool parse_quoted(Parser *r, uint32_t *out)
     return ok;
 }
 
-static bool parse_escape(Parser *r, uint32_t *out)
+static bool parse_escape(RegexParser *r, uint32_t *out)
 {
     const size_t start = r->at - 1;
     const bool re2 = r->options.dialect == REGEX_RE2;
@@ -520,7 +520,7 @@ static bool parse_escape(Parser *r, uint32_t *out)
 }
 
 // The flags of (?i) or (?i:: after the question mark, up to : or ), which is taken.
-static bool parse_flags(Parser *r, bool *group)
+static bool parse_flags(RegexParser *r, bool *group)
 {
     const size_t start = r->at;
     bool value = true;
@@ -547,20 +547,20 @@ static bool parse_flags(Parser *r, bool *group)
 
 // What follows an opening parenthesis up to the group's expression. *group: false for (?i), which
 // is no group but sets flags for the rest of the one around it.
-static bool open_group(Parser *r, bool *group)
+static bool open_group(RegexParser *r, bool *group)
 {
     const size_t start = r->at - 1;
     *group = true;
-    if (!take_text(r, "?")) {
+    if (!take_if(r, "?")) {
         return true;
     }
     if (at_text(r, "=") || at_text(r, "!") || at_text(r, "<=") || at_text(r, "<!")) {
         return refuse_regex(r, start, "lookaround is not supported");
     }
-    if (take_text(r, ":")) {
+    if (take_if(r, ":")) {
         return true;
     }
-    if (take_text(r, "P<") || take_text(r, "<")) {
+    if (take_if(r, "P<") || take_if(r, "<")) {
         const char *end = memchr(r->text + r->at, '>', r->size - r->at);
         if (!end || end == r->text + r->at) {
             return refuse_regex(r, start, "expected the name of a group and >");
@@ -573,7 +573,7 @@ static bool open_group(Parser *r, bool *group)
                : refuse_regex(r, start, "expected (?:, (?<name> or a plain group");
 }
 
-static bool parse_group(Parser *r, uint32_t *out)
+static bool parse_group(RegexParser *r, uint32_t *out)
 {
     const size_t start = r->at - 1;
     const bool fold = r->fold, dot_all = r->dot_all;
@@ -587,10 +587,10 @@ static bool parse_group(Parser *r, uint32_t *out)
     if (++r->depth > REGEX_MAX_DEPTH) {
         return refuse_regex(r, start, "expected at most 200 nested groups");
     }
-    if (!parse_or(r, out)) {
+    if (!parse_alternatives(r, out)) {
         return false;
     }
-    if (!take_text(r, ")")) {
+    if (!take_if(r, ")")) {
         return refuse_regex(r, start, "expected ) at the end of the group");
     }
     r->depth--;
@@ -600,30 +600,30 @@ static bool parse_group(Parser *r, uint32_t *out)
 }
 
 // A character, a class, an anchor or a group.
-static bool parse_atom(Parser *r, uint32_t *out)
+static bool parse_atom(RegexParser *r, uint32_t *out)
 {
     const size_t start = r->at;
-    if (take_text(r, "(")) {
+    if (take_if(r, "(")) {
         return parse_group(r, out);
     }
-    if (take_text(r, "[")) {
+    if (take_if(r, "[")) {
         Chars set = {0};
-        if (!parse_set(r, &set)) {
+        if (!parse_brackets(r, &set)) {
             chars_free(&set);
             return false;
         }
         return set_node(r, &set, out);
     }
-    if (take_text(r, ".")) {
+    if (take_if(r, ".")) {
         return dot_node(r, out);
     }
-    if (take_text(r, "^")) {
+    if (take_if(r, "^")) {
         return add_node(r, (Node){.kind = NODE_BEGIN}, out);
     }
-    if (take_text(r, "$")) {
+    if (take_if(r, "$")) {
         return add_node(r, (Node){.kind = NODE_END}, out);
     }
-    if (take_text(r, "\\")) {
+    if (take_if(r, "\\")) {
         return parse_escape(r, out);
     }
     if (at_text(r, "*") || at_text(r, "+") || at_text(r, "?")) {
@@ -634,15 +634,15 @@ static bool parse_atom(Parser *r, uint32_t *out)
 }
 
 // {n}, {n,} or {n,m}; anything else that begins with a brace is text.
-static bool take_counts(Parser *r, uint32_t *min, uint32_t *max)
+static bool take_counts(RegexParser *r, uint32_t *min, uint32_t *max)
 {
     const size_t start = r->at;
-    if (take_text(r, "{") && read_based(r, 10, 9, min)) {
+    if (take_if(r, "{") && read_based(r, 10, 9, min)) {
         *max = *min;
-        if (take_text(r, ",") && !read_based(r, 10, 9, max)) {
+        if (take_if(r, ",") && !read_based(r, 10, 9, max)) {
             *max = REPEAT_FOREVER;
         }
-        if (take_text(r, "}")) {
+        if (take_if(r, "}")) {
             return true;
         }
     }
@@ -651,7 +651,7 @@ static bool take_counts(Parser *r, uint32_t *min, uint32_t *max)
 }
 
 // An atom and the quantifiers after it.
-static bool parse_repeat(Parser *r, uint32_t *out)
+static bool parse_repeat(RegexParser *r, uint32_t *out)
 {
     if (!parse_atom(r, out)) {
         return false;
@@ -659,11 +659,11 @@ static bool parse_repeat(Parser *r, uint32_t *out)
     for (bool first = true;; first = false) {
         const size_t start = r->at;
         uint32_t min = 0, max = REPEAT_FOREVER;
-        if (take_text(r, "+")) {
+        if (take_if(r, "+")) {
             min = 1;
-        } else if (take_text(r, "?")) {
+        } else if (take_if(r, "?")) {
             max = 1;
-        } else if (!take_text(r, "*") && !take_counts(r, &min, &max)) {
+        } else if (!take_if(r, "*") && !take_counts(r, &min, &max)) {
             return true;
         }
         if (!first) {
@@ -674,7 +674,7 @@ static bool parse_repeat(Parser *r, uint32_t *out)
         if (min > max || (bounded && most > REGEX_MAX_REPEAT)) {
             return refuse_regex(r, start, "expected counts in ascending order, in RE2 up to 1000");
         }
-        take_text(r, "?");  // lazy: the same language
+        take_if(r, "?");  // lazy: the same language
         if (!add_node(r, (Node){.kind = NODE_REPEAT, .a = *out, .min = min, .max = max}, out)) {
             return false;
         }
@@ -682,7 +682,7 @@ static bool parse_repeat(Parser *r, uint32_t *out)
 }
 
 // Sequences lean to the right, x (y (z ())): the end of each is set when the next one is known.
-static bool parse_seq(Parser *r, uint32_t *out)
+static bool parse_seq(RegexParser *r, uint32_t *out)
 {
     if (!add_node(r, (Node){.kind = NODE_TERM, .a = TERM_EMPTY}, out)) {
         return false;
@@ -705,12 +705,12 @@ static bool parse_seq(Parser *r, uint32_t *out)
     return true;
 }
 
-static bool parse_or(Parser *r, uint32_t *out)
+static bool parse_alternatives(RegexParser *r, uint32_t *out)
 {
     if (!parse_seq(r, out)) {
         return false;
     }
-    while (take_text(r, "|")) {
+    while (take_if(r, "|")) {
         uint32_t next;
         if (!parse_seq(r, &next) ||
             !add_node(r, (Node){.kind = NODE_OR, .a = *out, .b = next}, out)) {
@@ -723,9 +723,9 @@ static bool parse_or(Parser *r, uint32_t *out)
 // --------------------------------------------------------------------------------------------
 // From nodes to terms
 
-static Term language(Parser *r, uint32_t node, unsigned where);
+static Term language(RegexParser *r, uint32_t node, unsigned where);
 
-static Term seq_language(Parser *r, Node n, unsigned where)
+static Term seq_language(RegexParser *r, Node n, unsigned where)
 {
     TermPool *p = r->pool;
     // Each part is away from the end that the other one keeps it from, unless that one is empty.
@@ -742,7 +742,7 @@ static Term seq_language(Parser *r, Node n, unsigned where)
     return empty ? term_or2(p, t, TERM_EMPTY) : t;
 }
 
-static Term repeat_language(Parser *r, Node n, unsigned where)
+static Term repeat_language(RegexParser *r, Node n, unsigned where)
 {
     TermPool *p = r->pool;
     const Term inner = language(r, n.a, 0);
@@ -765,7 +765,7 @@ static Term repeat_language(Parser *r, Node n, unsigned where)
     return t;
 }
 
-static Term language(Parser *r, uint32_t node, unsigned where)
+static Term language(RegexParser *r, uint32_t node, unsigned where)
 {
     const Node n = r->nodes[node];
     if (n.languages[where] != UNMADE) {
@@ -793,7 +793,7 @@ static Term language(Parser *r, uint32_t node, unsigned where)
 }
 
 // Puts any text before and after a node: a match anywhere is enough.
-static bool surround(Parser *r, uint32_t *root)
+static bool surround(RegexParser *r, uint32_t *root)
 {
     uint32_t any;
     const Term text = any_text(r->pool, r->options.spelling);
@@ -805,14 +805,14 @@ static bool surround(Parser *r, uint32_t *root)
 bool regex_compile(TermPool *p, const RegexOptions *options, const char *pattern, size_t size,
                    Term *out, Error *err)
 {
-    Parser r = {.pool = p, .options = *options, .text = pattern, .size = size, .err = err};
+    RegexParser r = {.pool = p, .options = *options, .text = pattern, .size = size, .err = err};
     *out = TERM_NONE;
     if (size > REGEX_MAX_SIZE) {
         return error_set(err, ERROR_INPUT, "regular expression of %zu bytes, expected at most %d",
                          size, REGEX_MAX_SIZE);
     }
     uint32_t root;
-    bool ok = parse_or(&r, &root);
+    bool ok = parse_alternatives(&r, &root);
     if (ok && r.at < size) {
         ok = refuse_regex(&r, r.at, "expected no )");
     }

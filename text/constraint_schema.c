@@ -257,7 +257,7 @@ bool expression_is_empty(Schema *s, Expression e)
 // Keywords of scalars
 
 // The whole number of a keyword; a very large one as REPEAT_FOREVER - 1.
-static bool read_count(Schema *s, const JsonValue *v, uint32_t *out)
+static bool read_bound(Schema *s, const JsonValue *v, uint32_t *out)
 {
     uint64_t n;
     if (!json_whole(v, &n)) {
@@ -283,7 +283,7 @@ static Norm *apply_length(Schema *s, const JsonValue *schema, Norm *n)
     const JsonValue *min = json_member(schema, "minLength"),
                     *max = json_member(schema, "maxLength");
     uint32_t low = 0, high = REPEAT_FOREVER;
-    if ((min && !read_count(s, min, &low)) || (max && !read_count(s, max, &high))) {
+    if ((min && !read_bound(s, min, &low)) || (max && !read_bound(s, max, &high))) {
         return NULL;
     }
     narrow_string(s, n,
@@ -751,8 +751,8 @@ static Norm *apply_object(Schema *s, const JsonValue *schema, Norm *n)
     }
     shape->max = REPEAT_FOREVER;
     if (!read_classes(s, schema, shape) || !read_properties(s, schema, shape) ||
-        (names && !read_names(s, names, shape)) || (min && !read_count(s, min, &shape->min)) ||
-        (max && !read_count(s, max, &shape->max)) || !can_count(s, min, shape)) {
+        (names && !read_names(s, names, shape)) || (min && !read_bound(s, min, &shape->min)) ||
+        (max && !read_bound(s, max, &shape->max)) || !can_count(s, min, shape)) {
         return NULL;
     }
     const Norm *one = norm_of_object(s, shape);
@@ -837,8 +837,8 @@ static bool read_contains(Schema *s, const JsonValue *schema, ArrayShape *shape)
     }
     shape->contains = subschema(s, contains);
     shape->min_contains = 1;
-    if ((min && !read_count(s, min, &shape->min_contains)) ||
-        (max && !read_count(s, max, &shape->max_contains))) {
+    if ((min && !read_bound(s, min, &shape->min_contains)) ||
+        (max && !read_bound(s, max, &shape->max_contains))) {
         return false;
     }
     if (shape->min > 1000 || shape->min_contains > 1000) {
@@ -891,7 +891,7 @@ static Norm *apply_array(Schema *s, const JsonValue *schema, Norm *n)
         return NULL;
     }
     shape->max = shape->max_contains = REPEAT_FOREVER;
-    if ((min && !read_count(s, min, &shape->min)) || (max && !read_count(s, max, &shape->max)) ||
+    if ((min && !read_bound(s, min, &shape->min)) || (max && !read_bound(s, max, &shape->max)) ||
         !read_items(s, schema, shape) || !read_contains(s, schema, shape)) {
         return NULL;
     }

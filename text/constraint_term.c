@@ -100,7 +100,7 @@ static bool list_reserve(TermPool *p, List *list, size_t n, size_t size)
     return true;
 }
 
-static bool within(TermPool *p, bool holds, const char *bound, size_t limit)
+static bool check_bound(TermPool *p, bool holds, const char *bound, size_t limit)
 {
     if (!holds && !p->bound) {
         p->bound = bound;
@@ -120,7 +120,7 @@ bool term_pool_check(const TermPool *p, Error *err)
     return !p->lacks_memory || error_memory(err, "a constraint", p->nodes.n * sizeof(TermNode));
 }
 
-static const TermNode *node_of(const TermPool *p, Term t)
+static const TermNode *term_node(const TermPool *p, Term t)
 {
     return (const TermNode *)p->nodes.items + t;
 }
@@ -182,7 +182,7 @@ static bool grow_table(TermPool *p)
         return false;
     }
     for (size_t t = 0; t < p->nodes.n; t++) {
-        const TermNode *n = node_of(p, (Term)t);
+        const TermNode *n = term_node(p, (Term)t);
         size_t place = hash_node(p, n, children_of(p, n)) & (places - 1);
         while (table[place]) {
             place = (place + 1) & (places - 1);
@@ -206,12 +206,12 @@ static Term intern(TermPool *p, TermNode n, const Term *children)
     size_t place = hash_node(p, &n, children) & (p->places - 1);
     for (; p->table[place]; place = (place + 1) & (p->places - 1)) {
         const Term t = p->table[place] - 1;
-        if (same_node(p, node_of(p, t), &n, children)) {
+        if (same_node(p, term_node(p, t), &n, children)) {
             p->sets.n -= n.kind == KIND_BYTES;
             return t;
         }
     }
-    if (!within(p, p->nodes.n < TERM_MAX_TERMS, "terms", TERM_MAX_TERMS) ||
+    if (!check_bound(p, p->nodes.n < TERM_MAX_TERMS, "terms", TERM_MAX_TERMS) ||
         !list_reserve(p, &p->row_of, 1, sizeof(uint32_t)) ||
         !list_reserve(p, &p->nodes, 1, sizeof(TermNode))) {
         return TERM_NONE;
@@ -309,7 +309,7 @@ Term term_text(TermPool *p, const char *text) { return term_literal(p, text, str
 // A sequence whose first part is no sequence.
 static Term make_seq(TermPool *p, Term first, Term rest)
 {
-    const TermNode *x = node_of(p, first), *y = node_of(p, rest);
+    const TermNode *x = term_node(p, first), *y = term_node(p, rest);
     const uint32_t shortest = length_plus(x->shortest, y->shortest);
     if (shortest == NEVER) {
         return TERM_NONE;
@@ -335,12 +335,12 @@ Term term_seq(TermPool *p, Term first, Term rest)
     }
     // ((a b) c) d becomes a (b (c d)): the parts of the first are put before the rest, last first.
     List parts = {0};
-    while (node_of(p, first)->kind == KIND_SEQ) {
+    while (term_node(p, first)->kind == KIND_SEQ) {
         if (!list_reserve(p, &parts, 1, sizeof(Term))) {
             break;
         }
-        ((Term *)parts.items)[parts.n++] = node_of(p, first)->a;
-        first = node_of(p, first)->b;
+        ((Term *)parts.items)[parts.n++] = term_node(p, first)->a;
+        first = term_node(p, first)->b;
     }
     Term t = make_seq(p, first, rest);
     while (parts.n > 0) {
@@ -359,7 +359,7 @@ static int compare_terms(const void *a, const void *b)
 // Adds a term to the parts of a union or intersection; the parts of a nested one by themselves.
 static void add_parts(TermPool *p, List *parts, Term t, TermKind kind)
 {
-    const TermNode *n = node_of(p, t);
+    const TermNode *n = term_node(p, t);
     const size_t count = n->kind == kind ? n->b : 1;
     if (list_reserve(p, parts, count, sizeof(Term))) {
         memcpy((Term *)parts->items + parts->n, n->kind == kind ? children_of(p, n) : &t,
@@ -378,11 +378,11 @@ static void sort_parts(TermPool *p, List *parts, bool unite)
         memset(&all, 0xff, sizeof all);
     }
     for (size_t i = 0; i < parts->n; i++) {
-        if (node_of(p, t[i])->kind != KIND_BYTES) {
+        if (term_node(p, t[i])->kind != KIND_BYTES) {
             t[n++] = t[i];
             continue;
         }
-        const ByteSet *set = set_of(p, node_of(p, t[i]));
+        const ByteSet *set = set_of(p, term_node(p, t[i]));
         for (size_t k = 0; k < 4; k++) {
             all.words[k] = unite ? all.words[k] | set->words[k] : all.words[k] & set->words[k];
         }
@@ -407,8 +407,8 @@ static void join_sequences(TermPool *p, List *parts)
     Term *t = parts->items;
     bool joined = false;
     for (size_t i = 0; i + 1 < parts->n && parts->n <= 16; i++) {
-        for (size_t k = i + 1; k < parts->n && node_of(p, t[i])->kind == KIND_SEQ; k++) {
-            const TermNode *x = node_of(p, t[i]), *y = node_of(p, t[k]);
+        for (size_t k = i + 1; k < parts->n && term_node(p, t[i])->kind == KIND_SEQ; k++) {
+            const TermNode *x = term_node(p, t[i]), *y = term_node(p, t[k]);
             if (y->kind == KIND_SEQ && x->a == y->a) {
                 const Term first = x->a, rest = term_or2(p, x->b, y->b);
                 t[i] = term_seq(p, first, rest);
@@ -428,7 +428,7 @@ static Term intern_parts(TermPool *p, List *parts, TermKind kind)
     if (parts->n < 2) {
         return parts->n ? t[0] : TERM_NONE;
     }
-    if (!within(p, parts->n <= TERM_MAX_WIDTH, "alternatives at a time", TERM_MAX_WIDTH)) {
+    if (!check_bound(p, parts->n <= TERM_MAX_WIDTH, "alternatives at a time", TERM_MAX_WIDTH)) {
         return TERM_NONE;
     }
     const bool any = kind == KIND_OR;
@@ -438,7 +438,7 @@ static Term intern_parts(TermPool *p, List *parts, TermKind kind)
                   .searched = !any,
                   .shortest = any ? NEVER : 0};
     for (size_t i = 0; i < parts->n; i++) {
-        const TermNode *x = node_of(p, t[i]);
+        const TermNode *x = term_node(p, t[i]);
         n.nullable = any ? n.nullable || x->nullable : n.nullable && x->nullable;
         n.searched = n.searched || x->searched;
         n.calls = n.calls || x->calls;
@@ -473,7 +473,7 @@ Term term_or2(TermPool *p, Term a, Term b)
 
 static bool is_everything(const TermPool *p, Term t)
 {
-    return node_of(p, t)->kind == KIND_NOT && node_of(p, t)->a == TERM_NONE;
+    return term_node(p, t)->kind == KIND_NOT && term_node(p, t)->a == TERM_NONE;
 }
 
 Term term_and(TermPool *p, const Term *terms, size_t n)
@@ -503,7 +503,7 @@ Term term_and2(TermPool *p, Term a, Term b) { return a == b ? a : term_and(p, (T
 
 Term term_not(TermPool *p, Term t)
 {
-    const TermNode *x = node_of(p, t);
+    const TermNode *x = term_node(p, t);
     if (x->kind == KIND_NOT) {
         return x->a;
     }
@@ -517,7 +517,7 @@ Term term_not(TermPool *p, Term t)
 
 Term term_repeat(TermPool *p, Term t, uint32_t min, uint32_t max)
 {
-    const TermNode *x = node_of(p, t);
+    const TermNode *x = term_node(p, t);
     if (max == 0 || t == TERM_EMPTY || (t == TERM_NONE && min == 0)) {
         return TERM_EMPTY;
     }
@@ -633,14 +633,14 @@ static Term derive_sequence(TermPool *p, Term t, unsigned byte, ByteSet *same)
     List found = {0};
     bool more = true;
     while (more) {
-        const TermNode n = *node_of(p, t);
+        const TermNode n = *term_node(p, t);
         const bool sequence = n.kind == KIND_SEQ;
         const Term first = derive(p, sequence ? n.a : t, byte, same);
         const Term next = sequence ? term_seq(p, first, n.b) : first;
         if (next != TERM_NONE && list_reserve(p, &found, 1, sizeof(Term))) {
             ((Term *)found.items)[found.n++] = next;
         }
-        more = sequence && node_of(p, n.a)->nullable;
+        more = sequence && term_node(p, n.a)->nullable;
         t = n.b;
     }
     const Term result = term_or(p, found.items, found.n);
@@ -670,7 +670,7 @@ static Term derive_parts(TermPool *p, TermNode n, unsigned byte, ByteSet *same)
 // The strings that may follow `byte`. *same is narrowed to bytes with the same derivative.
 static Term derive(TermPool *p, Term t, unsigned byte, ByteSet *same)
 {
-    const TermNode n = *node_of(p, t);
+    const TermNode n = *term_node(p, t);
     switch ((TermKind)n.kind) {
     case KIND_BYTES: {
         const ByteSet *set = set_of(p, &n);
@@ -707,7 +707,7 @@ static Term *row_of(TermPool *p, Term t)
 {
     uint32_t *row = (uint32_t *)p->row_of.items + t;
     if (!*row) {
-        if (!within(p, p->rows.n < TERM_MAX_STATES, "states", TERM_MAX_STATES) ||
+        if (!check_bound(p, p->rows.n < TERM_MAX_STATES, "states", TERM_MAX_STATES) ||
             !list_reserve(p, &p->rows, 1, 256 * sizeof(Term))) {
             return NULL;
         }
@@ -732,7 +732,7 @@ static Term raw_next(TermPool *p, Term t, unsigned byte)
     ByteSet same;
     memset(&same, 0xff, sizeof same);
     const Term next = derive(p, t, byte, &same);
-    const Term entry = node_of(p, next)->searched ? next | TERM_UNCHECKED : next;
+    const Term entry = term_node(p, next)->searched ? next | TERM_UNCHECKED : next;
     row = row_of(p, t);
     for (unsigned b = 0; row && b < 256; b++) {
         if (byteset_has(&same, b)) {
@@ -768,7 +768,7 @@ static Met *met_at(const Search *s, uint32_t i) { return (Met *)s->met.items + i
 // What the strings of a state have at least; exact if it is known.
 static uint32_t estimate(const TermPool *p, Term t)
 {
-    const TermNode *n = node_of(p, t);
+    const TermNode *n = term_node(p, t);
     return n->searched && n->exact != UNSEARCHED ? n->exact : n->shortest;
 }
 
@@ -874,7 +874,7 @@ static void search_shortest(TermPool *p, Term start)
     while (s.heap.n > 0 && !found && !has_failed(p)) {
         const uint32_t index = pop_met(&s);
         const Met m = *met_at(&s, index);
-        const TermNode n = *node_of(p, m.state);
+        const TermNode n = *term_node(p, m.state);
         if (m.done) {
             continue;
         }
@@ -908,36 +908,36 @@ static void search_shortest(TermPool *p, Term start)
 
 uint32_t term_shortest(TermPool *p, Term t)
 {
-    const TermNode *n = node_of(p, t);
+    const TermNode *n = term_node(p, t);
     if (!n->searched) {
         return n->shortest;
     }
     if (n->exact == UNSEARCHED) {
         search_shortest(p, t);
     }
-    return has_failed(p) ? NEVER : node_of(p, t)->exact;
+    return has_failed(p) ? NEVER : term_node(p, t)->exact;
 }
 
 // --------------------------------------------------------------------------------------------
 // Reading terms
 
-bool term_nullable(const TermPool *p, Term t) { return node_of(p, t)->nullable; }
+bool term_nullable(const TermPool *p, Term t) { return term_node(p, t)->nullable; }
 
 bool term_may_leave(const TermPool *p, Term t)
 {
-    return node_of(p, t)->nullable || node_of(p, t)->leads;
+    return term_node(p, t)->nullable || term_node(p, t)->leads;
 }
 
 Term term_next(TermPool *p, Term t, unsigned byte)
 {
     const Term next = raw_next(p, t, byte);
-    const bool possible = !node_of(p, next)->searched || term_shortest(p, next) != NEVER;
+    const bool possible = !term_node(p, next)->searched || term_shortest(p, next) != NEVER;
     if (has_failed(p)) {
         return TERM_NONE;
     }
     const Term checked = possible ? next : TERM_NONE;
     Term *row = row_of(p, t);
-    for (unsigned b = 0; row && node_of(p, next)->searched && b < 256; b++) {
+    for (unsigned b = 0; row && term_node(p, next)->searched && b < 256; b++) {
         row[b] = row[b] == (next | TERM_UNCHECKED) ? checked : row[b];
     }
     return checked;
@@ -953,8 +953,8 @@ bool term_matches(TermPool *p, Term t, const void *bytes, size_t size)
 
 bool term_as_repeat(const TermPool *p, Term t, Repeat *out)
 {
-    const TermNode *n = node_of(p, t);
-    const TermNode *first = n->kind == KIND_SEQ ? node_of(p, n->a) : n;
+    const TermNode *n = term_node(p, t);
+    const TermNode *first = n->kind == KIND_SEQ ? term_node(p, n->a) : n;
     *out = (Repeat){first->a, first->b, first->c, n->kind == KIND_SEQ ? n->b : TERM_EMPTY};
     return first->kind == KIND_REPEAT;
 }
@@ -993,8 +993,8 @@ static void add_call(TermPool *p, Front *front, Term callee, Term rest)
 // Takes a part of a term apart: a call, with what follows it, or something that begins with bytes.
 static void add_front(TermPool *p, Term part, Front *front, List *bytes)
 {
-    const TermNode n = *node_of(p, part);
-    const TermNode first = *node_of(p, n.kind == KIND_SEQ ? n.a : part);
+    const TermNode n = *term_node(p, part);
+    const TermNode first = *term_node(p, n.kind == KIND_SEQ ? n.a : part);
     if (first.kind == KIND_CALL) {
         add_call(p, front, term_rule(p, first.a), n.kind == KIND_SEQ ? n.b : TERM_EMPTY);
     } else if (list_reserve(p, bytes, 1, sizeof(Term))) {
@@ -1004,7 +1004,7 @@ static void add_front(TermPool *p, Term part, Front *front, List *bytes)
 
 static Front make_front(TermPool *p, Term t)
 {
-    const TermNode n = *node_of(p, t);
+    const TermNode n = *term_node(p, t);
     const size_t n_parts = n.kind == KIND_OR ? n.b : 1;
     List bytes = {0};
     Term *parts = malloc(n_parts * sizeof *parts);
@@ -1025,10 +1025,10 @@ static Front make_front(TermPool *p, Term t)
 
 TermFront term_front(TermPool *p, Term t)
 {
-    if (!node_of(p, t)->calls) {
+    if (!term_node(p, t)->calls) {
         return (TermFront){.bytes = t};
     }
-    if (!node_of(p, t)->front) {
+    if (!term_node(p, t)->front) {
         const Front made = make_front(p, t);
         if (has_failed(p) || !list_reserve(p, &p->fronts, 1, sizeof(Front))) {
             return (TermFront){.bytes = TERM_NONE};
@@ -1036,6 +1036,6 @@ TermFront term_front(TermPool *p, Term t)
         ((Front *)p->fronts.items)[p->fronts.n++] = made;
         node_at(p, t)->front = (uint32_t)p->fronts.n;
     }
-    const Front *f = (const Front *)p->fronts.items + node_of(p, t)->front - 1;
+    const Front *f = (const Front *)p->fronts.items + term_node(p, t)->front - 1;
     return (TermFront){f->bytes, (const FrontCall *)p->calls.items + f->first, f->n};
 }

@@ -143,6 +143,9 @@ def corpora():
     for i, (mode, pages, cut, patches) in enumerate(PROMPT_CACHES):
         fields = b"".join(struct.pack("<HB", at, byte) for at, byte in patches)
         yield "fuzz_prompt_cache", f"{i:02}", struct.pack("<BBH", mode | len(patches) << 4, pages, cut) + fields + TEXT
+    for i, (kind, specification, stream) in enumerate(CONSTRAINTS):
+        text = specification.encode()
+        yield "fuzz_constraint", f"{i:02}", struct.pack("<BH", kind, len(text)) + text + stream
 
 
 JSON = [
@@ -235,6 +238,25 @@ PROMPT_CACHES = [
     (8, 3, 0, []), (12, 2, 0, []), (0, 0, 0, []), (0, 3, 0, []), (4, 4, 0, []), (0, 5, 0, []), (2, 2, 1, []), (2, 2, 5000, []), (1, 1, 0, [(4096, 9)]),
     *[(0, 2, 0, [(at, 255)]) for at in (0, 8, 16, 23, 24, 32, 36, 40, 44, 48, 52, 55, 56, 63, 64, 128, 4096)],
     (0, 1, 0, [(52, 2)]), (0, 1, 0, [(52, 0), (16, 0), (17, 16)]),
+]  # fmt: skip
+# kind, specification, stream: tests/fuzz/fuzz_constraint.c
+CONSTRAINTS = [
+    (0, "positive\nnegative\nneutral", b"\x70\x00"), (0, "a\na\n", b""), (0, "ab\nabab", b"ab"),
+    (1, "(a*)*b", b"\x61\x61"), (1, "[a-z]{2,5}(?i:X|yz)?\\d+", b"abc"), (1, "((((a{0,30}){0,30}){0,30}){0,30})", b"aa"),
+    (1, "\\p{Lu}[^\\x00-\\x7f]|.{3}", b"\xc3\xa9"), (1, "^a$|^$", b""), (1, "(", b""), (1, "a{3,1}", b""),
+    *[(2, json.dumps(schema), bytes(range(0, 256, 7))) for schema in (
+        {}, {"type": "object"}, False, {"enum": [1, "a", None, {"b": [2.5]}]}, {"$ref": "#"}, {"type": "string", "pattern": "^a+$"},
+        {"type": "array", "items": {"$ref": "#"}, "maxItems": 3}, {"type": "string", "maxLength": 10**9},
+        {"type": "array", "minItems": 10**9}, {"anyOf": [{"type": "integer", "multipleOf": 7}, {"minimum": -3, "maximum": 10.5}]},
+        {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["b", "c"],
+         "patternProperties": {"^x": {"type": "null"}}, "additionalProperties": {"type": "boolean"}, "minProperties": 3},
+        {"oneOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object"}, {"not": {"type": ["string", "array"]}},
+        {"if": {"type": "number"}, "then": {"exclusiveMinimum": 0}, "else": {"format": "date-time"}},
+        {"type": "array", "contains": {"const": 1}, "maxContains": 2, "items": {"type": "integer"}, "minItems": 2},
+        {"dependentRequired": {"a": ["b"]}, "propertyNames": {"maxLength": 2}, "type": "object", "maxProperties": 2},
+        {"allOf": [{"pattern": "x$"}, {"not": {"pattern": "^ab"}}, {"minLength": 3, "maxLength": 6}], "type": "string"},
+        {"$defs": {"n": {"type": "array", "prefixItems": [{"type": "null"}, {"$ref": "#/$defs/n"}], "items": False}}, "$ref": "#/$defs/n"},
+    )],
 ]  # fmt: skip
 
 

@@ -1,0 +1,40 @@
+// constraint_match.h - the inside of a constraint, for the sets of tokens (constraint_mask.c).
+#ifndef CONSTRAINT_MATCH_H
+#define CONSTRAINT_MATCH_H
+
+#include "text/constraint.h"
+#include "text/constraint_term.h"
+
+// One way to read a text so far: the state of the innermost language, and what follows its end. The
+// stack is a number too: that of a term and the stack below it. 0 is the empty stack.
+typedef struct {
+    Term head;
+    uint32_t stack;
+} Thread;
+
+// All the ways to read a text, with different stacks. More ways than this are not followed: what is
+// allowed stays valid.
+enum { MAX_THREADS = 64 };
+
+typedef struct {
+    Thread threads[MAX_THREADS];
+    size_t n;
+    bool complete;  // one of the ways is at the end of the text
+} ThreadSet;
+
+TermPool *constraint_pool(Constraint *c);
+bool constraint_has_calls(const Constraint *c);  // else every stack is empty
+
+void thread_set_load(const Constraint *c, MatchState state, ThreadSet *set);
+
+// Adds what follows from a head without reading a byte: the ends of languages, and calls. The ways
+// that go on within the head itself are added too if `inside`.
+void thread_set_add(Constraint *c, ThreadSet *set, Thread thread, bool inside);
+
+// The fewest bytes to the end of the text.
+uint32_t thread_shortest(Constraint *c, Thread thread);
+
+// The states of a text after one more byte.
+void thread_set_step(Constraint *c, const ThreadSet *from, unsigned byte, ThreadSet *to);
+
+#endif
