@@ -18,9 +18,9 @@
 // The shortest match that is of use, and the longest that is looked for.
 #define MIN_MATCH 2
 #define MAX_MATCH 16
-// What a row is thought to add to a pass of one before it has been measured, as a share of it: less
-// than it does on most machines, so that it is measured.
-#define GUESSED_ROW 0.1
+// What a row is thought to add to a pass of one before it has been measured, as a share of it. Small
+// models take more, large ones less.
+#define GUESSED_ROW 0.25
 // What a measurement counts beside those before it: more if it is faster, since what holds up a
 // pass, like weights that come from the disk at first, is not part of its cost.
 #define FASTER 0.25
@@ -34,7 +34,7 @@
 // The least length of a match of each class, how often its tokens are thought to be right before
 // anything is known, and how many tokens that counts for.
 static const size_t match_classes[N_MATCH_CLASSES] = {MIN_MATCH, 3, 5, 9};
-static const double first_guesses[N_MATCH_CLASSES] = {0.4, 0.6, 0.75, 0.9};
+static const double first_guesses[N_MATCH_CLASSES] = {0.3, 0.6, 0.75, 0.9};
 #define GUESS_WEIGHT 4.0
 // What counts of earlier tokens after a proposal, and after a match that was not worth one: so that
 // a text which begins to repeat itself is noticed.
@@ -94,9 +94,13 @@ static double pass_seconds(const PassCost *c, size_t n_rows)
 // last. Returns its length, 0 if there is none, and sets *next to the place after it.
 static size_t find_match(const int *tokens, size_t n, size_t *next)
 {
+    const int last = tokens[n - 1];
     size_t longest = 0;
     for (size_t end = n - 1; end > 0 && longest < MAX_MATCH; end--) {
-        size_t length = 0;
+        if (tokens[end - 1] != last) {
+            continue;  // of most places that is all to be seen
+        }
+        size_t length = 1;
         while (length < MAX_MATCH && length < end &&
                tokens[end - 1 - length] == tokens[n - 1 - length]) {
             length++;
