@@ -1,7 +1,7 @@
 """Chat templates rendered by text/jinja.c, compared with `jinja2` in the environment that `transformers` makes.
 
     CHATS=1000        so many conversations for each template (default 100)
-    PROGRAMS=10000    so many random programs (default 1500)
+    PROGRAMS=10000    so many random programs (default 1000)
 """
 
 import os
@@ -17,7 +17,7 @@ pytest.importorskip("jinja2")
 import jinja_oracle  # noqa: E402
 
 CHATS = int(os.environ.get("CHATS", "100"))
-PROGRAMS = int(os.environ.get("PROGRAMS", "1500"))
+PROGRAMS = int(os.environ.get("PROGRAMS", "1000"))
 OWN = sorted((TESTS / "templates").glob("*.jinja"))
 REAL = sorted((DATA_DIR / "templates").glob("*.jinja"))
 ALL = [*OWN, *REAL]
