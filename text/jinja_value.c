@@ -448,7 +448,6 @@ void jinja_put(Jinja *j, JDict *d, JValue key, JValue value)
         JValue *keys = grow(j, d->keys, d->n, &capacity, sizeof *keys);
         JValue *values = grow(j, d->values, d->n, &d->capacity, sizeof *values);
         if (!keys || !values) {
-            d->capacity = d->n;
             return;
         }
         d->keys = keys;
@@ -470,24 +469,34 @@ static JList *characters(Jinja *j, JValue s)
     return l;
 }
 
+// A list of items that belong to another one.
+static JList *borrow_items(Jinja *j, JValue *items, size_t n)
+{
+    JList *l = jinja_take(j, 1, sizeof *l);
+    if (!l) {
+        return &no_items;
+    }
+    *l = (JList){.items = items, .n = n, .capacity = n};
+    return l;
+}
+
 JList *jinja_items(Jinja *j, JValue v)
 {
     if (v.kind == J_STRING) {
         return characters(j, v);
     }
-    JList *l = v.kind == J_DICT ? jinja_list(j, 0) : jinja_has_list(v) ? v.list : &no_items;
     if (v.kind == J_DICT) {
-        *l = (JList){.items = v.dict->keys, .n = v.dict->n, .capacity = v.dict->n};
-    } else if (v.kind == J_ITERATOR) {
-        JList *rest = jinja_list(j, 0);
-        *rest = (JList){.items = l->items + l->next, .n = l->n - l->next};
-        rest->capacity = rest->n;
-        l->next = l->n;
-        return rest;
-    } else if (!jinja_has_list(v) && v.kind != J_UNDEFINED) {
+        return borrow_items(j, v.dict->keys, v.dict->n);
+    }
+    if (v.kind == J_ITERATOR) {
+        const size_t from = v.list->next;
+        v.list->next = v.list->n;
+        return borrow_items(j, v.list->items + from, v.list->n - from);
+    }
+    if (!jinja_has_list(v) && v.kind != J_UNDEFINED) {
         jinja_fail(j, "a %s cannot be iterated", jinja_kind(v));
     }
-    return j->failed ? &no_items : l;
+    return jinja_has_list(v) && !j->failed ? v.list : &no_items;
 }
 
 // --------------------------------------------------------------------------------------------
