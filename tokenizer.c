@@ -596,24 +596,31 @@ static bool encode_stretch(Encoder *e, size_t begin, size_t end)
 
 // Finds the names in the text, longest first, and encodes the stretches between them. The name of a
 // special token has to lie within one span that allows it, so that no text of a user can complete
-// it; that of any other token may straddle spans, but a guarded one no guarded span.
+// it; that of any other token may straddle spans, but a guarded one no guarded span. A name may take
+// the white space around it along.
 static bool encode_spans(Encoder *e)
 {
+    const Vocabulary *v = e->v;
     size_t begin = 0, at = 0, end = 0;  // text[begin .. at) is not yet encoded; end: of the span
     for (size_t i = 0; i < e->n_spans; i++) {
         end += e->spans[i].size;
         while (at < end) {
             const NameLimits limits = {e->spans[i].special ? end - at : 0, free_bytes(e, at)};
-            const int id = vocabulary_find_name(e->v, &e->v->text_names, e->text + at, e->size - at,
-                                                limits);
+            const int id =
+                vocabulary_find_name(v, &v->text_names, e->text + at, e->size - at, limits);
             if (id < 0) {
                 at++;
                 continue;
             }
-            if (!encode_stretch(e, begin, at) || !put_token(e, id)) {
+            const bool left = v->attribute[id] & PIECE_STRIPS_LEFT;
+            const size_t stripped = left ? trailing_space(e->text + begin, at - begin) : 0;
+            if (!encode_stretch(e, begin, at - stripped) || !put_token(e, id)) {
                 return false;
             }
-            at += piece_size(e->v, (size_t)id);
+            at += piece_size(v, (size_t)id);
+            if (v->attribute[id] & PIECE_STRIPS_RIGHT) {
+                at += leading_space(e->text + at, e->size - at);
+            }
             begin = at;
         }
     }
@@ -658,7 +665,7 @@ static bool drops_prefix(const Vocabulary *v, int previous, int id)
 {
     const bool begins = previous < 0 || is_special(v, previous) ||
                         (cuts_text(v, previous) && !v->prefix_first);
-    return v->add_prefix && begins && (id < 0 || v->attribute[id] != PIECE_ADDED);
+    return v->add_prefix && begins && (id < 0 || piece_kind(v, (size_t)id) != PIECE_ADDED);
 }
 
 const char *tokenizer_decode(const Tokenizer *t, int previous, int id, size_t *size)

@@ -379,6 +379,26 @@ def test_added_tokens_are_shown_unless_they_are_special_or_named_so(tmp_path):
     assert (v.eos, v.end) == (v.pieces.index(b"<c>"), [v.pieces.index(b"<c>")])
 
 
+@pytest.mark.parametrize("kind", ["sentencepiece", "byte_level"])
+def test_added_tokens_take_the_white_space_around_them(kind, tokenize, tmp_path):
+    """As those of Phi-3 do, which have rstrip."""
+    name = "made-llama2" if kind == "sentencepiece" else "made-gpt4o"
+    original = hugging_face_llama2(name, "legacy") if kind == "sentencepiece" else reference(name)
+    original = tokenizers.Tokenizer.from_str(original.to_str())
+    make, options = tokenizers.AddedToken, {"normalized": False}
+    names = ["<|both|>", "<|left|>", "<|right|>", "<|none|>"]
+    original.add_tokens([make(names[0], special=True, lstrip=True, rstrip=True, **options),
+                         make(names[1], special=True, lstrip=True, **options),
+                         make(names[2], special=False, rstrip=True, **options), make(names[3], special=True, **options)])  # fmt: skip
+    original.save(str(tmp_path / "tokenizer.json"))
+    v = vocabulary.read_vocabulary(tmp_path)
+    gaps = ["", " ", "  \n", "\u3000", " \u00a0x", "\t\r\n", "y \u2003 ", "\u200b", "\u0301 ", "é"]
+    rng = random.Random(15)
+    texts = ["".join(rng.choice(names) + rng.choice(gaps) + rng.choice(gaps) for _ in range(6)) for _ in range(400)]
+    texts += [gap + text for gap in gaps for text in texts[:20]] + with_names(names, strings.natural_strings(16, 200))
+    assert_same_ids(v, original, texts, tokenize)
+
+
 def test_a_normalized_token_that_is_also_a_piece_is_refused(tmp_path):
     added = [tokenizers.AddedToken("a", special=False, normalized=True)]
     tiny_json([SPACE, "a"], [], added).save(str(tmp_path / "tokenizer.json"))
@@ -577,7 +597,7 @@ def test_a_pre_tokenizer_is_recognised(rule, code, tmp_path):
         ("model", {"type": "Unigram", "vocab": [["a", 0.0]]}, "model.type"),
         ("model", {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"]}, "model.merges: merge 0"),
         ("model", {"type": "BPE", "vocab": {"a": 0, "b\n": 1}, "merges": []}, "stands for no byte"),
-        ("added_tokens", [{"id": 9, "content": "<x>", "special": True, "rstrip": True}], "<x>"),
+        ("added_tokens", [{"id": 9, "content": "<x>", "special": True, "single_word": True}], "<x>"),
     ],
 )
 def test_what_a_tokenizer_json_says_that_cannot_be_carried_is_refused_by_name(field, change, named, tmp_path):
@@ -728,7 +748,7 @@ HOSTILE = [
     ("byte_level", "merge", 0, 2, "merge 0"),
     ("byte_level", "merge", 1, 1, "merge 0"),
     ("byte_level", "merge", 2, 4, "merge 0"),
-    *[(k, "attribute", 4, value, "attribute 4") for k in SMALL for value in (3, 5, 8, 255)],
+    *[(k, "attribute", 4, value, "attribute 4") for k in SMALL for value in (3, 5, 8, 16, 32, 64, 255)],
     ("sentencepiece", "attribute", 7, 2, "attribute 7"),
     *[("byte_level", "attribute", 4, value, "attribute 4") for value in (2, 4, 7)],
     *[("byte_level", "attribute", 5, value, "attribute 5") for value in (0, 1, 6)],

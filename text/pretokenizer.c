@@ -354,3 +354,26 @@ size_t word_size(WordRule rule, const char *text, size_t size)
     const Character first = character_at(&t, 0);
     return rule == WORDS_SMOLLM && first.class == NUMBERS ? first.size : gpt2_word(&t);
 }
+
+size_t leading_space(const char *text, size_t size)
+{
+    const Text t = {.text = text, .size = size};
+    return run_end(&t, 0, SPACES);
+}
+
+size_t trailing_space(const char *text, size_t size)
+{
+    Text t = {.text = text, .size = size};
+    while (t.size) {
+        size_t at = t.size - 1;  // of the last character: one to four bytes
+        while (at && t.size - at < 4 && ((unsigned char)text[at] & 0xc0) == 0x80) {
+            at--;
+        }
+        const Character last = character_at(&t, at);
+        if (last.class != SPACES || at + last.size != t.size) {
+            break;
+        }
+        t.size = at;
+    }
+    return size - t.size;
+}

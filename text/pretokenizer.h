@@ -20,4 +20,8 @@ typedef enum {
 // The length in bytes of the first word of a text of `size` > 0 bytes; at least 1.
 size_t word_size(WordRule rule, const char *text, size_t size);
 
+// How many bytes of white space (Unicode's White_Space) a text begins with, and ends with.
+size_t leading_space(const char *text, size_t size);
+size_t trailing_space(const char *text, size_t size);
+
 #endif

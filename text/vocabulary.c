@@ -592,10 +592,13 @@ static bool lay_out(Vocabulary *v, const TokenizerHeader *h, const char *name, c
 // What was expected instead of a piece's attribute; NULL if it is right.
 static const char *expected_attribute(const Vocabulary *v, size_t id)
 {
-    const uint8_t a = v->attribute[id];
+    const int a = piece_kind(v, id);
     const bool unknown = v->unknown >= 0 && id == (size_t)v->unknown;
     if (a >= N_PIECE_ATTRIBUTES) {
         return "0 to 7";
+    }
+    if (a != v->attribute[id] && !is_text_name(v, id)) {
+        return "16 and 32 only with 1 or 6";
     }
     if ((a == PIECE_ABSENT) != (piece_size(v, id) == 0)) {
         return "5 for an empty piece and for no other";
@@ -664,7 +667,7 @@ static bool can_merge(const Vocabulary *v, uint32_t id)
     if (id >= v->size) {
         return false;
     }
-    const uint8_t a = v->attribute[id];
+    const int a = piece_kind(v, id);
     const bool clear = v->kind == BYTE_LEVEL_BPE || *piece_bytes(v, id) != ' ';
     return a == PIECE_NORMAL || a == PIECE_FIRST || (a == PIECE_ADDED && clear);
 }

@@ -26,7 +26,11 @@ enum {
     PIECE_ABSENT,         // a row of the embedding without a token
     PIECE_ADDED,          // text, looked for in the text ("added" in Hugging Face's tokenizers)
     PIECE_FIRST_SPECIAL,  // a special token, looked for in a stretch (SentencePiece)
-    N_PIECE_ATTRIBUTES
+    N_PIECE_ATTRIBUTES,
+    // Added to PIECE_SPECIAL and PIECE_ADDED: the name takes the white space with it that is before
+    // it or after it in the text (lstrip and rstrip in Hugging Face's tokenizers).
+    PIECE_STRIPS_LEFT = 16,
+    PIECE_STRIPS_RIGHT = 32
 };
 
 // A merge of byte-level BPE, as it lies in the file: two neighbours that become one piece.
@@ -58,7 +62,7 @@ typedef struct {
     size_t size;               // number of pieces
     const char *bytes;         // of all pieces, concatenated; a byte piece is its one byte
     const uint32_t *offset;    // (size + 1): piece i is bytes[offset[i] .. offset[i + 1])
-    const uint8_t *attribute;  // (size): PIECE_NORMAL ...
+    const uint8_t *attribute;  // (size): PIECE_NORMAL ..., see piece_kind
     const float *score;        // (size): the higher score is merged first; NULL: by `merges`
     const Merge *merges;       // (n_merges): the earlier one is merged first
     size_t n_merges;
@@ -108,15 +112,23 @@ int vocabulary_find(const Vocabulary *v, const char *bytes, size_t size);
 // The merge of two neighbours, given by their ids, or NULL.
 const Merge *vocabulary_merge(const Vocabulary *v, int left, int right);
 
+// The attribute of a piece without PIECE_STRIPS_LEFT and PIECE_STRIPS_RIGHT.
+static inline int piece_kind(const Vocabulary *v, size_t id)
+{
+    return v->attribute[id] & ~(PIECE_STRIPS_LEFT | PIECE_STRIPS_RIGHT);
+}
+
 static inline bool is_special(const Vocabulary *v, int id)
 {
-    return v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_FIRST_SPECIAL;
+    const int kind = piece_kind(v, (size_t)id);
+    return kind == PIECE_SPECIAL || kind == PIECE_FIRST_SPECIAL;
 }
 
 // Whether the name of a token cuts a text into stretches.
 static inline bool cuts_text(const Vocabulary *v, int id)
 {
-    return v->attribute[id] == PIECE_SPECIAL || v->attribute[id] == PIECE_ADDED;
+    const int kind = piece_kind(v, (size_t)id);
+    return kind == PIECE_SPECIAL || kind == PIECE_ADDED;
 }
 
 // Marks the added tokens whose names are in a chat template's text, and those that end a text, as
