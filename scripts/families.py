@@ -31,12 +31,14 @@ class Family:
     # Where the window is, unless layer_types says so: nowhere, in "all" layers, in the "last" ones, from
     # max_window_layers on, in all but every n-th, n being sliding_window_pattern ("pattern"), or in those without RoPE ("no_rope").
     windows: str = "none"
-    # Where RoPE is: in "all" layers, in those "listed" in no_rope_layers, or, if there is a window, in those that have
-    # it ("windowed").
+    # Where RoPE is: in "all" layers, in those "listed" in no_rope_layers, if there is a window in those that have it
+    # ("windowed"), or everywhere or nowhere, as position_embedding_type says ("named").
     rope: str = "all"
     # A base of RoPE for the layers with the window: the field that older configs have for it, and its default. None if
     # all layers share one.
     window_theta: tuple = None
+    layers: str = ""  # what layer_types has to be throughout, where the class has other kinds of layers too
+    width: str = "intermediate_size"  # the field with the width of the mlp
     partial_rotary: bool = False  # whether partial_rotary_factor may be less than 1
     activation: str = "hidden_act"  # the field with its name
     unit_offset: bool = False  # the weights of norms are stored less 1, and embeddings multiplied by sqrt(hidden_size)
@@ -62,6 +64,7 @@ def gemma_scales(fields):
     }
 
 
+GRANITE = {"embedding_multiplier": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0, "logits_scaling": 1.0}
 GEMMA2 = {"num_key_value_heads": 4, "max_position_embeddings": 8192, "head_dim": 256, "tie_word_embeddings": True,
           "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 2,
           "hidden_activation": "gelu_pytorch_tanh",
@@ -107,8 +110,17 @@ FAMILIES = {
     ),
     "GraniteForCausalLM": Family(
         BIASES,
-        defaults={"embedding_multiplier": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0,
-                  "logits_scaling": 1.0},
+        defaults=GRANITE,
+        scales=granite_scales,
+    ),
+    # Granite 4 without experts and Mamba layers: what is left is Granite 3 with other names.
+    "GraniteMoeHybridForCausalLM": Family(
+        {**BIASES, "shared_mlp.output_linear.weight": "mlp.down_proj"},
+        fused={"shared_mlp.input_linear.weight": ("mlp.gate_proj", "mlp.up_proj")},
+        defaults=GRANITE,
+        rope="named",
+        layers="attention",
+        width="shared_intermediate_size",
         scales=granite_scales,
     ),
     "MiniCPMForCausalLM": Family(scales=minicpm_scales),

@@ -134,6 +134,8 @@ def check_supported(path, fields):
     for field in ("attn_logit_softcapping", "final_logit_softcapping"):
         if fields.get(field) and field not in family.defaults:
             refuse(field, "none")
+    if family.layers and set(fields.get("layer_types") or [None]) != {family.layers}:
+        refuse("layer_types", f"{family.layers} in all layers")
     for field in ("use_qk_norm", "use_bidirectional_attention"):
         if fields.get(field):
             refuse(field, "false")
@@ -159,7 +161,7 @@ def read_config(path, fields, tensors, family):
     config = Config(
         vocab_size=count("vocab_size"),
         dim=dim,
-        hidden_dim=count("intermediate_size"),
+        hidden_dim=count(family.width),
         n_layers=n_layers,
         n_heads=n_heads,
         n_kv_heads=count("num_key_value_heads", n_heads, n_heads),
@@ -249,6 +251,8 @@ def windowed_layers(fields, n_layers, family, rotated, refuse):
 
 def rotated_layers(fields, n_layers, family, refuse):
     """Of each layer, whether it has RoPE."""
+    if family.rope == "named":
+        return [fields.get("position_embedding_type") == "rope"] * n_layers
     if family.rope != "listed":
         return [True] * n_layers
     listed, every = fields.get("no_rope_layers"), fields.get("no_rope_layer_interval")

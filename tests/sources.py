@@ -66,6 +66,8 @@ TIED = {"tie_word_embeddings": True}
 YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0, "beta_slow": 1.0}
 LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 2.5],
             "long_factor": [1.0, 1.5, 3.0, 7.0, 11.0, 20.5]}  # fmt: skip
+GRANITE4 = {"num_local_experts": 0, "intermediate_size": 24, "shared_intermediate_size": 56, "mamba_n_heads": 4,
+            "layer_types": ["attention"] * 4, "head_dim": 8}  # fmt: skip
 PHI = {"hidden_size": 64, "partial_rotary_factor": 0.75}  # of 16 dimensions, 12
 GEMMA = {"hidden_act": None, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 11}
 
@@ -122,6 +124,11 @@ FAMILIES = {
                          sliding_window=100, rope_scaling={**LONGROPE, "type": "su",
                                                            "original_max_position_embeddings": 220}),
     "phi3_plain": family("phi3", "Phi3ForCausalLM", **PHI),
+    "granite4": family("granitemoehybrid", "GraniteMoeHybridForCausalLM", **GRANITE4, **TIED, embedding_multiplier=12.0,
+                       residual_multiplier=0.22, attention_multiplier=0.125, logits_scaling=0.75,
+                       position_embedding_type="rope"),
+    "granite4_no_rope": family("granitemoehybrid", "GraniteMoeHybridForCausalLM", **GRANITE4, attention_multiplier=0.25,
+                               num_key_value_heads=4, position_embedding_type=None),
     "mistral_layer_types": family("ministral", "MinistralForCausalLM", sliding_window=33, layer_types=[
         "sliding_attention", "full_attention", "full_attention", "sliding_attention"]),
     "qwen3_biases": family("qwen3", "Qwen3ForCausalLM", **TIED, attention_bias=True, num_key_value_heads=1),
@@ -145,7 +152,7 @@ def weights(config, seed=5):
     """Hugging Face's name of a tensor -> f32 array."""
     c = config
     head_dim = c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
-    dim, hidden = c["hidden_size"], c["intermediate_size"]
+    dim, hidden = c["hidden_size"], c.get("shared_intermediate_size", c["intermediate_size"])
     q_dim, kv_dim = c["num_attention_heads"] * head_dim, c["num_key_value_heads"] * head_dim
     shapes = {"model.embed_tokens.weight": (c["vocab_size"], dim), "model.norm.weight": (dim,)}
     for layer in range(c["num_hidden_layers"]):
@@ -175,6 +182,13 @@ def weights(config, seed=5):
             shapes.pop(p + "input_layernorm.weight")
     if not c["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (c["vocab_size"], dim)
+    if c["model_type"] == "granitemoehybrid":
+        for layer in range(c["num_hidden_layers"]):
+            p = f"model.layers.{layer}."
+            for name in ("gate", "up", "down"):
+                shapes.pop(f"{p}mlp.{name}_proj.weight")
+            shapes[p + "shared_mlp.input_linear.weight"] = (2 * hidden, dim)
+            shapes[p + "shared_mlp.output_linear.weight"] = (dim, hidden)
     if c["model_type"] == "phi3":
         for layer in range(c["num_hidden_layers"]):
             p = f"model.layers.{layer}."

@@ -362,6 +362,12 @@ def test_windows_that_are_not_understood_are_refused(tmp_path, field, fields):
     assert_refused(convert(sources.write_folder(tmp_path / "m", config), tmp_path / "out.bin"), 3, field)
 
 
+@pytest.mark.parametrize("types", [None, ["attention", "mamba"]])
+def test_layers_of_another_kind_are_refused(tmp_path, types):
+    config = {**sources.LLAMA, "architectures": ["GraniteMoeHybridForCausalLM"], "layer_types": types}
+    assert_refused(convert(sources.write_folder(tmp_path / "m", config), tmp_path / "out.bin"), 3, "layer_types")
+
+
 @pytest.mark.parametrize("fields", [{"no_rope_layers": [1]}, {"no_rope_layers": [1, 2]}, {"no_rope_layer_interval": 0}])
 def test_layers_without_rope_that_are_not_understood_are_refused(tmp_path, fields):
     config = {**sources.LLAMA, "architectures": ["SmolLM3ForCausalLM"], **fields}
