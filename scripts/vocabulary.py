@@ -608,7 +608,9 @@ def json_prefix(data, path):
     normalizers = steps(data.get("normalizer"), "normalizers")
     words = steps(data.get("pre_tokenizer"), "pretokenizers")
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
-    if not words and normalizers and normalizers[-1] == replace:
+    # Gemma's splits at spaces, of which the normalizer has left none.
+    idle = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+    if words in ([], [idle]) and normalizers and normalizers[-1] == replace:
         if normalizers[:-1] in ([], [{"type": "Prepend", "prepend": SPACE_MARK}]):
             return {"add_prefix": len(normalizers) == 2}
     if not normalizers and [w["type"] for w in words] == ["Metaspace"] and words[0].get("split") is False:

@@ -267,12 +267,13 @@ def list_merges(model, vocab, by_lengths):
 
 
 SPACE = "\u2581"
-PREFIXES = ("legacy", "replace", "always", "first", "never")
+PREFIXES = ("legacy", "replace", "gemma", "always", "first", "never")
 
 
 def hugging_face_llama2(name, prefix, by_lengths=False):
     """A SentencePiece vocabulary as Hugging Face has Llama 2's: BPE over a list of merges. prefix: "legacy" (a normalizer
-    that puts a space before each stretch), "replace" (one that does not), or Metaspace's prepend_scheme."""
+    that puts a space before each stretch), "replace" (one that does not), "gemma" (the same, and a pre-tokenizer that finds
+    nothing to split), or Metaspace's prepend_scheme."""
     model = processor(name)
     vocab = {model.id_to_piece(i): i for i in range(model.vocab_size())}
     merges = list_merges(model, vocab, by_lengths)
@@ -283,6 +284,9 @@ def hugging_face_llama2(name, prefix, by_lengths=False):
         tokenizer.normalizer = n.Sequence([n.Prepend(SPACE), n.Replace(" ", SPACE)])
     elif prefix == "replace":
         tokenizer.normalizer = n.Sequence([n.Replace(" ", SPACE)])
+    elif prefix == "gemma":
+        tokenizer.normalizer = n.Replace(" ", SPACE)
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "merged_with_previous")
     else:
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(SPACE, prepend_scheme=prefix, split=False)
     tokenizer.add_special_tokens([tokenizers.AddedToken(t, special=True) for t in ("<unk>", "<s>", "</s>")])
