@@ -80,6 +80,12 @@ static inline void quantize(const Activations *a, size_t row, size_t begin, size
     ops_kernels->quantize(a, row, begin, end);
 }
 
+// --- The quantiser's searches (ScaleSearch in simd/simd.h)
+
+// The best scale of a quantisation block, and the best scale and minimum.
+static inline FoundScale find_scale(const ScaleSearch *s) { return ops_kernels->find_scale(s); }
+static inline FoundScale find_line(const ScaleSearch *s) { return ops_kernels->find_line(s); }
+
 // --- Vectors
 
 // out = x / sqrt(mean(x^2) + eps) * weight (RMSNorm, arXiv:1910.07467), n values, all three padded

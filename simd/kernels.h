@@ -1000,21 +1000,29 @@ INLINE float flat_weight(const WeightType type, const uint8_t *head, size_t i, s
     return has_minimum(type) ? fmaf(scale, value, lane_f16(head + minimum, lane)) : scale * value;
 }
 
-// Those of superblocks. Only the last subtraction rounds: the products have at most 24 bits.
-INLINE float superblock_weight(const WeightType type, const uint8_t *head, size_t i, size_t lane)
+// The first n columns of a superblock. Only the last subtraction rounds: the products have at most 24
+// bits.
+INLINE void superblock_row(const WeightType type, float *out, const uint8_t *head, size_t n,
+                           size_t lane)
 {
-    const size_t block = i / QUANT_BLOCK, f16_bytes = LANES * sizeof(uint16_t);
-    const uint8_t *weights = head + head_bytes(type) + block * weights_bytes(type);
-    const int u = (int)stored_weight(type, weights, i % QUANT_BLOCK, lane);
-    const float d = lane_f16(head, lane);
-    if (type == WEIGHT_Q6K) {
-        const int8_t scale = (int8_t)head[f16_bytes + i / 16 * LANES + lane];
-        return d * (float)scale * (float)(u - 32);
-    }
+    const bool minimum = has_minimum(type);
+    const size_t f16_bytes = LANES * sizeof(uint16_t);
+    const float d = lane_f16(head, lane),
+                d_minimum = minimum ? lane_f16(head + f16_bytes, lane) : 0;
     int8_t six[16][LANES];
-    unpack_scales(six, head + 2 * f16_bytes);
-    const float d_minimum = lane_f16(head + f16_bytes, lane);
-    return d * (float)six[block][lane] * (float)u - d_minimum * (float)six[block + 8][lane];
+    if (minimum) {
+        unpack_scales(six, head + 2 * f16_bytes);
+    } else {
+        memcpy(six, head + f16_bytes, sizeof six);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const size_t block = i / QUANT_BLOCK;
+        const uint8_t *weights = head + head_bytes(type) + block * weights_bytes(type);
+        const int u = (int)stored_weight(type, weights, i % QUANT_BLOCK, lane);
+        out[i] = minimum ? d * (float)six[block][lane] * (float)u -
+                               d_minimum * (float)six[block + 8][lane]
+                         : d * (float)six[i / 16][lane] * (float)(u - 32);
+    }
 }
 
 INLINE void row_quantized(const WeightType type, float *out, const void *w, size_t n_cols,
@@ -1022,11 +1030,16 @@ INLINE void row_quantized(const WeightType type, float *out, const void *w, size
 {
     const size_t block_cols = head_blocks(type) * QUANT_BLOCK, lane = row % LANES;
     const size_t n_blocks = (n_cols + block_cols - 1) / block_cols;
-    const uint8_t *blocks = (const uint8_t *)w + row / LANES * n_blocks * block_bytes(type);
-    for (size_t i = 0; i < n_cols; i++) {
-        const uint8_t *head = blocks + i / block_cols * block_bytes(type);
-        out[i] = has_superblocks(type) ? superblock_weight(type, head, i % block_cols, lane)
-                                       : flat_weight(type, head, i % block_cols, lane);
+    const uint8_t *head = (const uint8_t *)w + row / LANES * n_blocks * block_bytes(type);
+    for (size_t begin = 0; begin < n_cols; begin += block_cols, head += block_bytes(type)) {
+        const size_t n = min_size(n_cols - begin, block_cols);
+        if (has_superblocks(type)) {
+            superblock_row(type, out + begin, head, n, lane);
+            continue;
+        }
+        for (size_t i = 0; i < n; i++) {
+            out[begin + i] = flat_weight(type, head, i, lane);
+        }
     }
 }
 
@@ -1065,6 +1078,101 @@ static void row_q5k(float *out, const void *w, size_t n_cols, size_t row)
 static void row_q6k(float *out, const void *w, size_t n_cols, size_t row)
 {
     row_quantized(WEIGHT_Q6K, out, w, n_cols, row);
+}
+
+// --------------------------------------------------------------------------------------------
+// The scales of quantisation blocks
+
+// The two vectors of a block.
+typedef struct {
+    V low, high;
+} VBlock;
+
+INLINE VBlock block_load(const float *p) { return (VBlock){v_load(p), v_load(p + LANES)}; }
+INLINE VBlock block_mul(VBlock a, VBlock b)
+{
+    return (VBlock){v_mul(a.low, b.low), v_mul(a.high, b.high)};
+}
+INLINE VBlock block_sub(VBlock a, float b)
+{
+    return (VBlock){v_sub(a.low, v_set1(b)), v_sub(a.high, v_set1(b))};
+}
+INLINE float block_dot(VBlock a, VBlock b)
+{
+    return v_sum(v_fma(a.high, b.high, v_mul(a.low, b.low)));
+}
+
+// The value of the grid nearest to each y. In a table: the first one, plus the distance to the next
+// one for each middle between two that y has reached.
+INLINE V round_to_grid(const ScaleSearch *s, V y)
+{
+    if (!s->table) {
+        return v_round(v_min(v_max(y, v_set1(s->low)), v_set1(s->high)));
+    }
+    V q = v_set1(s->table[0]);
+    for (size_t k = 0; k < 15; k++) {
+        const float a = s->table[k], b = s->table[k + 1];
+        q = v_add(q, v_zero_where_less(y, v_set1((a + b) / 2), v_set1(b - a)));
+    }
+    return q;
+}
+INLINE VBlock round_block(const ScaleSearch *s, VBlock x, float scale)
+{
+    const V inverse = v_set1(scale != 0 ? 1.0f / scale : 0);
+    return (VBlock){round_to_grid(s, v_mul(x.low, inverse)),
+                    round_to_grid(s, v_mul(x.high, inverse))};
+}
+
+// The best scale for a rounding q, sum w x q / sum w q^2, takes (sum w x q)^2 / sum w q^2 off the
+// error. Each scale is tried in turn; after the steps, the best one again.
+static FoundScale kernel_find_scale(const ScaleSearch *s)
+{
+    const VBlock x = block_load(s->x), weight = block_load(s->weight);
+    const VBlock weighted = block_mul(x, weight);
+    float largest = 0, best = 0, best_scale = 0;
+    for (size_t i = 0; i < QUANT_BLOCK; i++) {
+        largest = fabsf(s->x[i]) > fabsf(largest) ? s->x[i] : largest;
+    }
+    for (size_t i = 0; i < s->n_steps + s->refits; i++) {
+        const float scale = i < s->n_steps ? largest / s->steps[i] : best_scale;
+        const VBlock q = round_block(s, x, scale);
+        const float xq = block_dot(weighted, q), qq = block_dot(block_mul(weight, q), q);
+        const float fit = qq > 0 ? xq / qq : 0;
+        best_scale = xq * fit > best ? fit : best_scale;
+        best = xq * fit > best ? xq * fit : best;
+    }
+    return (FoundScale){best_scale, 0};
+}
+
+// The same for scale * q + minimum, by the regression of x on q: both less their means.
+static FoundScale kernel_find_line(const ScaleSearch *s)
+{
+    const VBlock x = block_load(s->x), weight = block_load(s->weight);
+    const float mean = block_dot(x, weight) / QUANT_BLOCK;
+    const VBlock centred = block_mul(block_sub(x, mean), weight);
+    float min = s->x[0], max = s->x[0], best = 0;
+    for (size_t i = 1; i < QUANT_BLOCK; i++) {
+        min = s->x[i] < min ? s->x[i] : min;
+        max = s->x[i] > max ? s->x[i] : max;
+    }
+    FoundScale found = {0, mean};
+    for (size_t i = 0; i < s->n_steps + s->refits; i++) {
+        FoundScale tried = found;
+        if (i < s->n_steps) {
+            tried.scale = (max - min) / s->steps[i];
+            tried.minimum = (min + max) / 2 - (s->low + s->high) / 2 * tried.scale;
+        }
+        VBlock q = round_block(s, block_sub(x, tried.minimum), tried.scale);
+        const float mean_q = block_dot(q, weight) / QUANT_BLOCK;
+        q = block_sub(q, mean_q);
+        const float xq = block_dot(centred, q), qq = block_dot(block_mul(weight, q), q);
+        const float fit = qq > 0 ? xq / qq : 0;
+        if (xq * fit > best) {
+            best = xq * fit;
+            found = (FoundScale){fit, mean - fit * mean_q};
+        }
+    }
+    return found;
 }
 
 // --------------------------------------------------------------------------------------------
@@ -1498,6 +1606,8 @@ const Kernels KERNELS = {
             [WEIGHT_Q5K] = row_q5k,
             [WEIGHT_Q6K] = row_q6k},
     .quantize = kernel_quantize,
+    .find_scale = kernel_find_scale,
+    .find_line = kernel_find_line,
     .rms_norm = kernel_rms_norm,
     .rope = kernel_rope,
     .swiglu = kernel_swiglu,

@@ -165,6 +165,25 @@ typedef struct {
     size_t out_stride;  // at least head_dim rounded up to 16, plus 2
 } Attend;
 
+// A quantisation block whose scale is to be found: that with the least squared error once its values
+// are rounded to a grid (formats/quantize.c has the formulas).
+typedef struct {
+    const float *x;       // (QUANT_BLOCK)
+    const float *weight;  // (QUANT_BLOCK): by how much each squared error counts; their mean is 1
+    float low, high;      // the grid: the integers from low to high,
+    const float *table;   // or, unless NULL, these 16 values, in ascending order
+    // The scales tried first: the value of the largest magnitude divided by each of these; with a
+    // minimum the difference of the largest and the smallest value.
+    const float *steps;
+    size_t n_steps;
+    size_t refits;  // roundings with the best scale so far, after those
+} ScaleSearch;
+
+// x is about scale * q + minimum.
+typedef struct {
+    float scale, minimum;
+} FoundScale;
+
 // One instruction set. An entry takes plain pointers and sizes; ops.h wraps each one.
 typedef struct {
     const char *name;  // as --simd takes it
@@ -174,6 +193,9 @@ typedef struct {
     void (*row[N_WEIGHT_TYPES])(float *out, const void *w, size_t n_cols, size_t row);
     // Quantises columns begin .. end - 1 of a row of a->x, both multiples of QUANT_BLOCK.
     void (*quantize)(const Activations *a, size_t row, size_t begin, size_t end);
+    // See ScaleSearch: without and with a minimum.
+    FoundScale (*find_scale)(const ScaleSearch *s);
+    FoundScale (*find_line)(const ScaleSearch *s);
     // out = x / sqrt(mean(x^2) + eps) * weight; n values, all three padded with zeros to 16.
     // Returns mean(x^2).
     float (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);

@@ -1,0 +1,31 @@
+// quantize.h - the one quantiser: rows of f32 to the blocks of a weight type.
+#ifndef QUANTIZE_H
+#define QUANTIZE_H
+
+#include "formats/pack.h"
+
+// Can weights be converted to this type? f32, f16, bf16, q8, q4, q4m and q4t; the other types are
+// only carried over from files that have them.
+bool quantize_has(WeightType type);
+
+// How the error of a matrix is measured. Without either array all columns count the same.
+typedef struct {
+    // (cols): by how much the squared error of a column's weights counts, such as the mean square of
+    // its activations; at least 0, finite. NULL: all the same.
+    const float *importance;
+    // (cols, cols): the upper triangular U with U^T U = H^-1, where H = sum of x x^T over
+    // activations x (compensation_create). The error of each column is then compensated by later
+    // columns (GPTQ, arXiv:2210.17323). NULL: no compensation.
+    const float *compensation;
+} ErrorMeasure;
+
+// Quantises a row of cols values, which are changed if errors are compensated, and writes its
+// blocks: row_format_bytes(row_format_of(type), cols) of them. The result depends on nothing but
+// the arguments. Returns false if a value is not finite, or is larger than the type can hold.
+bool quantize_row(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
+                  uint8_t *blocks);
+
+// The largest magnitude that a type with a scale in f16 holds.
+#define LARGEST_F16 65504.0f
+
+#endif

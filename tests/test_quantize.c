@@ -1,0 +1,193 @@
+// test_quantize.c - the quantiser: its errors against plain rules in double precision, its bytes from
+// every kernel set.
+#include <math.h>
+
+#include "base/memory.h"
+#include "formats/quantize.h"
+#include "unit.h"
+
+#define COLS 200  // the last block is partly padding
+
+static uint32_t random_state = 1;
+static float random_float(void)
+{
+    random_state = random_state * 1664525u + 1013904223u;
+    return (float)(random_state >> 8) / 8388608.0f - 1.0f;
+}
+
+// Rows of about normally distributed weights.
+static void random_row(float *x)
+{
+    for (size_t i = 0; i < COLS; i++) {
+        x[i] = 0.1f * (random_float() + random_float() + random_float());
+    }
+}
+
+static void use_set(const char *name)
+{
+    Error err;
+    if (!ops_select(name, &err)) {
+        printf("  %s\n", err.message);
+        exit(1);
+    }
+}
+
+// Quantises a row and reads it back through the kernels.
+static bool through(WeightType type, const float *x, const ErrorMeasure *measure, float *out)
+{
+    float copy[COLS];
+    uint8_t blocks[COLS * 4 + 64];
+    size_t bytes;
+    matrix_bytes(type, 1, COLS, &bytes);
+    Matrix m = {type, 1, COLS, alloc_zeroed(bytes, 1)};
+    memcpy(copy, x, sizeof copy);
+    const bool ok = quantize_row(type, copy, COLS, measure, blocks);
+    if (ok) {
+        weight_pack(row_format_of(type), (const void *const[LANES]){blocks}, COLS,
+                    (void *)(uintptr_t)m.data);
+        matrix_row(&m, 0, out);
+    }
+    free((void *)(uintptr_t)m.data);
+    return ok;
+}
+
+static double squared_error(const float *x, const float *y, const float *importance)
+{
+    double sum = 0;
+    for (size_t i = 0; i < COLS; i++) {
+        sum += ((double)x[i] - y[i]) * ((double)x[i] - y[i]) * (importance ? importance[i] : 1.0);
+    }
+    return sum;
+}
+
+// The error with the scales of the plain rules: the largest value at the end of the grid; q4m:
+// smallest and largest at both ends.
+static double plain_error(WeightType type, const float *x, const float *importance)
+{
+    float y[COLS];
+    for (size_t begin = 0; begin < COLS; begin += QUANT_BLOCK) {
+        const size_t end = begin + QUANT_BLOCK < COLS ? begin + QUANT_BLOCK : COLS;
+        double largest = 0, min = x[begin], max = x[begin];
+        for (size_t i = begin; i < end; i++) {
+            largest = fabs((double)x[i]) > fabs(largest) ? x[i] : largest;
+            min = x[i] < min ? x[i] : min;
+            max = x[i] > max ? x[i] : max;
+        }
+        const bool line = type == WEIGHT_Q4M;
+        const double scale = line ? (max - min) / 15 : largest / (type == WEIGHT_Q8 ? 127 : -8);
+        for (size_t i = begin; i < end; i++) {
+            double q = rint((x[i] - (line ? min : 0)) / scale);
+            q = type == WEIGHT_Q4 ? fmin(q, 7) : q;
+            y[i] = (float)(q * scale + (line ? min : 0));
+        }
+    }
+    return squared_error(x, y, importance);
+}
+
+TEST(test_errors_are_smaller_than_those_of_plain_rules)
+{
+    static const struct {
+        WeightType type;
+        double most;  // of the plain rule's error; q4t: of q4's
+    } cases[] = {{WEIGHT_Q8, 1.0}, {WEIGHT_Q4, 0.9}, {WEIGHT_Q4M, 0.9}, {WEIGHT_Q4T, 0.9}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        const WeightType type = cases[c].type;
+        for (int weighted = 0; weighted < 2; weighted++) {
+            double error = 0, plain = 0;
+            for (size_t row = 0; row < 100; row++) {
+                float x[COLS], y[COLS], importance[COLS];
+                random_row(x);
+                for (size_t i = 0; i < COLS; i++) {
+                    importance[i] = i % 32 < 4 ? 20 : 1;
+                }
+                const ErrorMeasure measure = {.importance = weighted ? importance : NULL};
+                CHECK(through(type, x, &measure, y), "a row of finite weights was refused");
+                error += squared_error(x, y, measure.importance);
+                plain += plain_error(type == WEIGHT_Q4T ? WEIGHT_Q4 : type, x, measure.importance);
+            }
+            CHECK(error < cases[c].most * plain, "%s: %g times the error of the plain rule",
+                  weight_types[type].name, error / plain);
+        }
+    }
+}
+
+TEST(test_values_that_a_type_has_are_kept)
+{
+    float x[COLS], y[COLS];
+    for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
+        if (!quantize_has(type)) {
+            continue;
+        }
+        for (size_t i = 0; i < COLS; i++) {
+            const int end = type == WEIGHT_Q8 ? -127 : -8;
+            x[i] = 0.125f * (float)(i % 5 ? (int)(i % 16) - 8 : end);
+            x[i] = type == WEIGHT_Q4T ? (i % 3 ? 0.0625f : i % 2 ? -7.9375f : 4.3125f) : x[i];
+        }
+        through(type, x, &(ErrorMeasure){0}, y);
+        for (size_t i = 0; i < COLS; i++) {
+            CHECK(x[i] == y[i], "%s: column %zu is %g, expected %g", weight_types[type].name, i,
+                  y[i], x[i]);
+        }
+        memset(x, 0, sizeof x);
+        through(type, x, &(ErrorMeasure){0}, y);
+        for (size_t i = 0; i < COLS; i++) {
+            CHECK(y[i] == 0, "%s: a zero became %g", weight_types[type].name, y[i]);
+        }
+    }
+}
+
+TEST(test_all_sets_choose_the_same_bytes)
+{
+    const char *names[4];
+    const size_t n_sets = ops_available(names);
+    const ErrorMeasure measure = {0};
+    for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
+        for (size_t row = 0; row < 50 && quantize_has(type); row++) {
+            float x[COLS], copy[COLS];
+            uint8_t want[COLS * 4 + 64] = {0}, got[COLS * 4 + 64] = {0};
+            random_row(x);
+            for (size_t i = 0; i < COLS; i++) {
+                x[i] = ldexpf(x[i], (int)(row % 10) * 10 - 85);  // some scales are subnormal or 0
+            }
+            for (size_t s = n_sets; s-- > 0;) {
+                use_set(names[s]);
+                memcpy(copy, x, sizeof x);
+                quantize_row(type, copy, COLS, &measure, got);
+                if (s == n_sets - 1) {
+                    memcpy(want, got, sizeof want);
+                }
+                CHECK(memcmp(want, got, sizeof want) == 0, "%s: %s differs from %s",
+                      weight_types[type].name, names[s], names[n_sets - 1]);
+            }
+        }
+    }
+    use_set("auto");
+}
+
+TEST(test_values_that_no_type_can_hold_are_refused)
+{
+    float x[COLS] = {0}, y[COLS];
+    const ErrorMeasure measure = {0};
+    for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
+        if (!quantize_has(type)) {
+            continue;
+        }
+        x[7] = NAN;
+        CHECK(!through(type, x, &measure, y), "%s took a NaN", weight_types[type].name);
+        x[7] = -INFINITY;
+        CHECK(!through(type, x, &measure, y), "%s took an infinity", weight_types[type].name);
+        x[7] = 70000;
+        const bool wide = type == WEIGHT_F32 || type == WEIGHT_BF16;
+        CHECK(through(type, x, &measure, y) == wide, "%s and 70000", weight_types[type].name);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    return unit_main(argc, argv,
+                     (UnitTest[]){UNIT(test_errors_are_smaller_than_those_of_plain_rules),
+                                  UNIT(test_values_that_a_type_has_are_kept),
+                                  UNIT(test_all_sets_choose_the_same_bytes),
+                                  UNIT(test_values_that_no_type_can_hold_are_refused),
+                                  {0}});
+}
