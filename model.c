@@ -76,7 +76,7 @@ typedef struct {
 
 // The two parts of a block, in this order.
 static void attention(Team, const Pass *, size_t layer, const Activations *h);
-static void mlp(Team, const Pass *, const Block *, const Activations *h);
+static void mlp(Team, const Pass *, size_t, const Activations *h);
 // Defined below forward: the steps of these two, and what precedes and follows the graph.
 static Activations norm(Team, const Pass *, const float *weight, const size_t *from, size_t n,
                         size_t x_step);
@@ -125,6 +125,15 @@ static void embed(Team team, const Pass *pass)
     team_barrier(team);
 }
 
+static void observe(Team team, const Pass *pass, size_t layer, BlockInput input,
+                    const Activations *in)
+{
+    const Observer *o = pass->scratch->observer;
+    if (o) {
+        o->see(team, o->arg, layer, input, in, pass->n_rows);
+    }
+}
+
 // x += attention(norm(x));  x += mlp(norm(x))
 //
 // This is NORM_PRE. NORM_POST, x += norm(attention(x)), has the norms after the parts instead
@@ -133,9 +142,11 @@ static void block(Team team, const Pass *pass, size_t layer)
 {
     const Block *b = &pass->model->blocks[layer];
     Activations h = norm(team, pass, b->attn_norm, NULL, pass->n_rows, layer);
+    observe(team, pass, layer, INPUT_ATTN, &h);
     attention(team, pass, layer, &h);
     h = norm(team, pass, b->mlp_norm, NULL, pass->n_rows, layer + 1);
-    mlp(team, pass, b, &h);
+    observe(team, pass, layer, INPUT_MLP, &h);
+    mlp(team, pass, layer, &h);
 }
 
 // ATTENTION. The work is cut into items, which are dealt to the threads. With two kv_heads and a
@@ -201,6 +212,7 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
         team_barrier(team);
     }
 
+    observe(team, pass, layer, INPUT_O, &s->attended);
     add_branch(team, pass, &(Branch){&b->o_proj, b->o_bias, b->attn_post_norm}, &s->attended);
     // 3. x: threads made ranges of outputs; norm reads whole rows.
     team_barrier(team);
@@ -208,8 +220,9 @@ static void attention(Team team, const Pass *pass, size_t layer, const Activatio
 
 // x += down_proj(silu(gate_proj(h)) * up_proj(h))                       (SwiGLU, arXiv:2002.05202)
 // Gemma has the tanh form of gelu in place of silu.
-static void mlp(Team team, const Pass *pass, const Block *b, const Activations *h)
+static void mlp(Team team, const Pass *pass, size_t layer, const Activations *h)
 {
+    const Block *b = &pass->model->blocks[layer];
     const Scratch *s = pass->scratch;
     const size_t n = pass->n_rows;
     size_t begin, end;
@@ -231,6 +244,7 @@ static void mlp(Team team, const Pass *pass, const Block *b, const Activations *
     }
     // 4. gate: threads made ranges of columns; down_proj reads whole rows.
     team_barrier(team);
+    observe(team, pass, layer, INPUT_DOWN, &s->gate);
     add_branch(team, pass, &(Branch){&b->down_proj, b->down_bias, b->mlp_post_norm}, &s->gate);
     // 5. x: threads made ranges of outputs; the next norm reads whole rows.
     team_barrier(team);

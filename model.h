@@ -72,10 +72,22 @@ typedef struct {
     size_t threads;     // that run a pass
 } ScratchSizes;
 
+// What the matrices of a block read: q, k and v; o; gate and up; down.
+typedef enum { INPUT_ATTN, INPUT_O, INPUT_MLP, INPUT_DOWN, N_BLOCK_INPUTS } BlockInput;
+
+// Sees those activations while a pass computes. All threads of the team call `see`, which may share
+// its work between them and use barriers; in->x is (n_rows, in->stride).
+typedef struct {
+    void (*see)(Team team, void *arg, size_t layer, BlockInput input, const Activations *in,
+                size_t n_rows);
+    void *arg;
+} Observer;
+
 // The buffers of a pass. Rows of floats are padded with zeros to a multiple of QUANT_BLOCK, their
 // stride, so kernels see only full quantisation blocks.
 typedef struct {
     size_t max_rows, max_logits, threads;  // see ScratchSizes
+    const Observer *observer;              // of the passes, the caller's; NULL: none
 
     float *x;                   // (max_rows, dim_stride): the residual stream
     float *branch;              // (max_rows, dim_stride): what attention or mlp adds to it

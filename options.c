@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/quantize.h"
+
 typedef enum {
     FLAG,         // no value; sets a bool
     FLAG_OFF,     // of a request only: the same, but true clears it
@@ -35,6 +37,7 @@ typedef enum {
     VARIABLE,     // one more NAME=JSON: TemplateVariables
     THINK,        // "on", "off" or a number: ThinkOptions
     CHAT,         // "generate" or "chat": a bool
+    TYPE,         // the name of a type that weights are quantised to: a WeightType
     SETTING,      // NAME=VALUE, the name and range of a sampling option: Sampling
 } OptionKind;
 
@@ -76,6 +79,12 @@ static const Option option_table[] = {
     {0, "tensors", NULL, FLAG, AT(tensors), .help = "with --info: list the tensors"},
     {0, "convert", "FILE", PATH, AT(output), .mode = MODE_CONVERT,
      .help = "write the model to FILE as a native checkpoint, which opens at once"},
+    {0, "type", "TYPE", TYPE, AT(weight_type),
+     .help = "with --convert: the type of matrices: f32, f16, bf16, q8, q4, q4m, q4t"},
+    {0, "head-type", "TYPE", TYPE, AT(head_type),
+     .help = "with --convert: of embedding and lm_head (with 4 bits: q8)"},
+    {0, "calibrate", "FILE", PATH, AT(calibrate),
+     .help = "with --type: a file of text that shows which weights matter"},
     {0, "set", "NAME=VALUE", SETTING, AT(set),
      .help = "with --convert: a sampling value that FILE recommends; repeatable"},
     {0, "verify", NULL, MODE, .mode = MODE_VERIFY,
@@ -289,6 +298,8 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
     case PATH:
     case PROMPT_FILE:
         return "a file name";
+    case TYPE:
+        return "f32, f16, bf16, q8, q4, q4m or q4t";
     case SETTING:
         return "NAME=VALUE of a sampling option, such as top_p=0.9, in its range";
     default:
@@ -413,6 +424,18 @@ static bool read_think(const Option *o, ThinkOptions *think, const char *text)
     return true;
 }
 
+// The type of that name, if weights can be quantised to it.
+static bool parse_type(const char *text, WeightType *type)
+{
+    for (WeightType t = 0; t < N_WEIGHT_TYPES; t++) {
+        if (quantize_has(t) && strcmp(text, weight_types[t].name) == 0) {
+            *type = t;
+            return true;
+        }
+    }
+    return false;
+}
+
 // Stores a value in its field. Returns false if the option does not take it.
 static bool store_value(const Option *o, void *field, const char *text)
 {
@@ -447,6 +470,8 @@ static bool store_value(const Option *o, void *field, const char *text)
     case KV:
         *(KvType *)field = strcmp(text, "f16") == 0 ? KV_F16 : KV_F32;
         return strcmp(text, "f16") == 0 || strcmp(text, "f32") == 0;
+    case TYPE:
+        return parse_type(text, field);
     case SETTING:
         return parse_setting(field, text);
     case DATE:
@@ -494,7 +519,7 @@ static bool take_value(Options *options, const Option *o, const char *shown, con
 
 static void set_defaults(Options *options)
 {
-    *options = (Options){0};
+    *options = (Options){.weight_type = KEEP_TYPE, .head_type = KEEP_TYPE};
     for (size_t i = 0; i < N_OPTIONS; i++) {
         const Option *o = &option_table[i];
         void *field = (char *)options + o->offset;
@@ -681,7 +706,11 @@ static bool find_model(Options *o, Error *err)
 
 static bool check_convert(const Options *o, Error *err)
 {
-    static const char *const only_with[] = {"set", NULL}, *const never_with[] = {"output", NULL};
+    static const char *const only_with[] = {"set", "type", "head-type", "calibrate", NULL};
+    static const char *const never_with[] = {"output", NULL};
+    if (o->mode == MODE_CONVERT && o->calibrate && !option_given(o, "type")) {
+        return error_set(err, ERROR_USAGE, "--calibrate: expected --type with it");
+    }
     if (o->mode != MODE_CONVERT) {
         return refuse(o, only_with, "expected --convert with it", err);
     }

@@ -68,6 +68,9 @@ typedef struct {
     // Output.
     const char *output;        // also of --convert; NULL: standard output, also for "-"
     Sampling set;              // values that a converted checkpoint shall recommend
+    WeightType weight_type;    // --convert quantises to it; KEEP_TYPE: no
+    WeightType head_type;      // the same for embedding and lm_head
+    const char *calibrate;     // text that shows how important weights are; NULL: none
     const char *prompt_cache;  // file that keeps a prompt's keys and values; NULL: none
     bool json, stats, quiet, digest;
     bool tensors;             // --info lists the tensors

@@ -4,11 +4,17 @@
 #include <string.h>
 
 #include "base/threads.h"
+#include "cli/calibrate.h"
 #include "cli/modes.h"
 
-// The types of some matrices of a model: "q4m", or "q4+q8" in the order of the table.
-static void add_types(const Checkpoint *c, bool outside_blocks, Buffer *out)
+// The types of some matrices of the new file: the one that was chosen; else those of the model, "q4m",
+// or "q4+q8" in the order of the table.
+static void add_types(const Checkpoint *c, bool outside_blocks, WeightType chosen, Buffer *out)
 {
+    if (chosen != KEEP_TYPE) {
+        buffer_add_text(out, weight_types[chosen].name);
+        return;
+    }
     bool has[N_WEIGHT_TYPES] = {false};
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Tensor *t = &c->tensors[i];
@@ -26,7 +32,7 @@ static void add_types(const Checkpoint *c, bool outside_blocks, Buffer *out)
 }
 
 // The provenance of the new file: that of the old one, and this step.
-static void add_this_step(Buffer *out, const Engine *e, const Options *o)
+static void add_this_step(Buffer *out, const Engine *e, const Options *o, const Conversion *v)
 {
     const Checkpoint *c = &e->checkpoint;
     const char *slash = strrchr(c->path, '/');
@@ -39,10 +45,11 @@ static void add_this_step(Buffer *out, const Engine *e, const Options *o)
         buffer_add(out, (unsigned char)*name < ' ' ? " " : name, 1);
     }
     buffer_add_text(out, "\ntype: ");
-    add_types(c, false, out);
+    add_types(c, false, v->type, out);
     buffer_add_text(out, "\nhead_type: ");
-    add_types(c, true, out);
+    add_types(c, true, v->head_type, out);
     buffer_add_text(out, "\nconverter: run " PROGRAM_VERSION "\n");
+    buffer_add_text(out, o->calibrate ? "calibrated: yes\n" : "");
     for (size_t i = 0; i < o->set.n; i++) {
         buffer_addf(out, "set: %s=%.9g\n", o->set.values[i].name, o->set.values[i].value);
     }
@@ -60,26 +67,62 @@ static bool check_complete(const Checkpoint *c, Error *err)
     return ok;
 }
 
-bool mode_convert(Engine *e, const Options *o, Output *out, Error *err)
+// The types that the options choose: those with 4 bits leave embedding and lm_head in q8.
+static void read_types(Conversion *v, const Options *o)
 {
-    const Checkpoint *c = &e->checkpoint;
+    const WeightType t = o->weight_type;
+    v->type = t;
+    v->head_type = o->head_type != KEEP_TYPE                              ? o->head_type
+                   : t == WEIGHT_Q4 || t == WEIGHT_Q4M || t == WEIGHT_Q4T ? WEIGHT_Q8
+                                                                          : t;
+}
+
+// Are there matrices whose quantisation asks which columns matter?
+static bool needs_importance(const Checkpoint *c, WeightType type)
+{
+    bool any = false;
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        const Tensor *t = &c->tensors[i];
+        any |= !t->vector && t->matrix.type != type && strncmp(t->name, "blocks.", 7) == 0;
+    }
+    return any && type != KEEP_TYPE && weight_types[type].quantized;
+}
+
+static bool write_converted(const Engine *e, const Options *o, Conversion *v, Output *out,
+                            Error *err)
+{
     Buffer provenance = {0}, tokenizer = {0};
     ByteCount writing = {out, "writing"};
-    add_this_step(&provenance, e, o);
+    add_this_step(&provenance, e, o, v);
     tokenizer_write_section(e->tokenizer, &tokenizer);
-    const Conversion v = {.provenance = {(const uint8_t *)provenance.data, provenance.size},
-                          .tokenizer = {(const uint8_t *)tokenizer.data, tokenizer.size},
-                          .chat = e->has_chat ? c->chat : (Bytes){0},
-                          .threads = o->engine.threads ? o->engine.threads : team_max(),
-                          .progress = output_byte_progress(&writing)};
-    const bool ok = check_complete(c, err) && buffer_check(&provenance, err) &&
-                    buffer_check(&tokenizer, err) &&
-                    checkpoint_convert(c, &v, out->file.fd, o->output, err);
+    v->provenance = (Bytes){(const uint8_t *)provenance.data, provenance.size};
+    v->tokenizer = (Bytes){(const uint8_t *)tokenizer.data, tokenizer.size};
+    v->chat = e->has_chat ? e->checkpoint.chat : (Bytes){0};
+    v->threads = o->engine.threads ? o->engine.threads : team_max();
+    v->progress = output_byte_progress(&writing);
+    const bool ok = buffer_check(&provenance, err) && buffer_check(&tokenizer, err) &&
+                    checkpoint_convert(&e->checkpoint, v, out->file.fd, o->output, err);
     output_wipe(out);
     if (ok && e->chat_error.kind) {
         output_note("run: left out: %s", e->chat_error.message);
     }
     buffer_free(&provenance);
     buffer_free(&tokenizer);
+    return ok;
+}
+
+bool mode_convert(Engine *e, const Options *o, Output *out, Error *err)
+{
+    Calibration *calibration = NULL;
+    Conversion v = {0};
+    read_types(&v, o);
+    bool ok = check_complete(&e->checkpoint, err);
+    if (ok && needs_importance(&e->checkpoint, v.type)) {
+        ok = calibrate(&calibration, e, o, out, err);
+        v.measure = calibration_measure;
+        v.measure_arg = calibration;
+    }
+    ok = ok && write_converted(e, o, &v, out, err);
+    calibration_free(calibration);
     return ok;
 }

@@ -2,6 +2,7 @@
 #include "formats/convert.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "formats/tensors.h"
@@ -9,11 +10,12 @@
 
 typedef struct {
     const Checkpoint *c;
-    size_t threads;
+    const Conversion *conversion;
     Tensor *tensors;        // (n_tensors) in the order of the new file, owned
     const Tensor **source;  // (n_tensors) the same ones in the checkpoint, owned
     size_t n_tensors;
-    void *buffer;  // room for the largest tensor that is not in memory, owned
+    void *buffer;     // room for the largest tensor that is not in memory, owned
+    void *quantized;  // room for the largest matrix that changes its type, owned
 } Converter;
 
 // Finds the tensors that a model of this config has, and no others.
@@ -44,29 +46,78 @@ static bool find_tensors(Converter *v, Error *err)
     return ok;
 }
 
-static bool make_buffer(Converter *v, Error *err)
+// Gives the matrices of the new file their types and sizes.
+static bool choose_types(Converter *v, Error *err)
 {
-    size_t largest = 0;
     for (size_t i = 0; i < v->n_tensors; i++) {
-        const bool loaded = v->tensors[i].matrix.data;
-        largest = !loaded && v->tensors[i].bytes > largest ? v->tensors[i].bytes : largest;
+        Tensor *t = &v->tensors[i];
+        const bool in_block = strncmp(t->name, "blocks.", 7) == 0;
+        const WeightType type = in_block ? v->conversion->type : v->conversion->head_type;
+        if (t->vector || type == KEEP_TYPE) {
+            continue;
+        }
+        t->matrix.type = type;
+        if (!matrix_bytes(type, t->matrix.rows, t->matrix.cols, &t->bytes)) {
+            return error_memory(err, t->name, SIZE_MAX);
+        }
+    }
+    return true;
+}
+
+static bool changes_type(const Converter *v, size_t i)
+{
+    return v->tensors[i].matrix.type != v->source[i]->matrix.type;
+}
+
+static bool make_buffers(Converter *v, Error *err)
+{
+    size_t largest = 0, largest_quantized = 0;
+    for (size_t i = 0; i < v->n_tensors; i++) {
+        const size_t bytes = v->source[i]->bytes, new_bytes = v->tensors[i].bytes;
+        largest = !v->source[i]->matrix.data && bytes > largest ? bytes : largest;
+        if (changes_type(v, i) && new_bytes > largest_quantized) {
+            largest_quantized = new_bytes;
+        }
     }
     v->buffer = largest ? alloc_zeroed(largest, 1) : NULL;
-    return v->buffer || !largest || error_memory(err, "a tensor", largest);
+    v->quantized = largest_quantized ? alloc_zeroed(largest_quantized, 1) : NULL;
+    return (!largest || v->buffer) && (!largest_quantized || v->quantized)
+               ? true
+               : error_memory(err, "a tensor", largest + largest_quantized);
+}
+
+static const void *quantized_data(Converter *v, size_t i, const void *data, Error *err)
+{
+    static const ErrorMeasure plain = {0};
+    const Conversion *conversion = v->conversion;
+    const Tensor *t = &v->tensors[i];
+    const ErrorMeasure *measure = conversion->measure
+                                      ? conversion->measure(conversion->measure_arg, t->name)
+                                      : NULL;
+    Matrix from = v->source[i]->matrix;
+    from.data = data;
+    if (!quantize_matrix(&from, t->matrix.type, measure ? measure : &plain, v->quantized,
+                         conversion->threads, err)) {
+        const Error why = *err;
+        error_set(err, why.kind, "%s: tensor %s: %s", v->c->path, t->name, why.message);
+        return NULL;
+    }
+    return v->quantized;
 }
 
 static const void *converted_data(void *arg, size_t i, Error *err)
 {
     Converter *v = arg;
-    return checkpoint_data(v->c, (size_t)(v->source[i] - v->c->tensors), v->buffer, v->threads,
-                           err);
+    const void *data = checkpoint_data(v->c, (size_t)(v->source[i] - v->c->tensors), v->buffer,
+                                       v->conversion->threads, err);
+    return data && changes_type(v, i) ? quantized_data(v, i, data, err) : data;
 }
 
 bool checkpoint_convert(const Checkpoint *c, const Conversion *conversion, int fd, const char *name,
                         Error *err)
 {
-    Converter v = {.c = c, .threads = conversion->threads};
-    bool ok = find_tensors(&v, err) && make_buffer(&v, err);
+    Converter v = {.c = c, .conversion = conversion};
+    bool ok = find_tensors(&v, err) && choose_types(&v, err) && make_buffers(&v, err);
     if (ok) {
         const NewCheckpoint n = {.config = &c->config,
                                  .sampling = &c->sampling,
@@ -80,6 +131,7 @@ bool checkpoint_convert(const Checkpoint *c, const Conversion *conversion, int f
         ok = checkpoint_write(&n, fd, name, &conversion->progress, err);
     }
     free(v.buffer);
+    free(v.quantized);
     free(v.source);
     free(v.tensors);
     return ok;

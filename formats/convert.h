@@ -5,20 +5,27 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "formats/checkpoint.h"
+#include "formats/quantize.h"
 
 // What the new file has besides the config and the tensors of the old one.
 typedef struct {
     Bytes provenance, tokenizer;
     Bytes chat;  // data NULL: there is none
+    // The weight types of the blocks' matrices, and of embedding and head; KEEP_TYPE: as they are.
+    WeightType type, head_type;
+    // How the error of a matrix of that name is measured where it is quantised; NULL or a NULL result:
+    // all columns are alike. The result is used until the next call.
+    const ErrorMeasure *(*measure)(void *arg, const char *name);
+    void *measure_arg;
     size_t threads;
     Progress progress;
 } Conversion;
 
 // Writes checkpoint c to a descriptor at the start of an empty file; `name` is for messages. A
 // GGUF file's weights need not be loaded: they are then repacked tensor by tensor. The bytes of the
-// result do not depend on the number of threads. Errors: ERROR_INPUT if a tensor is missing, is not
-// part of such a model, or has a value that is not finite; ERROR_RUN if out of memory or writing
-// fails.
+// result depend neither on the number of threads nor on the kernel set. Errors: ERROR_INPUT if a
+// tensor is missing, is not part of such a model, or has a value that is not finite or that its new
+// type cannot hold; ERROR_RUN if out of memory or writing fails.
 bool checkpoint_convert(const Checkpoint *c, const Conversion *v, int fd, const char *name,
                         Error *err);
 

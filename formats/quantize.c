@@ -16,12 +16,15 @@
 #include "formats/quantize.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/memory.h"
 
 // A quantisation block. Weights have a mean of one.
 typedef struct {
     float x[QUANT_BLOCK], weight[QUANT_BLOCK];
-} Block;
+} WeightBlock;
 
 // To the nearest integer in low .. high, halves to even: the sum with 1.5 * 2^23 has no bits below 1.
 static float nearest(float x, float low, float high)
@@ -72,7 +75,7 @@ typedef struct {
     float scale, minimum, inverse;      // what they stand for, and 1 / scale
 } Scaled;
 
-static Scaled choose_scale(WeightType type, const Block *b)
+static Scaled choose_scale(WeightType type, const WeightBlock *b)
 {
     const Grid *g = &grids[type];
     const ScaleSearch search = {.x = b->x,
@@ -132,7 +135,7 @@ static void write_block(const Scaled *s, const uint8_t *values, uint8_t *out)
 
 // Takes the next n columns, at most QUANT_BLOCK, at x. The rest is padding, which does not count, as
 // its activations are zero: it repeats a value, so that it extends no range.
-static void fill_block(Block *b, const float *x, const float *importance, size_t n)
+static void fill_block(WeightBlock *b, const float *x, const float *importance, size_t n)
 {
     float sum = 0;
     for (size_t i = 0; i < n; i++) {
@@ -193,7 +196,7 @@ static void quantize_blocks(WeightType type, float *x, size_t cols, const ErrorM
     const float *importance = measure->importance;
     for (size_t begin = 0; begin < cols; begin += QUANT_BLOCK) {
         const size_t n = cols - begin < QUANT_BLOCK ? cols - begin : QUANT_BLOCK;
-        Block b;
+        WeightBlock b;
         uint8_t values[QUANT_BLOCK];
         fill_block(&b, x + begin, importance ? importance + begin : NULL, n);
         const Scaled s = choose_scale(type, &b);
@@ -244,4 +247,64 @@ bool quantize_row(WeightType type, float *x, size_t cols, const ErrorMeasure *me
         quantize_blocks(type, x, cols, measure, blocks);
     }
     return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// Matrices
+
+typedef struct {
+    const Matrix *from;
+    WeightType type;
+    const ErrorMeasure *measure;
+    void *out;
+    size_t row_stride, row_bytes;  // values of a buffered row, and bytes of its blocks
+    float *rows;                   // (threads, row_stride), owned
+    uint8_t *blocks;               // (threads, LANES, row_bytes), owned
+    bool *refused;  // (threads): a row of this thread's has a value that does not fit
+} MatrixJob;
+
+static void quantize_groups(Team team, void *arg)
+{
+    const MatrixJob *job = arg;
+    const Matrix *from = job->from;
+    float *x = job->rows + team.id * job->row_stride;
+    uint8_t *blocks = job->blocks + team.id * LANES * job->row_bytes;
+    const size_t n_groups = (from->rows + LANES - 1) / LANES;
+    // Dealt like cards: each thread's memory stays near that of the others.
+    for (size_t g = team.id; g < n_groups; g += team.size) {
+        const void *rows[LANES] = {NULL};
+        for (size_t i = 0; i < LANES && g * LANES + i < from->rows; i++) {
+            uint8_t *row = blocks + i * job->row_bytes;
+            matrix_row(from, g * LANES + i, x);
+            job->refused[team.id] |= !quantize_row(job->type, x, from->cols, job->measure, row);
+            rows[i] = row;
+        }
+        weight_pack(row_format_of(job->type), rows, from->cols,
+                    matrix_group(job->type, from->cols, job->out, g));
+    }
+}
+
+bool quantize_matrix(const Matrix *from, WeightType type, const ErrorMeasure *measure, void *out,
+                     size_t threads, Error *err)
+{
+    MatrixJob job = {.from = from, .type = type, .measure = measure, .out = out};
+    job.row_stride = round_up(from->cols, LANES);
+    bool ok = row_format_bytes(row_format_of(type), from->cols, &job.row_bytes);
+    job.rows = alloc_zeroed(threads * job.row_stride, sizeof *job.rows);
+    job.blocks = ok ? alloc_zeroed(threads * LANES, job.row_bytes) : NULL;
+    job.refused = calloc(threads, sizeof *job.refused);
+    ok = (ok && job.rows && job.blocks && job.refused) ||
+         error_memory(err, "rows to quantise", threads * LANES * job.row_bytes);
+    if (ok) {
+        team_run(threads, quantize_groups, &job);
+    }
+    for (size_t i = 0; ok && i < threads; i++) {
+        ok = !job.refused[i] ||
+             error_set(err, ERROR_INPUT, "a value is not finite or above %g, the largest of %s",
+                       (double)LARGEST_F16, weight_types[type].name);
+    }
+    free(job.rows);
+    free(job.blocks);
+    free(job.refused);
+    return ok;
 }

@@ -8,6 +8,9 @@
 // only carried over from files that have them.
 bool quantize_has(WeightType type);
 
+// In place of a type to quantise to: what a matrix already has.
+#define KEEP_TYPE N_WEIGHT_TYPES
+
 // How the error of a matrix is measured. Without either array all columns count the same.
 typedef struct {
     // (cols): by how much the squared error of a column's weights counts, such as the mean square of
@@ -24,6 +27,13 @@ typedef struct {
 // the arguments. Returns false if a value is not finite, or is larger than the type can hold.
 bool quantize_row(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
                   uint8_t *blocks);
+
+// Quantises a matrix of any type into data for the same matrix with `type` (matrix_bytes), padding
+// included, by `threads` threads. Errors: ERROR_INPUT if a
+// value is not finite or larger than the type can hold (the message does not name the matrix);
+// ERROR_RUN if out of memory.
+bool quantize_matrix(const Matrix *from, WeightType type, const ErrorMeasure *measure, void *out,
+                     size_t threads, Error *err);
 
 // The largest magnitude that a type with a scale in f16 holds.
 #define LARGEST_F16 65504.0f

@@ -21,6 +21,8 @@ CHOICES = {  # values that complete to one of a few words
     "kv": ["f16", "f32"],
     "mode": ["generate", "chat"],
     "think": ["on", "off"],
+    "type": ["f32", "f16", "bf16", "q8", "q4", "q4m", "q4t"],
+    "head-type": ["f32", "f16", "bf16", "q8", "q4", "q4m", "q4t"],
 }
 
 BASH = """# bash completion for run
@@ -50,7 +52,7 @@ class Option:
 def options(executable):
     """The options in the order of `run --help`."""
     text = subprocess.run([executable, "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    found = re.findall(r"^  (?:-(\w),|   ) --([\w-]+)(?: ([A-Z=]+))? +(\S.*)$", text, re.MULTILINE)
+    found = re.findall(r"^  (?:-(\w),|   ) --([\w-]+)(?: (on\|off\|N|[A-Z][A-Z=-]*))? +(\S.*)$", text, re.MULTILINE)
     return [Option(*fields) for fields in found]
 
 

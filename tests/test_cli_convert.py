@@ -1,10 +1,11 @@
 """--convert and --set: any model as a native checkpoint. test_gguf.py has what a GGUF file becomes."""
 
+import json
 import os
 
 import numpy as np
 import pytest
-from conftest import THREADS, assert_refused, run
+from conftest import THREADS, assert_refused, logits, run
 
 import models
 import native
@@ -63,6 +64,66 @@ def test_a_llama2c_file_gives_the_same_text_before_and_after(tmp_path, llama2c, 
     assert (before.out, before.digest) == (after.out, after.digest)
     lines = native.Native(out).bytes("provenance").decode().splitlines()
     assert lines == ["source: model.bin", "type: f32", "head_type: f32", "converter: run 0.1.0"]
+
+
+# The largest error of a quantised weight, relative to the largest magnitude among the 32 of its block.
+MOST = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8, "q8": 0.005, "q4": 0.2, "q4m": 0.15, "q4t": 0.2}
+
+
+@pytest.mark.parametrize("kind", MOST)
+def test_type_quantises_the_matrices_of_the_blocks_and_4_bits_leave_the_head_in_q8(tmp_path, llama2c, kind):
+    source, out = tmp_path / "f32.bin", tmp_path / "out.bin"
+    run(*llama2c, "--convert", source).ok()
+    run(source, "--convert", out, "--type", kind).ok()
+    before, after = native.Native(source), native.Native(out)
+    head_kind = "q8" if kind.startswith("q4") else kind
+    for name, section in before.sections.items():
+        if section.kind != 2:
+            continue
+        expected = kind if name.startswith("blocks.") else head_kind
+        x, y = before.matrix(name), after.matrix(name)
+        pad = (0, -x.shape[1] % 32)
+        largest = np.abs(np.pad(x, ((0, 0), pad))).reshape(len(x), -1, 32).max(2).repeat(32, 1)[:, : x.shape[1]]
+        assert after.type(name) == expected
+        assert np.all(np.abs(x - y) <= MOST[expected] * largest + 1e-6), name
+    assert run(out, "--verify").ok().out == f"{out}: OK\n"
+    run(*llama2c, "--convert", out, "--type", kind, "--head-type", "f16").ok()
+    assert native.Native(out).type("embedding") == "f16"
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_quantised_bytes_depend_on_nothing_but_the_model_and_the_text(tmp_path, llama2c, simd_sets, calibrated):
+    text, made = tmp_path / "text", set()
+    text.write_bytes(b"ab cab bac " * 40)
+    calibrate = ["--calibrate", text] if calibrated else []
+    for threads in THREADS:
+        for simd in simd_sets:
+            out = tmp_path / f"{threads}-{simd}.bin"
+            run(*llama2c, "--convert", out, "--type", "q4t", *calibrate, "-j", threads, "--simd", simd).ok()
+            made.add(out.read_bytes())
+    assert len(made) == 1
+
+
+def test_a_calibrated_model_is_nearer_to_the_original(tmp_path, stories):
+    text, loss = tmp_path / "text", {}
+    text.write_bytes(stories.generate("-i", "Once upon a time", "-n", "400", "-s", "3", "-t", "1").ok().bytes)
+    lines = run(stories.path, "--tokenize", "-f", text, "--json").ok().out.splitlines()
+    tokens = [json.loads(line)["id"] for line in lines][:400]
+    vocab_size = native.Native(stories.path).fields["vocab_size"]
+    expected = logits(stories.path, tokens, vocab_size=vocab_size)
+    for name, options in {"plain": [], "calibrated": ["--calibrate", text]}.items():
+        out = tmp_path / f"{name}.bin"
+        run(stories.path, "--convert", out, "--type", "q4t", *options).ok()
+        loss[name] = np.square(logits(out, tokens, vocab_size=vocab_size) - expected).mean()
+    assert loss["calibrated"] < 0.7 * loss["plain"], loss
+
+
+@pytest.mark.parametrize("options, names", [
+    (["--type", "q5"], ["--type", "q5"]), (["--head-type", "x"], ["--head-type", "x"]),
+    (["--calibrate", "text"], ["--calibrate", "--type"]),
+])  # fmt: skip
+def test_types_that_weights_are_not_quantised_to_are_refused(tmp_path, options, names):
+    assert_refused(run(tmp_path / "m.bin", "--convert", tmp_path / "out.bin", *options), 2, *names)
 
 
 def test_set_changes_and_adds_what_the_model_recommends(tmp_path):

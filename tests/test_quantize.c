@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/memory.h"
+#include "formats/compensate.h"
 #include "formats/quantize.h"
 #include "unit.h"
 
@@ -164,6 +165,72 @@ TEST(test_all_sets_choose_the_same_bytes)
     use_set("auto");
 }
 
+// u^T u is the inverse of H: u H u^T is the identity.
+TEST(test_compensation_inverts_the_products_of_activations)
+{
+    enum { N = 40, STRIDE = 48 };
+    float h[N * STRIDE] = {0};
+    double trace = 0, damped[N][N];
+    Error err;
+    for (size_t t = 0; t < 100; t++) {
+        float x[N];
+        for (size_t i = 0; i < N; i++) {
+            x[i] = random_float() + (i ? x[i - 1] / 2 : 0);
+        }
+        for (size_t i = 0; i < N * N; i++) {
+            h[i / N * STRIDE + i % N] += x[i / N] * x[i % N];
+        }
+    }
+    for (size_t i = 0; i < N; i++) {
+        trace += h[i * STRIDE + i];
+    }
+    for (size_t i = 0; i < N * N; i++) {
+        damped[i / N][i % N] = h[i / N * STRIDE + i % N] + (i / N == i % N ? 0.1 * trace / N : 0);
+    }
+    float *u = compensation_create(h, N, STRIDE, 2, &err);
+    for (size_t i = 0; u && i < N * N; i++) {
+        double sum = 0;
+        for (size_t k = 0; k < N * N; k++) {
+            sum += u[i / N * N + k / N] * damped[k / N][k % N] * u[i % N * N + k % N];
+        }
+        CHECK(fabs(sum - (i / N == i % N)) < 1e-5, "(%zu, %zu): %g", i / N, i % N, sum);
+        CHECK(i % N >= i / N || u[i] == 0, "(%zu, %zu) is %g below the diagonal", i / N, i % N,
+              u[i]);
+    }
+    CHECK(u, "a matrix of full rank was refused");
+    free(u);
+    memset(h, 0, sizeof h);
+    CHECK(!compensation_create(h, N, STRIDE, 2, &err), "zeros were not refused");
+}
+
+// Errors of columns that always come together cancel.
+TEST(test_compensation_makes_up_for_errors_in_later_columns)
+{
+    float *h = alloc_zeroed(COLS * 208, sizeof *h);
+    double with = 0, without = 0;
+    Error err;
+    for (size_t i = 0; i < COLS * COLS; i++) {
+        h[i / COLS * 208 + i % COLS] = i / COLS == i % COLS ? 1.1f : 1;
+    }
+    float *u = compensation_create(h, COLS, 208, 1, &err);
+    for (size_t row = 0; row < 50; row++) {
+        float x[COLS], y[COLS], z[COLS];
+        double sum_y = 0, sum_z = 0;
+        random_row(x);
+        through(WEIGHT_Q4T, x, &(ErrorMeasure){0}, y);
+        through(WEIGHT_Q4T, x, &(ErrorMeasure){.compensation = u}, z);
+        for (size_t i = 0; i < COLS; i++) {
+            sum_y += (double)y[i] - x[i];
+            sum_z += (double)z[i] - x[i];
+        }
+        without += sum_y * sum_y;
+        with += sum_z * sum_z;
+    }
+    CHECK(with < 0.2 * without, "squared error of the sum %g with, %g without", with, without);
+    free(u);
+    free(h);
+}
+
 TEST(test_values_that_no_type_can_hold_are_refused)
 {
     float x[COLS] = {0}, y[COLS];
@@ -188,6 +255,8 @@ int main(int argc, char **argv)
                      (UnitTest[]){UNIT(test_errors_are_smaller_than_those_of_plain_rules),
                                   UNIT(test_values_that_a_type_has_are_kept),
                                   UNIT(test_all_sets_choose_the_same_bytes),
+                                  UNIT(test_compensation_inverts_the_products_of_activations),
+                                  UNIT(test_compensation_makes_up_for_errors_in_later_columns),
                                   UNIT(test_values_that_no_type_can_hold_are_refused),
                                   {0}});
 }

@@ -1,0 +1,136 @@
+// compensate.c - the matrix of GPTQ (arXiv:2210.17323). See compensate.h.
+//
+// The paper inverts H and takes the Cholesky factor of the result. Both at once: with the factor A
+// of H = A A^T, A upper triangular, H^-1 = A^-T A^-1, so u = A^-1.
+//
+//     for j = n - 1 .. 0                                 a row and a column of A per step,
+//         a[j][j] = sqrt(h[j][j] - sum a[j][k]^2)        sums over k > j
+//         a[i][j] = (h[i][j] - sum a[i][k] a[j][k]) / a[j][j]        for i < j
+//
+// Threads share the i of a step, and then the columns of u, which do not depend on one another.
+#include "formats/compensate.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/threads.h"
+
+#define DAMPING 0.1  // of the mean diagonal, added to the diagonal
+#define PARTS   8    // partial sums, which the compiler keeps in vectors
+
+typedef struct {
+    double *a;  // (n, n), owned: H, then A
+    double *u;  // (n, n), owned
+    size_t n;
+} Factors;
+
+// The sum of n products: partial sums of every eighth, added in one order.
+static double dot(const double *x, const double *y, size_t n)
+{
+    double part[PARTS] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + PARTS <= n; i += PARTS) {
+        for (size_t k = 0; k < PARTS; k++) {
+            part[k] += x[i + k] * y[i + k];
+        }
+    }
+    for (; i < n; i++) {
+        sum += x[i] * y[i];
+    }
+    for (size_t k = 0; k < PARTS; k++) {
+        sum += part[k];
+    }
+    return sum;
+}
+
+static void factorise(Team team, const Factors *f)
+{
+    const size_t n = f->n;
+    for (size_t j = n; j-- > 0;) {
+        const double *row = f->a + j * n + j + 1;
+        const double diagonal = sqrt(f->a[j * n + j] - dot(row, row, n - j - 1));
+        size_t begin, end;
+        team_share(team, j, &begin, &end);
+        for (size_t i = begin; i < end; i++) {
+            double *a = f->a + i * n + j;
+            *a = (*a - dot(a + 1, row, n - j - 1)) / diagonal;
+        }
+        // Column j, of which the next step reads every row.
+        team_barrier(team);
+        if (team.id == 0) {
+            f->a[j * n + j] = diagonal;  // read by the next step of nobody
+        }
+    }
+    team_barrier(team);
+}
+
+// Row i of the inverse from those below it: u[i] = (e_i - sum over k > i of a[i][k] u[k]) / a[i][i].
+static void invert(Team team, const Factors *f)
+{
+    const size_t n = f->n;
+    size_t begin, end;
+    team_share(team, n, &begin, &end);
+    for (size_t i = end; i-- > 0;) {
+        double *u = f->u + i * n;
+        for (size_t k = i + 1; k < end; k++) {
+            const double a = f->a[i * n + k], *below = f->u + k * n;
+            for (size_t c = begin > k ? begin : k; c < end; c++) {
+                u[c] -= a * below[c];
+            }
+        }
+        for (size_t c = begin; c < end; c++) {
+            u[c] = (u[c] + (c == i)) / f->a[i * n + i];
+        }
+    }
+}
+
+static void compute(Team team, void *arg)
+{
+    factorise(team, arg);
+    invert(team, arg);
+}
+
+// Copies h into a, damped. False if it has no positive diagonal.
+static bool load_damped(Factors *f, const float *h, size_t stride)
+{
+    const size_t n = f->n;
+    double trace = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) {
+            f->a[i * n + j] = h[i * stride + j];
+        }
+        trace += h[i * stride + i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        f->a[i * n + i] += DAMPING * trace / (double)n;
+    }
+    return trace > 0 && trace < INFINITY;
+}
+
+float *compensation_create(const float *h, size_t n, size_t stride, size_t threads, Error *err)
+{
+    size_t count;
+    const bool fits = size_mul(n, n, &count);
+    Factors f = {.a = fits ? alloc_zeroed(count, sizeof(double)) : NULL,
+                 .u = fits ? alloc_zeroed(count, sizeof(double)) : NULL,
+                 .n = n};
+    float *result = fits ? alloc_zeroed(count, sizeof(float)) : NULL;
+    bool ok = (f.a && f.u && result) ||
+              error_memory(err, "the factors of a calibrated matrix", n * n * sizeof(double));
+    ok = ok && load_damped(&f, h, stride);
+    if (ok) {
+        team_run(threads, compute, &f);
+    }
+    for (size_t i = 0; ok && i < n * n; i++) {
+        result[i] = (float)f.u[i];
+        ok = isfinite(result[i]);
+    }
+    free(f.a);
+    free(f.u);
+    if (!ok) {
+        free(result);
+        return NULL;
+    }
+    return result;
+}
