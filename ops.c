@@ -396,5 +396,6 @@ void rope_angles(float *cos, float *sin, const double *frequency, size_t half, s
 
 double query_factor(double beta, size_t original_context, size_t position)
 {
-    return 1 + beta * exact_log((double)(1 + position / original_context));
+    const size_t nth = 1 + position / original_context;  // which of the original contexts it is in
+    return 1 + beta * exact_log((double)nth);
 }
