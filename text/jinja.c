@@ -75,12 +75,12 @@ bool jinja_mentions(const JinjaTemplate *t, const char *name)
 // --------------------------------------------------------------------------------------------
 // Variables
 
-// The bytes of a variable's names and strings, and how many values it has.
+// The size of a variable: about that of its JSON text.
 static size_t variable_bytes(const JsonValue *root)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < root->extent; i++) {
-        bytes += root[i].size + root[i].name_size + sizeof *root;
+        bytes += root[i].size + root[i].name_size + 8;
     }
     return bytes;
 }
