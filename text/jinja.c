@@ -10,7 +10,7 @@
 #include "text/jinja_ast.h"
 
 // Limits of a compilation: a hundred times what known templates need.
-#define COMPILE_STEPS  ((size_t)8 << 20)
+#define COMPILE_STEPS  ((size_t)2 << 20)
 #define COMPILE_MEMORY ((size_t)32 << 20)
 #define COMPILE_DEPTH  200
 
