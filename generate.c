@@ -237,6 +237,42 @@ static bool check_prompt(const Tokens *prompt, size_t context, Error *err)
                      prompt->size, context - 1, context);
 }
 
+// The new tokens that the sequence may still get.
+static size_t tokens_left(const Sequence *s)
+{
+    const size_t max = s->options->max_tokens, room = s->cache->context - s->tokens.size;
+    return max && max - count_new(s) < room ? max - count_new(s) : room;
+}
+
+// Puts the guide of a sequence to its start, and checks that its text has room.
+static bool restart_guide(Sequence *s, Error *err)
+{
+    if (!s->guide) {
+        return true;
+    }
+    if (s->filter.texts) {
+        return error_set(err, ERROR_INPUT, "constraints are not supported for a model that thinks");
+    }
+    s->match = constraint_start(s->guide->constraint);
+    const uint32_t shortest = constraint_shortest(s->guide->constraint, s->match);
+    return shortest <= tokens_left(s) ||
+           error_set(err, ERROR_INPUT,
+                     "the constraint's shortest text has %u bytes, expected at most the %zu new "
+                     "tokens that there may be",
+                     (unsigned)shortest, tokens_left(s));
+}
+
+static bool start_guide(Sequence *s, const SequenceSetup *setup, Error *err)
+{
+    if (!setup->guide) {
+        return true;
+    }
+    s->guide = setup->guide;
+    const size_t n_words = s->guide->trie.n_words;
+    s->allowed = calloc(n_words + 1, sizeof *s->allowed);
+    return s->allowed ? restart_guide(s, err) : error_memory(err, "a set of tokens", n_words * 8);
+}
+
 // Takes a prompt over.
 static void take_prompt(Sequence *s, Prompt *prompt)
 {
@@ -261,10 +297,10 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Err
                     .logprobs.n_best = setup->options->top_logprobs};
     take_prompt(s, prompt);
     s->first_logprob = setup->score_prompt ? 0 : s->n_prompt;
-    bool ok = check_prompt(&s->tokens, s->cache->context, err) &&
+    bool ok = check_prompt(&s->tokens, s->cache->context, err) && start_guide(s, setup, err) &&
               sampler_create(&s->sampler, tokenizer_vocab_size(s->tokenizer), &s->options->sampler,
                              setup->seed, err) &&
-              (!s->options->min_tokens || list_enders(s, err));
+              ((!s->options->min_tokens && !s->guide) || list_enders(s, err));
     if (ok && setup->echo) {
         echo_prompt(s);
         ok = check_text(s, err);
@@ -299,7 +335,7 @@ bool sequence_restart(Sequence *s, Cache *cache, Prompt *prompt, Error *err)
     clear_text(&s->text);
     clear_text(&s->thought);
     buffer_clear(&s->held);
-    return true;
+    return restart_guide(s, err);
 }
 
 void sequence_retire(Sequence *s)
@@ -310,6 +346,8 @@ void sequence_retire(Sequence *s)
     buffer_free(&s->text.all);
     buffer_free(&s->thought.all);
     buffer_free(&s->held);
+    free(s->allowed);
+    s->allowed = NULL;
 }
 
 void sequence_free(Sequence *s)
@@ -360,20 +398,6 @@ size_t sequence_propose(Sequence *s, const PassCost *cost, PassPlan *plan, Row *
     return n;
 }
 
-static int sample_token(Sequence *s, const float *logits)
-{
-    const GenerateOptions *o = s->options;
-    const bool may_end = count_new(s) >= o->min_tokens;
-    const SamplerInput in = {.tokens = s->tokens.ids,
-                             .n_tokens = s->tokens.size,
-                             .n_prompt = s->n_prompt,
-                             .biases = o->biases.list,
-                             .n_biases = o->biases.n,
-                             .banned = s->enders.ids,
-                             .n_banned = may_end ? 0 : s->enders.size};
-    return sampler_next(&s->sampler, logits, &in);
-}
-
 // Does the closing text of the thought begin with this token? Templates may close one with a token
 // that ends answers: there it ends only the thought.
 static bool begins_close(const Sequence *s, int token)
@@ -398,11 +422,85 @@ static bool is_ender(const Sequence *s, int token)
     return found;
 }
 
-// The new tokens that the sequence may still get.
-static size_t tokens_left(const Sequence *s)
+// Where the text stands after a token; MATCH_FAILED if the guide does not allow it, or it leaves more
+// bytes to come than there are tokens. Where a text may end it stays where it is at an ender.
+static MatchState match_after(const Sequence *s, int token)
 {
-    const size_t max = s->options->max_tokens, room = s->cache->context - s->tokens.size;
-    return max && max - count_new(s) < room ? max - count_new(s) : room;
+    Constraint *c = s->guide->constraint;
+    if (is_ender(s, token)) {
+        return constraint_is_complete(c, s->match) ? s->match : MATCH_FAILED;
+    }
+    size_t size;
+    const int previous = s->tokens.ids[s->tokens.size - 1];
+    const char *bytes = tokenizer_decode(s->tokenizer, previous, token, &size);
+    const MatchState next = size ? constraint_next(c, s->match, bytes, size) : MATCH_FAILED;
+    const uint32_t shortest = constraint_shortest(c, next);
+    return shortest != NO_TEXT && shortest <= tokens_left(s) - 1 ? next : MATCH_FAILED;
+}
+
+// Fills s->allowed with the tokens after which `most` bytes complete the text, and the enders if it
+// is complete.
+static bool allow_tokens(Sequence *s, uint32_t most, Error *err)
+{
+    Guide *g = s->guide;
+    const int previous = s->tokens.ids[s->tokens.size - 1];
+    const MaskQuery query = {s->match, most, tokenizer_drops_space(s->tokenizer, previous)};
+    const uint64_t *tokens = mask_cache_get(g->masks, &query);
+    if (!tokens) {
+        return constraint_check(g->constraint, err) && error_memory(err, "a set of tokens", 0);
+    }
+    uint64_t any = 0;
+    for (size_t i = 0; i < g->trie.n_words; i++) {
+        s->allowed[i] = tokens[i];
+        any |= tokens[i];
+    }
+    if (constraint_is_complete(g->constraint, s->match)) {
+        for (size_t i = 0; i < s->enders.size; i++) {
+            const size_t id = (size_t)s->enders.ids[i];
+            s->allowed[id / 64] |= (uint64_t)1 << id % 64;
+            any = 1;
+        }
+    }
+    return any || error_set(err, ERROR_INPUT,
+                            "the vocabulary has no token for any text that the constraint allows");
+}
+
+// Draws again, among the tokens that the guide allows; *token is the first draw before. In the last
+// stretch also those are left out after which the text would not close.
+static bool sample_allowed(Sequence *s, const float *logits, SamplerInput *in, int *token,
+                           Error *err)
+{
+    const size_t left = tokens_left(s) - 1;
+    const uint32_t most[] = {NO_TEXT, left < NO_TEXT ? (uint32_t)left : NO_TEXT - 1};
+    for (size_t i = 0; i < 2 && match_after(s, *token) == MATCH_FAILED; i++) {
+        if (!constraint_check(s->guide->constraint, err) || !allow_tokens(s, most[i], err)) {
+            return false;
+        }
+        in->allowed = s->allowed;
+        *token = sampler_next(&s->sampler, logits, in);
+    }
+    const MatchState match = match_after(s, *token);
+    if (match == MATCH_FAILED) {
+        return constraint_check(s->guide->constraint, err) &&
+               error_set(err, ERROR_INPUT, "the vocabulary lacks bytes to complete the constraint");
+    }
+    s->match = match;
+    return true;
+}
+
+static bool sample_token(Sequence *s, const float *logits, int *token, Error *err)
+{
+    const GenerateOptions *o = s->options;
+    const bool may_end = count_new(s) >= o->min_tokens;
+    SamplerInput in = {.tokens = s->tokens.ids,
+                       .n_tokens = s->tokens.size,
+                       .n_prompt = s->n_prompt,
+                       .biases = o->biases.list,
+                       .n_biases = o->biases.n,
+                       .banned = s->enders.ids,
+                       .n_banned = may_end ? 0 : s->enders.size};
+    *token = sampler_next(&s->sampler, logits, &in);
+    return !s->guide || sample_allowed(s, logits, &in, token, err);
 }
 
 // Notes how probable a token was, if that is wanted. NULL: nothing came before it, or it was forced.
@@ -441,9 +539,22 @@ static bool force_close(Sequence *s, Error *err)
     return ok;
 }
 
+// Ends a guided text where nothing can follow; one that is complete is not cut.
+static void finish_guided(Sequence *s)
+{
+    const Constraint *c = s->guide ? s->guide->constraint : NULL;
+    if (c && (constraint_is_final(c, s->match) ||
+              (s->finish == FINISH_LENGTH && constraint_is_complete(c, s->match)))) {
+        s->finish = FINISH_STOP;
+    }
+}
+
 bool sequence_accept(Sequence *s, const float *logits, Error *err)
 {
-    const int token = sample_token(s, logits);
+    int token;
+    if (!sample_token(s, logits, &token, err)) {
+        return false;
+    }
     const bool ends = is_ender(s, token);
     s->n_forced = 0;
     if ((!ends || s->options->include_stop) &&
@@ -459,6 +570,7 @@ bool sequence_accept(Sequence *s, const float *logits, Error *err)
     if (!s->finish && !tokens_left(s)) {
         s->finish = FINISH_LENGTH;
     }
+    finish_guided(s);
     if (s->finish) {
         flush_text(s);
     }

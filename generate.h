@@ -21,6 +21,7 @@
 #include "lookup.h"
 #include "sampler.h"
 #include "text/chat.h"
+#include "text/constraint_guide.h"
 #include "tokenizer.h"
 
 // Stop texts per sequence: four times what OpenAI's API allows, few enough to search for each of
@@ -83,6 +84,7 @@ typedef struct {
     uint64_t seed;
     bool echo;          // its text begins with the prompt's
     bool score_prompt;  // with options->logprobs: the list begins with the tokens of the prompt
+    Guide *guide;       // what the text has to be; NULL: anything
 } SequenceSetup;
 
 // Text on its way out.
@@ -104,6 +106,9 @@ typedef struct {
     size_t n_prompt;
     size_t n_forced;  // of the tokens that the last pass added, those after the sampled one
     FinishReason finish;
+    Guide *guide;       // what the new text has to be; NULL: anything
+    MatchState match;   // of the new text
+    uint64_t *allowed;  // (guide->trie.n_words), owned: the tokens of one draw; NULL: no guide
     Lookup lookup;      // what it learns of proposed tokens
     Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
     size_t first_logprob;
@@ -122,8 +127,11 @@ static inline bool sequence_is_thinking(const Sequence *s)
 }
 
 // Starts a sequence with the prompt, whose tokens it takes over, whether it succeeds or not. Its
-// sequence of the cache is empty, or holds tokens that the prompt begins with. Errors: ERROR_INPUT
-// if the prompt is empty or leaves no room in the context; ERROR_RUN if out of memory.
+// sequence of the cache is empty, or holds tokens that the prompt begins with. With a guide, a token
+// is only taken if the text can be completed after it in as many bytes as tokens are left, and the
+// text ends where nothing can follow: so it always satisfies the constraint. Errors: ERROR_INPUT if
+// the prompt is empty or leaves no room in the context, or the guide's shortest text has more bytes
+// than there may be new tokens, or the model thinks; ERROR_RUN if out of memory.
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Error *err);
 void sequence_free(Sequence *s);
 

@@ -136,6 +136,11 @@ static const Option option_table[] = {
      .fields = {"min_tokens"}},
     {0, "ignore-eos", NULL, FLAG, AT(generate.ignore_eos), .help = "continue after an end token",
      .fields = {"ignore_eos"}},
+    {0, "regex", "RE", TEXT, AT(regex),
+     .help = "the answer is a match of RE (RE2's syntax) from start to end"},
+    {0, "json-schema", "SCHEMA", TEXT, AT(schema),
+     .help = "the answer is JSON valid against SCHEMA, an object of JSON or a file"},
+    {0, "json-object", NULL, FLAG, AT(json_object), .help = "the answer is a JSON object"},
     {0, "special", NULL, FLAG, AT(special),
      .help = "turn names of special tokens in the prompt into those tokens"},
     {0, "no-echo", NULL, FLAG, AT(no_echo), .help = "print the continuation without the prompt"},
@@ -720,6 +725,21 @@ static bool check_convert(const Options *o, Error *err)
                                    "written last"));
 }
 
+// Constraints: one at most, of one answer, which nothing else ends.
+static bool check_constraints(const Options *o, const char *mode, Error *err)
+{
+    static const char *const constraints[] = {"regex", "json-schema", "json-object", NULL};
+    static const char *const never_with[] = {"stop", "stop-token-id", "min-tokens", "ignore-eos",
+                                             NULL};
+    const int n = (o->regex != NULL) + (o->schema != NULL) + o->json_object;
+    if (n == 0) {
+        return true;
+    }
+    return n == 1 && !mode ? refuse(o, never_with, "not with a constraint", err)
+                           : refuse(o, constraints,
+                                    n > 1 ? "expected one constraint" : "not in this mode", err);
+}
+
 static bool check_combinations(Options *o, Error *err)
 {
     static const char *const only_in_chats[] = {"system", "think", "date", "template-var", NULL};
@@ -742,7 +762,7 @@ static bool check_combinations(Options *o, Error *err)
     if (o->prompt_cache && o->mode != MODE_GENERATE && o->mode != MODE_BATCH) {
         return error_set(err, ERROR_USAGE, "--prompt-cache: not with --%s", mode);
     }
-    if (!check_batch(o, err) || !check_convert(o, err)) {
+    if (!check_constraints(o, mode, err) || !check_batch(o, err) || !check_convert(o, err)) {
         return false;
     }
     if (o->truncate_prompt && o->mode == MODE_SCORE) {

@@ -58,6 +58,10 @@ typedef struct {
     bool special;          // turn names of special tokens in the prompt into those tokens
     bool truncate_prompt;  // keep the end of a prompt that does not fit; in a chat, of its files
     bool no_echo;          // print the continuation without the prompt
+    // What the answer has to be, at most one of them.
+    const char *regex;   // NULL: not a match of a regular expression
+    const char *schema;  // a JSON schema, or its file; NULL: none
+    bool json_object;    // any JSON object
     // A batch.
     const char *batch;  // file of requests; "-": standard input
     size_t parallel;    // requests to run together

@@ -134,7 +134,7 @@ static void penalise_presence(Sampler *s, const SamplerInput *in)
 static bool is_plain(const SamplerOptions *o, const SamplerInput *in)
 {
     return o->repeat_penalty == 1.0f && o->presence_penalty == 0.0f &&
-           o->frequency_penalty == 0.0f && !in->n_biases && !in->n_banned;
+           o->frequency_penalty == 0.0f && !in->n_biases && !in->n_banned && !in->allowed;
 }
 
 // A banned token gets the lowest logit that is finite, so that there is always something to draw.
@@ -153,6 +153,19 @@ static void adjust_logits(Sampler *s, const SamplerInput *in)
     for (size_t i = 0; i < in->n_banned; i++) {
         s->probabilities[in->banned[i]] = -FLT_MAX;
     }
+    for (size_t i = 0; in->allowed && i < s->vocab_size; i++) {
+        if (!(in->allowed[i / 64] >> i % 64 & 1)) {
+            s->probabilities[i] = -INFINITY;
+        }
+    }
+}
+
+// The number that decides: the generator's next one, or the second that is derived from its last.
+static float draw_coin(Sampler *s, bool again)
+{
+    uint64_t second = s->state ^ 0x9e3779b97f4a7c15u;
+    second = second ? second : 1;  // at 0 the generator would get stuck
+    return draw(again ? &second : &s->state);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -270,7 +283,7 @@ int sampler_next(Sampler *s, const float *logits, const SamplerInput *in)
         p[i] = -INFINITY;
     }
     softmax(p, padded, o->temperature);
-    const float coin = draw(&s->state);
+    const float coin = draw_coin(s, in->allowed);
     const float least = o->min_p > 0 ? o->min_p * p[argmax(p, s->vocab_size)] : 0;
     const bool nucleus = o->top_p > 0 && o->top_p < 1;
     if (!o->top_k && !nucleus) {

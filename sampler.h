@@ -36,6 +36,10 @@ typedef struct {
     size_t n_biases;
     const int *banned;  // (n_banned): not drawn, unless that is the whole vocabulary
     size_t n_banned;
+    // Of a token that is drawn again because a constraint does not allow the one that was: only
+    // these are, and the random number is derived from the last one, so that the generator stays
+    // where it is.
+    const uint64_t *allowed;  // (vocab_size) bits, not all 0; NULL: a first draw, of any token
 } SamplerInput;
 
 typedef struct {

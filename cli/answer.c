@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/files.h"
 #include "base/json.h"
 #include "batch/choice.h"
 #include "cli/prompt.h"
@@ -144,6 +145,50 @@ static uint64_t system_seed(void)
     return seed >> 16;
 }
 
+// The most bytes of a schema.
+#define MAX_SCHEMA_BYTES ((size_t)16 << 20)
+
+// Compiles a schema, which is a text or in a file.
+static bool open_schema(Guide *g, const char *schema, Error *err)
+{
+    Buffer file = {0};
+    Error why = {0};
+    const bool itself = schema[strspn(schema, " \t\r\n")] == '{';
+    if (!itself && !read_file(schema, MAX_SCHEMA_BYTES, &file, err)) {
+        return false;
+    }
+    const ConstraintText text = itself ? (ConstraintText){schema, strlen(schema)}
+                                       : (ConstraintText){file.data ? file.data : "", file.size};
+    const bool ok = constraint_of_schema(&g->constraint, text, &why);
+    buffer_free(&file);
+    return ok ||
+           error_set(err, why.kind, "%s: %.500s", itself ? "--json-schema" : schema, why.message);
+}
+
+// Makes the guide that the options ask for.
+static bool open_guide(Answer *a, Error *err)
+{
+    const Options *o = a->options;
+    Error why = {0};
+    if (!o->regex && !o->schema && !o->json_object) {
+        return true;
+    }
+    const ConstraintText regex = {o->regex, o->regex ? strlen(o->regex) : 0};
+    if (o->regex && !constraint_of_regex(&a->guide.constraint, regex, &why)) {
+        return error_set(err, why.kind == ERROR_INPUT ? ERROR_USAGE : why.kind, "--regex: %.500s",
+                         why.message);
+    }
+    if (!o->regex &&
+        !open_schema(&a->guide, o->schema ? o->schema : "{\"type\": \"object\"}", err)) {
+        return false;
+    }
+    const char *notes = constraint_notes(a->guide.constraint);
+    if (notes && !o->quiet) {
+        output_note("run: --json-schema: ignored what is unknown: %s", notes);
+    }
+    return tokenizer_trie(a->engine->tokenizer, &a->guide.trie, err) && guide_open(&a->guide, err);
+}
+
 bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err)
 {
     *a = (Answer){.engine = e,
@@ -154,7 +199,7 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
     if (!engine_open_cache(e, 1, o->chunk > checked ? o->chunk : checked, checked, err)) {
         return false;
     }
-    if (!prompt_cache_attach(&a->prompt_cache, e, o, out, err)) {
+    if (!prompt_cache_attach(&a->prompt_cache, e, o, out, err) || !open_guide(a, err)) {
         answer_close(a);
         return false;
     }
@@ -164,6 +209,7 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
 void answer_close(Answer *a)
 {
     sequence_free(&a->sequence);
+    guide_close(&a->guide);
     prompt_cache_detach(&a->prompt_cache, a->engine, a->out);
 }
 
@@ -208,7 +254,8 @@ static bool start_sequence(Answer *a, Prompt *prompt, bool echo, Error *err)
                                  .options = &a->options->generate,
                                  .cache = &a->engine->cache,
                                  .seed = a->seed,
-                                 .echo = echo};
+                                 .echo = echo,
+                                 .guide = a->guide.constraint ? &a->guide : NULL};
     if (a->started) {
         return sequence_restart(&a->sequence, &a->engine->cache, prompt, err);
     }

@@ -13,6 +13,7 @@ typedef struct {
     Output *out;
     uint64_t seed;
     PromptCache prompt_cache;
+    Guide guide;  // what the answers have to be
     Sequence sequence;
     bool started;    // the sequence has been
     bool used_date;  // the chat template has asked for the date

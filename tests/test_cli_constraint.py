@@ -1,0 +1,99 @@
+"""Constrained answers at the command line: what is printed satisfies the constraint, whatever the temperature, and closes
+within -n; nothing that never changes a text changes these."""
+
+import json
+import re
+
+import pytest
+from conftest import assert_refused
+
+jsonschema = pytest.importorskip("jsonschema")
+
+PERSON = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 1,
+          "maximum": 99}, "tags": {"type": "array", "items": {"enum": ["red", "blue"]}, "maxItems": 3}},
+          "required": ["name", "age"], "additionalProperties": False}  # fmt: skip
+TREE = {"$defs": {"node": {"type": "object", "properties": {"word": {"type": "string", "pattern": "^[a-z]{1,8}$"}, "children": {"type":
+        "array", "items": {"$ref": "#/$defs/node"}, "maxItems": 2}}, "required": ["word"]}}, "$ref": "#/$defs/node"}  # fmt: skip
+SCHEMAS = [PERSON, TREE, {"type": "array", "items": {"type": "number"}, "minItems": 2}, {"enum": [1, "two", None, [3]]},
+           {"anyOf": [{"type": "object", "properties": {"kind": {"const": k}, k: {"type": "boolean"}}, "required": ["kind", k]}
+                      for k in ("a", "b")]}]  # fmt: skip
+
+
+def answer(stories, *args, **options):
+    return stories.generate("-i", "Once upon a time there was", "--json", "--no-echo", "-s", "5", *args, **options).ok()
+
+
+@pytest.mark.parametrize("temperature", ["0", "0.7", "1.5"])
+@pytest.mark.parametrize("n", ["60", "200"])
+def test_answers_are_valid_and_close_within_the_tokens(stories, temperature, n):
+    for schema in SCHEMAS:
+        for seed in range(4):
+            done = json.loads(answer(stories, "--json-schema", json.dumps(schema), "-t", temperature, "-s", str(seed), "-n", n).out)
+            value = json.loads(done["text"])
+            jsonschema.Draft202012Validator(schema).validate(value)
+            assert done["finish_reason"] == "stop" and done["completion_tokens"] <= int(n), done
+
+
+def test_the_shortest_text_fits_exactly_and_one_token_less_is_refused(stories):
+    schema = json.dumps({"type": "array", "items": {"type": "null"}, "minItems": 2})  # [null, null]
+    for seed in range(5):
+        done = json.loads(answer(stories, "--json-schema", schema, "-n", "12", "-t", "1.5", "-s", str(seed)).out)
+        assert done["text"] == "[null, null]", done
+    done = stories.generate("-i", "Once", "--json-schema", schema, "-n", "11")
+    assert_refused(done, 3, "12 bytes", "11 new tokens")
+
+
+def test_a_regular_expression_is_matched_from_start_to_end(stories):
+    for seed in range(8):
+        text = json.loads(answer(stories, "--regex", r"(there|once) was (a|the) [a-z]{3,9}\.", "-s", str(seed)).out)["text"]
+        assert re.fullmatch(r"(there|once) was (a|the) [a-z]{3,9}\.", text), text
+
+
+def test_an_object_is_one_whatever_it_has(stories):
+    for seed in range(6):
+        text = json.loads(answer(stories, "--json-object", "-s", str(seed), "-n", "80").out)["text"]
+        assert isinstance(json.loads(text), dict), text
+
+
+def test_nothing_that_never_changes_a_text_changes_a_constrained_one(stories):
+    args = ["--json-schema", json.dumps(PERSON), "-t", "1", "-n", "90"]
+    expected = json.loads(answer(stories, *args).out)["text"]
+    for more in (["--lookup", "0"], ["-j", "1"], ["--chunk", "3"], ["--simd", "scalar"]):
+        found = json.loads(answer(stories, *args, *more).out)["text"]
+        assert found == expected, more
+
+
+def test_a_draw_that_the_constraint_allows_is_that_of_free_text(stories):
+    free = stories.generate("-i", "Once upon a time", "--no-echo", "-s", "9", "-n", "30", "-t", "0.8").ok().out
+    bound = stories.generate("-i", "Once upon a time", "--no-echo", "-s", "9", "-n", "30", "-t", "0.8", "--regex", "(?s).*").ok().out
+    assert bound == free
+
+
+def test_a_schema_is_read_from_a_file(stories, tmp_path):
+    path = tmp_path / "person.json"
+    path.write_text(json.dumps(PERSON))
+    assert json.loads(json.loads(answer(stories, "--json-schema", path).out)["text"])["name"] is not None
+
+
+def test_unknown_keywords_are_noted_on_stderr(stories):
+    done = answer(stories, "--json-schema", '{"type": "boolean", "colour": "red"}')
+    assert "colour" in done.err
+    assert json.loads(json.loads(done.out)["text"]) in (True, False)
+
+
+REFUSED = [
+    (["--regex", "a(?=b)"], 2, ["--regex", "lookaround"]),
+    (["--regex", "a", "--json-object"], 2, ["--regex", "one constraint"]),
+    (["--regex", "a", "--stop", "b"], 2, ["--stop", "not with a constraint"]),
+    (["--json-object", "--ignore-eos"], 2, ["--ignore-eos", "not with a constraint"]),
+    (["--json-object", "--score"], 2, ["--json-object", "not in this mode"]),
+    (["--json-schema", "missing.json"], 3, ["missing.json"]),
+    (["--json-schema", '{"uniqueItems": true}'], 3, ["--json-schema", "#/uniqueItems"]),
+    (["--json-schema", "{"], 3, ["--json-schema", "byte 1"]),
+    (["--json-schema", '{"type": "string", "enum": [1]}'], 3, ["no value is valid"]),
+]
+
+
+@pytest.mark.parametrize("args, code, names", REFUSED)
+def test_what_is_wrong_is_named_before_anything_is_generated(stories, args, code, names):
+    assert_refused(stories.generate("-i", "Once", *args), code, *names)
