@@ -51,8 +51,9 @@ static void unmap_file(void *address, size_t size)
     free(address);
 }
 
-void mapping_drop(const uint8_t *data, size_t size)
+void mapping_drop(const Mapping *m, const uint8_t *data, size_t size)
 {
+    (void)m;
     (void)data;
     (void)size;
 }
@@ -65,12 +66,12 @@ static void *map_file(int fd, size_t size)
 
 static void unmap_file(void *address, size_t size) { munmap(address, size); }
 
-void mapping_drop(const uint8_t *data, size_t size)
+void mapping_drop(const Mapping *m, const uint8_t *data, size_t size)
 {
     // Only whole pages: their neighbours may be in use.
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
     const uintptr_t begin = (at + page - 1) / page * page, end = (at + size) / page * page;
-    if (begin < end) {
+    if (m->address && begin < end) {
         madvise((char *)data + (begin - at), end - begin, MADV_DONTNEED);
     }
 }

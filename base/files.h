@@ -24,8 +24,9 @@ bool mapping_open(Mapping *m, const char *path, Error *err);
 void mapping_close(Mapping *m);
 
 // Tells the system that `size` bytes at `data` in a mapping are not needed for now: they no longer
-// count as this process's memory. Reading them again is allowed.
-void mapping_drop(const uint8_t *data, size_t size);
+// count as this process's memory. Reading them again is allowed. Does nothing to bytes that are the
+// caller's.
+void mapping_drop(const Mapping *m, const uint8_t *data, size_t size);
 
 // Appends to *out all that can be read from a descriptor; `name` is for messages. Errors:
 // ERROR_INPUT if reading fails or there are more than `limit` bytes; ERROR_RUN if out of memory.

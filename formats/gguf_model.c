@@ -666,7 +666,7 @@ bool gguf_model_repack(const Checkpoint *c, size_t i, void *out, size_t threads,
     } else {
         team_run(threads, repack_groups, &job);
     }
-    mapping_drop(t->data, t->bytes);
+    mapping_drop(&c->gguf->file.parts[t->part], t->data, t->bytes);
     const char *bad = job.bad;
     return !bad || error_set(err, ERROR_INPUT, "%s: tensor %.*s has %s", c->path, (int)t->name.size,
                              t->name.data, bad);

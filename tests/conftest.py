@@ -17,6 +17,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -181,6 +182,28 @@ def assert_refused(done, code, *names):
     assert len(lines) == 1 and done.err.endswith("\n"), f"expected one line on stderr, found {len(lines)}\n{done}"
     for name in names:
         assert str(name) in lines[0], f"expected {str(name)!r} to be named on stderr\n{done}"
+
+
+QUICK = 5.0 * SLOWER  # seconds of processor time: refusing a small file takes less
+
+
+def measured(*args):
+    """Runs the program; gives a Ran and its largest resident memory in KB."""
+    process = subprocess.Popen([EXECUTABLE, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=environment())  # fmt: skip
+    hangs = threading.Timer(TIMEOUT, process.kill)
+    hangs.start()
+    out, err = process.stdout.read(), process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    hangs.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close(), process.stderr.close()
+    return Ran(process.args, process.returncode, out, err, usage.ru_utime + usage.ru_stime), usage.ru_maxrss
+
+
+def assert_quick(done):
+    took = done.cpu_seconds
+    assert took < QUICK, f"took {took:.1f} s of processor time, expected less than {QUICK:.0f}\n{done}"
 
 
 class Model:

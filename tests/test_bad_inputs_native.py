@@ -4,20 +4,17 @@ and table is computed after the change, so that the change is refused and not th
 Each case must end with exit 3, nothing on stdout, and one line on stderr that names the file and the culprit, within 5
 seconds of processor time and 64 MB of memory beyond what the good model needs. CASES lists them all."""
 
-import os
 import struct
-import subprocess
-import threading
 
 import numpy as np
 import pytest
-from conftest import EXECUTABLE, SANITIZED, SLOWER, TIMEOUT, Ran, assert_refused, environment
+from conftest import SANITIZED, assert_quick, assert_refused, measured
 
 import native
 import native_models
 
 U32, U64 = 2**32 - 1, 2**64 - 1
-MOST_SECONDS, MOST_KILOBYTES = 5.0 * SLOWER, 64 << 10
+MOST_KILOBYTES = 64 << 10
 
 
 def good_writer():
@@ -367,25 +364,6 @@ weight_cases()
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Running them.
-
-
-def measured(*args):
-    """Runs the program; gives a Ran and its largest resident memory in KB."""
-    process = subprocess.Popen([EXECUTABLE, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=environment())  # fmt: skip
-    hangs = threading.Timer(TIMEOUT, process.kill)
-    hangs.start()
-    out, err = process.stdout.read(), process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    hangs.cancel()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close(), process.stderr.close()
-    return Ran(process.args, process.returncode, out, err, usage.ru_utime + usage.ru_stime), usage.ru_maxrss
-
-
-def assert_quick(done):
-    took = done.cpu_seconds
-    assert took < MOST_SECONDS, f"took {took:.1f} s of processor time, expected less than {MOST_SECONDS:.0f}\n{done}"
 
 
 @pytest.fixture(scope="module")

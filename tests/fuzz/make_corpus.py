@@ -12,6 +12,7 @@ from pathlib import Path
 FUZZ = Path(__file__).resolve().parent
 sys.path[:0] = [str(FUZZ.parent), str(FUZZ.parent.parent / "scripts")]
 import checkpoint  # noqa: E402
+import gguf_bytes  # noqa: E402
 import models  # noqa: E402
 import vocabulary  # noqa: E402
 
@@ -100,8 +101,45 @@ def checkpoint_inputs():
     yield "gguf", b"\0\0GGUF"
 
 
+def gguf_files():
+    """(name, bytes) of whole files: small vocabularies of each kind, and keys and tensors of all types."""
+    for name, keys, n in (("byte_level", gguf_bytes.byte_level_keys(), 0), ("sentencepiece", gguf_bytes.sentencepiece_keys(), 3)):
+        small = [k if not isinstance(k.value, list) else gguf_bytes.Key(k.name, k.kind, k.value[:n] + k.value[-7:]) for k in keys]
+        for k in small:
+            if k.name.endswith("_token_id"):
+                k.value = min(k.value, 6)
+        yield name, gguf_bytes.File(small).pack()
+        yield f"{name}_v2", gguf_bytes.File(small, version=2).pack()
+    g = gguf_bytes
+    kinds = [k for k in g.FORMS if k != g.BOOL]
+    every = [*(g.Key(f"k{k}", k, 1) for k in kinds), *(g.Key(f"a{k}", k, [1, 0]) for k in g.FORMS), g.Key("t", g.TEXT, ["", "x"])]
+    yield "keys", g.File([*every, g.Key("general.alignment", g.U32, 8)], alignment=8).pack()
+    tensors = [g.Tensor(f"t{n}", [c, 2], n, bytes(2 * b)) for n, c, b in g.TYPES.values()]
+    yield "tensors", g.File([], tensors).pack()
+    yield "split", g.File([g.Key("split.count", g.U32, 2), g.Key("split.no", g.U32, 0)]).pack()
+
+
+def gguf_models():
+    """(name, bytes) of inputs of which tests/fuzz/fuzz_gguf.h makes a model."""
+    contents = struct.pack("<8f", 0.5, -0.25, 1, 0, -1, 2, 0.125, 3) * 2
+    more = b"".join(k.pack() for k in (gguf_bytes.Key("llama.rope.scale_linear", gguf_bytes.F32, 2.0),
+                                       gguf_bytes.Key("general.sampling.temp", gguf_bytes.F32, 0.7)))  # fmt: skip
+    for mode in (1, 3, 5, 9, 11, 17, 31):
+        for token in (0, 1, 2, 3, 4, 5, 0x15):
+            head = struct.pack("<2BI7BBH", mode, token, 0, 0, 1, 0, 1, 1, 3, 9, 0, 0)
+            yield f"{mode}_{token}", head + contents
+    yield "more", struct.pack("<2BI7BBH", 1, 0, 0, 2, 2, 0, 0, 0, 0, 0, 2, len(more)) + more + contents
+    yield "missing", struct.pack("<2BI7BBH", 1, 0, 1 << 6, 0, 0, 0, 0, 0, 7, 0, 0, 0) + contents
+    yield "whole", b"\0\0" + gguf_bytes.tiny(gguf_bytes.sentencepiece_keys, (32, 32, 1, 1, 1, 2)).pack()
+
+
 def corpora():
     """(target, name, bytes) of every input."""
+    for name, data in gguf_files():
+        yield "fuzz_gguf", name, data
+    for name, data in gguf_models():
+        yield "fuzz_gguf_model", name, data
+        yield "fuzz_convert", name, data
     for name, data in checkpoint_inputs():
         yield "fuzz_checkpoint", name, data
         yield "fuzz_header", name, data
