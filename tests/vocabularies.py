@@ -17,6 +17,8 @@ import functools
 import importlib.util
 import json
 import os
+import struct
+import sys
 import tempfile
 from pathlib import Path
 
@@ -24,10 +26,14 @@ import gguf
 import pytest
 import sentencepiece
 import tokenizers
-from conftest import data_file
+from conftest import ROOT, data_file, run
 
 import models
+import native
 import strings
+
+sys.path.append(str(ROOT / "scripts"))
+import vocabulary  # noqa: E402
 
 REAL = ["gpt2", "llama3", "smollm2", "llama2"]
 MADE = [f"made-{name}" for name in ("gpt2", "llama3", "qwen2", "smollm2", "llama2", "cl100k", "qwen35", "gpt4o",
@@ -125,6 +131,32 @@ def write_gguf(path, fields):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def read_gguf(path):
+    """The vocabulary of a GGUF file as the program reads it: the section that --convert writes, as docs/format.md has it."""
+    out = folder()[1] / "converted.bin"
+    run(path, "--convert", out).ok()
+    data = native.Native(out).bytes("tokenizer")
+    kind, words, flags, n, n_merges, bos, unknown, n_end, n_bytes = struct.unpack_from("<5I2iIQ", data)
+    v, at = vocabulary.Vocabulary(kind, [], [], pre_tokenizer=words, bos=bos, unknown=unknown), 64
+
+    def take(form, count):
+        nonlocal at
+        values = struct.unpack_from(f"<{count}{form}", data, at)
+        at += struct.calcsize(f"<{count}{form}")
+        return values
+
+    v.end, offsets = list(take("i", n_end)), take("I", n + 1)
+    v.scores = list(take("f", 0 if kind == vocabulary.BYTE_LEVEL or flags & vocabulary.BY_MERGES else n))
+    merges = take("I", 3 * n_merges)
+    v.merges, v.attributes = list(zip(merges[::3], merges[1::3], merges[2::3])), list(take("B", n))
+    v.pieces = [data[at + begin : at + end] for begin, end in zip(offsets, offsets[1:])]
+    assert at + n_bytes == len(data), f"the section has {len(data)} bytes, expected {at + n_bytes}"
+    v.add_bos, v.add_prefix = bool(flags & vocabulary.ADD_BOS), bool(flags & vocabulary.ADD_PREFIX)
+    v.whole_words = bool(flags & vocabulary.WHOLE_WORDS)
+    assert v.section() == data, "a flag that is not read here"
+    return v
 
 
 def byte_level_fields(rule, pieces, merges):
