@@ -103,6 +103,9 @@ static bool write_converted(const Engine *e, const Options *o, Conversion *v, Ou
     const bool ok = buffer_check(&provenance, err) && buffer_check(&tokenizer, err) &&
                     checkpoint_convert(&e->checkpoint, v, out->file.fd, o->output, err);
     output_wipe(out);
+    if (ok) {
+        output_note_substitutes(out, c);
+    }
     if (ok && e->chat_error.kind) {
         output_note("run: left out: %s", e->chat_error.message);
     }

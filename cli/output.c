@@ -258,10 +258,21 @@ static void draw_bytes(void *arg, size_t done, size_t total)
 
 Progress output_byte_progress(ByteCount *count) { return (Progress){draw_bytes, count}; }
 
+void output_note_substitutes(const Output *out, const Checkpoint *c)
+{
+    Substitute list[MAX_SUBSTITUTES];
+    const size_t n = out->quiet ? 0 : checkpoint_substitutes(c, list);
+    for (size_t i = 0; i < n; i++) {
+        output_note("run: %s: %zu tensors of type %s become %s, %s", c->path, list[i].n_tensors,
+                    list[i].from, list[i].to, list[i].exact ? "exactly" : "to the nearest value");
+    }
+}
+
 void output_note_repacked(const Output *out, const Engine *e)
 {
     const CheckpointKind kind = e->checkpoint.kind;
     if (e->model.blocks && kind == CHECKPOINT_GGUF && !out->quiet) {
+        output_note_substitutes(out, &e->checkpoint);
         output_note("run: %s: a GGUF file, repacked in memory; --convert FILE keeps the result",
                     e->options->model);
     } else if (e->model.blocks && kind == CHECKPOINT_LLAMA2C && out->stats) {

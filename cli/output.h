@@ -100,6 +100,10 @@ typedef struct {
 } ByteCount;
 Progress output_byte_progress(ByteCount *count);
 
+// Tells which types of a model's tensors became another one. To be called when the tensors were
+// loaded or converted.
+void output_note_substitutes(const Output *out, const Checkpoint *c);
+
 // Tells, once it is open, that a model had to be repacked, and what spares that at the next start.
 // Of a llama2.c checkpoint, which is small, only with statistics.
 void output_note_repacked(const Output *out, const Engine *e);

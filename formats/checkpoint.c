@@ -465,6 +465,11 @@ bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Er
     return true;
 }
 
+size_t checkpoint_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUTES])
+{
+    return c->gguf ? gguf_model_substitutes(c, list) : 0;
+}
+
 const void *checkpoint_data(const Checkpoint *c, size_t i, void *buffer, size_t threads, Error *err)
 {
     const void *data = c->tensors[i].matrix.data;

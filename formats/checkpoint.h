@@ -68,6 +68,20 @@ bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Er
 const void *checkpoint_data(const Checkpoint *c, size_t i, void *buffer, size_t threads,
                             Error *err);
 
+// A type of a GGUF file's tensors that no weight type has, and the weight type that holds them.
+typedef struct {
+    const char *from, *to;
+    size_t n_tensors;
+    bool exact;  // every weight has its value, as far as tensors were repacked
+} Substitute;
+
+// At least as many as there are such types (pack.c).
+#define MAX_SUBSTITUTES 8
+
+// Lists the substitutes of a checkpoint; returns how many there are. To be called when its tensors
+// have been loaded or converted.
+size_t checkpoint_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUTES]);
+
 // For the readers of formats that are repacked: computes the bytes of every tensor; and allocates
 // memory for all of them, in which each gets its place. Errors: ERROR_RUN.
 bool size_tensors(Checkpoint *c, Error *err);

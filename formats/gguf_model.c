@@ -24,6 +24,7 @@
 typedef struct {
     const GgufTensor *tensor;
     bool rotated;  // its rows are in the order of a RoPE that rotates neighbours
+    bool inexact;  // it was repacked, and some weights have other values now
 } GgufSource;
 
 struct GgufModel {
@@ -433,7 +434,7 @@ static bool find_source(const ModelReader *r, Tensor *to, GgufSource *source)
     const char *part = strrchr(to->name, '.');
     const bool rotates = part && (strcmp(part, ".q_proj") == 0 || strcmp(part, ".k_proj") == 0 ||
                                   strcmp(part, ".q_bias") == 0 || strcmp(part, ".k_bias") == 0);
-    *source = (GgufSource){t, rotates && r->architecture->rotates_neighbours};
+    *source = (GgufSource){.tensor = t, .rotated = rotates && r->architecture->rotates_neighbours};
     return check_type(r, name, t, to);
 }
 
@@ -612,6 +613,7 @@ typedef struct {
     size_t head_dim, row_bytes;
     uint8_t *out;
     _Atomic(const char *) bad;  // what a thread found that no model can use
+    atomic_bool inexact;        // a thread packed weights that have other values now
 } RepackJob;
 
 // Repacks this thread's share of the groups of a matrix.
@@ -633,7 +635,10 @@ static void repack_groups(Team team, void *arg)
             }
             rows[i] = row;
         }
-        weight_pack(job->format, rows, m->cols, matrix_group(m->type, m->cols, job->out, group));
+        if (!weight_pack(job->format, rows, m->cols,
+                         matrix_group(m->type, m->cols, job->out, group))) {
+            atomic_store(&job->inexact, true);
+        }
     }
 }
 
@@ -667,7 +672,33 @@ bool gguf_model_repack(const Checkpoint *c, size_t i, void *out, size_t threads,
         team_run(threads, repack_groups, &job);
     }
     mapping_drop(&c->gguf->file.parts[t->part], t->data, t->bytes);
+    c->gguf->sources[i].inexact = job.inexact;
     const char *bad = job.bad;
     return !bad || error_set(err, ERROR_INPUT, "%s: tensor %.*s has %s", c->path, (int)t->name.size,
                              t->name.data, bad);
+}
+
+size_t gguf_model_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUTES])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_tensors; i++) {
+        const GgufSource *s = &c->gguf->sources[i];
+        const RowFormat *format = row_format_find(s->tensor->type->number);
+        if (c->tensors[i].vector || row_format_of(format->type) == format) {
+            continue;
+        }
+        size_t k = 0;
+        while (k < n && list[k].from != format->name) {
+            k++;
+        }
+        if (k == MAX_SUBSTITUTES) {
+            break;
+        }
+        if (k == n) {
+            list[n++] = (Substitute){format->name, weight_types[format->type].name, 0, true};
+        }
+        list[k].n_tensors++;
+        list[k].exact &= !s->inexact;
+    }
+    return n;
 }

@@ -18,4 +18,7 @@ void gguf_model_close(GgufModel *m);  // NULL is allowed
 // value or scale that is not finite.
 bool gguf_model_repack(const Checkpoint *c, size_t i, void *out, size_t threads, Error *err);
 
+// See checkpoint_substitutes.
+size_t gguf_model_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUTES]);
+
 #endif

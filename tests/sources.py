@@ -300,10 +300,30 @@ def llama3_factors(config):
     return np.array(factors, "<f4")
 
 
+# Where the blocks of GGUF's types have numbers in f16.
+SCALES = {"Q5_0": (0,), "IQ4_NL": (0,), "IQ4_XS": (0,), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2),
+          "Q6_K": (208,), "MXFP4": ()}  # fmt: skip
+
+
+def random_blocks(shape, kind):
+    """u8 (rows, bytes): random blocks of a type, whose scales are small numbers."""
+    import gguf
+
+    columns, size = gguf.GGML_QUANT_SIZES[kind]
+    rng = np.random.default_rng(int(kind))
+    blocks = rng.integers(0, 256, (shape[0] * shape[1] // columns, size), np.uint8)
+    for at in SCALES.get(kind.name, (0,)):
+        blocks[:, at : at + 2] = rng.integers(0x1800, 0x2000, (len(blocks), 1), np.uint16).view(np.uint8)
+    if kind.name == "MXFP4":
+        blocks[:, 0] = rng.integers(118, 124, len(blocks))  # exponents
+    return blocks.reshape(shape[0], -1)
+
+
 def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}, *, alignment=None, split=0,
-               only_vocabulary=False, zeros=False):  # fmt: skip
+               only_vocabulary=False, random=False):  # fmt: skip
     """Writes a GGUF file of weights(config) with matrices of type `kind`, further keys `fields` and tensors `extra`;
-    split: the most tensors of a file, for several files; zeros: for types that the package cannot quantise.
+    split: the most tensors of a file, for several files; random: matrices of random blocks, as the package quantises to
+    some types only.
     Returns the values that the file holds, by Hugging Face's names."""
     import gguf
 
@@ -332,15 +352,14 @@ def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}, *,
     w.add_eos_token_id(257)
     held = {}
     for name, values in () if only_vocabulary else weights(config).items():
-        stored = values
+        t = gguf.GGMLQuantizationType["F32" if values.ndim == 1 else kind]
+        stored = values = random_blocks(values.shape, t) if random and values.ndim == 2 else values
         for part, heads in ((".q_proj.", "num_attention_heads"), (".k_proj.", "num_key_value_heads")):
             if part in name and architecture == "llama":
                 stored = neighbours(values, config[heads])
-        t = gguf.GGMLQuantizationType["F32" if values.ndim == 1 else kind]
-        if zeros and values.ndim == 2:
-            columns, size = gguf.GGML_QUANT_SIZES[t]
-            raw = np.zeros((len(values), values.shape[1] // columns * size), np.uint8)
-            w.add_tensor(gguf_name(name), raw, raw_dtype=t)
+        if values.dtype == np.uint8:
+            held[name] = gguf.quants.dequantize(values, t)
+            w.add_tensor(gguf_name(name), stored, raw_dtype=t)
             continue
         held[name] = gguf.quants.dequantize(gguf.quants.quantize(values, t), t)
         raw = gguf.quants.quantize(stored, t)

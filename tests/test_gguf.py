@@ -17,6 +17,10 @@ gguf = pytest.importorskip("gguf")
 BLOCKS_OF_32 = {**sources.LLAMA, "hidden_size": 64, "intermediate_size": 96, "num_key_value_heads": 2}
 # GGUF's types, and the weight types that hold their values exactly.
 EXACT = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8", "Q4_0": "q4", "Q4_1": "q4m", "Q5_0": "q5", "Q5_1": "q5m"}
+BLOCKS_OF_256 = {**BLOCKS_OF_32, "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1}
+BLOCKS = {"IQ4_NL": "q4t", "Q4_K": "q4k", "Q5_K": "q5k", "Q6_K": "q6k"}  # types that the package only decodes
+# Types that become another one, and whether that is exact. Q2_K, IQ4_XS and MXFP4 may be, in part.
+SUBSTITUTES = {"Q3_K": ("q6k", True), "Q2_K": ("q5m", False), "IQ4_XS": ("q4t", False), "MXFP4": ("q5", True)}
 NOTE = "a GGUF file, repacked in memory; --convert FILE keeps the result"
 
 
@@ -55,10 +59,35 @@ def test_weights_are_carried_exactly(tmp_path, kind):
         assert (file.matrix(name) == held[source]).all(), f"{name} has other values than the GGUF file"
 
 
-@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("kind", [*BLOCKS, *SUBSTITUTES])
+def test_blocks_of_other_types_are_carried_exactly_or_to_the_nearest(tmp_path, kind):
+    """Random blocks, decoded by the gguf package. What has no weight type of its own is said to be held by another."""
+    path = tmp_path / "m.gguf"
+    held = sources.write_gguf(path, BLOCKS_OF_256, kind, random=True)
+    done = run(path, "--convert", tmp_path / "m.bin").ok()
+    file, matrices = native.Native(tmp_path / "m.bin"), 0
+    to, exact = SUBSTITUTES.get(kind, (BLOCKS.get(kind), True))
+    for name, source in names(BLOCKS_OF_256).items():
+        if file.sections[name].kind == 2:
+            matrices += 1
+            seen, expected = file.matrix(name), held[source]
+            assert file.type(name) == to
+            if exact:
+                assert (seen == expected).all(), f"{name} has other values than the GGUF file"
+            else:
+                assert np.abs(seen - expected).max() <= np.abs(expected).max() / 40, name
+    how = "exactly" if exact else "to the nearest value"
+    said = f"run: {path}: {matrices} tensors of type {kind} become {to}, {how}\n" if kind in SUBSTITUTES else ""
+    assert (done.out, done.err) == ("", said), done
+    done = run(path, "-i", "abc", "-n", "1", "-t", "0").ok()
+    assert done.err == said + f"run: {path}: {NOTE}\n", done
+    assert run(path, "-i", "abc", "-n", "1", "-t", "0", "-q").ok().err == ""
+
+
+@pytest.mark.parametrize("kind", [*EXACT, *BLOCKS])
 def test_a_gguf_file_and_its_checkpoint_give_the_same_bits(tmp_path, kind, simd_sets):
     path, out = tmp_path / "m.gguf", tmp_path / "m.bin"
-    sources.write_gguf(path, BLOCKS_OF_32, kind)
+    sources.write_gguf(path, BLOCKS_OF_256 if kind in BLOCKS else BLOCKS_OF_32, kind, random=kind in BLOCKS)
     convert(path, out)
     options = ["-i", "abc abc", "-n", "8", "-t", "0", "--digest"]
     digests = {run(model, *options, "-q", "-j", threads, "--simd", simd).ok().digest
@@ -253,11 +282,10 @@ def test_a_model_that_cannot_be_run_is_refused_by_name(tmp_path, named, architec
     assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"], "a refused conversion leaves no file"
 
 
-@pytest.mark.parametrize("kind", ["TQ1_0", "IQ2_XXS"])
-def test_a_type_without_a_weight_type_is_refused_by_name(tmp_path, kind):
-    config = {**BLOCKS_OF_32, "hidden_size": 256, "intermediate_size": 256}
+@pytest.mark.parametrize("kind", ["IQ1_S", "IQ2_XXS", "IQ3_S", "TQ1_0"])
+def test_a_type_that_is_not_supported_is_refused_by_name(tmp_path, kind):
     path = tmp_path / "m.gguf"
-    sources.write_gguf(path, config, kind, zeros=True)
+    sources.write_gguf(path, BLOCKS_OF_256, kind, random=True)
     assert_refused(run(path, "-i", "a"), 3, "m.gguf", f"has the type {kind}", "another quantisation, such as Q8_0")
 
 
