@@ -37,7 +37,9 @@ struct GgufModel {
 static const struct Architecture {
     const char *name;
     bool rotates_neighbours;  // the rows of q and k are in llama2.c's order
-} architectures[] = {{"llama", true}, {"qwen2", false}};
+    QkNorm qk_norm;
+} architectures[] = {
+    {"llama", true, QK_NORM_NONE}, {"qwen2", false, QK_NORM_NONE}, {"qwen3", false, QK_NORM_HEAD}};
 typedef struct Architecture Architecture;
 
 typedef struct {
@@ -348,6 +350,7 @@ static bool read_model_config(ModelReader *r)
                          r->g->path);
     }
     p->tied_head = !gguf_tensor(r->g, "output.weight");
+    p->qk_norm = r->architecture->qk_norm;
     p->qkv_bias = gguf_tensor(r->g, "blk.0.attn_q.bias");
     const ConfigOrigin rows = {r->g->path, "the rows of tensor token_embd.weight"};
     return check_supported(r) && read_sizes(r) &&
@@ -370,6 +373,8 @@ static const struct {
     {"attn.q_proj", "attn_q.weight"},
     {"attn.k_proj", "attn_k.weight"},
     {"attn.v_proj", "attn_v.weight"},
+    {"attn.q_norm", "attn_q_norm.weight"},
+    {"attn.k_norm", "attn_k_norm.weight"},
     {"attn.q_bias", "attn_q.bias"},
     {"attn.k_bias", "attn_k.bias"},
     {"attn.v_bias", "attn_v.bias"},

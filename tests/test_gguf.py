@@ -107,10 +107,11 @@ def test_a_gguf_file_and_its_checkpoint_give_the_same_bits(tmp_path, kind, simd_
         ("llama3_scaling", "llama", {"rope.scaling.original_context_length": 16}),
         ("llama3_scaling", "llama", {}),
         ("sliding_window", "llama", {"attention.sliding_window": 5}),
+        ("qwen3", "qwen3", {}),
     ],
 )
 def test_gguf_and_hugging_face_give_the_same_logits(tmp_path, name, architecture, options):
-    config = sources.VARIANTS[name]
+    config = {**sources.VARIANTS, **sources.FAMILIES}[name]
     extra = {"rope_freqs.weight": sources.llama3_factors(config)} if name == "llama3_scaling" else {}
     sources.write_gguf(tmp_path / "m.gguf", config, "F32", architecture, options, extra)
     folder = sources.write_folder(tmp_path / "m", config)
