@@ -60,7 +60,7 @@ typedef struct {
     Lines old;
     Line old_line;          // the next of them
     LineStatus old_status;  // LINE_READ: old_line is valid; LINE_END: there are no more
-    uint64_t old_failed;    // if old_line is an error: the line number of its request; else 0
+    OldResult old_result;   // what old_line says
     Json old_json;          // owned: for reading results
     bool retrying;          // with --retry: not all of them have been handled yet
     Lines redone;           // results that an earlier retry left; fd < 0: no more of them
@@ -117,10 +117,9 @@ static bool deliver(Batch *b, Job *job, Error *err)
 //
 // The results in the output are those of the first requests, because they are written in order. So
 // the input is read along with them, one request for each result, and each result must begin with
-// the head of its request. The head has the line number and, unless a plain object gives its own
-// id, a hash of the line, the model and the options: another input, model or option is refused
-// before anything is changed. The rest of the result need not be compared, because the same request
-// has the same result.
+// the head of its request. The head has the line number and a hash of the line, the model and the
+// options: another input, model or option is refused before anything is changed. The rest of the
+// result need not be compared, because the same request has the same result.
 //
 // With --retry that ends at the first error. From there on results are written to another file
 // (results.c), and requests are read in the ordinary way, one for each result in the output: a text
@@ -131,14 +130,16 @@ static bool deliver(Batch *b, Job *job, Error *err)
 // `ended` and there is none.
 static bool refuse_result(const Batch *b, bool ended, Error *err)
 {
+    const char *advice = b->old_result.failed_line ? "it is an error; --retry runs the line again"
+                         : b->old_result.lacks_hash
+                             ? "it has no hash: an older version wrote it; use another --output"
+                             : "use another --output to start over";
     return error_set(err, ERROR_INPUT,
-                     "%s: line %llu is not the result of %s %llu of %s with these options; nothing "
-                     "was changed (%s)",
+                     "%s: line %llu is not the result of %s %llu of %s with this model and these "
+                     "options; nothing was changed (%s)",
                      b->results.name, (unsigned long long)b->old_line.number,
                      ended ? "any request after line" : "line",
-                     (unsigned long long)(b->input.number - 1), b->input.name,
-                     b->old_failed ? "it is an error; --retry runs the line again"
-                                   : "use another --output to start over");
+                     (unsigned long long)(b->input.number - 1), b->input.name, advice);
 }
 
 // Does a line of the output begin with the head of this request?
@@ -155,12 +156,12 @@ static bool next_old(Batch *b, Error *err)
     do {
         b->old_status = lines_next(&b->old, true, &b->old_line, err);
     } while (b->old_status == LINE_PENDING);
-    b->old_failed = 0;
+    b->old_result = (OldResult){0};
     if (b->old_status == LINE_READ && !b->old_line.ended && !b->old_line.too_long) {
         b->old_status = LINE_END;
     }
     if (b->old_status == LINE_READ) {
-        return result_read(&b->old_json, &b->old_line, &b->old_failed, err);
+        return result_read(&b->old_json, &b->old_line, &b->old_result, err);
     }
     return b->old_status == LINE_END;
 }
@@ -178,7 +179,7 @@ static bool keep_result(Batch *b, Request *r, Error *err)
     if (status == LINE_END || !begins_with_head(&b->old_line, r)) {
         return refuse_result(b, status == LINE_END, err);
     }
-    results_keep(&b->results, b->old_line.size + 1, b->old_failed);
+    results_keep(&b->results, b->old_line.size + 1, b->old_result.failed_line);
     return true;
 }
 
@@ -235,7 +236,7 @@ static bool resume(Batch *b, Error *err)
     b->old = (Lines){
         .fd = b->results.fd, .name = b->results.name, .limit = MAX_RESULT_BYTES, .number = 1};
     while ((ok = next_old(b, err)) && b->old_status == LINE_READ && !*b->setup->interrupted) {
-        retry = b->setup->options->retry && b->old_failed;
+        retry = b->setup->options->retry && b->old_result.failed_line;
         if (retry || !(ok = keep_result(b, &request, err))) {
             break;
         }
@@ -260,7 +261,7 @@ static bool cut_redone(Batch *b, Error *err)
 static bool keep_redone(Batch *b, const Request *r, bool *kept, Error *err)
 {
     Line line;
-    uint64_t failed;
+    OldResult result;
     LineStatus status = LINE_PENDING;
     *kept = false;
     if (b->redone.fd < 0) {
@@ -273,15 +274,15 @@ static bool keep_redone(Batch *b, const Request *r, bool *kept, Error *err)
         return false;
     }
     *kept = status == LINE_READ && line.ended && begins_with_head(&line, r) &&
-            (b->old_failed || (line.size == b->old_line.size &&
-                               memcmp(line.text, b->old_line.text, line.size) == 0));
+            (b->old_result.failed_line || (line.size == b->old_line.size &&
+                                           memcmp(line.text, b->old_line.text, line.size) == 0));
     if (!*kept) {
         return cut_redone(b, err);
     }
-    if (!result_read(&b->old_json, &line, &failed, err)) {
+    if (!result_read(&b->old_json, &line, &result, err)) {
         return false;
     }
-    results_keep(&b->results, line.size + 1, failed);
+    results_keep(&b->results, line.size + 1, result.failed_line);
     b->stats->done++;
     b->stats->kept++;
     return true;
@@ -318,16 +319,17 @@ static bool retry_next(Batch *b, const Request *r, bool *run, Error *err)
 {
     bool kept = false;
     // An error whose line is blank now has no request any more: leave it out.
-    while (b->old_failed && (!r || b->old_failed < r->number)) {
+    while (b->old_result.failed_line && (!r || b->old_result.failed_line < r->number)) {
         if (!next_old(b, err)) {
             return false;
         }
     }
-    *run = r && (b->old_failed || b->old_status == LINE_END);
+    *run = r && (b->old_result.failed_line || b->old_status == LINE_END);
     if (b->old_status == LINE_END) {
         return end_retry(b, false, err);
     }
-    if (!r || (b->old_failed ? b->old_failed != r->number : !begins_with_head(&b->old_line, r))) {
+    if (!r || (b->old_result.failed_line ? b->old_result.failed_line != r->number
+                                         : !begins_with_head(&b->old_line, r))) {
         return refuse_result(b, !r, err);
     }
     if (!keep_redone(b, r, &kept, err) || (!kept && !*run && !copy_result(b, err))) {

@@ -12,8 +12,8 @@
 //     neutral    belongs to a feature that we lack, with the value that turns the feature off
 //     empty      null, "", [] or {}, under any name: as if it were missing
 //
-// A result begins with its head, which is known before anything is generated: ids made of the
-// line's number and a hash of everything that decides the text. --resume compares heads.
+// A result begins with its head, which is known before anything is generated: the line's number and
+// a hash of everything that decides the text, in ids or in fields. --resume compares heads.
 #include "batch/request.h"
 
 #include <stdio.h>
@@ -483,9 +483,10 @@ static void write_openai_head(Request *r, const JsonValue *custom_id)
     buffer_add_text(&r->head, ", ");
 }
 
-// {"id": "a1", "index": 17,
+// {"id": "a1", "index": 17, "hash": "0123456789abcdef",
 //
-// A number is copied as it was written: 1e3 and 1000 are different ids to whoever looks for them.
+// The hash has a field because the id may be the user's, and say nothing of the model, the options
+// or the prompt. A number is copied as it was written: 1e3 and 1000 are different ids to whoever looks for them.
 // A line that is not an object may have been meant in either form, so its result has custom_id,
 // too: readers of both find the field that they look for.
 static void write_plain_head(Request *r, const JsonValue *id, bool unknown_form)
@@ -503,6 +504,9 @@ static void write_plain_head(Request *r, const JsonValue *id, bool unknown_form)
         json_put_null(&w, "custom_id");
     }
     json_put_count(&w, "index", r->number);
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->hash);
+    json_put_text(&w, "hash", hash);
     buffer_add_text(&r->head, ", ");
 }
 
@@ -823,21 +827,23 @@ void request_failure(const Request *r, Buffer *out)
 
 // The message of an error names the line, so a result says by itself whether it is one and of which
 // request: also when that request has been corrected since, and its head is another.
-bool result_read(Json *json, const Line *line, uint64_t *failed_line, Error *err)
+bool result_read(Json *json, const Line *line, OldResult *out, Error *err)
 {
     static const char begin[] = "line ";
     const size_t length = sizeof begin - 1;
-    *failed_line = 0;
+    *out = (OldResult){0};
     if (!json_read(json, line->text, line->size, err)) {
         return err->kind != ERROR_RUN;  // no result of ours: its head will say so
     }
     const JsonValue *root = json->values;
-    const JsonValue *error = root->kind == JSON_OBJECT ? json_member(root, "error") : NULL;
+    const bool is_object = root->kind == JSON_OBJECT;
+    const JsonValue *error = is_object ? json_member(root, "error") : NULL;
     const JsonValue *message = error && error->kind == JSON_OBJECT ? json_member(error, "message")
                                                                    : NULL;
     if (message && message->kind == JSON_STRING && strncmp(message->text, begin, length) == 0) {
-        *failed_line = strtoull(message->text + length, NULL, 10);
+        out->failed_line = strtoull(message->text + length, NULL, 10);
     }
+    out->lacks_hash = is_object && json_member(root, "index") && !json_member(root, "hash");
     return true;
 }
 

@@ -80,9 +80,15 @@ uint64_t request_seed(const Request *r, size_t choice);
 void request_result(const Request *r, const Sequence *choices, Buffer *out);
 void request_failure(const Request *r, Buffer *out);
 
-// Reads a line of the output. *failed_line is the line number of its request if the result is an
-// error, else 0. Error: ERROR_RUN if out of memory.
-bool result_read(Json *json, const Line *line, uint64_t *failed_line, Error *err);
+// What a result of an earlier run says of itself.
+typedef struct {
+    uint64_t failed_line;  // if it is an error: the line number of its request; else 0
+    bool lacks_hash;       // a plain result without `hash`, as older versions wrote them
+} OldResult;
+
+// Reads a line of the output; one that is no result of ours gives {0}. Error: ERROR_RUN if out of
+// memory.
+bool result_read(Json *json, const Line *line, OldResult *out, Error *err);
 
 // The date in a result that was read; false if there is none.
 bool result_date(const Json *json, Date *date);

@@ -153,12 +153,13 @@ def statistics(done, name):
 def test_plain_objects_have_the_promised_fields(tiny, tmp_path):
     path = write_lines(tmp_path / "q", ['{"prompt": "the", "max_tokens": 3, "id": "x", "seed": 9}', '{"prompt": "a"}'])
     first, second = batch(tiny, path, "-n", 4, "--ignore-eos")
-    assert list(first) == ["id", "index", "text", "finish_reason", "usage", "seed"]
+    assert list(first) == ["id", "index", "hash", "text", "finish_reason", "usage", "seed"]
     assert (first["id"], first["index"], first["seed"], first["finish_reason"]) == ("x", 1, 9, "length")
     prompt = len(tiny.generate("--tokenize", "-i", "the").ok().out.split())
     assert first["usage"] == {"prompt_tokens": prompt, "completion_tokens": 3, "total_tokens": prompt + 3}
     assert second["index"] == 2 and second["usage"]["completion_tokens"] == 4
-    assert re.fullmatch(r"line_2_[0-9a-f]{16}", second["id"]), second["id"]
+    assert re.fullmatch(r"[0-9a-f]{16}", first["hash"]), first["hash"]
+    assert second["id"] == f"line_2_{second['hash']}"
 
 
 def test_openai_completions_have_the_fields_of_the_api(tiny, tmp_path):
@@ -267,7 +268,7 @@ def test_echo_puts_the_prompt_first(tiny, tmp_path):
 def test_what_is_not_supported_is_refused_by_name(tiny, tmp_path, field, value):
     path = write_lines(tmp_path / "q", ['{"prompt": "a"}', json.dumps({"prompt": "a", field: value, "id": 7})])
     good, bad = batch(tiny, path, "-n", 1, code=1)
-    assert list(bad) == ["id", "index", "error"] and (bad["id"], bad["index"]) == (7, 2)
+    assert list(bad) == ["id", "index", "hash", "error"] and (bad["id"], bad["index"]) == (7, 2)
     assert bad["error"]["message"].startswith("line 2: ") and field in bad["error"]["message"], bad
     assert "text" in good
 
@@ -562,6 +563,32 @@ def test_resume_refuses_results_of_other_requests_or_options(tiny, tmp_path):
         assert out.read_bytes() == want
     out.write_bytes(b"precious\n" + want)
     assert_refused(run(*tiny, "-b", path, "-o", out, "--resume"), 3, "line 1")
+
+
+@pytest.mark.parametrize("changed", ["prompt", "seed", "options", "model", "error"])
+def test_resume_notices_a_change_though_the_requests_have_ids_of_their_own(tiny, chain, tmp_path, changed):
+    """The result of the second request is a text, or with "error" the reason why it has none."""
+    bad = '{"id": "b", "prompt": 7}'
+    lines = ['{"id": "a", "prompt": "the"}', bad if changed == "error" else '{"id": "b", "prompt": "cat"}']
+    path, out = write_lines(tmp_path / "q", lines), tmp_path / "results.jsonl"
+    want = results_bytes(tiny, path, out, "-n", 5, "-s", 1, code=int(changed == "error"))
+    same = ["-n", 5, "-s", 1]
+    if changed in ("prompt", "error"):
+        write_lines(path, [lines[0], lines[1].replace("cat", "hat").replace("7", "8")])
+    options = {"seed": ["-n", 5, "-s", 2], "options": ["-n", 5, "-s", 1, "-t", 0.5]}.get(changed, same)
+    model = chain([b"one", b" two"]) if changed == "model" else tiny
+    line = "line 2" if changed in ("prompt", "error") else "line 1"
+    done = run(*model, "-b", path, "-o", out, "--resume", *options)
+    assert_refused(done, 3, f"results.jsonl: {line} is not the result of {line} of", "with this model and these options")
+    assert out.read_bytes() == want
+
+
+def test_resume_says_of_results_without_a_hash_that_an_older_version_wrote_them(tiny, tmp_path):
+    path, out = write_lines(tmp_path / "q", ['{"id": "a", "prompt": "the"}']), tmp_path / "results.jsonl"
+    old = re.sub(rb'"hash": "\w+", ', b"", results_bytes(tiny, path, out))
+    out.write_bytes(old)
+    assert_refused(run(*tiny, "-b", path, "-o", out, "--resume"), 3, "results.jsonl: line 1", "no hash", "older version")
+    assert out.read_bytes() == old
 
 
 def test_resume_refuses_results_of_another_tokenizer_or_system_message(tiny, chatty, tmp_path):

@@ -112,6 +112,16 @@ def test_results_of_other_requests_or_options_are_refused_and_nothing_is_changed
     assert case.correct().retry() == case.want
 
 
+def test_a_retry_refuses_texts_of_another_model_though_the_requests_have_ids_of_their_own(tiny, chain, tmp_path):
+    path, out = tmp_path / "q", tmp_path / "results.jsonl"
+    write_lines(path, ['{"id": "a", "prompt": 7}', '{"id": "b", "prompt": "the"}'])
+    had = results_bytes(tiny, path, out, code=1)
+    write_lines(path, ['{"id": "a", "prompt": "one"}', '{"id": "b", "prompt": "the"}'])
+    done = run(*chain([b"one", b" two"]), "-b", path, "-o", out, *RETRY)
+    assert_refused(done, 3, "results.jsonl: line 2 is not the result of line 2 of", "with this model and these options")
+    assert out.read_bytes() == had
+
+
 def test_pieces_can_be_retried(tiny, tmp_path):
     lines = requests_of(6)
     want = results_bytes(tiny, write_lines(tmp_path / "right", lines), tmp_path / "want", "--first-line", 1001)

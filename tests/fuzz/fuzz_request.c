@@ -32,9 +32,10 @@ static void check_result(const Request *r, const Sequence *s)
     FUZZ_CHECK(out.size > r->head.size && memcmp(out.data, r->head.data, r->head.size) == 0, "%s",
                out.data);
     const Line line = {.text = out.data, .size = out.size - 1, .number = 1, .ended = true};
-    uint64_t failed;
-    FUZZ_CHECK(result_read(&json, &line, &failed, &err), "%s", err.message);
-    FUZZ_CHECK(failed == (s ? 0 : r->number), "%s", out.data);
+    OldResult result;
+    FUZZ_CHECK(result_read(&json, &line, &result, &err), "%s", err.message);
+    FUZZ_CHECK(result.failed_line == (s ? 0 : r->number), "%s", out.data);
+    FUZZ_CHECK(!result.lacks_hash, "%s", out.data);
     json_free(&json);
     buffer_free(&out);
 }
