@@ -11,10 +11,8 @@ KINDS = ("default", "linear", "llama3", "yarn", "longrope")
 
 def fields_of(fields, family, head_dim, refuse):
     """fields: those of config.json; refuse(field, expected) raises the error that says so."""
-    field = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
-    scaling = fields.get(field) or {}
-    if not isinstance(scaling, dict):
-        refuse(field, "an object or null")
+    field = "rope_scaling" if fields.get("rope_scaling") else "rope_parameters"
+    scaling = combined(fields, family, refuse)
     found = {}
     if family.window_theta:
         name, default = family.window_theta
@@ -29,6 +27,20 @@ def fields_of(fields, family, head_dim, refuse):
     found["rotary_dim"] = 0 if fraction == 1 else int(head_dim * fraction)
     found["query_beta"] = scaling.get("llama_4_scaling_beta") or 0
     return {**found, **scaling_of(fields, field, scaling, head_dim, refuse)}
+
+
+def combined(fields, family, refuse):
+    """rope_scaling, else rope_parameters. With both, as in transformers 5: rope_scaling replaces rope_parameters, but of
+    families whose layers with a window have a base of their own it changes only those of the other layers."""
+    older, newer = (fields.get(name) or {} for name in ("rope_scaling", "rope_parameters"))
+    for name, value in (("rope_scaling", older), ("rope_parameters", newer)):
+        if not isinstance(value, dict):
+            refuse(name, "an object or null")
+    if not (family.window_theta and older and newer):
+        return older or newer
+    if not isinstance(newer.get("full_attention"), dict):
+        refuse("rope_parameters", "full_attention, an object, in it, as there is also rope_scaling")
+    return {**newer, "full_attention": {**newer["full_attention"], **older}}
 
 
 def scaling_of(fields, field, scaling, head_dim, refuse):

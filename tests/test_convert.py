@@ -348,6 +348,43 @@ def test_a_config_that_cannot_be_carried_is_refused_by_name(tmp_path, field):
     assert_nothing_left(tmp_path, "m")
 
 
+# The values are those of transformers 5.24 (AutoConfig.from_pretrained(folder).rope_parameters). Until version 4.57 only
+# rope_scaling counted.
+SCALED = {"rope_type": "linear", "factor": 2.5}
+
+
+def converted_bytes(folder, config):
+    """The checkpoint of a Hugging Face folder named m, wherever that is."""
+    folder.mkdir()
+    convert(sources.write_folder(folder / "m", config), folder / "out.bin").ok()
+    return (folder / "out.bin").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "scaling, parameters, theta",
+    [
+        (SCALED, {"rope_type": "default", "rope_theta": 500000.0}, 7000.0),
+        ({**SCALED, "rope_theta": 9000.0}, {"rope_type": "linear", "factor": 4.0}, 9000.0),
+        ({}, {**SCALED, "rope_theta": 500000.0}, 500000.0),
+    ],
+)
+def test_rope_scaling_beside_rope_parameters_replaces_them(tmp_path, scaling, parameters, theta):
+    both = {**sources.LLAMA, "rope_theta": 7000.0, "rope_scaling": scaling, "rope_parameters": parameters}
+    same = {**sources.LLAMA, "rope_theta": theta, "rope_scaling": SCALED}
+    assert converted_bytes(tmp_path / "both", both) == converted_bytes(tmp_path / "same", same)
+
+
+def test_rope_scaling_changes_the_layers_without_a_window_where_the_others_have_a_base_of_their_own(tmp_path):
+    windowed = {"rope_type": "default", "rope_theta": 300.0}
+    parameters = {"full_attention": {"rope_type": "default", "rope_theta": 5000.0}, "sliding_attention": windowed}
+    both = {**sources.FAMILIES["olmo3"], "rope_scaling": SCALED, "rope_parameters": parameters}
+    same = {**both, "rope_scaling": None}
+    same["rope_parameters"] = {"full_attention": {**SCALED, "rope_theta": 5000.0}, "sliding_attention": windowed}
+    assert converted_bytes(tmp_path / "both", both) == converted_bytes(tmp_path / "same", same)
+    flat = sources.write_folder(tmp_path / "flat", {**both, "rope_parameters": windowed})
+    assert_refused(convert(flat, tmp_path / "flat.bin"), 3, "rope_parameters", "full_attention")
+
+
 @pytest.mark.parametrize(
     "field, fields",
     [
