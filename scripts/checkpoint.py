@@ -229,7 +229,10 @@ class Writer:
         self.file_bytes = end
 
     def __enter__(self):
-        fd, self.temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        try:
+            fd, self.temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        except OSError as error:  # about the file that the user named
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
         self.file = os.fdopen(fd, "wb")
         return self
 

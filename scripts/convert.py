@@ -37,6 +37,7 @@ except ModuleNotFoundError as error:
     MISSING = error.name
 
 CONVERTER = "convert.py 1"
+TYPES = ("f32", "bf16", "q8", "q4", "q4m")  # not from quantize.py, which needs packages
 FOUR_BIT = ("q4", "q4m")
 PROGRAM = Path(__file__).resolve().parent.parent / "run"
 CHUNK_BYTES = 16 << 20  # of f32 values that are converted at once
@@ -46,9 +47,11 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="convert", description=__doc__.split("\n\n")[0])
     parser.add_argument("source", type=Path, metavar="SOURCE", help="Hugging Face folder, GGUF file or llama2.c checkpoint")
     parser.add_argument("out", type=Path, metavar="OUT", help="the checkpoint to write")
-    parser.add_argument("--type", choices=quantize.ROW_BLOCK_BYTES, help="weight type of all matrices; default: that of the source, or q8")
-    parser.add_argument("--head", choices=quantize.ROW_BLOCK_BYTES,
-                        help="weight type of embedding and head; default: that of --type, q8 for the 4-bit types")  # fmt: skip
+    parser.add_argument("--type", choices=TYPES,
+                        help="weight type of all matrices; default: each keeps that of a GGUF file, where the format "
+                             "has it; q8 otherwise")  # fmt: skip
+    parser.add_argument("--head", choices=TYPES,
+                        help="weight type of embedding and head; default: that of --type, or q8 if that has 4 bits")  # fmt: skip
     parser.add_argument("--vocab-only", action="store_true", help="only the vocabulary, without weights, for --tokenize")
     parser.add_argument("--set", type=sampling.assignment, action="append", default=[], metavar="NAME=VALUE",
                         help="recommended value of sampling, before that of the source; may be repeated. Names: "
@@ -308,7 +311,7 @@ def main():
         print(f"convert: {' '.join(str(error).split())}", file=sys.stderr)
         return 3
     except OSError as error:
-        print(f"convert: {error.filename or args.out}: {error.strerror}", file=sys.stderr)
+        print(f"convert: {error.filename2 or error.filename or args.out}: {error.strerror}", file=sys.stderr)
         return 3 if error.filename and Path(error.filename).is_relative_to(args.source) else 1
     except KeyboardInterrupt:
         return 130

@@ -600,6 +600,14 @@ def test_verify_opens_what_the_checksums_do_not_tell(tmp_path):
         assert_refused(run(path, "--verify"), 3, path, name)
 
 
+def test_a_file_that_cannot_be_created_is_named_as_the_user_named_it(tmp_path, folder):
+    (tmp_path / "taken").mkdir()
+    for out in (tmp_path / "missing" / "out.bin", tmp_path / "taken"):
+        done = convert(folder("llama"), out)
+        assert_refused(done, 1, f"convert: {out}: ")
+    assert_nothing_left(tmp_path, "taken")
+
+
 def test_a_file_that_the_program_refuses_is_removed(tmp_path, folder):
     """Whatever the converter writes opens: an older file of that name stays."""
     out, program = tmp_path / "out.bin", tmp_path / "program"
