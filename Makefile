@@ -201,18 +201,22 @@ format:
 	clang-format -i $(C_FILES)
 
 SHARE = $(DESTDIR)$(PREFIX)/share
-## install: program, man page and completions into PREFIX (/usr/local), below DESTDIR
+DOC_FILES := $(wildcard docs/*.md)
+## install: program, man page, completions and documents into PREFIX (/usr/local), below DESTDIR
 install: $(RUN)
 	install -D -m 755 $(RUN) $(DESTDIR)$(PREFIX)/bin/run
 	install -D -m 644 run.1 $(SHARE)/man/man1/run.1
 	install -D -m 644 completions/run.bash $(SHARE)/bash-completion/completions/run
 	install -D -m 644 completions/_run $(SHARE)/zsh/site-functions/_run
 	install -D -m 644 completions/run.fish $(SHARE)/fish/vendor_completions.d/run.fish
+	install -D -m 644 -t $(SHARE)/doc/run $(DOC_FILES)
 
 ## uninstall: removes what install put there
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/run $(SHARE)/man/man1/run.1 $(SHARE)/bash-completion/completions/run \
-	    $(SHARE)/zsh/site-functions/_run $(SHARE)/fish/vendor_completions.d/run.fish
+	    $(SHARE)/zsh/site-functions/_run $(SHARE)/fish/vendor_completions.d/run.fish \
+	    $(DOC_FILES:docs/%=$(SHARE)/doc/run/%)
+	if [ -d $(SHARE)/doc/run ]; then rmdir --ignore-fail-on-non-empty $(SHARE)/doc/run; fi
 
 ## clean: removes what was built
 clean:

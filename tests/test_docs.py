@@ -214,7 +214,7 @@ def test_examples_of_the_manual_run(tmp_path, talker, example):
     assert done.returncode == 0, done
 
 
-def test_install_puts_the_manual_and_the_completions_where_shells_look_and_uninstall_takes_them_away(tmp_path):
+def test_install_puts_the_documents_and_completions_where_readers_and_shells_look_and_uninstall_takes_them_away(tmp_path):
     if BUILD_DIR != ROOT / "build":
         pytest.skip("install is of the default build")
     subprocess.run(["make", "-s", "install", f"DESTDIR={tmp_path}", "PREFIX=/p"], cwd=ROOT, check=True)
@@ -222,9 +222,9 @@ def test_install_puts_the_manual_and_the_completions_where_shells_look_and_unins
     assert found == {
         "bin/run", "share/man/man1/run.1", "share/bash-completion/completions/run",
         "share/zsh/site-functions/_run", "share/fish/vendor_completions.d/run.fish",
-    }  # fmt: skip
+    } | {f"share/doc/run/{page.name}" for page in (ROOT / "docs").glob("*.md")}  # fmt: skip
     subprocess.run(["make", "-s", "uninstall", f"DESTDIR={tmp_path}", "PREFIX=/p"], cwd=ROOT, check=True)
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()] and not (tmp_path / "p/share/doc/run").exists()
 
 
 def house_in_contributing():
