@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "formats/quantize.h"
 
@@ -67,7 +68,7 @@ static const Option option_table[] = {
      .help = "answer with the model's chat template; without a prompt: converse"},
     {'m', "mode", "MODE", CHAT, AT(chat), .help = "generate or chat, as in llama2.c"},
     {'b', "batch", "FILE", PATH, AT(batch), .mode = MODE_BATCH,
-     .help = "answer the requests in FILE (docs/batch.md); - is standard input"},
+     .help = "answer the requests in FILE, one per line; - is standard input"},
     {0, "tokenize", NULL, MODE, .mode = MODE_TOKENIZE,
      .help = "print the prompt's token ids; with --chat, those of the whole chat"},
     {0, "score", NULL, MODE, .mode = MODE_SCORE,
@@ -353,11 +354,17 @@ static bool parse_bias(const Option *o, const char *text, TokenBias *bias)
     return true;
 }
 
+// Is it a sampling option whose value a checkpoint can have?
+static bool is_recommendable(const Option *o)
+{
+    const size_t begin = AT(generate.sampler), end = begin + sizeof(SamplerOptions);
+    return (o->kind == COUNT || o->kind == REAL) && o->offset >= begin && o->offset < end;
+}
+
 // The sampling option that a name in a checkpoint (`size` bytes) stands for ("top_p": --top-p), or
 // NULL. With `dashes` the name may have them too.
 static const Option *find_recommended(const char *name, size_t size, bool dashes)
 {
-    const size_t begin = AT(generate.sampler), end = begin + sizeof(SamplerOptions);
     for (size_t i = 0; i < N_OPTIONS && option_table[i].name; i++) {
         const Option *o = &option_table[i];
         size_t n = 0;
@@ -365,8 +372,7 @@ static const Option *find_recommended(const char *name, size_t size, bool dashes
                (name[n] == '_' ? '-' : name[n]) == o->name[n]) {
             n++;
         }
-        const bool values = o->kind == COUNT || o->kind == REAL;
-        if (n == size && !o->name[n] && values && o->offset >= begin && o->offset < end) {
+        if (n == size && !o->name[n] && is_recommendable(o)) {
             return o;
         }
     }
@@ -703,10 +709,13 @@ static bool find_model(Options *o, Error *err)
     if (!o->engine.model && named && *named) {
         o->engine.model = named;
     }
+    // An installed program is not run beside the model that the sources include.
+    const char *hint = access("models/stories.bin", R_OK) == 0
+                           ? "to try the included model, use ./run models/stories.bin or make demo "
+                             "(--help lists all options)"
+                           : "--help lists all options";
     return o->engine.model ||
-           error_set(err, ERROR_USAGE,
-                     "MODEL: missing, and RUN_MODEL is not set; to try the included model, use "
-                     "./run models/stories.bin or make demo (--help lists all options)");
+           error_set(err, ERROR_USAGE, "MODEL: missing, and RUN_MODEL is not set; %s", hint);
 }
 
 static bool check_convert(const Options *o, Error *err)
@@ -857,6 +866,28 @@ bool options_recommend(Options *options, const char *path, const Sampling *recom
         }
     }
     return true;
+}
+
+size_t options_sampling(const Options *options, const Sampling *recommended,
+                        SamplingValue values[MAX_SAMPLING])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < N_OPTIONS && n < MAX_SAMPLING; i++) {
+        const Option *o = &option_table[i];
+        if (!o->name || !is_recommendable(o)) {
+            continue;
+        }
+        const void *field = (const char *)options + o->offset;
+        bool is_default = !options->given[i];
+        for (size_t k = 0; k < recommended->n; k++) {
+            const char *name = recommended->values[k].name;
+            is_default = is_default && find_recommended(name, strlen(name), false) != o;
+        }
+        values[n++] = (SamplingValue){
+            o->name, o->kind == COUNT ? (double)*(const size_t *)field : *(const float *)field,
+            is_default};
+    }
+    return n;
 }
 
 // --------------------------------------------------------------------------------------------

@@ -109,6 +109,18 @@ bool options_recommend(Options *o, const char *path, const Sampling *recommended
 // too many others.
 bool options_override(const Options *o, Sampling *recommended, Error *err);
 
+// A sampling option and its value.
+typedef struct {
+    const char *name;  // of the option: "top-p"
+    double value;
+    bool is_default;  // the program's: neither the command line nor the model sets it
+} SamplingValue;
+
+// Lists the sampling options and the values in effect, after options_recommend with the same
+// values, in the order of --help. Returns how many there are, at most MAX_SAMPLING.
+size_t options_sampling(const Options *o, const Sampling *recommended,
+                        SamplingValue values[MAX_SAMPLING]);
+
 // Adds the text of --help.
 void options_help(Buffer *out);
 

@@ -3,7 +3,9 @@
 //     argv -> Options -> Engine, opened as the mode needs it -> the mode -> Output -> exit code
 //
 // The only file that ends the program.
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -62,6 +64,15 @@ static bool check_chat_options(const Engine *e, const Options *o, Error *err)
                      o->engine.model);
 }
 
+// Refuses a prompt in the place of MODEL, which is easily given there.
+static bool check_model_named(const Options *o, Error *err)
+{
+    return o->mode != MODE_GENERATE || o->prompt.n || access(o->engine.model, F_OK) == 0 ||
+           errno != ENOENT ||
+           error_set(err, ERROR_INPUT, "%s: cannot be opened: %s (a prompt goes after -i)",
+                     o->engine.model, strerror(errno));
+}
+
 // Opens what the mode needs; a chat also needs a template. Without any prompt, a terminal is there
 // to type one: to a model that can answer, in a chat.
 static bool open_engine(Engine *e, Options *o, Error *err)
@@ -69,7 +80,8 @@ static bool open_engine(Engine *e, Options *o, Error *err)
     const bool may_chat = o->mode == MODE_GENERATE && prompt_is_typed(o) &&
                           !option_given(o, "mode");
     const unsigned chat = o->chat || may_chat ? ENGINE_CHAT : 0;
-    if (!engine_open(e, &o->engine, modes[o->mode].parts | chat, err)) {
+    if (!check_model_named(o, err) ||
+        !engine_open(e, &o->engine, modes[o->mode].parts | chat, err)) {
         return false;
     }
     if (may_chat && e->has_chat) {

@@ -320,18 +320,21 @@ static void put_chat_rows(Buffer *out, Buffer *row, const Engine *e)
     }
 }
 
-// By the names of the options: temperature 0.2, top-p 0.9.
-static void put_sampling_row(Buffer *out, Buffer *row, const Sampling *s)
+// The values in effect: temperature 0.2, top-p 0.9 (default). Of the other options, whose defaults
+// leave them off, only those that are set.
+static void put_sampling_row(Buffer *out, Buffer *row, const Options *o, const Sampling *s)
 {
-    for (size_t i = 0; i < s->n; i++) {
-        buffer_add_text(row, i ? ", " : "");
-        for (const char *c = s->values[i].name; *c; c++) {
-            buffer_add(row, *c == '_' ? "-" : c, 1);
+    SamplingValue values[MAX_SAMPLING];
+    const size_t n = options_sampling(o, s, values);
+    for (size_t i = 0; i < n; i++) {
+        const SamplingValue *v = &values[i];
+        const bool always = strcmp(v->name, "temperature") == 0 || strcmp(v->name, "top-p") == 0;
+        if (always || !v->is_default) {
+            buffer_addf(row, "%s%s %.6g%s", row->size ? ", " : "", v->name, v->value,
+                        v->is_default ? " (default)" : "");
         }
-        buffer_addf(row, " %.9g", s->values[i].value);
     }
-    buffer_add_text(row, s->n ? "" : "none recommended");
-    put_row(out, "sampling", row, 1);
+    put_row(out, "sampling", row, 2);
 }
 
 // Its lines, one after the other.
@@ -348,7 +351,7 @@ static void add_provenance(Buffer *row, Bytes provenance)
     }
 }
 
-static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err)
+static bool put_summary(Buffer *out, const Facts *f, const Engine *e, const Options *o, Error *err)
 {
     const Checkpoint *c = &e->checkpoint;
     Buffer row = {0};
@@ -367,7 +370,7 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err
     }
     put_tokenizer_row(out, &row, e->tokenizer);
     put_chat_rows(out, &row, e);
-    put_sampling_row(out, &row, &c->sampling);
+    put_sampling_row(out, &row, o, &c->sampling);
     if (!c->config.vocab_only) {
         buffer_addf(&row,
                     "%.1f MB: weights %.1f MB, keys and values %.1f MB (%s) at a context of %zu",
@@ -376,7 +379,7 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, Error *err
         put_row(out, "memory", &row, 2);
     }
     add_provenance(&row, c->provenance);
-    put_row(out, "provenance", &row, 4);
+    put_row(out, "provenance", &row, 3);
     const bool ok = buffer_check(&row, err);
     buffer_free(&row);
     return ok;
@@ -410,7 +413,7 @@ bool mode_info(Engine *e, const Options *o, Output *out, Error *err)
     } else if (o->tensors) {
         put_tensors(&text, &e->checkpoint);
     } else {
-        ok = put_summary(&text, &facts, e, err);
+        ok = put_summary(&text, &facts, e, o, err);
     }
     ok = ok && output_write(out, &text, err);
     buffer_free(&text);

@@ -125,6 +125,12 @@ static bool score_and_print(Engine *e, const Options *o, Output *out, const Toke
     const ScoreHooks hooks = {output_interrupted(), show_scored, &progress};
     Score score;
     Buffer text = {0};
+    if (tokens->size < 2 || e->cache.context < 2) {
+        return error_set(err, ERROR_INPUT,
+                         "--score: no token to score: tokens %zu, context %zu, expected at least 2 "
+                         "of each, as the first token has no prediction",
+                         tokens->size, e->cache.context);
+    }
     bool ok = score_tokens(e, tokens->ids, tokens->size, &hooks, &score, err);
     output_wipe(out);
     if (ok && !*output_interrupted()) {

@@ -1,6 +1,6 @@
 complete -c run -l chat -d 'answer with the model\'s chat template; without a prompt: converse'
 complete -c run -s m -l mode -x -a 'generate chat' -d 'generate or chat, as in llama2.c'
-complete -c run -s b -l batch -r -d 'answer the requests in FILE (docs/batch.md); - is standard input'
+complete -c run -s b -l batch -r -d 'answer the requests in FILE, one per line; - is standard input'
 complete -c run -l tokenize -d 'print the prompt\'s token ids; with --chat, those of the whole chat'
 complete -c run -l score -d 'print the prompt\'s log-likelihood and perplexity'
 complete -c run -l bench -d 'measure the model\'s speed beside this machine\'s limits'

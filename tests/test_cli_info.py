@@ -50,7 +50,7 @@ def test_info_says_what_json_says(stories):
     assert summary["tokenizer"].startswith(f"{info['tokenizer']}, {info['config']['vocab_size']} tokens, 2 of them")
     assert summary["tokenizer"].endswith("a text ends at 2 </s>")
     assert (summary["chat template"], info["chat"]) == ("none", False)
-    assert (summary["sampling"], info["sampling"]) == ("none recommended", {})
+    assert (summary["sampling"], info["sampling"]) == ("temperature 1 (default), top-p 0.9 (default)", {})
     assert summary["provenance"] == info["provenance"].strip().replace("\n", ", ")
 
 
@@ -80,6 +80,14 @@ def test_info_tells_the_memory_at_the_chosen_context(stories, context, kv, bytes
 def test_info_tells_of_the_chat_template(chatty):
     assert rows(run(chatty, "--info"))["chat template"] == "yes, with a place for a system message"
     assert run(chatty, "--info", "--json").ok().json["chat"] is True
+
+
+def test_info_shows_the_sampling_values_in_effect_and_marks_defaults(workdir):
+    path = workdir / "info-sampling.bin"
+    path.write_bytes(native_models.tiny(chat=True, sampling={"temperature": 0.2, "top_k": 40}).pack())
+    assert rows(run(path, "--info"))["sampling"] == "temperature 0.2, top-p 0.9 (default), top-k 40"
+    summary = rows(run(path, "--info", "-t", 0.7, "--min-p", 0.05))
+    assert summary["sampling"] == "temperature 0.7, top-p 0.9 (default), top-k 40, min-p 0.05"
 
 
 def test_tensors_are_listed_when_asked_for(stories):

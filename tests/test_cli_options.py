@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import GREEDY, assert_refused, run
+from conftest import GREEDY, ROOT, assert_refused, run
 
 WRONG_VALUES = {
     "--max-tokens": ["abc", "", "1x", "-1", "1.5", " ", "0x10", "99999999999999999999999"],
@@ -84,6 +84,21 @@ def test_empty_stop_text_exits_2(tiny):
 def test_empty_name_of_a_file_exits_2(tiny, tmp_path, option):
     assert_refused(tiny.generate(option, "", cwd=tmp_path), 2, f"{option}: expected a file name")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_included_model_is_named_only_where_it_is(tmp_path):
+    assert_refused(run(cwd=ROOT), 2, "MODEL: missing", "./run models/stories.bin", "--help")
+    done = run(cwd=tmp_path)
+    assert_refused(done, 2, "MODEL: missing", "--help")
+    assert "stories" not in done.err and "make" not in done.err, done
+
+
+def test_a_prompt_in_the_place_of_the_model_gets_a_hint():
+    assert_refused(run("Once upon a time"), 3, "Once upon a time: cannot be opened", "a prompt goes after -i")
+    for options in (("-i", "a"), ("--info",)):
+        done = run("absent.bin", *options)
+        assert_refused(done, 3, "absent.bin: cannot be opened")
+        assert "-i" not in done.err, f"expected no hint: MODEL is meant\n{done}"
 
 
 def test_no_model_exits_2():

@@ -161,5 +161,5 @@ def test_info_shows_what_the_model_recommends(recommending):
     model = recommending(temperature=0.2, top_p=0.9)
     assert "\nsampling         temperature 0.2, top-p 0.9\n" in run(model, "--info").ok().out
     assert run(model, "--info", "--json").ok().json["sampling"] == {"temperature": 0.2, "top_p": 0.9}
-    assert "\nsampling         none recommended\n" in run(recommending(), "--info").ok().out
+    assert "\nsampling         temperature 1 (default), top-p 0.9 (default)\n" in run(recommending(), "--info").ok().out
     assert run(recommending(), "--info", "--json").ok().json["sampling"] == {}

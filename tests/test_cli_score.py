@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import BUILD_DIR, GREEDY, PROMPT, logits, run
+from conftest import BUILD_DIR, GREEDY, PROMPT, assert_refused, logits, run
 
 import models
 
@@ -61,7 +61,7 @@ def test_logprobs_change_no_token(stories):
 # --score
 
 
-@pytest.mark.parametrize("context", [1, 2, 7, 33, 64])
+@pytest.mark.parametrize("context", [2, 7, 33, 64])
 def test_score_is_the_mean_of_the_log_softmax_in_windows_of_the_context(tiny, context):
     text = "the rain in Spain stays mainly in the plain, and the fox is in the den"
     ids = [int(i) for i in run(*tiny, "--tokenize", "-i", text).ok().out.split()]
@@ -78,17 +78,14 @@ def test_score_is_the_mean_of_the_log_softmax_in_windows_of_the_context(tiny, co
         assert (seen["tokens"], seen["scored"]) == (len(ids), len(scored))
         assert [logprob is None for logprob in seen["logprobs"]] == [logprob is None for logprob in expected]
         assert np.allclose([x for x in seen["logprobs"] if x is not None], scored, atol=2e-5)
-        if scored:
-            assert abs(seen["nll"] + np.mean(scored)) < 2e-5
-            assert abs(seen["perplexity"] / np.exp(-np.mean(scored)) - 1) < 2e-5
+        assert abs(seen["nll"] + np.mean(scored)) < 2e-5
+        assert abs(seen["perplexity"] / np.exp(-np.mean(scored)) - 1) < 2e-5
     line = run(*tiny, "--score", "-i", text, "-c", context).ok().out
-    if scored:
-        assert line == (f"{len(ids)} tokens, {len(scored)} scored, nll {seen['nll']:.6f}, "
-                        f"perplexity {seen['perplexity']:.6f}\n")  # fmt: skip
+    assert line == (f"{len(ids)} tokens, {len(scored)} scored, nll {seen['nll']:.6f}, "
+                    f"perplexity {seen['perplexity']:.6f}\n")  # fmt: skip
 
 
-def test_score_of_nothing_is_no_number(tiny):
-    done = run(tiny.path, "-z", tiny.tokenizer, "--score", "-i", "").ok()
-    assert done.out == "1 tokens, 0 scored, nll nan, perplexity nan\n"
-    done = run(tiny.path, "-z", tiny.tokenizer, "--score", "--json", "-i", "").ok()
-    assert done.json == {"tokens": 1, "scored": 0, "nll": None, "perplexity": None, "logprobs": [None]}
+@pytest.mark.parametrize("options, says", [(("-i", ""), "tokens 1,"), (("-i", "the cat", "-c", "1"), "context 1,")])
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_a_text_without_a_token_to_score_is_an_error(tiny, options, says, form):
+    assert_refused(run(*tiny, "--score", *options, *form), 3, "--score: no token to score", says)
