@@ -97,23 +97,25 @@ static void add_new_tokens(StatsLine *line, const Sequence *s, size_t n_new)
               sequence_is_thinking(s) ? " while thinking" : "");
 }
 
+// The man page (--stats) lists the parts in this order, and which go first where the line is too
+// long.
 static void print_answer_stats(const Answer *a)
 {
     const Figures f = figures(a);
     StatsLine line = {0};
     const Lookup *lookup = &a->sequence.lookup;
-    stats_add(&line, 3, "prompt %zu tokens", a->sequence.n_prompt);
+    stats_add(&line, 2, "prompt %zu tokens", a->sequence.n_prompt);
+    stats_add(&line, 5, " in %.*f ms", f.first_token_ms < 10 ? 1 : 0, f.first_token_ms);
     if (a->cached) {
-        stats_add(&line, 4, ", %zu cached", a->cached);
+        stats_add(&line, 3, ", %zu cached", a->cached);
     }
-    stats_add_speed(&line, 7, f.prompt_speed);
+    stats_add_speed(&line, 6, f.prompt_speed);
     add_new_tokens(&line, &a->sequence, f.n_new);
     if (f.n_new > 1) {
         stats_add_speed(&line, 1, f.decode_speed);
     }
     if (lookup->n_proposed) {
-        stats_add(&line, a->cached ? 5 : 2, ", %zu of %zu proposed", lookup->n_accepted,
-                  lookup->n_proposed);
+        stats_add(&line, 4, ", %zu of %zu proposed", lookup->n_accepted, lookup->n_proposed);
     }
     if (a->options->generate.sampler.temperature > 0) {  // else it decides nothing
         stats_add(&line, 0, "; seed %llu", (unsigned long long)a->seed);
@@ -122,9 +124,8 @@ static void print_answer_stats(const Answer *a)
         char date[16];
         stats_add(&line, 0, "; date %s", date_write(a->engine->chat_settings.date, date));
     }
-    stats_add_threads(&line, 6, a->engine);
+    stats_add_threads(&line, 7, a->engine);
     stats_add(&line, 8, ", %s", ops_name());
-    stats_add(&line, 9, "; first token %.1f ms", f.first_token_ms);
     output_stats(&line);
 }
 

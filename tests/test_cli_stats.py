@@ -28,19 +28,43 @@ def test_stats_is_one_line_with_tokens_and_seed(stories):
     ("-s", "18446744073709551615", "-n", "0", "-c", "300"), ("-n", "400", "--prompt-cache", "CACHE")])  # fmt: skip
 def test_stats_fit_80_columns_whatever_they_say(stories, tmp_path, options):
     options = [tmp_path / "cache" if o == "CACHE" else o for o in options]
+    prompt = len(stories.generate("--tokenize", "-i", "Once upon a time there was " * 12).ok().out.split())
     for _ in range(2):  # the second time with a prompt cache
         done = stories.generate("-i", "Once upon a time there was " * 12, "--ignore-eos", "--stats", *options).ok()
         lines = done.err.splitlines()
         assert len(lines) == 1 and len(lines[0]) <= 80, f"expected one line of 80 columns\n{done}"
+        if "-s" not in options or "18446744073709551615" not in options:
+            assert lines[0].startswith(f"prompt {prompt} tokens"), f"expected the prompt's tokens\n{done}"
         assert " tokens" in lines[0] and "tok/s" in lines[0], done
         seed = options[options.index("-s") + 1] if "-s" in options and "-t" not in options else None
         assert not seed or f"; seed {seed}" in lines[0], f"expected the seed\n{done}"
-    assert "CACHE" not in options or " cached" in lines[0], done
+
+
+def test_stats_name_what_the_prompt_cache_gave(stories, tmp_path):
+    options = ("-i", "Once upon a time there was " * 12, "-n", "1", *GREEDY, "--prompt-cache", tmp_path / "cache", "--stats")
+    stories.generate(*options).ok()
+    done = stories.generate(*options).ok()
+    assert re.match(r"prompt \d+ tokens in [\d.]+ ms, \d+ cached, ", done.err), done
+
+
+def test_what_goes_first_where_the_statistics_are_too_long(stories):
+    """The longer the seed is, the more parts are left out, in the order that the man page gives."""
+    parts = {"kernels": r", (avx2|avx512|neon|scalar)", "threads": r"\d threads?", "prompt speed": r"^prompt \d+ tokens in [\d.]+ ms, [\d.]+ tok/s",
+             "first token": r"^prompt \d+ tokens in [\d.]+ ms", "prompt": r"^prompt \d+ tokens",
+             "speed": r"; cut at 90 tokens \(-n\), [\d.]+ tok/s"}  # fmt: skip
+    lines = [stories.generate(*PROMPT, "-n", "90", "--ignore-eos", "--lookup", "0", *seed, "--stats").ok().err.rstrip("\n")
+             for seed in (("-t", "0"), ("-s", "7"), ("-s", "1234567"), ("-s", str(2**64 - 1)))]  # fmt: skip
+    for line in lines:
+        shown = [re.search(part, line) is not None for part in parts.values()]
+        assert shown == sorted(shown), f"expected parts to go in the order {list(parts)}, found {line!r}"
+    assert re.search(parts["prompt speed"], lines[0]) and re.search(parts["first token"], lines[1]), lines
+    assert re.search(parts["speed"], lines[3]) and str(2**64 - 1) in lines[3], lines
+
 
 
 def test_stats_of_a_greedy_run_have_no_seed_since_it_decides_nothing(stories):
     done = stories.generate(*PROMPT, "-n", "3", *GREEDY, "-s", "4242", "--stats").ok()
-    assert "seed" not in done.err and "thread" in done.err, done
+    assert "seed" not in done.err and "tok/s" in done.err, done
 
 
 @pytest.mark.parametrize("options, says", [
