@@ -197,8 +197,9 @@ def test_fields_of_requests_in_the_manual_are_those_that_the_sources_have():
 def test_examples_of_the_manual_run(tmp_path, talker, example):
     """In a home with the files that they name. Of a line for crontab, the command."""
     command = re.sub(r"^(?:[\d*]+ ){5}", "", example)
-    if "flock" in command and not shutil.which("flock"):
-        pytest.skip("flock is not installed")
+    for tool in ("flock", "jq"):
+        if re.search(rf"\b{tool}\b", command) and not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
     for folder in ("bin", ".local/bin"):  # where PATH leads, and where cron's does not
         program = tmp_path / folder / "run"
         program.parent.mkdir(parents=True)
@@ -207,6 +208,8 @@ def test_examples_of_the_manual_run(tmp_path, talker, example):
     shutil.copy2(ROOT / "models/stories.bin", tmp_path)
     shutil.copy2(talker, tmp_path / "model.bin")
     (tmp_path / "report.txt").write_text("A long report. " * 20)
+    turns = [{"role": role, "content": "a"} for role in ("user", "assistant")]
+    (tmp_path / "chat.json").write_text(json.dumps({"messages": turns}) + "\n")
     (tmp_path / "requests.jsonl").write_text('{"prompt": "a", "max_tokens": 3}\n' * 3)
     env = environment({"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:{environment()['PATH']}"})
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=env, timeout=TIMEOUT,
