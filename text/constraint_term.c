@@ -977,10 +977,11 @@ Term term_rule(TermPool *p, uint32_t rule)
 // Adds a call to a front. What follows two calls of the same language is one term.
 static void add_call(TermPool *p, Front *front, Term callee, Term rest)
 {
-    FrontCall *calls = (FrontCall *)p->calls.items + front->first;
     for (size_t i = 0; i < front->n; i++) {
-        if (calls[i].callee == callee) {
-            calls[i].rest = term_or2(p, calls[i].rest, rest);
+        const FrontCall call = ((FrontCall *)p->calls.items)[front->first + i];
+        if (call.callee == callee) {
+            const Term both = term_or2(p, call.rest, rest);
+            ((FrontCall *)p->calls.items)[front->first + i].rest = both;
             return;
         }
     }
@@ -1037,5 +1038,6 @@ TermFront term_front(TermPool *p, Term t)
         node_at(p, t)->front = (uint32_t)p->fronts.n;
     }
     const Front *f = (const Front *)p->fronts.items + term_node(p, t)->front - 1;
-    return (TermFront){f->bytes, (const FrontCall *)p->calls.items + f->first, f->n};
+    const FrontCall *calls = p->calls.items;
+    return (TermFront){f->bytes, f->n ? calls + f->first : NULL, f->n};
 }
