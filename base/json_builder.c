@@ -7,7 +7,7 @@
 #include "base/memory.h"
 
 // Makes room for n more values.
-static bool reserve(JsonBuilder *b, size_t n)
+static bool reserve_values(JsonBuilder *b, size_t n)
 {
     if (b->lacking) {
         return false;
@@ -31,9 +31,9 @@ static bool reserve(JsonBuilder *b, size_t n)
     return true;
 }
 
-static size_t add_value(JsonBuilder *b, const char *name, JsonValue v)
+static size_t append_value(JsonBuilder *b, const char *name, JsonValue v)
 {
-    if (!reserve(b, 1)) {
+    if (!reserve_values(b, 1)) {
         return 0;
     }
     v.name = name;
@@ -45,7 +45,7 @@ static size_t add_value(JsonBuilder *b, const char *name, JsonValue v)
 
 size_t build_open(JsonBuilder *b, const char *name, JsonKind kind)
 {
-    return add_value(b, name, (JsonValue){.kind = kind});
+    return append_value(b, name, (JsonValue){.kind = kind});
 }
 
 void build_close(JsonBuilder *b, size_t index)
@@ -64,17 +64,17 @@ void build_close(JsonBuilder *b, size_t index)
 
 size_t build_text(JsonBuilder *b, const char *name, const char *text, size_t size)
 {
-    return add_value(b, name, (JsonValue){.kind = JSON_STRING, .text = text, .size = size});
+    return append_value(b, name, (JsonValue){.kind = JSON_STRING, .text = text, .size = size});
 }
 
 void build_word(JsonBuilder *b, const char *name, JsonKind kind)
 {
-    add_value(b, name, (JsonValue){.kind = kind});
+    append_value(b, name, (JsonValue){.kind = kind});
 }
 
 void build_copy(JsonBuilder *b, const JsonValue *v)
 {
-    if (reserve(b, v->extent)) {
+    if (reserve_values(b, v->extent)) {
         memcpy(b->values + b->n, v, v->extent * sizeof *v);
         b->n += v->extent;
     }

@@ -108,7 +108,8 @@ static bool read_content(const MessageReader *r, const JsonValue *message, Role 
 // Tool calls
 
 // Parses arguments that are the text of an object; *object is NULL if they are not.
-static bool parse_arguments(const MessageReader *r, const JsonValue *text, const JsonValue **object)
+static bool read_call_arguments(const MessageReader *r, const JsonValue *text,
+                                const JsonValue **object)
 {
     Messages *m = r->m;
     Json *parsed = realloc(m->parsed, (m->n_parsed + 1) * sizeof *parsed);
@@ -149,7 +150,7 @@ static bool copy_value(const MessageReader *r, const JsonValue *v)
     const JsonValue *object = NULL;
     const bool named = v->name && is_named(v, arguments);
     if (named && v->kind == JSON_STRING && !r->rules->keeps_arguments &&
-        !parse_arguments(r, v, &object)) {
+        !read_call_arguments(r, v, &object)) {
         return false;
     }
     if (object) {

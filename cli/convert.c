@@ -104,7 +104,7 @@ static bool write_converted(const Engine *e, const Options *o, Conversion *v, Ou
                     checkpoint_convert(&e->checkpoint, v, out->file.fd, o->output, err);
     output_wipe(out);
     if (ok) {
-        output_note_substitutes(out, c);
+        output_note_substitutes(out, &e->checkpoint);
     }
     if (ok && e->chat_error.kind) {
         output_note("run: left out: %s", e->chat_error.message);

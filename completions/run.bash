@@ -5,6 +5,9 @@ _run() {
     -m | --mode) mapfile -t COMPREPLY < <(compgen -W "generate chat" -- "$current"); return ;;
     -b | --batch) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --convert) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --type) mapfile -t COMPREPLY < <(compgen -W "f32 f16 bf16 q8 q4 q4m q4t" -- "$current"); return ;;
+    --head-type) mapfile -t COMPREPLY < <(compgen -W "f32 f16 bf16 q8 q4 q4m q4t" -- "$current"); return ;;
+    --calibrate) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --set) COMPREPLY=(); return ;;
     -i | --prompt) COMPREPLY=(); return ;;
     -f | --prompt-file) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
@@ -25,6 +28,8 @@ _run() {
     --regex) COMPREPLY=(); return ;;
     --json-schema) COMPREPLY=(); return ;;
     -y | --system) COMPREPLY=(); return ;;
+    --think) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$current"); return ;;
+    --date) COMPREPLY=(); return ;;
     --template-var) COMPREPLY=(); return ;;
     -z | --tokenizer) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     -c | --context) COMPREPLY=(); return ;;
@@ -40,7 +45,7 @@ _run() {
     --logprobs) COMPREPLY=(); return ;;
     esac
     case $current in
-    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --regex --json-schema --json-object --special --no-echo -y --system --think --date --template-var -z --tokenizer -c --context --kv --chunk --lookup -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
+    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --type --head-type --calibrate --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --regex --json-schema --json-object --special --no-echo -y --system --think --date --template-var -z --tokenizer -c --context --kv --chunk --lookup -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     esac
 }

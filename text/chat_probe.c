@@ -256,7 +256,7 @@ static bool lengthen_open(ChatTemplate *t, const Buffer *on, Buffer *off, Error 
     return buffer_check(open, err);
 }
 
-static bool source_has(const ChatTemplate *t, const char *text)
+static bool template_mentions(const ChatTemplate *t, const char *text)
 {
     return find_text(t->source.source, t->source.size, 0, text) < t->source.size;
 }
@@ -265,7 +265,7 @@ static void find_by_name(ChatTemplate *t)
 {
     static const char *const pairs[][2] = {{"<think>", "</think>"}, {"[THINK]", "[/THINK]"}};
     for (size_t i = 0; i < 2 && !t->think.close.size; i++) {
-        if (source_has(t, pairs[i][0]) && source_has(t, pairs[i][1])) {
+        if (template_mentions(t, pairs[i][0]) && template_mentions(t, pairs[i][1])) {
             set_text(&t->think.open, pairs[i][0], strlen(pairs[i][0]));
             buffer_add_text(&t->think.open, "\n");
             buffer_add_text(&t->think.close, "\n");
@@ -317,7 +317,7 @@ static bool find_thinking(ChatTemplate *t, Buffer *prompt, Buffer *text, Error *
 bool chat_probe(ChatTemplate *t, Error *err)
 {
     Buffer prompt = {0}, text = {0};
-    t->has_developer = source_has(t, "developer");
+    t->has_developer = template_mentions(t, "developer");
     t->uses_date = jinja_mentions(t->jinja, "strftime_now");
     bool ok = try_probe(t, (Probe){.system = true}, &text, err);
     t->has_system = ok && find_in(&text, SYSTEM) < text.size;

@@ -402,7 +402,7 @@ FILTER(wordcount)
 }
 
 // Adds a text as part of a URL; in a query, slashes are escaped too and spaces become plus signs.
-static void add_quoted(Jinja *j, JText *to, JValue v, bool query)
+static void add_url_quoted(Jinja *j, JText *to, JValue v, bool query)
 {
     const JValue s = jinja_str(j, v);
     for (size_t i = 0; i < s.size && jinja_step(j, 1); i++) {
@@ -421,7 +421,7 @@ FILTER(urlencode)
     (void)a;
     JText *t = jinja_text(j);
     if (v.kind == J_STRING || (v.kind != J_DICT && !jinja_has_list(v))) {
-        add_quoted(j, t, v, false);
+        add_url_quoted(j, t, v, false);
         return jinja_string(t);
     }
     const JList *l = jinja_items(j, v.kind == J_DICT ? method(j, v, "items", NULL, 0) : v);
@@ -431,9 +431,9 @@ FILTER(urlencode)
             return jinja_fail(j, "urlencode has an item of %zu values, expected 2", pair->n);
         }
         jinja_add_text(j, t, i ? "&" : "", v.mark);
-        add_quoted(j, t, pair->items[0], true);
+        add_url_quoted(j, t, pair->items[0], true);
         jinja_add_text(j, t, "=", v.mark);
-        add_quoted(j, t, pair->items[1], true);
+        add_url_quoted(j, t, pair->items[1], true);
     }
     return jinja_string(t);
 }
@@ -865,7 +865,7 @@ FILTER(tojson)
 
 #define KIND(kind) (1 << J_##kind)
 enum {
-    NUMBERS = KIND(BOOL) | KIND(INT) | KIND(FLOAT),
+    ANY_NUMBER = KIND(BOOL) | KIND(INT) | KIND(FLOAT),
     SEQUENCES = KIND(STRING) | KIND(LIST) | KIND(TUPLE) | KIND(RANGE) | KIND(DICT) |
                 KIND(UNDEFINED),
     ITERABLES = SEQUENCES | KIND(VIEW) | KIND(ITERATOR) | KIND(LOOP),
@@ -1147,7 +1147,7 @@ static const JBuiltin tests[] = {
     {"mapping", test_kind, "", 0, KIND(DICT)},
     {"ne", test_compare, "/ b", 1, '!'},
     {"none", test_kind, "", 0, KIND(NONE)},
-    {"number", test_kind, "", 0, NUMBERS},
+    {"number", test_kind, "", 0, ANY_NUMBER},
     {"odd", test_rest, "/", 0, 1},
     {"sameas", test_sameas, "other", 1, 0},
     {"sequence", test_kind, "", 0, SEQUENCES},
