@@ -5,8 +5,8 @@ _run() {
     -m | --mode) mapfile -t COMPREPLY < <(compgen -W "generate chat" -- "$current"); return ;;
     -b | --batch) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --convert) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-    --type) mapfile -t COMPREPLY < <(compgen -W "f32 f16 bf16 q8 q4 q4m q4t" -- "$current"); return ;;
-    --head-type) mapfile -t COMPREPLY < <(compgen -W "f32 f16 bf16 q8 q4 q4m q4t" -- "$current"); return ;;
+    --type) COMPREPLY=(); return ;;
+    --head-type) COMPREPLY=(); return ;;
     --calibrate) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --set) COMPREPLY=(); return ;;
     -i | --prompt) COMPREPLY=(); return ;;

@@ -21,8 +21,6 @@ CHOICES = {  # values that complete to one of a few words
     "kv": ["f16", "f32"],
     "mode": ["generate", "chat"],
     "think": ["on", "off"],
-    "type": ["f32", "f16", "bf16", "q8", "q4", "q4m", "q4t"],
-    "head-type": ["f32", "f16", "bf16", "q8", "q4", "q4m", "q4t"],
 }
 
 BASH = """# bash completion for run
