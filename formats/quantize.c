@@ -75,7 +75,7 @@ typedef struct {
     float scale, minimum, inverse;      // what they stand for, and 1 / scale
 } Scaled;
 
-static Scaled choose_scale(WeightType type, const WeightBlock *b)
+static Scaled choose_scale(WeightType type, const WeightBlock *b, bool thorough)
 {
     const Grid *g = &grids[type];
     const ScaleSearch search = {.x = b->x,
@@ -85,7 +85,8 @@ static Scaled choose_scale(WeightType type, const WeightBlock *b)
                                 .table = g->table,
                                 .steps = g->steps,
                                 .n_steps = g->n_steps,
-                                .refits = REFITS};
+                                .refits = REFITS,
+                                .step_refits = thorough ? REFITS : 0};
     const FoundScale found = type == WEIGHT_Q4M ? find_line(&search) : find_scale(&search);
     Scaled s = {.type = type};
     s.half_scale = f32_to_f16(found.scale);
@@ -199,7 +200,7 @@ static void quantize_blocks(WeightType type, float *x, size_t cols, const ErrorM
         WeightBlock b;
         uint8_t values[QUANT_BLOCK];
         fill_block(&b, x + begin, importance ? importance + begin : NULL, n);
-        const Scaled s = choose_scale(type, &b);
+        const Scaled s = choose_scale(type, &b, measure->compensation);
         round_columns(&s, x, cols, begin, measure->compensation, values);
         write_block(&s, values, out);
         out += row_format_of(type)->block_bytes;

@@ -1129,15 +1129,18 @@ static FoundScale kernel_find_scale(const ScaleSearch *s)
 {
     const VBlock x = block_load(s->x), weight = block_load(s->weight);
     const VBlock weighted = block_mul(x, weight);
-    float largest = 0, best = 0, best_scale = 0;
+    float largest = 0, best = 0, best_scale = 0, fit = 0;
     for (size_t i = 0; i < QUANT_BLOCK; i++) {
         largest = fabsf(s->x[i]) > fabsf(largest) ? s->x[i] : largest;
     }
-    for (size_t i = 0; i < s->n_steps + s->refits; i++) {
-        const float scale = i < s->n_steps ? largest / s->steps[i] : best_scale;
+    const size_t each = 1 + s->step_refits, n_tries = s->n_steps * each;
+    for (size_t i = 0; i < n_tries + s->refits; i++) {
+        const float scale = i >= n_tries    ? best_scale
+                            : i % each == 0 ? largest / s->steps[i / each]
+                                            : fit;
         const VBlock q = round_block(s, x, scale);
         const float xq = block_dot(weighted, q), qq = block_dot(block_mul(weight, q), q);
-        const float fit = qq > 0 ? xq / qq : 0;
+        fit = qq > 0 ? xq / qq : 0;
         best_scale = xq * fit > best ? fit : best_scale;
         best = xq * fit > best ? xq * fit : best;
     }

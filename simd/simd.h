@@ -177,6 +177,8 @@ typedef struct {
     const float *steps;
     size_t n_steps;
     size_t refits;  // roundings with the best scale so far, after those
+    // More roundings after each of the steps, each with the best scale for the one before.
+    size_t step_refits;
 } ScaleSearch;
 
 // x is about scale * q + minimum.
