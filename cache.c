@@ -87,6 +87,7 @@ static size_t rope_bytes(const Cache *cache)
     return cache->context * (cache->rotary_dim / 2) * sizeof(float);
 }
 
+// The frequencies, and room for the angles of all positions (fill_angles).
 static bool allocate_rope(const Cache *cache, RopeTable *table)
 {
     table->rotary_dim = cache->rotary_dim;
@@ -146,11 +147,14 @@ static void fill_mask(float *mask, size_t context, size_t window)
     }
 }
 
+// Do the queries of a layer see only the last `window` positions? Gemma 3 and others mix such layers
+// with full ones, which still see far at a fraction of the work.
 static bool has_window(const Cache *cache, size_t layer)
 {
     return cache->window && !(cache->layer_flags[layer] & LAYER_FULL);
 }
 
+// A model may have layers of both kinds. A mask that none of them needs is not filled.
 static void fill_masks(Cache *cache)
 {
     size_t n_windows = 0;
@@ -179,6 +183,11 @@ static void fill_angles(Cache *cache, size_t length)
     }
 }
 
+// Table 0 has the model's base and scaling:
+//
+//     all layers, or those without a window     rope[0]    rope_theta, rope_scaling
+//     layers with a window, if they have a      rope[1]    window_rope_theta, unscaled: they see
+//     base of their own (Gemma 3)                          nothing so far that it needs scaling
 static void fill_frequencies(Cache *cache, const Config *p)
 {
     static const RopeScaling unscaled = {.kind = ROPE_UNSCALED};
