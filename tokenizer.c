@@ -606,8 +606,8 @@ static bool encode_spans(Encoder *e)
         end += e->spans[i].size;
         while (at < end) {
             const NameLimits limits = {e->spans[i].special ? end - at : 0, free_bytes(e, at)};
-            const int id =
-                vocabulary_find_name(v, &v->text_names, e->text + at, e->size - at, limits);
+            const int id = vocabulary_find_name(v, &v->text_names, e->text + at, e->size - at,
+                                                limits);
             if (id < 0) {
                 at++;
                 continue;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+
 // A tensor of each block, or one outside them.
 typedef struct {
     const char *name;

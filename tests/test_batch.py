@@ -763,7 +763,7 @@ def test_a_conversation_computes_nothing_twice(chatty):
     os.write(ours, b"the hat\nthe rain in the hat\n\x04")
     done = finish(process).ok()
     os.close(ours)
-    turns = re.findall(r"prompt (\d+) tokens(?:, (\d+) cached)?.*; cut at (\d+) tokens", done.err)
+    turns = re.findall(r"prompt (\d+) tokens(?: in [\d.]+ m?s)?(?:, (\d+) cached)?.*; cut at (\d+) tokens", done.err)
     first, second = ([int(n or 0) for n in turn] for turn in turns)
     assert first[1:] == [0, 7] and second[1:] == [first[0] + 6, 7] and second[0] > first[0] + 7, done
     assert done.bytes.count(b"\n") == 2, done

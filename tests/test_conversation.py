@@ -360,7 +360,7 @@ def test_a_stopped_answer_is_closed_as_the_template_closes_answers(endless):
 
 
 def statistics(screen):
-    found = re.search(rb"prompt (\d+) tokens(?:, (\d+) cached)?.*; (?:new|cut at) (\d+) tokens", screen)
+    found = re.search(rb"prompt (\d+) tokens(?: in [\d.]+ m?s)?(?:, (\d+) cached)?.*; (?:new|cut at) (\d+) tokens", screen)
     assert found, f"expected statistics in {screen[-1000:]!r}"
     return dict(zip(("prompt", "cached", "new"), (int(n or 0) for n in found.groups())))
 

@@ -592,12 +592,13 @@ def test_verify_names_the_damaged_section(tmp_path, checkpoint):
 def test_verify_opens_what_the_checksums_do_not_tell(tmp_path):
     """Files whose checksums are right, but which no run can use."""
     path = tmp_path / "m.bin"
-    for name, data in (("tokenizer", bytes(64)), ("chat", b"\xff" * 32), ("norm", None)):
+    damaged = (("tokenizer", bytes(64), "tokenizer"), ("chat", b"{{ ", "end of the template"), ("norm", None, "norm"))
+    for name, data, named in damaged:
         writer = native_models.tiny(chat=True)
         entry = writer.entries[writer.index(name)]
         entry.update({"data": data} if data else {"name": b"stranger"})
         path.write_bytes(writer.pack())
-        assert_refused(run(path, "--verify"), 3, path, name)
+        assert_refused(run(path, "--verify"), 3, path, named)
 
 
 def test_a_file_that_cannot_be_created_is_named_as_the_user_named_it(tmp_path, folder):

@@ -2,6 +2,7 @@
 switched off. The models are certain of each next token: <|assistant|> <think> One, two. </think> Four. <|eos|>"""
 
 import json
+import re
 
 import native_models
 import pytest
@@ -166,7 +167,8 @@ def test_a_conversation_keeps_thoughts_apart_and_the_tokens_of_answers(thinker, 
     assert [m["content"] for m in messages] == ["Hi", TEXT, "Bye", TEXT]
     first = 1 + len("Hi") + 1 + 1  # <|user|>Hi<|end|><|assistant|>
     assert f"prompt {first} tokens" in screen
-    assert f"prompt {first + len(ANSWER) + 1 + 1 + len('Bye') + 1 + 1} tokens, {first} cached" in screen, screen
+    second = first + len(ANSWER) + 1 + 1 + len("Bye") + 1 + 1
+    assert re.search(rf"prompt {second} tokens in \S+ m?s, {first} cached", screen), screen
 
 
 def test_a_thought_without_an_answer_is_told_in_a_conversation(looper):

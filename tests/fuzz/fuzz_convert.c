@@ -58,7 +58,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (file_size >= 4 && memcmp(file, "GGUF", 4) == 0 &&
         checkpoint_open_mapping(&c, "fuzz", (Mapping){file, file_size, NULL}, 1, &err)) {
         Buffer written = {0};
-        const Conversion v = {.provenance = c.provenance, .tokenizer = c.tokenizer, .threads = 1};
+        const Conversion v = {.provenance = c.provenance,
+                              .tokenizer = c.tokenizer,
+                              .type = KEEP_TYPE,
+                              .head_type = KEEP_TYPE,
+                              .threads = 1};
         const int fd = fileno(written_file());
         if (checkpoint_convert(&c, &v, fd, "written", &err)) {
             fuzz_count("inputs that were converted");
