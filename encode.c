@@ -57,10 +57,13 @@ static void find_repeated(const SpokenBytes *s, const SpokenText *spoken, const 
     const char *all = text->output.text, *said = s->text.data;
     const size_t length = r->end - r->begin;
     size_t a = 0;
+    if (!length || !said) {
+        return;
+    }
     while (a + length <= s->text.size && memcmp(said + a, all + r->begin, length) != 0) {
         a++;
     }
-    if (!length || a + length > s->text.size) {
+    if (a + length > s->text.size) {
         return;
     }
     size_t b = a + length;

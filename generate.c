@@ -711,7 +711,8 @@ bool decode(Engine *e, Step *steps, size_t n, Error *err)
     team_run(e->threads < n ? e->threads : n, take_steps, &all);
     for (size_t i = 0; i < n; i++) {
         settle_step(e, &steps[i]);
-        if (!steps[i].ok && steps[i].err.kind == ERROR_RUN) {
+        // A request of a batch fails alone, unless memory ran out.
+        if (!steps[i].ok && (steps[i].err.kind == ERROR_RUN || n == 1)) {
             *err = steps[i].err;
             return false;
         }

@@ -156,6 +156,7 @@ static bool open_schema(Guide *g, const char *schema, Error *err)
     Error why = {0};
     const bool itself = schema[strspn(schema, " \t\r\n")] == '{';
     if (!itself && !read_file(schema, MAX_SCHEMA_BYTES, &file, err)) {
+        buffer_free(&file);
         return false;
     }
     const ConstraintText text = itself ? (ConstraintText){schema, strlen(schema)}

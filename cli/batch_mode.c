@@ -78,12 +78,12 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
         return false;
     }
     bool ok = prompt_cache_attach(&prompt_cache, e, o, out, err);
+    // Of a file without checksums it takes long: not twice.
+    uint64_t fingerprint = prompt_cache.model.fingerprint;
+    ok = ok && (o->prompt_cache || checkpoint_fingerprint(&e->checkpoint, &fingerprint, err));
     if (ok) {
         const BatchSetup setup = {.options = o,
-                                  // Of a llama2.c file it takes long: not twice.
-                                  .fingerprint = o->prompt_cache
-                                                     ? prompt_cache.model.fingerprint
-                                                     : checkpoint_fingerprint(&e->checkpoint),
+                                  .fingerprint = fingerprint,
                                   .prompt_cache = &prompt_cache,
                                   .interrupted = output_interrupted(),
                                   .progress = out->progress ? draw_batch : NULL,

@@ -242,13 +242,14 @@ static size_t input_of(const Calibration *c, const char *name)
                     {"attn.v_proj", INPUT_ATTN},  {"attn.o_proj", INPUT_O},
                     {"mlp.gate_proj", INPUT_MLP}, {"mlp.up_proj", INPUT_MLP},
                     {"mlp.down_proj", INPUT_DOWN}};
-    size_t layer = 0;
-    int at = 0;
-    if (sscanf(name, "blocks.%zu.%n", &layer, &at) != 1 || !at) {
+    static const char prefix[] = "blocks.";
+    char *end;
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) {
         return c->n_inputs;
     }
+    const size_t layer = strtoul(name + sizeof prefix - 1, &end, 10);
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
-        if (strcmp(name + at, matrices[i].matrix) == 0) {
+        if (*end == '.' && strcmp(end + 1, matrices[i].matrix) == 0) {
             return layer * N_BLOCK_INPUTS + matrices[i].input;
         }
     }

@@ -57,11 +57,12 @@ static bool same_file(const char *a, const char *b)
 // Refuses to replace a file that the run reads. `what` precedes its name in the message.
 static bool check_not_read(const Options *o, const char *what, const char *path, Error *err)
 {
-    const char *read[] = {o->engine.model, o->engine.tokenizer};
+    static const char *const names[] = {"model", "tokenizer", "text of --calibrate"};
+    const char *read[] = {o->engine.model, o->engine.tokenizer, o->calibrate};
     for (size_t i = 0; i < sizeof read / sizeof *read; i++) {
         if (same_file(path, read[i])) {
             return error_set(err, ERROR_USAGE, "%s%s: is the %s, expected another file", what, path,
-                             i ? "tokenizer" : "model");
+                             names[i]);
         }
     }
     return true;

@@ -158,10 +158,12 @@ bool prompt_read(const Engine *e, const Options *o, Prompt *out, Error *err)
 
 bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, const Output *out, Error *err)
 {
-    // The fingerprint reads all of a llama2.c file: only where it is needed.
-    const CachedModel model = {o->engine.model,
-                               o->prompt_cache ? checkpoint_fingerprint(&e->checkpoint) : 0};
+    CachedModel model = {o->engine.model, 0};
     *p = (PromptCache){0};
+    // The fingerprint of a file without checksums reads all weights: only where it is needed.
+    if (o->prompt_cache && !checkpoint_fingerprint(&e->checkpoint, &model.fingerprint, err)) {
+        return false;
+    }
     output_watch(out, &p->file, o->prompt_cache ? o->prompt_cache : "");
     return prompt_cache_open(p, o->prompt_cache, model, &e->cache, err);
 }

@@ -533,19 +533,26 @@ bool checkpoint_vector(const Checkpoint *c, const char *name, size_t n, const fl
     return true;
 }
 
-uint64_t checkpoint_fingerprint(const Checkpoint *c)
+bool checkpoint_fingerprint(const Checkpoint *c, uint64_t *fingerprint, Error *err)
 {
     if (c->kind == CHECKPOINT_NATIVE) {
-        return (uint64_t)header_of(c)->header_crc << 32 | (uint32_t)c->file.size;
+        *fingerprint = (uint64_t)header_of(c)->header_crc << 32 | (uint32_t)c->file.size;
+        return true;
     }
+    // The whole config: two GGUF files may have the same weights, but another base of RoPE.
     Crc32 tables;
+    Buffer config = {0};
     crc32_init(&tables);
-    const size_t shape[] = {c->config.dim,      c->config.hidden_dim, c->config.n_layers,
-                            c->config.n_heads,  c->config.n_kv_heads, c->config.vocab_size,
-                            c->config.tied_head};
-    const uint32_t crc = crc32_update(&tables, 0, (const uint8_t *)shape, sizeof shape);
-    return (uint64_t)crc32_update(&tables, crc, c->memory, c->memory_bytes) << 32 |
-           (uint32_t)c->memory_bytes;
+    config_write(&c->config, &(Sampling){0}, &config);
+    if (!buffer_check(&config, err)) {
+        buffer_free(&config);
+        return false;
+    }
+    const uint32_t crc = crc32_update(&tables, 0, (const uint8_t *)config.data, config.size);
+    *fingerprint = (uint64_t)crc32_update(&tables, crc, c->memory, c->memory_bytes) << 32 |
+                   (uint32_t)c->memory_bytes;
+    buffer_free(&config);
+    return true;
 }
 
 // --------------------------------------------------------------------------------------------

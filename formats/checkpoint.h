@@ -93,8 +93,8 @@ bool checkpoint_verify(const Checkpoint *c, size_t threads, Error *err);
 
 // A number that differs between checkpoints, but for a chance of about 2^-32. For a native file it
 // comes from header_crc, which covers the checksums of all sections; for others from a checksum of
-// all weights, which must be loaded.
-uint64_t checkpoint_fingerprint(const Checkpoint *c);
+// the config and all weights, which must be loaded. Error: ERROR_RUN if out of memory.
+bool checkpoint_fingerprint(const Checkpoint *c, uint64_t *fingerprint, Error *err);
 
 // Finds a tensor by name. Error: ERROR_INPUT when it is missing; returns NULL.
 const Tensor *checkpoint_tensor(const Checkpoint *c, const char *name, Error *err);

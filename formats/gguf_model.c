@@ -123,7 +123,10 @@ static bool check_supported(ModelReader *r)
         {"logit_scale", {0, 1}, "1: it is not supported"},
         {"residual_scale", {0, 1}, "1: it is not supported"},
         {"embedding_scale", {0, 1}, "1: it is not supported"},
-        {"attention.scale", {0, 1}, "1: it is not supported"},
+        {"attention.scale", {0, 0}, "0: it is not supported"},
+        {"attention.causal", {1, 1}, "true: a model that sees later tokens cannot generate"},
+        {"pooling_type", {0, 0}, "0: a model of embeddings cannot generate"},
+        {"rope.scaling.attn_factor", {1, 1}, "1: it is not supported"},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         double value = keys[i].neutral[0];
@@ -317,11 +320,10 @@ static bool read_rope_scaling(ModelReader *r)
 {
     const GgufTensor *divisors = gguf_tensor(r->g, ROPE_FACTORS);
     double factor = 1;
-    if (key_is(model_key(r, "rope.scaling.type"), "linear") &&
-        !read_key_number(r, "rope.scaling.factor", &factor)) {
-        return false;
-    }
-    if (!read_key_number(r, "rope.scale_linear", &factor)) {
+    // Without a type the scaling is linear. scale_linear is the older name of the factor.
+    const GgufKey *type = model_key(r, "rope.scaling.type");
+    if (!key_is(type, "none") && (!read_key_number(r, "rope.scale_linear", &factor) ||
+                                  !read_key_number(r, "rope.scaling.factor", &factor))) {
         return false;
     }
     if (factor == 1) {
@@ -524,6 +526,9 @@ static bool read_sampling(ModelReader *r)
         }
         if (!gguf_number(k, &value) || !isfinite(value)) {
             return gguf_unexpected(r->g, k, "a number", r->err);
+        }
+        if (value < 0) {  // -1: no choice of the model's, such as the whole context
+            continue;
         }
         snprintf(s->values[s->n].name, sizeof s->values[s->n].name, "%s", names[i].name);
         s->values[s->n++].value = k->type == GGUF_F32 ? shortest_decimal(value) : value;

@@ -331,7 +331,7 @@ static void pack_rows(const Loader *l, const Source *s, const Matrix *m, size_t 
         rows[i] = row;
     }
     weight_pack(row_format_of(m->type), rows, m->cols,
-                matrix_group(m->type, m->cols, (void *)(uintptr_t)m->data, begin / LANES));
+                matrix_group(m->type, m->cols, (void *)m->data, begin / LANES));
 }
 
 // Copies this thread's share of every tensor into the layout of the kernels.
@@ -345,8 +345,7 @@ static void repack(Team team, void *arg)
         const Source *s = &l->sources[i];
         if (c->tensors[i].vector) {
             if (team.id == 0) {
-                memcpy((char *)(uintptr_t)m->data, c->file.data + s->offset,
-                       m->cols * sizeof(float));
+                memcpy((void *)m->data, c->file.data + s->offset, m->cols * sizeof(float));
             }
             continue;
         }

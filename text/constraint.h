@@ -15,8 +15,8 @@
 typedef struct Constraint Constraint;
 typedef uint32_t MatchState;
 
-enum { MATCH_FAILED = UINT32_MAX };  // no text of the constraint begins so
-#define NO_TEXT UINT32_MAX           // the length of a text that there is not
+#define MATCH_FAILED UINT32_MAX  // no text of the constraint begins so
+#define NO_TEXT      UINT32_MAX  // the length of a text that there is not
 
 // Bounds: choices; how deep objects and arrays that need not be opened are nested; states.
 #define CONSTRAINT_MAX_CHOICES 1024

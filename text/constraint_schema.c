@@ -1143,16 +1143,14 @@ static Norm *read_object_schema(Schema *s, const JsonValue *schema)
     if (!n || !check_keywords(s, schema)) {
         return NULL;
     }
-    Apply *done[sizeof keywords / sizeof *keywords] = {NULL};
-    size_t n_done = 0;
     for (size_t i = 0; n && i < sizeof keywords / sizeof *keywords; i++) {
         const Keyword *k = &keywords[i];
-        bool again = !k->apply || !json_member(schema, k->name);
-        for (size_t d = 0; d < n_done; d++) {
-            again = again || done[d] == k->apply;
+        bool due = k->apply && json_member(schema, k->name);
+        // Keywords that are read together have one function, which the first of them has called.
+        for (size_t d = 0; due && d < i; d++) {
+            due = keywords[d].apply != k->apply || !json_member(schema, keywords[d].name);
         }
-        if (!again) {
-            done[n_done++] = k->apply;
+        if (due) {
             n = k->apply(s, schema, n);
         }
     }

@@ -34,6 +34,9 @@ void thinking_texts_free(ThinkingTexts *t)
 // Removes the first n held bytes; those that are not hidden are added to *to unless it is NULL.
 static void release(ThinkingFilter *f, size_t n, Buffer *to)
 {
+    if (!n) {
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         const char byte = f->held.data[i];
         const bool skipped = f->skips_space && is_ascii_space(byte);

@@ -46,9 +46,8 @@ static inline void run_checkpoint(uint8_t *block, size_t size, size_t first_toke
         }
         ok = forward(&m, &cache, &scratch, rows, n, &err);
     }
-    if (ok) {
-        (void)checkpoint_fingerprint(&c);
-    }
+    uint64_t fingerprint;
+    ok = ok && checkpoint_fingerprint(&c, &fingerprint, &err);
     if (scratch.memory) {
         fuzz_count("inputs of which a forward pass was run");
     }
