@@ -1,7 +1,8 @@
 // encode.c - prompts to tokens. See encode.h.
 //
-// A chat is encoded in pieces. What the model generated in this run keeps its tokens where the
-// template repeats it, whether it trims it or drops what surrounds it; the text between is encoded:
+// A chat is encoded in pieces. Text that the model generated in this run keeps its tokens where
+// the template repeats it, even if the template trims it or drops its surroundings. The rest is
+// encoded:
 //
 //     rendered   <|user|> Hi <|assistant|> Hello! <|end|> <|user|> Bye <|assistant|>
 //     tokens     encoded ................. kept   encoded .........................
@@ -19,7 +20,7 @@ void prompt_free(Prompt *p)
 // --------------------------------------------------------------------------------------------
 // Chats
 
-// The bytes of generated tokens: token i is text[begin[i] .. begin[i + 1]).
+// The bytes of generated tokens: those of token i are text[begin[i] .. begin[i + 1]).
 typedef struct {
     Buffer text;    // owned
     size_t *begin;  // (n + 1), owned
@@ -42,15 +43,15 @@ static bool decode_spoken(const Tokenizer *tokenizer, const SpokenText *s, Spoke
     return buffer_check(&out->text, err);
 }
 
-// Rendered text that was generated: its bytes begin .. end are the tokens first .. last.
+// A part of the rendered text that was generated: bytes begin .. end are tokens first .. last.
 typedef struct {
     size_t begin, end;  // of the rendered text
     size_t first, last;
 } Repeated;
 
-// Finds the tokens of the part of a rendered text (size) that lies at `at` and has `length` bytes.
-// White space around it is compared, too, but not that before `done`: a template may write the
-// space with which an answer begins. *r is empty where the tokens have other bytes.
+// Finds the generated tokens that spell bytes r->begin .. r->end of the rendered text, and extends
+// both over surrounding white space on which they agree, but not before `done`: a template may
+// itself write the space with which an answer begins. Without a match, r gets no tokens.
 static void find_repeated(const SpokenBytes *s, const SpokenText *spoken, const ChatText *text,
                           size_t done, Repeated *r)
 {
@@ -99,7 +100,7 @@ static const SpokenText *find_spoken(const ChatPrompt *p, const JsonValue *sourc
     return NULL;
 }
 
-// Encodes a rendered text, piece by piece.
+// The state of encoding a rendered text piece by piece.
 typedef struct {
     const Tokenizer *tokenizer;
     const ChatText *text;
@@ -190,7 +191,7 @@ bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat, co
 // --------------------------------------------------------------------------------------------
 // Shortening
 
-// How many of `left` positions are kept free for new tokens.
+// The number of the `left` positions that are reserved for new tokens.
 static size_t room_for_new(size_t left, size_t max_tokens)
 {
     const size_t half = (left + 1) / 2;
@@ -243,8 +244,8 @@ bool prompt_shorten(const ShortenedPrompt *p, PromptLimit limit, Prompt *out, Er
                          "shortens, expected at most %zu of the context of %zu",
                          kept, context > 2 ? context - 2 : 0, context);
     }
-    // Binary search. What is cut decides how the text beside it is cut into tokens, so the number
-    // of tokens is known only when it has been encoded. Without the first `skip` bytes it fits.
+    // Binary search, encoding each time: where the text is cut affects how what remains splits into
+    // tokens. The prompt fits without its first `skip` bytes.
     const size_t most = context - room_for_new(context - kept, limit.max_tokens);
     size_t too_few = 0, skip = p->size;
     while (skip - too_few > 1) {

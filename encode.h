@@ -6,12 +6,12 @@
 #include "text/chat.h"
 #include "tokenizer.h"
 
-// What a sequence begins with. Start from {0}.
+// An encoded prompt. Start from {0}.
 typedef struct {
     Tokens tokens;               // owned
-    const ThinkingTexts *think;  // of a chat, the template's; NULL: there is no thinking
-    bool in_thought;             // what follows begins within a thought
-    bool used_date;              // the chat template has asked for the date
+    const ThinkingTexts *think;  // of the chat template; NULL: the model does not think
+    bool in_thought;             // generation begins inside a thought
+    bool used_date;              // the chat template used the date
 } Prompt;
 
 void prompt_free(Prompt *p);
@@ -19,13 +19,13 @@ void prompt_free(Prompt *p);
 // A text of a message that was generated in this run: a thought or an answer.
 typedef struct {
     const JsonValue *value;  // the string in the messages
-    const int *ids;          // (n) its tokens; those at its ends may be white space around it
+    const int *ids;          // (n) its tokens, perhaps with white space around it
     size_t n;
     int previous;   // the token before them
-    bool has_ends;  // special tokens at the ends of the ids belong to it
+    bool has_ends;  // special tokens at either end of ids are part of the text
 } SpokenText;
 
-// A conversation, and what of it was generated in this run.
+// A conversation, and the parts of it that were generated in this run.
 typedef struct {
     Conversation conversation;
     const SpokenText *spoken;  // (n_spoken)
@@ -33,26 +33,26 @@ typedef struct {
 } ChatPrompt;
 
 // Appends the tokens of a conversation, as the template renders it, to *out. Where the template
-// repeats a text that was generated, its tokens are those that were generated, so what the model
-// said stays as it said it. Errors: ERROR_INPUT if the template refuses the messages, or the
+// repeats a generated text, the generated tokens are reused, because encoding their text may yield
+// other tokens. Errors: ERROR_INPUT if the template refuses the messages, or the
 // tokenizer lacks a byte; ERROR_RUN if out of memory.
 bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat, const ChatPrompt *p,
                         Prompt *out, Error *err);
 
-// How long a prompt may be before it is shortened. A shortened one leaves as much room as
-// max_tokens for new tokens, but no more than half of the context.
+// The length beyond which a prompt is shortened. A shortened prompt leaves room for max_tokens new
+// tokens, but for no more than half of the context.
 typedef struct {
     size_t context;     // positions; 0: the prompt is not shortened
     size_t max_tokens;  // as in GenerateOptions
 } PromptLimit;
 
-// Puts the tokens of a text into *out, which is empty before. A prompt that does not fit is
-// shortened to its end, but keeps a BOS at its start. Errors: as tokenizer_encode.
+// Puts the tokens of a text into *out, which must be empty. Of a prompt that does not fit, only the
+// end is kept, and any BOS at its start. Errors: as tokenizer_encode.
 bool prompt_encode_text(const Tokenizer *tokenizer, const TextSpan *text, PromptLimit limit,
                         Prompt *out, Error *err);
 
-// A prompt of which only a part may be shortened: template, system message and instruction of a
-// chat have to stay whole.
+// A prompt of which only a part may be shortened: the template, the system message and the
+// instruction of a chat must stay whole.
 typedef struct {
     size_t size;  // bytes of that part
     // Appends the tokens of the prompt to *out, without the first `skip` of these bytes and without
@@ -61,9 +61,9 @@ typedef struct {
     void *arg;
 } ShortenedPrompt;
 
-// Encodes a prompt with as much of the end of that part as fits; *out is empty before. Of what the
-// other parts leave of the context, new tokens get as much room as max_tokens, but no more than
-// half. Errors: ERROR_INPUT if the other parts alone do not fit; what p->encode says.
+// Encodes a prompt, keeping as much of the end of that part as fits; *out must be empty. The other
+// parts come first. New tokens get max_tokens of the remaining positions, but no more than half of
+// them. Errors: ERROR_INPUT if the other parts alone do not fit; those of p->encode.
 bool prompt_shorten(const ShortenedPrompt *p, PromptLimit limit, Prompt *out, Error *err);
 
 #endif

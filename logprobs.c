@@ -1,4 +1,4 @@
-// logprobs.c - how probable tokens were. See logprobs.h.
+// logprobs.c - log-probabilities of tokens. See logprobs.h.
 #include "logprobs.h"
 
 #include <math.h>

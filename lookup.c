@@ -1,43 +1,43 @@
 // lookup.c - speculation by lookup. See lookup.h.
 //
-//     tokens     .. a  b  c  d  e  f  ..  x  b  c     the text ends with b c, as once before:
+//     tokens     .. a  b  c  d  e  f  ..  x  b  c     the text ends with b c, seen before:
 //                      ====                  ====     a match of 2
 //     proposal         d  e  f  ..                    what came after it
 //
-// How many are proposed. If each token is right with probability p, k of them give an answer
+// The number of proposals: if each is right with probability p, a pass with k of them yields
 //
 //     E(k) = 1 + p + p^2 + .. + p^k
 //
-// tokens, in a pass of 1 + k rows. Tokens per second are E(k) / seconds(1 + k), and the k is taken
-// for which that is the most: 0 where the text does not repeat itself or where rows are dear. Both p
-// and the seconds are measured while running, so they suit the text, the model and the machine.
+// tokens from 1 + k rows. We choose the k that maximises tokens per second, E(k) / seconds(1 + k):
+// 0 if the text does not repeat itself or if rows are expensive. Both p and the seconds are
+// measured while running, so they reflect the text, the model and the machine.
 #include "lookup.h"
 
 #include <stdbool.h>
 
-// The shortest match that is of use, and the longest that is looked for.
+// The shortest match that is used, and the longest that is searched for.
 #define MIN_MATCH 2
 #define MAX_MATCH 16
-// What a row is thought to add to a pass of one before it has been measured, as a share of it. Small
+// The assumed cost of a further row, relative to a pass of one row, until it is measured. Small
 // models take more, large ones less.
 #define GUESSED_ROW 0.25
-// What a measurement counts beside those before it: more if it is faster, since what holds up a
-// pass, like weights that come from the disk at first, is not part of its cost.
+// The weight of a new measurement in the moving average: more if it is faster, since delays such as
+// the first read of weights from disk are not part of the cost.
 #define FASTER 0.25
 #define SLOWER 0.125
-// By how much a number of rows that is not in use is thought to be faster with each pass: so that
-// it is tried anew from time to time.
+// How much the estimates of unused numbers of rows shrink with each pass, so that they are tried
+// again from time to time.
 #define FORGOTTEN (1.0 / 4096)
-// How much more the best number of proposals has to promise than none.
+// The least expected speed-up over no proposals.
 #define LEAST_GAIN 1.03
 
-// The least length of a match of each class, how often its tokens are thought to be right before
-// anything is known, and how many tokens that counts for.
+// The least length of a match of each class, the prior probability that its tokens are right, and
+// the number of tokens that the prior counts for.
 static const size_t match_classes[N_MATCH_CLASSES] = {MIN_MATCH, 3, 5, 9};
 static const double first_guesses[N_MATCH_CLASSES] = {0.3, 0.6, 0.75, 0.9};
 #define GUESS_WEIGHT 4.0
-// What counts of earlier tokens after a proposal, and after a match that was not worth one: so that
-// a text which begins to repeat itself is noticed.
+// How much earlier tokens still count after a proposal, and after a match that did not merit one,
+// so that we notice when a text begins to repeat itself.
 #define KEPT_AFTER_PROPOSAL 0.95
 #define KEPT_AFTER_NONE     0.997
 
@@ -49,15 +49,15 @@ void pass_cost_note(PassCost *c, size_t n_rows, double seconds)
     if (n_rows > MAX_LOOKUP + 1 || seconds <= 0) {
         return;
     }
-    // A pass that was held up by other processes says little about the next one: a first one takes
-    // no longer than its rows one by one, and others less than twice what they took.
+    // A pass that was delayed by other processes says little about the next one. So the first one
+    // counts as at most its rows one by one, later ones as at most twice the estimate.
     double *known = &c->seconds[n_rows];
     const double one_by_one = (double)n_rows * c->seconds[1];
     const double most = *known > 0 ? 2 * *known : one_by_one > 0 ? one_by_one : seconds;
     const double bounded = seconds < most ? seconds : most;
     const double before = *known > 0 ? *known : bounded;
     *known = before + (bounded - before) * (bounded < before ? FASTER : SLOWER);
-    // What made it slower or faster, a longer context or a busier machine, does so to all.
+    // Whatever made it slower or faster (a longer context, a busier machine) affects all counts.
     for (size_t i = 1; i <= MAX_LOOKUP + 1; i++) {
         if (i != n_rows) {
             c->seconds[i] *= 1 + (bounded / before - 1) / 16;
@@ -66,8 +66,8 @@ void pass_cost_note(PassCost *c, size_t n_rows, double seconds)
     }
 }
 
-// The seconds of a pass: measured, or on the line between those that were, or guessed from the
-// largest below.
+// The seconds of a pass: measured, interpolated between measurements, or extrapolated from the
+// largest measured number of rows below it.
 static double pass_seconds(const PassCost *c, size_t n_rows)
 {
     size_t below = n_rows, above = n_rows;
@@ -90,15 +90,15 @@ static double pass_seconds(const PassCost *c, size_t n_rows)
 // --------------------------------------------------------------------------------------------
 // Proposing
 
-// Finds the longest earlier occurrence of the tokens that the text ends with, of equal ones the
-// last. Returns its length, 0 if there is none, and sets *next to the place after it.
+// Finds the longest earlier occurrence of the tokens at the end of the text, the latest of several
+// equally long ones. Returns its length, 0 if there is none, and sets *next to the place after it.
 static size_t find_match(const int *tokens, size_t n, size_t *next)
 {
     const int last = tokens[n - 1];
     size_t longest = 0;
     for (size_t end = n - 1; end > 0 && longest < MAX_MATCH; end--) {
         if (tokens[end - 1] != last) {
-            continue;  // of most places that is all to be seen
+            continue;  // the common case
         }
         size_t length = 1;
         while (length < MAX_MATCH && length < end &&
@@ -113,14 +113,14 @@ static size_t find_match(const int *tokens, size_t n, size_t *next)
     return longest;
 }
 
-// How often a token of a match of this class is right.
+// The estimated probability that a token of a match of this class is right.
 static double chance(const Lookup *l, size_t class)
 {
     return (l->accepted[class] + GUESS_WEIGHT * first_guesses[class]) /
            (l->proposed[class] + GUESS_WEIGHT);
 }
 
-// The number of proposals that promises the most tokens per second. Adds what they do to *plan.
+// The number of proposals with the most expected tokens per second, which are added to *plan.
 static size_t choose_number(const PassCost *cost, double p, size_t max, PassPlan *plan)
 {
     size_t best = 0;
@@ -160,7 +160,7 @@ size_t lookup_propose(Lookup *l, const PassCost *cost, const int *tokens, size_t
         l->accepted[class] *= KEPT_AFTER_NONE;
         l->proposed[class] *= KEPT_AFTER_NONE;
     }
-    // What repeats at once goes on to repeat: after the end come the tokens proposed first.
+    // Where the match runs into the end of the text, go on with the first proposals.
     for (size_t i = 0; i < k; i++) {
         out[i] = next + i < n ? tokens[next + i] : out[next + i - n];
     }
@@ -170,7 +170,7 @@ size_t lookup_propose(Lookup *l, const PassCost *cost, const int *tokens, size_t
 
 void lookup_learn(Lookup *l, size_t n_proposed, size_t n_accepted)
 {
-    // The tokens after a wrong one say nothing.
+    // Tokens after a wrong one carry no information.
     const size_t told = n_accepted < n_proposed ? n_accepted + 1 : n_accepted;
     l->accepted[l->class] = KEPT_AFTER_PROPOSAL * l->accepted[l->class] + (double)n_accepted;
     l->proposed[l->class] = KEPT_AFTER_PROPOSAL * l->proposed[l->class] + (double)told;

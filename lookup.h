@@ -1,9 +1,9 @@
-// lookup.h - speculation by lookup: tokens that may come next because they came next before.
+// lookup.h - speculation by lookup: proposes tokens that followed the same text before.
 //
 // Texts repeat themselves and their prompts: names, quotations, code that is edited. So the tokens
-// that followed the last occurrence of what the text ends with are proposed, run in one pass behind
-// the last token, and accepted as far as the sampler draws the same ones (generate.c). Whatever is
-// proposed, the text is the same.
+// that followed the longest earlier match of the text's end are proposed, run in the same pass as
+// the last token, and accepted as long as the sampler draws the same ones (generate.c). Proposals
+// never change the text.
 #ifndef LOOKUP_H
 #define LOOKUP_H
 
@@ -14,33 +14,33 @@
 // Classes of matches by length: longer ones are more often right.
 #define N_MATCH_CLASSES 4
 
-// How long passes of so many rows take, measured while running.
+// How long a pass takes, by its number of rows, measured while running.
 typedef struct {
-    double seconds[MAX_LOOKUP + 2];  // of a pass with that many rows; 0: not known
+    double seconds[MAX_LOOKUP + 2];  // by number of rows; 0: not known
 } PassCost;
 
 // Notes a pass whose rows all want logits. Does nothing if it has more rows than the table.
 void pass_cost_note(PassCost *c, size_t n_rows, double seconds);
 
-// Of one sequence: what has become of earlier proposals.
+// The record of a sequence's earlier proposals.
 typedef struct {
-    double accepted[N_MATCH_CLASSES], proposed[N_MATCH_CLASSES];  // tokens, old ones count less
+    double accepted[N_MATCH_CLASSES], proposed[N_MATCH_CLASSES];  // tokens; old ones count less
     size_t class;                                                 // of the last proposal
-    size_t n_accepted, n_proposed;                                // all, for statistics
+    size_t n_accepted, n_proposed;                                // totals, for statistics
 } Lookup;
 
-// What a pass has before a sequence adds its proposals.
+// A pass before a sequence adds its proposals.
 typedef struct {
-    size_t n_rows;  // including the one of the sequence's last token
-    double tokens;  // that it is expected to give
+    size_t n_rows;  // including that of the sequence's last token
+    double tokens;  // that it is expected to yield
 } PassPlan;
 
-// Sets out (max) to the tokens that may follow `tokens` (n), and returns their number: as many as
-// make the expected tokens per second the most. Counts what it adds in *plan.
+// Sets out (max) to tokens that may follow `tokens` (n), and returns their number, chosen for the
+// most expected tokens per second. Adds them to *plan.
 size_t lookup_propose(Lookup *l, const PassCost *cost, const int *tokens, size_t n, size_t max,
                       PassPlan *plan, int *out);
 
-// Says how many of the tokens of the last proposal were accepted.
+// Records how many tokens of the last proposal were accepted.
 void lookup_learn(Lookup *l, size_t n_proposed, size_t n_accepted);
 
 #endif
