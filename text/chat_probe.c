@@ -1,6 +1,6 @@
-// chat_probe.c - what a chat template can do. See chat_probe.h.
+// chat_probe.c - finds out what a chat template can do. See chat_probe.h.
 //
-// The texts around a thought are what differs between renderings of one question Q:
+// The texts around a thought are found by comparing renderings of one question Q:
 //
 //     prompt      ..<|user|>Q<|assistant|>                                 Q, to be answered
 //     answered    ..<|user|>Q<|assistant|><think>\nR\n</think>\n\nA<|end|> Q and its answer, with a
@@ -8,26 +8,26 @@
 //     off         ..<|user|>Q<|assistant|><think>\n\n</think>\n\n          as the prompt, with
 //                                         open      close                  enable_thinking false
 //
-// A template that shows neither is searched for <think> and </think>: it may still cut thoughts out
-// of earlier answers. Where the prompt itself ends with `open`, that text is its last tag, as in
-// <|assistant|><think>.
+// If a template reveals neither, its source is searched for <think> and </think>: it may still cut
+// thoughts out of earlier answers. If the prompt itself ends with `open`, `open` is its last tag,
+// as in <|assistant|><think>.
 #include "text/chat_probe.h"
 
 #include <string.h>
 
-// Texts that no template has and that no template changes.
+// Texts that no template contains or changes.
 #define QUESTION "QuestionText"
 #define ANSWER   "AnswerText"
 #define THOUGHT  "ThoughtText"
 #define SYSTEM   "SystemText"
 
-// Names that templates have for the same things.
+// Alternative names that templates use.
 static const char *const members[] = {"reasoning_content", "reasoning", "thinking"};
 static const char *const switches[] = {"enable_thinking", "thinking"};
 #define N_MEMBERS  (sizeof members / sizeof *members)
 #define N_SWITCHES (sizeof switches / sizeof *switches)
 
-// A conversation to try: a question, perhaps after a system message, perhaps with an answer.
+// A conversation to try: a question, optionally after a system message, optionally answered.
 typedef struct {
     bool system, answered;
     const char *member;  // that holds the answer's thought; NULL: it has none
@@ -83,7 +83,7 @@ static bool try_probe(const ChatTemplate *t, Probe probe, Buffer *out, Error *er
 // --------------------------------------------------------------------------------------------
 // Texts
 
-// Where `text` is in data (size), at or after `from`; `size` if it is not there.
+// The offset of `text` in data (size), at or after `from`; `size` if absent.
 static size_t find_text(const char *data, size_t size, size_t from, const char *text)
 {
     const size_t length = strlen(text);
@@ -109,8 +109,8 @@ static size_t common_size(const Buffer *a, const Buffer *b)
     return n;
 }
 
-// Where the tag begins with which a text ends, apart from white space; without a tag, its last
-// line.
+// Where the tag at the end of a text begins, ignoring white space; if there is none, where the last
+// line begins.
 static size_t last_tag(const char *text, size_t size)
 {
     const Trimmed t = trimmed(text, size);
@@ -130,8 +130,8 @@ static void set_text(Buffer *to, const char *text, size_t size)
     buffer_add(to, text, size);
 }
 
-// Sets `open` to the end of a prompt from which a thought goes on: to its last tag, or to the tag
-// that `close` closes.
+// Sets `open` from the end of a prompt that begins a thought: to its last tag, or to the tag that
+// `close` closes.
 static void set_open_from_prompt(ThinkingTexts *t, const char *prompt, size_t size)
 {
     const Trimmed close = trimmed(t->close.data, t->close.size);
@@ -150,7 +150,7 @@ static void set_open_from_prompt(ThinkingTexts *t, const char *prompt, size_t si
 // --------------------------------------------------------------------------------------------
 // Thinking
 
-// Finds the texts around a thought that the template was given with an answer.
+// Finds the texts around a thought by rendering an answer that has one.
 static bool find_by_answer(ChatTemplate *t, const Buffer *prompt, Buffer *text, Error *err)
 {
     ThinkingTexts *think = &t->think;
@@ -184,8 +184,8 @@ static bool find_by_answer(ChatTemplate *t, const Buffer *prompt, Buffer *text, 
     return buffer_check(&think->open, err) && buffer_check(&think->close, err);
 }
 
-// Finds the switch, and by what it does at the end of a prompt the texts around a thought, unless
-// they are known. `on` and `off` are the prompts with it and without.
+// Finds the variable that switches thinking, and, unless they are known, the texts around a thought
+// from how it changes the end of a prompt. `on` and `off` are the prompts for its two values.
 static bool find_switch(ChatTemplate *t, Buffer *on, Buffer *off, Error *err)
 {
     ThinkingTexts *think = &t->think;
@@ -234,8 +234,8 @@ static bool ends_alike(const Buffer *prompt, const Buffer *open)
            memcmp(all.text + all.size - end.size, end.text, end.size) == 0;
 }
 
-// Lengthens an `open` of the prompt's last tag by the tags before it until the prompt for an answer
-// without a thought ends differently.
+// If `open` is the last tag of the prompt, extends it by the preceding tags until the prompt for an
+// answer without a thought ends differently.
 static bool lengthen_open(ChatTemplate *t, const Buffer *on, Buffer *off, Error *err)
 {
     Buffer *open = &t->think.open;
@@ -305,7 +305,7 @@ static bool find_thinking(ChatTemplate *t, Buffer *prompt, Buffer *text, Error *
     if (t->think.variable) {
         find_by_switch(&t->think, prompt, text);
     }
-    // What the template writes around a thought says more than what it writes without one.
+    // A rendered thought is better evidence than the end of a prompt.
     if (!find_by_answer(t, prompt, text, err) || !lengthen_open(t, prompt, text, err)) {
         return false;
     }

@@ -1,4 +1,4 @@
-// thinking.c - thoughts and answers, told apart. See thinking.h.
+// thinking.c - separates thoughts from answers. See thinking.h.
 //
 // The texts around a thought are compared without the white space at their ends, which models do
 // not always repeat. Bytes are held while they may be the start of a text, or are white space that
@@ -54,7 +54,7 @@ static void release(ThinkingFilter *f, size_t n, Buffer *to)
 
 typedef enum { DIFFERS, BEGINS, IS_THERE } Comparison;
 
-// Is `text` what the held bytes from `at` on begin with, or do they begin like it?
+// Do the held bytes from `at` on begin with `text`, or with a part of it that may be completed?
 static Comparison compare_held(const ThinkingFilter *f, size_t at, Trimmed text)
 {
     const size_t left = f->held.size - at, n = left < text.size ? left : text.size;
@@ -74,7 +74,7 @@ static void begin_phase(ThinkingFilter *f, ThinkingPhase phase, size_t n, const 
                      text == &f->texts->close;
 }
 
-// Decides what a text begins with. False: more bytes are needed.
+// Decides whether the output begins with a thought or the answer. False: more bytes are needed.
 static bool decide_start(ThinkingFilter *f)
 {
     const Buffer *texts[] = {&f->texts->open, &f->texts->answer};
@@ -99,7 +99,7 @@ static bool decide_start(ThinkingFilter *f)
     return !wait;
 }
 
-// Releases what is known to be thought. False: more bytes are needed.
+// Releases the bytes that are known to belong to the thought. False: more bytes are needed.
 static bool continue_thought(ThinkingFilter *f)
 {
     const Trimmed close = trimmed(f->texts->close.data, f->texts->close.size);

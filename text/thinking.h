@@ -1,4 +1,4 @@
-// thinking.h - what a model thinks before it answers, told apart from the answer as both arrive.
+// thinking.h - separates a model's thinking from its answer while the bytes arrive.
 //
 //     <think>\n  The user greets me.  \n</think>\n\n  Hello!
 //     open       thought              close           answer
@@ -7,12 +7,12 @@
 
 #include "base/buffer.h"
 
-// The texts around thoughts as a model's chat template writes them, white space included. Found by
-// chat_open; owned by the template. A model does not think if `close` is empty.
+// The texts that a chat template writes around thoughts, including white space. chat_open finds
+// them; the template owns them. If `close` is empty, the model does not think.
 typedef struct {
     Buffer open, close;
     Buffer answer;         // before an answer that follows no thought, if the template writes one
-    const char *member;    // of a message, that the template takes thoughts from; NULL: none
+    const char *member;    // of a message, from which the template takes the thought; NULL: none
     const char *variable;  // of the template, that turns thinking on and off; NULL: none
 } ThinkingTexts;
 
@@ -26,28 +26,29 @@ typedef enum {
     PHASE_ANSWER,   // after `close`, or what began with neither text
 } ThinkingPhase;
 
-// Takes the bytes of tokens and sorts them into thought and answer, as soon as it is known which
-// they are. White space at both ends of the thought and before an answer that follows it belongs to
-// neither. Where no text is found, the answer is all bytes, unchanged. Set the first two fields and
+// Splits the bytes of tokens into thought and answer, as soon as it is clear which they are. White
+// space at both ends of the thought, and before an answer that follows it, belongs to neither. If
+// none of the texts is found, all bytes are the answer, unchanged. Set the first two fields and
 // leave the rest zero.
 typedef struct {
     const ThinkingTexts *texts;  // the caller's; NULL: all bytes are the answer
     ThinkingPhase phase;
-    bool skips_space;        // the white space that comes next belongs to the text before it
+    bool skips_space;        // white space that comes next belongs to neither thought nor answer
     bool found;              // the answer began after a text of the template
-    Buffer held, hidden;     // bytes that are not decided; for each 1 if it is a special token's
-    Buffer thought, answer;  // what was decided; the caller takes it away and clears them
+    Buffer held, hidden;     // undecided bytes; for each, 1 if it is from a special token
+    Buffer thought, answer;  // decided bytes; the caller takes them and clears the buffers
 } ThinkingFilter;
 
-// Adds the bytes of a token; of a special token its name, which is `hidden`: it can be a part of
-// the texts, but is none of the thought or answer. The caller checks f->held, thought and answer.
+// Adds the bytes of a token; for a special token its name, which is `hidden`: it may match the
+// template's texts, but never becomes part of the thought or the answer. The caller checks
+// f->held, thought and answer.
 void thinking_add(ThinkingFilter *f, const char *bytes, size_t size, bool hidden);
 
 // No more bytes come: decides what is held.
 void thinking_end(ThinkingFilter *f);
 void thinking_free(ThinkingFilter *f);
 
-// A text without the white space of ASCII at its ends.
+// A text without the ASCII white space at its ends.
 typedef struct {
     const char *text;
     size_t size;
