@@ -13,8 +13,8 @@
 #include "base/memory.h"
 
 #define HEADER_BYTES      24   // magic, version, n_tensors, n_keys
-#define DEFAULT_ALIGNMENT 32   // where general.alignment says nothing
-#define SHOWN_BYTES       100  // of a text of the file in a message
+#define DEFAULT_ALIGNMENT 32   // if general.alignment is missing
+#define SHOWN_BYTES       100  // the most of a text from the file that a message shows
 
 static const struct {
     const char *name;
@@ -113,7 +113,7 @@ bool gguf_number(const GgufKey *key, double *out)
     return true;
 }
 
-// The length of a name for %.*s: that of a hostile file may be as long as the file.
+// The length to print with %.*s: a name in a hostile file may be as long as the file.
 static int shown(GgufText text) { return text.size < SHOWN_BYTES ? (int)text.size : SHOWN_BYTES; }
 
 bool gguf_unexpected(const Gguf *g, const GgufKey *key, const char *expected, Error *err)
@@ -141,7 +141,7 @@ typedef struct {
     const uint8_t *data;
     size_t size, at;
     const char *entry;  // "key", "tensor": what is being read,
-    size_t index;       // and the how manieth it is
+    size_t index;       // and its index
     Error *err;
 } Cursor;
 
@@ -154,7 +154,7 @@ static bool fail_at_end(const Cursor *c, const char *field, uint64_t bytes)
                      c->size - c->at);
 }
 
-// Skips `bytes` bytes, which must be there.
+// Skips `bytes` bytes; fails if the file has fewer.
 static bool skip(Cursor *c, const char *field, uint64_t bytes)
 {
     if (bytes > c->size - c->at) {
@@ -311,7 +311,7 @@ static bool fail_tensor(const Cursor *c, const GgufTensor *t, const char *field,
                      field, shown(t->name), t->name.data, (unsigned long long)found, expected);
 }
 
-// The bytes of a tensor's values, whose rows consist of whole quantisation blocks.
+// Computes the bytes of a tensor's values. Its rows must consist of whole quantisation blocks.
 static bool size_tensor(const Cursor *c, GgufTensor *t)
 {
     char expected[48];
@@ -371,7 +371,7 @@ static bool take_tensor(Cursor *c, GgufTensor *t)
                    : fail_tensor(c, t, "type", type, "the number of a type of ggml's");
 }
 
-// Where a tensor's values are: at an aligned offset of the file's data, within the file.
+// Locates a tensor's values, which must be at an aligned offset and within the file's data.
 static bool place_tensor(const Cursor *c, GgufTensor *t, size_t alignment, size_t data_begin)
 {
     char expected[64];
@@ -459,8 +459,8 @@ static bool check_gguf_version(const Cursor *c, uint32_t version)
                      (unsigned)version);
 }
 
-// Counts are compared with what the rest of the file could hold at most, so that no more memory is
-// allocated for the lists than a few times the file's size.
+// Counts may not exceed what the rest of the file can hold, so the lists never need more memory
+// than a few times the file's size.
 static bool take_header(Cursor *c, Counts *counts)
 {
     enum { LEAST_KEY = 8 + 4 + 1, LEAST_TENSOR = 8 + 4 + 8 + 4 + 8 };
@@ -488,7 +488,7 @@ static bool take_header(Cursor *c, Counts *counts)
     return true;
 }
 
-// Reads the tensors of a file behind those that *g has.
+// Appends the tensors of a file to those of *g.
 static bool take_tensors(Cursor *c, Gguf *g, size_t n, size_t alignment, size_t part)
 {
     GgufTensor *all = realloc(g->tensors, (g->n_tensors + n + 1) * sizeof *all);
@@ -514,7 +514,7 @@ static bool take_tensors(Cursor *c, Gguf *g, size_t n, size_t alignment, size_t 
     return check_overlaps(c, own, n);
 }
 
-// A key of a split that is a whole number; `missing` where it has no such key.
+// Reads a whole number from a key of a split file; `missing` is its value if there is no such key.
 static bool split_number(const Cursor *c, const GgufKey *keys, size_t n, const char *name,
                          double *out)
 {
@@ -560,7 +560,7 @@ static bool read_part(Gguf *g, const char *path, size_t part, Error *err)
     return ok;
 }
 
-// How many files the model is split into, as its first one says.
+// The number of files that the model is split into, according to the first one.
 static bool count_parts(const Gguf *g, size_t *n, Error *err)
 {
     const Cursor c = {.path = g->path, .err = err};

@@ -7,8 +7,8 @@
 //     +---------------------------------+---------------------------+-------+-- - - - - --+
 //     0                                 24                              a multiple of the alignment
 //
-// A model may be split into several such files, NAME-00001-of-0000N.gguf, each with tensors of its
-// own; the values are in the first. What the values mean is gguf_model.h's business.
+// A model may be split into several such files, NAME-00001-of-0000N.gguf, each with its own
+// tensors; the first has the values. gguf_model.h interprets the values.
 //
 // Source of the format: ggml's docs/gguf.md.
 #ifndef GGUF_H
@@ -82,22 +82,22 @@ typedef struct {
 // The most parts of a split model.
 #define GGUF_MAX_PARTS 1000
 
-// Reads keys and tensor tables of a mapped file, which must stay mapped, and of the further parts
-// of a split model, which it looks for beside `path`. The structure is checked completely: from
-// then on all names, values and tensors lie within their files, no tensor overlaps another, and no
-// name is a duplicate. Errors: ERROR_INPUT naming the file, the key or tensor, the value found and
-// the value expected; ERROR_RUN if out of memory. On failure *g is closed.
+// Reads the keys and tensor tables of a mapped file, which must stay mapped, and of the other
+// parts of a split model, which must be beside `path`. The whole structure is checked: on success,
+// all names, values and tensors lie within their files, no tensors overlap, and no name is a
+// duplicate. Errors: ERROR_INPUT naming the file, the key or tensor, the value found and the value
+// expected; ERROR_RUN if out of memory. On failure *g is closed.
 bool gguf_open(Gguf *g, const char *path, Mapping file, Error *err);
 void gguf_close(Gguf *g);
 
-// The type with a number of ggml's, or NULL.
+// The type with this ggml number, or NULL.
 const GgmlType *ggml_type(uint32_t number);
 
 // The key or tensor of that name, or NULL.
 const GgufKey *gguf_key(const Gguf *g, const char *name);
 const GgufTensor *gguf_tensor(const Gguf *g, const char *name);
 
-// What a key has instead of what was expected: ERROR_INPUT with both. Returns false.
+// Sets ERROR_INPUT with what a key has and what was expected. Returns false.
 bool gguf_unexpected(const Gguf *g, const GgufKey *key, const char *expected, Error *err);
 
 // A key's value as a number or a text; false if it is an array or of another type. An integer of 64

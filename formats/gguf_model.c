@@ -1,8 +1,8 @@
 // gguf_model.c - a GGUF file as a checkpoint. See gguf_model.h.
 //
-// Keys become the config, each through a row of a table that names the value of docs/format.md that
-// it stands for and whose range it must have. The config says which tensors the model has
-// (tensors.h); each is looked up under GGUF's name for it, and a tensor that remains is refused.
+// Keys become the config. Each stands for a value of docs/format.md, and must be in its range. The
+// config determines which tensors the model has (tensors.h); each is looked up by its GGUF name,
+// and a file with any other tensor is refused.
 //
 //     blk.3.attn_q.weight  F16, Q4_0, ..     ->  blocks.3.attn.q_proj  f32, q4, ..
 #include "formats/gguf_model.h"
@@ -24,7 +24,7 @@
 typedef struct {
     const GgufTensor *tensor;
     bool rotated;  // its rows are in the order of a RoPE that rotates neighbours
-    bool inexact;  // it was repacked, and some weights have other values now
+    bool inexact;  // repacking changed the values of some weights
 } GgufSource;
 
 struct GgufModel {
@@ -33,7 +33,7 @@ struct GgufModel {
     Buffer tokenizer, provenance;
 };
 
-// The architectures that are the model of model.c, as general.architecture has them.
+// The values of general.architecture that model.c can run.
 static const struct Architecture {
     const char *name;
     bool rotates_neighbours;  // the rows of q and k are in llama2.c's order
@@ -67,15 +67,15 @@ static bool key_is(const GgufKey *k, const char *text)
            memcmp(found.data, text, found.size) == 0;
 }
 
-// Reads a number; *value stays what it is where there is no such key.
+// Reads a number; leaves *value unchanged if there is no such key.
 static bool read_key_number(ModelReader *r, const char *name, double *value)
 {
     const GgufKey *k = model_key(r, name);
     return !k || gguf_number(k, value) || gguf_unexpected(r->g, k, "a number", r->err);
 }
 
-// Sets the config's value `field` by a key; to `initial` where there is no such key, which is an
-// error if that is negative.
+// Sets the config's value `field` from a key. If there is no such key, sets it to `initial`, or
+// fails if that is negative.
 static bool read_config_value(ModelReader *r, const char *name, const char *field, double initial)
 {
     const GgufKey *k = model_key(r, name);
@@ -108,7 +108,7 @@ static bool find_architecture(ModelReader *r)
                          r->g->path);
 }
 
-// Refuses what would change the computation in a way that model.c does not know.
+// Refuses keys that ask for a computation that this file does not map to model.c's.
 static bool check_supported(ModelReader *r)
 {
     static const struct {
@@ -142,7 +142,7 @@ static bool check_supported(ModelReader *r)
            gguf_unexpected(r->g, scaling, "none or linear", r->err);
 }
 
-// Checks that another size of a head is that of queries and keys.
+// Checks that a further key for the size of a head agrees with that of queries and keys.
 static bool check_head_size(ModelReader *r, const char *name)
 {
     char expected[48];
@@ -180,10 +180,10 @@ static bool read_sizes(ModelReader *r)
 // --------------------------------------------------------------------------------------------
 // RoPE's scaling
 //
-// GGUF has Llama 3's scaling as a tensor of divisors of the frequencies. The largest divisor is the
-// factor. The inverse of those between 1 and the factor is linear in the number of turns within the
-// original context, from low_freq_factor to high_freq_factor. Llama 3 has 1 and 4, so one such
-// divisor gives the original context; two give any line.
+// GGUF stores Llama 3's scaling as a tensor of divisors of the frequencies. The largest divisor is
+// the factor. The inverses of divisors between 1 and the factor are linear in the number of turns
+// within the original context, from low_freq_factor to high_freq_factor. Llama 3 uses 1 and 4, so
+// one such divisor determines the original context; for other factors, two determine the line.
 
 #define ROPE_FACTORS "rope_freqs.weight"
 #define MAX_PAIRS    2048  // of dimensions, half of the largest head
@@ -206,7 +206,7 @@ static bool scaling_fits(const Config *p, const RopeScaling *s, const float *div
     return true;
 }
 
-// A number rounded to five digits, as people write the factors.
+// Rounds to five significant digits, as factors are usually written.
 static double round_factor(double value)
 {
     char text[32];
@@ -214,8 +214,8 @@ static double round_factor(double value)
     return strtod(text, NULL);
 }
 
-// Of the divisors between 1 and the factor: the turns of each frequency at one position, and the
-// part `smooth` of it that is kept.
+// For the divisors between 1 and the factor: the turns of each frequency per position, and the
+// share `smooth` of the frequency that is kept.
 typedef struct {
     double turns[MAX_PAIRS], smooth[MAX_PAIRS];
     size_t n;
@@ -364,7 +364,7 @@ static bool read_model_config(ModelReader *r)
 // --------------------------------------------------------------------------------------------
 // Tensors
 
-// Names in a native file, of a block without blocks.N., and in GGUF, there without blk.N.
+// Names in a native file and in GGUF; for blocks, without the prefixes blocks.N. and blk.N.
 static const struct {
     const char *name, *gguf;
 } tensor_names[] = {
@@ -422,7 +422,7 @@ static bool check_type(const ModelReader *r, const char *name, const GgufTensor 
     return true;
 }
 
-// Finds the source of a tensor, whose type it determines.
+// Finds the source of a tensor, which determines the tensor's type.
 static bool find_source(const ModelReader *r, Tensor *to, GgufSource *source)
 {
     char name[64];
@@ -445,7 +445,7 @@ static bool find_source(const ModelReader *r, Tensor *to, GgufSource *source)
     return check_type(r, name, t, to);
 }
 
-// Refuses a tensor that is not the source of any other.
+// Refuses GGUF tensors that no tensor of the checkpoint is read from.
 static bool check_all_used(const ModelReader *r, const GgufModel *m, Error *err)
 {
     const Gguf *g = r->g;
@@ -492,7 +492,7 @@ static bool find_sources(ModelReader *r, GgufModel *m)
 // --------------------------------------------------------------------------------------------
 // Sampling and provenance
 
-// A f32 as the shortest decimal that stands for it: 0.2, not 0.200000003.
+// The shortest decimal that rounds to the same f32: 0.2, not 0.200000003.
 static double shortest_decimal(double value)
 {
     char text[32];
@@ -561,8 +561,8 @@ static void add_origin(const Gguf *g, Buffer *out)
     }
 }
 
-// The chat template's source, in place. The name of a special one, if a file has several, follows
-// this key.
+// The chat template's source, in place. Other templates in the file have keys that extend this one
+// with a name; they are not read.
 static void read_chat(const ModelReader *r)
 {
     const GgufKey *k = gguf_key(r->g, "tokenizer.chat_template");
@@ -622,8 +622,8 @@ typedef struct {
     const RowFormat *format;
     size_t head_dim, row_bytes;
     uint8_t *out;
-    _Atomic(const char *) bad;  // what a thread found that no model can use
-    atomic_bool inexact;        // a thread packed weights that have other values now
+    _Atomic(const char *) bad;  // what a thread found that makes the tensor unusable
+    atomic_bool inexact;        // a thread changed the values of some weights in repacking
 } RepackJob;
 
 // Repacks this thread's share of the groups of a matrix.

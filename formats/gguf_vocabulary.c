@@ -7,9 +7,9 @@
 //     tokenizer.ggml.merges               gpt2: "left right", the first one is made first
 //     tokenizer.ggml.*_token_id, add_*    BOS, tokens that end a text, what is put before a text
 //
-// The pieces of a byte-level vocabulary are written in GPT-2's letters: a visible byte of Latin-1 is
-// the character with its code, the other 68 bytes are U+0100 and up. Here they become bytes, over
-// which merges are found with the vocabulary's own table of pieces.
+// The pieces of a byte-level vocabulary are spelled in GPT-2's letters: a byte that is visible in
+// Latin-1 is the character with that code, and the other 68 bytes are U+0100 and up. We convert
+// them to bytes, and look up merges by bytes in the vocabulary's own table of pieces.
 #include "formats/gguf_vocabulary.h"
 
 #include <math.h>
@@ -22,14 +22,14 @@
 
 #define MAX_TOKENS ((size_t)1 << 24)
 
-// GGUF's types of tokens.
+// GGUF's token types.
 enum { TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER, TOKEN_UNUSED, TOKEN_BYTE };
 
-// The names of pre-tokenizers, and what else llama.cpp does for the models that have them.
+// The names of pre-tokenizers, and what else llama.cpp does for models that use them.
 static const struct PreTokenizer {
     const char *name;
     WordRule words;
-    bool whole_words;  // a word that is a piece is taken whole
+    bool whole_words;  // a word that is a piece becomes that piece, whatever the merges
     bool add_bos;      // unless add_bos_token says otherwise
 } pre_tokenizers[] = {
     {"gpt-2", WORDS_GPT2, false, false},
@@ -50,7 +50,8 @@ static const struct PreTokenizer {
 };
 typedef struct PreTokenizer PreTokenizer;
 
-// A file usually names only one of the tokens that end a turn. These always do if they are special.
+// A file usually names only one of the tokens that end a turn. Special tokens with these names
+// always do.
 static const char *const end_names[] = {"<|eot_id|>", "<|im_end|>", "<|end_of_text|>",
                                         "<|endoftext|>"};
 
@@ -80,7 +81,7 @@ static bool fail_missing(const VocabularyReader *r, const char *name)
     return error_set(r->err, ERROR_INPUT, "%s: key tokenizer.ggml.%s is missing", r->g->path, name);
 }
 
-// Finds an array with an element for each token; *key is NULL if there is none.
+// Finds an array with one element per token; *key is NULL if there is none.
 static bool find_array(const VocabularyReader *r, const char *name, bool texts, const GgufKey **key)
 {
     char expected[80];
@@ -105,7 +106,7 @@ static bool read_switch(const VocabularyReader *r, const char *name, bool *value
     return true;
 }
 
-// Reads the id of a token; *id stays what it is where the file does not name one.
+// Reads the id of a token; leaves *id unchanged if the file names none.
 static bool read_id(const VocabularyReader *r, const char *name, int *id)
 {
     const GgufKey *k = vocabulary_key(r, name);
@@ -196,7 +197,7 @@ static bool add_piece(VocabularyReader *r, size_t id, GgufText text)
     return true;
 }
 
-// The attribute of a piece of one of GGUF's types; -1 for no type.
+// The attribute of a piece of this GGUF type; -1 if there is no such type.
 static int piece_attribute(VocabularyKind kind, double type)
 {
     static const int8_t attributes[] = {
@@ -281,8 +282,8 @@ static bool fail_merge(const VocabularyReader *r, size_t i, GgufText text, const
                      r->g->path, i, text.size < 200 ? (int)text.size : 200, text.data, expected);
 }
 
-// Finds the pieces of "left right", in letters: both, and what they make together. `piece` is room
-// for the bytes.
+// Finds the pieces of "left right", spelled in letters: both, and their concatenation. `piece` is
+// scratch space for the bytes.
 static bool read_merge(const VocabularyReader *r, size_t i, GgufText text, Buffer *piece)
 {
     const char *space = text.size ? memchr(text.data, ' ', text.size) : NULL;
@@ -399,8 +400,7 @@ static bool read_kind(VocabularyReader *r)
 // --------------------------------------------------------------------------------------------
 // Special tokens
 
-// Is this a piece that text becomes without a search for its name: a single character or byte, or
-// something that merging makes?
+// Can ordinary text become this piece: is it a single character or byte, or the result of a merge?
 static bool is_ordinary(const VocabularyReader *r, size_t id)
 {
     const Vocabulary *v = &r->v;
@@ -422,8 +422,8 @@ static bool is_ordinary(const VocabularyReader *r, size_t id)
     return utf8_scan(bytes, size) == (int)size;
 }
 
-// Makes a token special that the file names as BOS, EOS and the like. An ordinary piece stays what
-// it is: where a full stop ends the text, it is still a full stop.
+// Makes a token special that the file names as BOS, EOS or the like. An ordinary piece stays
+// ordinary: a full stop that is named as EOS is still a full stop in text.
 static void make_special(VocabularyReader *r, int id)
 {
     const bool text = id >= 0 &&
@@ -445,7 +445,7 @@ static bool is_end_name(const VocabularyReader *r, size_t id)
     return false;
 }
 
-// Exactly one piece is the unknown one, that of v.unknown.
+// Marks the piece v.unknown, and no other, as unknown.
 static void settle_unknown(VocabularyReader *r)
 {
     for (size_t id = 0; id < r->n_tokens; id++) {
@@ -459,7 +459,7 @@ static void settle_unknown(VocabularyReader *r)
 static bool read_special(VocabularyReader *r)
 {
     Vocabulary *v = &r->v;
-    // What SentencePiece models have unless the file says otherwise.
+    // The defaults of SentencePiece models.
     int eos = v->kind == SENTENCEPIECE_BPE && r->n_tokens > 2 ? 2 : -1, eot = -1, eom = -1;
     if (!read_id(r, "bos_token_id", &v->bos) || !read_id(r, "eos_token_id", &eos) ||
         !read_id(r, "eot_token_id", &eot) || !read_id(r, "eom_token_id", &eom) ||
@@ -471,7 +471,7 @@ static bool read_special(VocabularyReader *r)
         make_special(r, named[i]);
     }
     settle_unknown(r);
-    // EOS comes first: it is that of chat templates.
+    // EOS comes first: chat templates see it as eos_token.
     if (eos >= 0) {
         buffer_add(&r->end, &(int32_t){eos}, sizeof(int32_t));
     }
@@ -487,7 +487,7 @@ static bool read_special(VocabularyReader *r)
 }
 
 // --------------------------------------------------------------------------------------------
-// The whole
+// The whole vocabulary
 
 // Counts the tokens, and allocates the arrays for them.
 static bool begin_vocabulary(VocabularyReader *r, size_t *vocab_size)
