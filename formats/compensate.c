@@ -1,7 +1,7 @@
 // compensate.c - the matrix of GPTQ (arXiv:2210.17323). See compensate.h.
 //
-// The paper inverts H and takes the Cholesky factor of the result. Both at once: with the factor A
-// of H = A A^T, A upper triangular, H^-1 = A^-T A^-1, so u = A^-1.
+// The paper inverts H and takes the Cholesky factor of the result. We do both at once: factor
+// H = A A^T with A upper triangular; then H^-1 = A^-T A^-1, so u = A^-1.
 //
 //     for j = n - 1 .. 0                                 a row and a column of A per step,
 //         a[j][j] = sqrt(h[j][j] - sum a[j][k]^2)        sums over k > j
@@ -25,7 +25,7 @@ typedef struct {
     size_t n;
 } Factors;
 
-// The sum of n products: partial sums of every eighth, added in one order.
+// The dot product of n values: every eighth product goes to the same partial sum, all in one order.
 static double dot(const double *x, const double *y, size_t n)
 {
     double part[PARTS] = {0}, sum = 0;
@@ -56,10 +56,10 @@ static void factorise(Team team, const Factors *f)
             double *a = f->a + i * n + j;
             *a = (*a - dot(a + 1, row, n - j - 1)) / diagonal;
         }
-        // Column j, of which the next step reads every row.
+        // The next step reads every row of column j.
         team_barrier(team);
         if (team.id == 0) {
-            f->a[j * n + j] = diagonal;  // read by the next step of nobody
+            f->a[j * n + j] = diagonal;  // no later step reads it
         }
     }
     team_barrier(team);

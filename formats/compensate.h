@@ -1,4 +1,4 @@
-// compensate.h - what the error of one column of a matrix can be traded for in later ones (GPTQ).
+// compensate.h - how later columns of a matrix compensate the rounding errors of a column (GPTQ).
 #ifndef COMPENSATE_H
 #define COMPENSATE_H
 

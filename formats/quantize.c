@@ -6,13 +6,13 @@
 //
 //     s = sum w x q / sum w q^2        error = sum w x^2 - (sum w x q)^2 / sum w q^2
 //
-// so the search only tries roundings: those of a few scales around the one at which the largest value
-// just fits, with either sign where the grid is not symmetric, and then that of the best scale found
-// (least squares and rounding in turn, as in k-means). q4m adds a minimum, and s and m come from the
-// regression of x on q.
+// so the search only tries roundings: first those of a few scales around the one at which the
+// largest value just fits, with either sign if the grid is not symmetric, then that of the best
+// scale found (alternating least squares and rounding, as in k-means). For q4m, which adds a
+// minimum m, s and m come from the regression of x on q.
 //
-// The searches are kernels (simd/simd.h, ScaleSearch) and the rest is plain C in one order: the same
-// bytes from every kernel set, compiler and number of threads.
+// The searches are kernels (simd/simd.h, ScaleSearch). The rest is plain C that adds in one order,
+// so every kernel set, compiler and number of threads gives the same bytes.
 #include "formats/quantize.h"
 
 #include <math.h>
@@ -26,7 +26,7 @@ typedef struct {
     float x[QUANT_BLOCK], weight[QUANT_BLOCK];
 } WeightBlock;
 
-// To the nearest integer in low .. high, halves to even: the sum with 1.5 * 2^23 has no bits below 1.
+// Rounds to the nearest integer in low .. high, ties to even: adding 1.5 * 2^23 drops the fraction.
 static float nearest(float x, float low, float high)
 {
     x = x < low ? low : x;
@@ -38,8 +38,8 @@ static float nearest(float x, float low, float high)
 static const float table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                 1,    13,   25,  38,  53,  69,  89,  113};
 
-// The grid of a type and the scales that are tried first, as the values that the largest weight
-// becomes; for the 4-bit types they may be out of range.
+// The grid of a type, and the scales that are tried first, given as the grid value that the largest
+// weight maps to; for the 4-bit types it may lie beyond the grid.
 typedef struct {
     float low, high;
     const float *table;
@@ -47,8 +47,8 @@ typedef struct {
     float steps[16];
 } Grid;
 
-// q8: the choice matters if the weights lie on a coarse grid because they were quantised to 4 bits
-// before: on SmolLM2, the perplexity over six texts rises by 0.39 % with 127 and 126, by 0.31 % with
+// q8: the choice matters if the weights lie on a coarse grid because they were once quantised to 4
+// bits: on SmolLM2, the perplexity over six texts rises by 0.39 % with 127 and 126, by 0.31 % with
 // these 16, by 0.33 % with 32 or 96 down to 80. q4t: 0.8 to 1.15 times both ends of the table.
 static const Grid grids[N_WEIGHT_TYPES] = {
     [WEIGHT_Q8] = {-127,
@@ -68,7 +68,7 @@ static const Grid grids[N_WEIGHT_TYPES] = {
 // --------------------------------------------------------------------------------------------
 // Blocks
 
-// A block with its scale and minimum: what is left is to round each value.
+// A block whose scale and minimum are chosen, ready for rounding.
 typedef struct {
     WeightType type;
     uint16_t half_scale, half_minimum;  // f16
@@ -97,13 +97,13 @@ static Scaled choose_scale(WeightType type, const WeightBlock *b, bool thorough)
     return s;
 }
 
-// What is stored for a value, unsigned, and the weight that it stands for.
+// Returns the stored form of a value, unsigned, and sets the weight that it stands for.
 static uint8_t round_value(const Scaled *s, float x, float *weight)
 {
     const float y = (x - s->minimum) * s->inverse;
     if (s->type == WEIGHT_Q4T) {
         uint8_t index = 0;
-        for (uint8_t step = 8; step > 0; step /= 2) {  // how many middles y has reached
+        for (uint8_t step = 8; step > 0; step /= 2) {  // how many midpoints y has reached
             const uint8_t next = (uint8_t)(index + step);
             index = y < (table[next - 1] + table[next]) / 2 ? index : next;
         }
@@ -134,8 +134,8 @@ static void write_block(const Scaled *s, const uint8_t *values, uint8_t *out)
     }
 }
 
-// Takes the next n columns, at most QUANT_BLOCK, at x. The rest is padding, which does not count, as
-// its activations are zero: it repeats a value, so that it extends no range.
+// Takes the next n columns, at most QUANT_BLOCK, at x. The rest is padding with no weight, since its
+// activations are zero; it repeats a value so as not to extend the range.
 static void fill_block(WeightBlock *b, const float *x, const float *importance, size_t n)
 {
     float sum = 0;
@@ -165,8 +165,8 @@ static void compensate(float *x, size_t cols, size_t begin, size_t end, const fl
     }
 }
 
-// Rounds the columns of a block one by one, in order. With a U, each error, divided by the diagonal,
-// is taken off the block's later columns at once, and off those of later blocks at the end.
+// Rounds the columns of a block in order. With a U, each error, divided by the diagonal, is
+// subtracted from the block's later columns at once, and from later blocks at the end.
 static void round_columns(const Scaled *s, float *x, size_t cols, size_t begin, const float *u,
                           uint8_t *values)
 {
@@ -207,7 +207,7 @@ static void quantize_blocks(WeightType type, float *x, size_t cols, const ErrorM
     }
 }
 
-// The upper half of the bits, halves to even.
+// Rounds to the upper 16 bits, ties to even.
 static uint16_t f32_to_bf16(float x)
 {
     uint32_t bits;
@@ -261,7 +261,7 @@ typedef struct {
     size_t row_stride, row_bytes;  // values of a buffered row, and bytes of its blocks
     float *rows;                   // (threads, row_stride), owned
     uint8_t *blocks;               // (threads, LANES, row_bytes), owned
-    bool *refused;  // (threads): a row of this thread's has a value that does not fit
+    bool *refused;  // (threads): a row of this thread has a value that does not fit
 } MatrixJob;
 
 static void quantize_groups(Team team, void *arg)
@@ -271,7 +271,7 @@ static void quantize_groups(Team team, void *arg)
     float *x = job->rows + team.id * job->row_stride;
     uint8_t *blocks = job->blocks + team.id * LANES * job->row_bytes;
     const size_t n_groups = (from->rows + LANES - 1) / LANES;
-    // Dealt like cards: each thread's memory stays near that of the others.
+    // Groups are dealt round-robin, so that the threads work on neighbouring memory.
     for (size_t g = team.id; g < n_groups; g += team.size) {
         const void *rows[LANES] = {NULL};
         for (size_t i = 0; i < LANES && g * LANES + i < from->rows; i++) {

@@ -4,11 +4,11 @@
 
 #include "formats/pack.h"
 
-// Can weights be converted to this type? f32, f16, bf16, q8, q4, q4m and q4t; the other types are
-// only carried over from files that have them.
+// Can weights be converted to this type? True for f32, f16, bf16, q8, q4, q4m and q4t. The other
+// types are only carried over from files that have them.
 bool quantize_has(WeightType type);
 
-// In place of a type to quantise to: what a matrix already has.
+// In place of a type to quantise to: keep the matrix's own.
 #define KEEP_TYPE N_WEIGHT_TYPES
 
 // How the error of a matrix is measured. Without either array all columns count the same.
@@ -28,10 +28,9 @@ typedef struct {
 bool quantize_row(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
                   uint8_t *blocks);
 
-// Quantises a matrix of any type into data for the same matrix with `type` (matrix_bytes), padding
-// included, by `threads` threads. Errors: ERROR_INPUT if a
-// value is not finite or larger than the type can hold (the message does not name the matrix);
-// ERROR_RUN if out of memory.
+// Quantises a matrix of any type to `type` with `threads` threads. *out has room for the result,
+// padding included (matrix_bytes). Errors: ERROR_INPUT if a value is not finite or larger than the
+// type can hold (the message does not name the matrix); ERROR_RUN if out of memory.
 bool quantize_matrix(const Matrix *from, WeightType type, const ErrorMeasure *measure, void *out,
                      size_t threads, Error *err);
 
