@@ -1,14 +1,14 @@
-// constraint.c - what a text has to be, and what may come next in it. See constraint.h.
+// constraint.c - constraints on a text. See constraint.h.
 //
-// A pushdown automaton whose finite part are terms. In {"a": [1, 2 the text stands
+// A pushdown automaton whose finite control is terms. After {"a": [1, 2 the state is
 //
 //     head     within the number: \d* ..
 //     stack    after the item: , or ]        what follows the value of "a": }        (bottom)
 //
-// When the head may be at its end, what is on top of the stack takes its place; when it may be at a
-// call, the rule's language does, and what follows the call is put on the stack. Several ways at
-// once are threads; those with the same stack become one, since the union of two heads is a term.
-// Stacks are interned like terms, so a state is a small set of pairs of numbers.
+// Where the head may end, the top of the stack replaces it. Where it may call a rule, the rule's
+// language replaces it, and what follows the call is pushed. Alternatives are threads; those with
+// the same stack are joined, since the union of two heads is a term. Stacks are interned like terms,
+// so a state is a small set of pairs of numbers.
 #include "text/constraint.h"
 
 #include <stdlib.h>
@@ -146,7 +146,7 @@ static bool grow_index(Constraint *c, Index *index, size_t n)
     return true;
 }
 
-// The stack with one more term; the stack itself when out of memory, and the constraint has failed.
+// Pushes a term. When out of memory, fails the constraint and returns the stack unchanged.
 static uint32_t push(Constraint *c, Term top, uint32_t below)
 {
     const StackNode s = {.top = top, .below = below};
@@ -215,7 +215,7 @@ void thread_set_add(Constraint *c, ThreadSet *set, Thread thread, bool inside)
         const FrontCall call = front.calls[i];
         uint32_t stack = thread.stack;
         if (call.rest != TERM_EMPTY) {
-            // What need not be opened is not, beyond a certain depth.
+            // Beyond a certain depth, nothing is opened that need not be.
             if (c->stacks[stack].depth >= CONSTRAINT_MAX_DEPTH && (set->n || set->complete)) {
                 continue;
             }
@@ -256,7 +256,7 @@ static int compare_threads(const void *a, const void *b)
                                 : (x->head > y->head) - (x->head < y->head);
 }
 
-// The state that a set of threads is, found or made.
+// The state for a set of threads, found or made.
 static MatchState intern_state(Constraint *c, ThreadSet *set)
 {
     if ((!set->n && !set->complete) || !grow_index(c, &c->state_index, c->n_states)) {

@@ -1,9 +1,9 @@
-// constraint.h - what a text has to be: one of some choices, a match of a regular expression, or
-// JSON valid against a schema; and what may come next in it.
+// constraint.h - constraints on a text: one of several choices, a match of a regular expression, or
+// JSON valid against a schema; and what may come next in the text.
 //
-// A constraint is compiled once. Where a text stands in it is a MatchState, a number: equal states
-// have the same number, so that sets of tokens can be kept by state. States are made when they are
-// first reached, so every function but the last few changes the constraint: threads take turns.
+// A constraint is compiled once. A MatchState is a number for a position in it; equal states have
+// the same number, so that sets of tokens can be cached by state. States are created when they are
+// first reached, so matching changes the constraint: it must not be used by two threads at a time.
 #ifndef CONSTRAINT_H
 #define CONSTRAINT_H
 
@@ -15,10 +15,10 @@
 typedef struct Constraint Constraint;
 typedef uint32_t MatchState;
 
-#define MATCH_FAILED UINT32_MAX  // no text of the constraint begins so
-#define NO_TEXT      UINT32_MAX  // the length of a text that there is not
+#define MATCH_FAILED UINT32_MAX  // no text of the constraint begins this way
+#define NO_TEXT      UINT32_MAX  // the length if there is no text
 
-// Bounds: choices; how deep objects and arrays that need not be opened are nested; states.
+// Bounds: choices; the depth from which no optional objects and arrays are opened; states.
 #define CONSTRAINT_MAX_CHOICES 1024
 #define CONSTRAINT_MAX_DEPTH   500
 #define CONSTRAINT_MAX_STATES  ((size_t)1 << 20)
@@ -28,7 +28,7 @@ typedef struct {
     size_t size;
 } ConstraintText;
 
-// Errors of all three: ERROR_INPUT saying what is malformed, not supported, impossible or too large;
+// Errors of all three: ERROR_INPUT saying what is malformed, unsupported, impossible or too large;
 // ERROR_RUN if out of memory. *out is NULL on failure.
 
 // Exactly one of n different texts.
@@ -42,16 +42,16 @@ bool constraint_of_schema(Constraint **out, ConstraintText schema, Error *err);
 
 void constraint_free(Constraint *c);
 
-// Keywords and formats of a schema that are unknown and say nothing, "a, b"; NULL: none.
+// The unknown keywords and formats of a schema, which are ignored: "a, b"; NULL: none.
 const char *constraint_notes(const Constraint *c);
 
 MatchState constraint_start(const Constraint *c);
 
-// The state after more bytes; MATCH_FAILED if no text of the constraint goes on so.
+// The state after more bytes; MATCH_FAILED if no text of the constraint continues this way.
 MatchState constraint_next(Constraint *c, MatchState state, const char *bytes, size_t size);
 
-// The bytes that have to come next, whatever the text: appended to *bytes, at most `most` of them.
-// Returns the state after them.
+// Appends the bytes that every continuation begins with to *bytes, at most `most` of them. Returns
+// the state after them.
 typedef struct {
     char *bytes;  // room for `most`
     size_t most;
@@ -59,10 +59,10 @@ typedef struct {
 } ForcedBytes;
 MatchState constraint_forced(Constraint *c, MatchState state, ForcedBytes *forced);
 
-// Has the constraint run out of one of its bounds, or of memory? Then no more is allowed anywhere.
+// Has the constraint exceeded one of its bounds, or run out of memory? Then it allows nothing more.
 bool constraint_check(const Constraint *c, Error *err);
 
-// The fewest bytes that complete a text from here; 0: it is complete.
+// The fewest bytes that complete the text from this state; 0: it is complete.
 uint32_t constraint_shortest(const Constraint *c, MatchState state);
 static inline bool constraint_is_complete(const Constraint *c, MatchState state)
 {

@@ -1,7 +1,7 @@
 // constraint_format.c - the values of JSON Schema's `format` as terms. See constraint_format.h.
 //
-// A format is a regular expression, written in parts: NAME stands for another row of the table in
-// <NAME>. The grammars are those of the RFCs that JSON Schema (2020-12, section 7.3) names.
+// A format is a regular expression in which <NAME> stands for another row of the table. The grammars
+// are those of the RFCs that JSON Schema (2020-12, section 7.3) names.
 #include "text/constraint_format.h"
 
 #include <stdio.h>
@@ -83,7 +83,7 @@ static const FormatRow format_table[] = {
 };
 // clang-format on
 
-// Which of the rows are formats; the others are parts of them.
+// The rows that are formats; the others are parts of them.
 static const char *const public_names[] = {
     "date",
     "time",
@@ -125,7 +125,7 @@ static bool is_public(const char *name, size_t size)
     return found;
 }
 
-// Adds an expression with its parts put in.
+// Adds an expression with every <NAME> expanded.
 static void expand(Buffer *out, const char *expression)
 {
     while (*expression) {

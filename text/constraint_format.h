@@ -9,12 +9,12 @@
 
 typedef enum {
     FORMAT_ENFORCED,
-    FORMAT_REFUSED,  // a format of the standard that no automaton can check
+    FORMAT_REFUSED,  // a standard format that we cannot check
     FORMAT_UNKNOWN,  // an annotation
 } FormatStatus;
 
-// The texts of a format, spelled as in JSON strings. FORMAT_ENFORCED only then sets *out. *err is
-// filled if the pool has run out of its bounds.
+// The texts of a format, spelled as in JSON strings. Sets *out only if it returns FORMAT_ENFORCED,
+// and *err if the pool has exceeded a bound.
 FormatStatus format_term(TermPool *p, const char *name, size_t size, Term *out, Error *err);
 
 #endif

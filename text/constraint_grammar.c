@@ -270,7 +270,7 @@ static bool counts_items(const ArrayShape *shape) { return shape->contains != AN
 static uint32_t rule_shortest(void *arg, uint32_t rule);
 static uint32_t rule_at(Grammar *g, RuleKind kind, const void *of, uint32_t at, uint32_t count);
 
-// An item that `contains` counts, or that it does not count.
+// An item that `contains` counts, or does not.
 static Expression counted_item(Grammar *g, const ArrayShape *shape, uint32_t i, bool counted)
 {
     const Expression item = item_at(shape, i);
@@ -283,7 +283,7 @@ static Expression counted_item(Grammar *g, const ArrayShape *shape, uint32_t i, 
                : expression_and(g->schema, item, expression_not(g->schema, shape->contains));
 }
 
-// The place after an item: places beyond all that makes a difference are the same.
+// The place after an item; all places beyond the last condition are the same.
 static uint32_t place_after_item(const ArrayShape *shape, uint32_t i)
 {
     const uint32_t prefix = (uint32_t)shape->n_prefix;
@@ -465,8 +465,8 @@ static Term other_entries(Grammar *g, const ObjectShape *shape, uint32_t i, uint
     return t;
 }
 
-// The entries of all properties that may come next at a place. *due: one of them has to come, and if
-// it is a declared one, nothing else may.
+// The entries of all properties that may come next at a place. *due: one of them must come, and if it
+// is declared, nothing else may.
 static Term entries(Grammar *g, const ObjectShape *shape, uint32_t place, uint32_t count, bool *due)
 {
     const Plan *plan = plan_of(g, shape);
@@ -494,7 +494,7 @@ static Term entries(Grammar *g, const ObjectShape *shape, uint32_t place, uint32
     return t;
 }
 
-// Has a declared property to come first?
+// Must a declared property come first?
 static bool is_declared_due(const ObjectShape *shape, const Plan *plan, uint32_t place)
 {
     bool due = false;

@@ -12,8 +12,8 @@
 
 typedef struct Grammar Grammar;
 
-// Reads all that the schema's root leads to, and makes *root the language of its texts. The schema
-// has to outlive the grammar, the pool too; the pool's rules become those of the grammar. Errors:
+// Reads everything that can be reached from the schema's root, and sets *root to the language of its
+// texts. The schema and the pool must outlive the grammar; the grammar sets the pool's rules. Errors:
 // ERROR_INPUT for what cannot be enforced, and for a schema without a value; ERROR_RUN if out of
 // memory. *out is NULL on failure.
 bool grammar_create(Grammar **out, Schema *s, Term *root, Error *err);

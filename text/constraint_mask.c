@@ -1,16 +1,16 @@
 // constraint_mask.c - the sets of tokens that may come next. See constraint_mask.h.
 //
-// A walk over the trie of the vocabulary follows one thread of a state: a branch is left as soon as
-// no text goes on so. Where the thread's head may be at its end, or at a call, the walk also follows
-// what comes after that below the node:
+// A walk over the trie of the vocabulary follows one thread of a state, and leaves a branch as soon
+// as no text continues that way. Where the thread's head may end or make a call, the walk below the
+// node also follows what comes next:
 //
 //     head: within a string     all tokens without a quote           the same for every stack: kept
 //     nodes with the quote      where the rest of the token is read  by the stack: other walks, small
 //                               after the string's end
 //
-// So what is inside a head is found once a head. Within JSON strings it is nearly the whole
-// vocabulary. There, from a node on where any text may follow, all plain tokens below it are added
-// by their number of characters, and only the tree of the others is walked.
+// So the tokens inside a head are found once per head. Within JSON strings they are nearly the whole
+// vocabulary. From a node after which any text may follow, all plain tokens below it are added by
+// their length in characters, and only the tree of the other tokens is walked.
 #include "text/constraint_mask.h"
 
 #include <stdlib.h>
@@ -52,12 +52,12 @@ typedef struct {
 struct MaskCache {
     Constraint *constraint;
     const TokenTrie *trie;
-    HeadMask heads[MASK_MAX_HEADS];     // by hash, a newer one in place of an older
+    HeadMask heads[MASK_MAX_HEADS];     // by hash; a newer one replaces an older one
     StateMask states[MASK_MAX_STATES];  // the same
     uint64_t *tokens;                   // (n_words), owned: of a query that is not kept
     uint32_t most;                      // of the query
     Term plain_char;                    // the characters of plain tokens
-    Term plain_known[8];                // terms that contain it, or not
+    Term plain_known[8];                // terms that has_plain_chars has answered
     bool plain_answer[8];
     size_t n_plain_known;
     PlainState plain_states[256];  // by hash
@@ -175,7 +175,7 @@ static void walk_threads(MaskCache *m, TriePart part, const ThreadSet *set, uint
 // --------------------------------------------------------------------------------------------
 // Heads
 
-// Does a term have every character of plain tokens? The few terms it is asked of are remembered.
+// Does a term have every character of plain tokens? Answers are cached: it is asked of few terms.
 static bool has_plain_chars(MaskCache *m, Term t)
 {
     TermPool *p = constraint_pool(m->constraint);
@@ -417,7 +417,7 @@ static uint32_t space_node(const TokenTree *t)
     return i;
 }
 
-// The tokens of a state, walked without anything kept.
+// The tokens of a state, by a walk that caches nothing.
 static void walk_state(MaskCache *m, const ThreadSet *set, bool no_space, uint64_t *tokens)
 {
     const TokenTree *t = &m->trie->all;

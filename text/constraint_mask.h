@@ -7,8 +7,8 @@
 
 typedef struct MaskCache MaskCache;
 
-// Bounds of what is kept: sets by state, and what is common to states with the same innermost
-// language. Of Llama 3's vocabulary a set has 16 KiB.
+// The sizes of the caches: sets by state, and what is common to states with the same innermost
+// language. For Llama 3's vocabulary a set takes 16 KiB.
 enum { MASK_MAX_STATES = 512, MASK_MAX_HEADS = 1024 };
 
 // Neither the constraint nor the trie is owned. Error: ERROR_RUN if out of memory.

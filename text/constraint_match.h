@@ -1,19 +1,19 @@
-// constraint_match.h - the inside of a constraint, for the sets of tokens (constraint_mask.c).
+// constraint_match.h - the internals of a constraint, for constraint_mask.c.
 #ifndef CONSTRAINT_MATCH_H
 #define CONSTRAINT_MATCH_H
 
 #include "text/constraint.h"
 #include "text/constraint_term.h"
 
-// One way to read a text so far: the state of the innermost language, and what follows its end. The
-// stack is a number too: that of a term and the stack below it. 0 is the empty stack.
+// One way to read the text so far: the state of the innermost language, and a stack of what follows
+// it. A stack is a number, for a term and the stack below it; 0 is the empty stack.
 typedef struct {
     Term head;
     uint32_t stack;
 } Thread;
 
-// All the ways to read a text, with different stacks. More ways than this are not followed: what is
-// allowed stays valid.
+// All the ways to read a text, each with a different stack. Further ways are dropped, so that some
+// valid texts are not allowed; no invalid text is.
 enum { MAX_THREADS = 64 };
 
 typedef struct {
@@ -27,8 +27,8 @@ bool constraint_has_calls(const Constraint *c);  // else every stack is empty
 
 void thread_set_load(const Constraint *c, MatchState state, ThreadSet *set);
 
-// Adds what follows from a head without reading a byte: the ends of languages, and calls. The ways
-// that go on within the head itself are added too if `inside`.
+// Adds what a head leads to without reading a byte: ends of languages, and calls. If `inside`, also
+// adds the ways that continue within the head.
 void thread_set_add(Constraint *c, ThreadSet *set, Thread thread, bool inside);
 
 // The fewest bytes to the end of the text.

@@ -99,8 +99,8 @@ static bool read_char(RegexParser *r, uint32_t *out)
 // --------------------------------------------------------------------------------------------
 // Sets of characters
 
-// Adds a range; with (?i) also the other case of its letters. Only ASCII letters have one here,
-// which K and S share with two characters beyond.
+// Adds a range; with (?i) also the other case of its letters. Only ASCII letters have one here; K and
+// S each also match a character beyond ASCII.
 static bool add_range(RegexParser *r, Chars *set, uint32_t low, uint32_t high)
 {
     chars_add(set, low, high);
@@ -222,7 +222,7 @@ static bool add_unicode_class(RegexParser *r, Chars *set, bool negated)
     return true;
 }
 
-// Reads `n` digits of a base at most, at least one.
+// Reads 1 to n digits of a base.
 static bool read_based(RegexParser *r, uint32_t base, size_t n, uint32_t *out)
 {
     size_t i = 0;
@@ -348,7 +348,7 @@ static bool add_posix_class(RegexParser *r, Chars *set, bool *found)
     return *found || refuse_regex(r, start, "expected the name of a class, as in [:alpha:]");
 }
 
-// A class within brackets that is no single character (\d, \pL, [:alpha:]).
+// A named class within brackets: \d, \pL, [:alpha:].
 static bool add_named_class(RegexParser *r, Chars *set, bool *found)
 {
     const size_t start = r->at;
@@ -728,7 +728,7 @@ static Term language(RegexParser *r, uint32_t node, unsigned where);
 static Term seq_language(RegexParser *r, Node n, unsigned where)
 {
     TermPool *p = r->pool;
-    // Each part is away from the end that the other one keeps it from, unless that one is empty.
+    // A part touches an end of the text only if the part between it and that end is empty.
     const Term first = language(r, n.a, where & AT_START), last = language(r, n.b, where & AT_END);
     Term t = term_seq(p, first, last);
     if (where & AT_END && term_nullable(p, last)) {

@@ -59,7 +59,7 @@ struct Schema {
     Error *err;
 };
 
-// Norms made inside one another, and probes: beyond this, a property is taken to have values.
+// Nested norms, and probes: beyond these limits, a property is assumed to have values.
 enum { MAX_NORM_DEPTH = 24, MAX_PROBES = 1 << 16, MAX_BYTES = 1 << 28 };
 
 TermPool *schema_pool(const Schema *s) { return s->pool; }
@@ -119,7 +119,7 @@ void *schema_refuse(Schema *s, const JsonValue *at, const char *why)
     return NULL;
 }
 
-// Fails because a keyword's value is not as it has to be.
+// Fails because a keyword's value is malformed.
 static bool malformed(Schema *s, const JsonValue *at, const char *expected)
 {
     if (s->failed) {
@@ -729,7 +729,7 @@ static bool read_names(Schema *s, const JsonValue *v, ObjectShape *shape)
     return !schema_failed(s);
 }
 
-// Names that the schema does not have may come twice in a text, so they cannot be counted.
+// Names that are not in the schema may occur twice in a text, so they cannot be counted.
 static bool can_count(Schema *s, const JsonValue *min, const ObjectShape *shape)
 {
     for (size_t i = 0; shape->min > 1 && i < shape->n_classes; i++) {
@@ -949,7 +949,7 @@ static Norm *apply_any_of(Schema *s, const JsonValue *schema, Norm *n)
     return any;
 }
 
-// Exactly one: each without those others that have a value in common with it.
+// Exactly one: each minus the others that have a value in common with it.
 static Norm *apply_one_of(Schema *s, const JsonValue *schema, Norm *n)
 {
     const JsonValue *all = json_member(schema, "oneOf");
@@ -1065,7 +1065,7 @@ static const Keyword keywords[] = {
     {"$recursiveRef", NULL, true},
 };
 
-// Keywords that say nothing of the value, or that those above read.
+// Keywords that do not constrain the value, or that the functions above read.
 static const char *const silent[] = {
     "$schema",
     "$id",
@@ -1214,7 +1214,7 @@ static bool contains_text(const JsonValue *v, const char *text)
     return v && v->kind == JSON_STRING && strstr(v->text, text);
 }
 
-// What depends on the draft, which $schema names; 2020-12 without it.
+// Sets what depends on the draft that $schema names; the default is 2020-12.
 static bool read_draft(Schema *s)
 {
     const JsonValue *root = s->json.values;

@@ -21,8 +21,8 @@ typedef struct Schema Schema;
 #define SCHEMA_MAX_SHAPES       ((size_t)1 << 18)
 #define SCHEMA_MAX_ALTERNATIVES 256  // shapes of one value
 
-// Reads a schema; its norms are read when they are asked for, and fill *err when that fails: it has
-// to outlive the schema. Errors: ERROR_INPUT naming the keyword and the JSON pointer of what is
+// Reads a schema. Its norms are computed on demand, and set *err when that fails, so *err must
+// outlive the schema. Errors: ERROR_INPUT naming the keyword and the JSON pointer of what is
 // malformed or cannot be enforced; ERROR_RUN if out of memory. *out is NULL on failure.
 bool schema_read(Schema **out, TermPool *pool, const char *text, size_t size, Error *err);
 void schema_free(Schema *s);
@@ -42,7 +42,7 @@ size_t schema_count(const Schema *s);  // expressions are numbered below this
 
 Expression expression_and(Schema *s, Expression a, Expression b);
 Expression expression_not(Schema *s, Expression e);
-bool expression_is_empty(Schema *s, Expression e);  // as far as required properties show
+bool expression_is_empty(Schema *s, Expression e);  // judging by required properties
 
 // Languages that every schema needs.
 typedef struct {
@@ -55,7 +55,7 @@ TermPool *schema_pool(const Schema *s);
 void *schema_alloc(Schema *s, size_t count, size_t size);  // freed with the schema; NULL: failed
 bool schema_failed(const Schema *s);
 
-// Fails by the keyword `at`, a member of a schema; the first failure counts. Returns NULL.
+// Fails because of the keyword `at`, a member of a schema; the first failure counts. Returns NULL.
 void *schema_refuse(Schema *s, const JsonValue *at, const char *why);
 
 #endif

@@ -58,7 +58,7 @@ static bool is_required_and_empty(Schema *s, const Property *p)
     return p->required && expression_is_empty(s, p->value);
 }
 
-// Can no object have this shape, as far as can be seen from here?
+// Is it clear that no object has this shape?
 static bool object_is_dead(Schema *s, const ObjectShape *shape)
 {
     size_t n_required = 0, n_possible = 0;
@@ -325,7 +325,7 @@ Norm *norm_and(Schema *s, const Norm *a, const Norm *b)
     return n;
 }
 
-// Joins two lists of shapes; one that says nothing takes the place of all.
+// Joins two lists of shapes; one without conditions replaces all others.
 static bool join_objects(Schema *s, Norm *n, const Norm *a, const Norm *b)
 {
     if (!set_objects(s, n, a->n_objects + b->n_objects)) {
@@ -549,7 +549,7 @@ Norm *norm_not(Schema *s, const Norm *n, const JsonValue *at)
     out->bools = ~n->bools & (BOOL_FALSE | BOOL_TRUE);
     out->number = not_scalar(pool, n->number, schema_basics(s)->number, schema_basics(s)->decimal);
     out->string = not_scalar(pool, n->string, text, text);
-    // Those that break one shape, and one more shape, ..
+    // A value in the complement breaks every shape.
     for (size_t i = 0; out && i < n->n_objects + n->n_arrays; i++) {
         const Norm *broken = i < n->n_objects ? object_not(s, n->objects[i], at)
                                               : array_not(s, n->arrays[i - n->n_objects], at);

@@ -64,7 +64,7 @@ Norm *norm_nothing(Schema *s);
 Norm *norm_and(Schema *s, const Norm *a, const Norm *b);
 Norm *norm_or(Schema *s, const Norm *a, const Norm *b);
 
-// Refused, by the keyword that stands at `at`, if the complement is no union of shapes.
+// Fails, naming the keyword `at`, if the complement is not a union of shapes.
 Norm *norm_not(Schema *s, const Norm *n, const JsonValue *at);
 
 bool norm_is_empty(Schema *s, const Norm *n);
@@ -75,10 +75,10 @@ Norm *norm_of_array(Schema *s, const ArrayShape *shape);
 // The shape with a name as a property, whose value is also `value`.
 const ObjectShape *shape_with(Schema *s, const ObjectShape *shape, Property property);
 
-// What a shape says of the value of a name, given with its spelling.
+// What a shape says of the value of a name, given as it is spelled.
 Expression shape_value(Schema *s, const ObjectShape *shape, const char *name, size_t size);
 
-// Whether a shape says nothing.
+// Does a shape have no conditions?
 bool object_is_free(const ObjectShape *shape);
 bool array_is_free(const ArrayShape *shape);
 

@@ -8,9 +8,9 @@
 // Simplification keeps the number of states small, and finite for what has no calls: unions and
 // intersections are flat, sorted and without duplicates; sequences lean to the right.
 //
-// Intersections may be empty without looking it ([ab]*b & a*). So a transition into a term that
-// has one is pruned by looking for its shortest string: a best-first search (A*), in which the
-// lengths that follow from the parts are the estimates, and which remembers what it found.
+// An intersection may be empty without its form showing it ([ab]*b & a*). So a transition into a
+// term that contains one is pruned by searching for its shortest string: a best-first search (A*)
+// whose estimates are lower bounds from the parts, and whose results are remembered.
 #include "text/constraint_term.h"
 
 #include <stdlib.h>
@@ -80,7 +80,7 @@ struct TermPool {
 // --------------------------------------------------------------------------------------------
 // Memory
 
-// Makes room for n more items; false, and the pool has failed, if there is none.
+// Makes room for n more items; if that fails, marks the pool as failed and returns false.
 static bool list_reserve(TermPool *p, List *list, size_t n, size_t size)
 {
     if (list->n + n <= list->capacity) {
@@ -195,9 +195,8 @@ static bool grow_table(TermPool *p)
     return true;
 }
 
-// The term with these contents, found or made. The children of unions and intersections, which other
-// kinds do not have, are copied;
-// the set of KIND_BYTES is the last one of the list, and leaves it if the term exists.
+// The term with these contents, found or made. `children`, which only unions and intersections have,
+// are copied. The set of KIND_BYTES is the last of the list, and is removed if the term exists.
 static Term intern(TermPool *p, TermNode n, const Term *children)
 {
     if (has_failed(p) || (2 * (p->nodes.n + 1) > p->places && !grow_table(p))) {
@@ -356,7 +355,7 @@ static int compare_terms(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// Adds a term to the parts of a union or intersection; the parts of a nested one by themselves.
+// Adds a term to the parts of a union or intersection; of a nested one, adds its parts.
 static void add_parts(TermPool *p, List *parts, Term t, TermKind kind)
 {
     const TermNode *n = term_node(p, t);
@@ -525,7 +524,7 @@ Term term_repeat(TermPool *p, Term t, uint32_t min, uint32_t max)
         return t;
     }
     min = x->nullable ? 0 : min;
-    // x{0,} repeated is itself, and so is x{0,1} but for how often.
+    // x{0,} repeated is x{0,}; x{0,1} repeated is x with another count.
     if (x->kind == KIND_REPEAT && x->b == 0 && x->c == REPEAT_FOREVER) {
         return t;
     }
@@ -606,7 +605,7 @@ static Term next_of_multiple(TermPool *p, TermNode n, unsigned byte)
         return TERM_NONE;
     }
     if (phase >= AFTER_POINT && phase - AFTER_POINT == scale) {
-        // Behind the scale's last digit only zeros follow; the first one may be due there.
+        // After the scale's last digit only zeros may follow.
         const uint32_t after = scale ? phase : IN_WHOLE;
         return byte == '0' ? make_multiple(p, n.a, n.b, scale, after) : TERM_NONE;
     }
@@ -718,8 +717,8 @@ static Term *row_of(TermPool *p, Term t)
     return (Term *)p->rows.items + 256 * (size_t)(*row - 1);
 }
 
-// The transition without a look at whether the state it leads to has any string. Until that is known
-// it stands in the row as unchecked.
+// The transition, without checking that the state it leads to has any string. Until that is known,
+// the row marks it as unchecked.
 static Term raw_next(TermPool *p, Term t, unsigned byte)
 {
     Term *row = row_of(p, t);
@@ -765,7 +764,7 @@ typedef struct {
 
 static Met *met_at(const Search *s, uint32_t i) { return (Met *)s->met.items + i; }
 
-// What the strings of a state have at least; exact if it is known.
+// A lower bound on the length of a state's strings; exact if it is known.
 static uint32_t estimate(const TermPool *p, Term t)
 {
     const TermNode *n = term_node(p, t);
@@ -830,7 +829,7 @@ static uint32_t *place_of(Search *s, Term state)
     return &s->places[place];
 }
 
-// Enters a state that was reached after `distance` bytes, unless it was met at no more.
+// Enters a state reached after `distance` bytes, unless it was met at that distance or less.
 static void meet(Search *s, Term state, uint32_t distance, uint32_t previous)
 {
     uint32_t *place = estimate(s->pool, state) == NEVER ? NULL : place_of(s, state);
@@ -864,8 +863,8 @@ static void note_path(Search *s, uint32_t index, uint32_t rest)
     }
 }
 
-// Finds the shortest string of a state by best-first search. Where the search ends without one, no
-// state that it met has one. The first byte of each group of equal ones is followed.
+// Finds the shortest string of a state by best-first search. If there is none, no state that it met
+// has one. Of bytes that lead to the same state, only the first is followed.
 static void search_shortest(TermPool *p, Term start)
 {
     Search s = {.pool = p};

@@ -24,7 +24,7 @@ enum {
 #define REPEAT_FOREVER UINT32_MAX
 #define NEVER          UINT32_MAX  // the length of the shortest string of a language that has none
 
-// The sum of two lengths: NEVER stays, and what is too large is the largest length there is.
+// The sum of two lengths. NEVER plus anything is NEVER; other sums are at most LONGEST.
 #define LONGEST (NEVER - 2)
 static inline uint32_t length_plus(uint32_t a, uint64_t b)
 {
@@ -52,7 +52,7 @@ typedef struct {
     Term rest;
 } FrontCall;
 
-// What may happen in a term before the next byte.
+// What a term may do before the next byte.
 typedef struct {
     Term bytes;  // the strings that begin with a byte
     const FrontCall
@@ -71,14 +71,14 @@ typedef struct {
 // A transition that is not known, or with this bit, not known to lead to a string.
 #define TERM_UNCHECKED 0x80000000u
 
-// What the calls mean. Both functions get `arg`; `term` may make terms, and is called once a rule.
+// The meaning of calls. Both functions get `arg`; `term` may make terms, and is called once per rule.
 typedef struct {
     Term (*term)(void *arg, uint32_t rule);
     uint32_t (*shortest)(void *arg, uint32_t rule);
     void *arg;
 } Rules;
 
-// Bounds, so that a hostile expression takes neither memory nor time: a term has about 40 bytes, a
+// Bounds on the memory and time that a hostile expression can take. A term takes about 40 bytes, a
 // state with its 256 transitions 1 KiB.
 #define TERM_MAX_TERMS  ((size_t)1 << 21)
 #define TERM_MAX_STATES ((size_t)1 << 15)
@@ -88,7 +88,7 @@ TermPool *term_pool_create(void);  // NULL: out of memory
 void term_pool_free(TermPool *p);
 void term_pool_set_rules(TermPool *p, Rules rules);
 
-// Has the pool run out of one of its bounds, or of memory? From then on every new term is
+// Has the pool exceeded one of its bounds, or run out of memory? From then on every new term is
 // TERM_NONE. Errors: ERROR_INPUT naming the bound, ERROR_RUN.
 bool term_pool_check(const TermPool *p, Error *err);
 
@@ -111,8 +111,8 @@ Term term_optional(TermPool *p, Term t);
 Term term_star(TermPool *p, Term t);
 Term term_call(TermPool *p, uint32_t rule);
 
-// The decimal digits, with at most `scale` of them after a point and any zeros after those, of a
-// multiple of `unit` * 10^-scale: "7.50" is a multiple of 25 * 10^-2. 1 <= unit < 2^31.
+// The decimal spellings of multiples of `unit` * 10^-scale, with at most `scale` digits after the
+// point, and then any zeros: "7.50" is a multiple of 25 * 10^-2. 1 <= unit < 2^31.
 Term term_multiple(TermPool *p, uint32_t unit, uint32_t scale);
 
 // --------------------------------------------------------------------------------------------
@@ -124,13 +124,13 @@ bool term_nullable(const TermPool *p, Term t);
 // The length of the shortest string, calls included; NEVER if there is none.
 uint32_t term_shortest(TermPool *p, Term t);
 
-// The state after a byte: TERM_NONE exactly if no string of the language begins so.
+// The state after a byte: TERM_NONE if and only if no string of the language begins with it.
 Term term_next(TermPool *p, Term t, unsigned byte);
 
-// May a text go on after t without a byte of it: at its end, or into a call?
+// May t be left without reading a byte: at its end, or into a call?
 bool term_may_leave(const TermPool *p, Term t);
 
-// term_next, without a call of a function where the transition was taken before.
+// The same as term_next; inline where the transition was taken before.
 static inline Term term_step(TermPool *p, Term t, unsigned byte)
 {
     const TermTables *tables = (const TermTables *)p;

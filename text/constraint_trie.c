@@ -21,7 +21,7 @@ static int compare_entries(const void *a, const void *b)
                                           : (x->id > y->id) - (x->id < y->id);
 }
 
-// The number of bytes that two texts begin with in common.
+// The length of the common prefix of two texts.
 static size_t common(TokenText a, TokenText b)
 {
     size_t n = 0;
@@ -129,7 +129,7 @@ static size_t split_plain(TokenTrie *t, TrieEntry *entries, size_t n)
     return n_others;
 }
 
-// Finds the nodes of `others` in the tree of all: both are in the same order.
+// Maps nodes of the tree of all tokens to nodes of `others`: both are in the same order.
 static void map_others(TokenTrie *t)
 {
     uint32_t at = 0;

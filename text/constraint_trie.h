@@ -13,8 +13,8 @@ typedef struct {
     size_t size;
 } TokenText;
 
-// A tree in preorder: the nodes below node i are i + 1 .. skip[i] - 1, and a walk that does not want
-// them goes on at skip[i].
+// A tree in preorder: the nodes below node i are i + 1 .. skip[i] - 1; a walk that skips them
+// continues at skip[i].
 typedef struct {
     size_t n;          // nodes
     uint8_t *byte;     // (n): the last byte of a node's text
@@ -26,8 +26,8 @@ typedef struct {
 } TokenTree;
 
 // Most tokens are plain text: whole characters without quotes, backslashes and control characters.
-// Within a string only their numbers of characters matter, so they are also kept as bit sets by
-// that, and the others have a tree of their own, which is a tenth of the whole.
+// Within a JSON string only their lengths in characters matter, so we also keep bit sets by length.
+// The other tokens have their own tree, a tenth of the size.
 enum { TRIE_SLICES = 32 };
 
 typedef struct {
@@ -47,7 +47,7 @@ typedef struct {
     size_t n_longer;
 } TokenTrie;
 
-// Builds the trie of texts (vocab_size), which have to be no longer than 65535 bytes. Error:
+// Builds the trie of texts (vocab_size), each of at most 65535 bytes. Error:
 // ERROR_RUN if out of memory; *t is then empty.
 bool token_trie_create(TokenTrie *t, const TokenText *texts, size_t vocab_size, Error *err);
 void token_trie_free(TokenTrie *t);
