@@ -368,7 +368,7 @@ static bool take_tensor(Cursor *c, GgufTensor *t)
                          c->index);
     }
     return t->type ? size_tensor(c, t)
-                   : fail_tensor(c, t, "type", type, "the number of a type of ggml's");
+                   : fail_tensor(c, t, "type", type, "the number of a ggml type");
 }
 
 // Locates a tensor's values, which must be at an aligned offset and within the file's data.

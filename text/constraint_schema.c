@@ -1006,7 +1006,7 @@ static Norm *apply_ref(Schema *s, const JsonValue *schema, Norm *n)
     }
     const JsonValue *target = reference_find(&s->references, &s->json, v);
     if (!target) {
-        return schema_refuse(s, v, "a reference to what is not in this text");
+        return schema_refuse(s, v, "a reference to a schema outside this text");
     }
     const Norm *there = norm_at(s, target);
     return there ? norm_and(s, n, there) : NULL;
@@ -1220,7 +1220,7 @@ static bool read_draft(Schema *s)
     const JsonValue *root = s->json.values;
     const JsonValue *name = root->kind == JSON_OBJECT ? json_member(root, "$schema") : NULL;
     if (name && (!contains_text(name, "://json-schema.org/") || contains_text(name, "draft-03"))) {
-        return schema_refuse(s, name, "another language than drafts 4 to 2020-12 of JSON Schema");
+        return schema_refuse(s, name, "a version other than drafts 4 to 2020-12 of JSON Schema");
     }
     s->integers_exact = contains_text(name, "draft-04");
     s->ref_alone = s->integers_exact || contains_text(name, "draft-06") ||
