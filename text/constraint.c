@@ -7,8 +7,8 @@
 //
 // Where the head may end, the top of the stack replaces it. Where it may call a rule, the rule's
 // language replaces it, and what follows the call is pushed. Alternatives are threads; those with
-// the same stack are joined, since the union of two heads is a term. Stacks are interned like terms,
-// so a state is a small set of pairs of numbers.
+// the same stack are joined, since the union of two heads is a term. Stacks are interned like
+// terms, so a state is a small set of pairs of numbers.
 #include "text/constraint.h"
 
 #include <stdlib.h>

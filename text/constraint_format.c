@@ -1,7 +1,7 @@
 // constraint_format.c - the values of JSON Schema's `format` as terms. See constraint_format.h.
 //
-// A format is a regular expression in which <NAME> stands for another row of the table. The grammars
-// are those of the RFCs that JSON Schema (2020-12, section 7.3) names.
+// A format is a regular expression in which <NAME> stands for another row of the table. The
+// grammars are those of the RFCs that JSON Schema (2020-12, section 7.3) names.
 #include "text/constraint_format.h"
 
 #include <stdio.h>

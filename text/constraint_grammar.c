@@ -465,8 +465,8 @@ static Term other_entries(Grammar *g, const ObjectShape *shape, uint32_t i, uint
     return t;
 }
 
-// The entries of all properties that may come next at a place. *due: one of them must come, and if it
-// is declared, nothing else may.
+// The entries of all properties that may come next at a place. *due: one of them must come, and if
+// it is declared, nothing else may.
 static Term entries(Grammar *g, const ObjectShape *shape, uint32_t place, uint32_t count, bool *due)
 {
     const Plan *plan = plan_of(g, shape);

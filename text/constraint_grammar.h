@@ -12,10 +12,10 @@
 
 typedef struct Grammar Grammar;
 
-// Reads everything that can be reached from the schema's root, and sets *root to the language of its
-// texts. The schema and the pool must outlive the grammar; the grammar sets the pool's rules. Errors:
-// ERROR_INPUT for what cannot be enforced, and for a schema without a value; ERROR_RUN if out of
-// memory. *out is NULL on failure.
+// Reads everything that can be reached from the schema's root, and sets *root to the language of
+// its texts. The schema and the pool must outlive the grammar; the grammar sets the pool's rules.
+// Errors: ERROR_INPUT for what cannot be enforced, and for a schema without a value; ERROR_RUN if
+// out of memory. *out is NULL on failure.
 bool grammar_create(Grammar **out, Schema *s, Term *root, Error *err);
 void grammar_free(Grammar *g);
 

@@ -8,9 +8,9 @@
 //     nodes with the quote      where the rest of the token is read  by the stack: other walks, small
 //                               after the string's end
 //
-// So the tokens inside a head are found once per head. Within JSON strings they are nearly the whole
-// vocabulary. From a node after which any text may follow, all plain tokens below it are added by
-// their length in characters, and only the tree of the other tokens is walked.
+// So the tokens inside a head are found once per head. Within JSON strings they are nearly the
+// whole vocabulary. From a node after which any text may follow, all plain tokens below it are
+// added by their length in characters, and only the tree of the other tokens is walked.
 #include "text/constraint_mask.h"
 
 #include <stdlib.h>

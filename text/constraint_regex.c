@@ -99,8 +99,8 @@ static bool read_char(RegexParser *r, uint32_t *out)
 // --------------------------------------------------------------------------------------------
 // Sets of characters
 
-// Adds a range; with (?i) also the other case of its letters. Only ASCII letters have one here; K and
-// S each also match a character beyond ASCII.
+// Adds a range; with (?i) also the other case of its letters. Only ASCII letters have one here; K
+// and S each also match a character beyond ASCII.
 static bool add_range(RegexParser *r, Chars *set, uint32_t low, uint32_t high)
 {
     chars_add(set, low, high);

@@ -195,8 +195,9 @@ static bool grow_table(TermPool *p)
     return true;
 }
 
-// The term with these contents, found or made. `children`, which only unions and intersections have,
-// are copied. The set of KIND_BYTES is the last of the list, and is removed if the term exists.
+// The term with these contents, found or made. `children`, which only unions and intersections
+// have, are copied. The set of KIND_BYTES is the last of the list, and is removed if the term
+// exists.
 static Term intern(TermPool *p, TermNode n, const Term *children)
 {
     if (has_failed(p) || (2 * (p->nodes.n + 1) > p->places && !grow_table(p))) {

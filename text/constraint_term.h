@@ -71,7 +71,8 @@ typedef struct {
 // A transition that is not known, or with this bit, not known to lead to a string.
 #define TERM_UNCHECKED 0x80000000u
 
-// The meaning of calls. Both functions get `arg`; `term` may make terms, and is called once per rule.
+// The meaning of calls. Both functions get `arg`; `term` may make terms, and is called once per
+// rule.
 typedef struct {
     Term (*term)(void *arg, uint32_t rule);
     uint32_t (*shortest)(void *arg, uint32_t rule);
