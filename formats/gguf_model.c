@@ -108,7 +108,7 @@ static bool find_architecture(ModelReader *r)
                          r->g->path);
 }
 
-// Refuses keys that ask for a computation that this file does not map to model.c's.
+// Refuses keys that change the computation in ways that we do not read from GGUF.
 static bool check_supported(ModelReader *r)
 {
     static const struct {

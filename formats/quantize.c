@@ -134,8 +134,8 @@ static void write_block(const Scaled *s, const uint8_t *values, uint8_t *out)
     }
 }
 
-// Takes the next n columns, at most QUANT_BLOCK, at x. The rest is padding with no weight, since its
-// activations are zero; it repeats a value so as not to extend the range.
+// Takes the next n columns, at most QUANT_BLOCK, at x. The rest is padding with no weight, since
+// its activations are zero; it repeats a value so as not to extend the range.
 static void fill_block(WeightBlock *b, const float *x, const float *importance, size_t n)
 {
     float sum = 0;
