@@ -261,7 +261,7 @@ typedef struct {
     size_t row_stride, row_bytes;  // values of a buffered row, and bytes of its blocks
     float *rows;                   // (threads, row_stride), owned
     uint8_t *blocks;               // (threads, LANES, row_bytes), owned
-    bool *refused;  // (threads): a row of this thread has a value that does not fit
+    bool *refused;                 // (threads): a row of this thread has a value that does not fit
 } MatrixJob;
 
 static void quantize_groups(Team team, void *arg)
