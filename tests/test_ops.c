@@ -248,7 +248,7 @@ static double read_weight(WeightType type, const uint8_t *head, size_t row, size
 {
     static const int table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                   1,    13,   25,  38,  53,  69,  89,  113};
-    const double scale = read_half(head, row), minimum = read_half(head + 32, row);
+    const double scale = read_half(head, row);
     const size_t j = c / 32, k = c % 32;
     switch (type) {
     case WEIGHT_Q8:
@@ -256,13 +256,13 @@ static double read_weight(WeightType type, const uint8_t *head, size_t row, size
     case WEIGHT_Q4:
         return scale * (read_stored(head + 32, 4, row, k) - 8);
     case WEIGHT_Q4M:
-        return scale * read_stored(head + 64, 4, row, k) + minimum;
+        return scale * read_stored(head + 64, 4, row, k) + read_half(head + 32, row);
     case WEIGHT_Q4T:
         return scale * table[read_stored(head + 32, 4, row, k)];
     case WEIGHT_Q5:
         return scale * (read_stored(head + 32, 5, row, k) - 16);
     case WEIGHT_Q5M:
-        return scale * read_stored(head + 64, 5, row, k) + minimum;
+        return scale * read_stored(head + 64, 5, row, k) + read_half(head + 32, row);
     case WEIGHT_Q4K:
         return read_with_minimum(head, read_stored(head + 256 + j * 256, 4, row, k), row, j);
     case WEIGHT_Q5K:
