@@ -274,7 +274,7 @@ static void add_exponentials(double *sums, const float *x, double max)
     }
     memcpy(bits, shifted, sizeof bits);
     for (size_t k = 0; k < LANES; k++) {
-        bits[k] = (bits[k] + 1023) << 52;
+        bits[k] = ((bits[k] + 1023) & 0xfff) << 52;
     }
     memcpy(scale, bits, sizeof scale);
     for (size_t k = 0; k < LANES; k++) {

@@ -118,8 +118,11 @@ static void penalise_repetition(Sampler *s, const SamplerInput *in)
 static void penalise_presence(Sampler *s, const SamplerInput *in)
 {
     const SamplerOptions *o = &s->options;
-    const int *made = in->tokens + in->n_prompt;
     const size_t n = in->n_tokens - in->n_prompt;
+    if (!n) {
+        return;
+    }
+    const int *made = in->tokens + in->n_prompt;
     count_tokens(s, made, n);
     for (size_t i = 0; i < n; i++) {
         const float count = (float)s->counts[made[i]];

@@ -47,7 +47,8 @@ static double dot(const double *x, const double *y, size_t n)
 static void factorise(Team team, const Factors *f)
 {
     const size_t n = f->n;
-    for (size_t j = n; j-- > 0;) {
+    for (size_t left = n; left > 0; left--) {
+        const size_t j = left - 1;
         const double *row = f->a + j * n + j + 1;
         const double diagonal = sqrt(f->a[j * n + j] - dot(row, row, n - j - 1));
         size_t begin, end;
@@ -71,7 +72,8 @@ static void invert(Team team, const Factors *f)
     const size_t n = f->n;
     size_t begin, end;
     team_share(team, n, &begin, &end);
-    for (size_t i = end; i-- > 0;) {
+    for (size_t left = end; left > 0; left--) {
+        const size_t i = left - 1;
         double *u = f->u + i * n;
         for (size_t k = i + 1; k < end; k++) {
             const double a = f->a[i * n + k], *below = f->u + k * n;

@@ -171,7 +171,8 @@ static void load_globals(Jinja *j, const JinjaTemplate *t)
         if (function) {
             j->globals[g] = (JValue){.kind = J_FUNCTION, .function = function};
         }
-        for (size_t i = j->input->n_variables; i-- > 0;) {
+        for (size_t n = j->input->n_variables; n > 0; n--) {
+            const size_t i = n - 1;
             const JinjaVariable *v = &j->input->variables[i];
             if (strlen(v->name) == size && memcmp(v->name, name, size) == 0) {
                 j->globals[g] = load(j, v->value, 0, v->user ? first_mark(j->input, i) : 0);

@@ -37,7 +37,7 @@ static JValue run_loop(Jinja *j, JFrame *f, const JNode *n, JValue over, size_t 
 
 static JFrame *frame_up(JFrame *f, uint32_t hops)
 {
-    while (hops-- && f->parent) {
+    for (; hops > 0 && f->parent; hops--) {
         f = f->parent;
     }
     return f;

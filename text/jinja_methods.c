@@ -205,7 +205,8 @@ static JValue as_safe(Jinja *j, JValue s, JValue argument)
 // The last place of a text, before the end.
 static const char *find_last(JValue in, JValue what)
 {
-    for (size_t at = in.size + 1u; at-- > 0;) {
+    for (size_t left = in.size + 1u; left > 0; left--) {
+        const size_t at = left - 1;
         if (in.size - at >= what.size &&
             memcmp(jinja_bytes(in) + at, jinja_bytes(what), what.size) == 0) {
             return jinja_bytes(in) + at;
