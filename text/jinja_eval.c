@@ -703,7 +703,7 @@ static bool advance(Jinja *j, JLoop *l)
     if (v.kind == J_MISSING && !fetch(j, l, &v)) {
         return false;
     }
-    l->index0++;  // from SIZE_MAX to 0 at first
+    l->index0 = l->index0 == SIZE_MAX ? 0 : l->index0 + 1;  // SIZE_MAX: before the first item
     l->before = l->now;
     l->now = v;
     return true;
