@@ -616,7 +616,7 @@ static bool reach(Grammar *g, Expression e, Expression **todo, size_t *n_todo)
         }
         g->n_values = grown;
     }
-    if (g->reached && !g->reached[e]) {
+    if (*todo && g->reached && !g->reached[e]) {
         g->reached[e] = true;
         (*todo)[(*n_todo)++] = e;
     }

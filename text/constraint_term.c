@@ -44,7 +44,7 @@ typedef struct {
     uint32_t front;     // index + 1 of its front; 0: none yet
 } TermNode;
 
-enum { UNSEARCHED = UINT32_MAX - 1 };
+#define UNSEARCHED (UINT32_MAX - 1)
 
 #define TERM_UNKNOWN UINT32_MAX
 
