@@ -190,6 +190,14 @@ static bool read_tools(Request *r, const JsonValue *v, Error *err)
     return read_list(v, "tools", &r->tools, err);
 }
 
+// Whether the model may call tools. We cannot make it call one.
+static bool read_tool_choice(Request *r, const JsonValue *v, Error *err)
+{
+    r->withholds_tools = is_text(v, "none");
+    return r->withholds_tools || is_text(v, "auto") ||
+           field_unexpected(err, "tool_choice", v, "none or auto (we do not force calls)");
+}
+
 static bool read_documents(Request *r, const JsonValue *v, Error *err)
 {
     return read_list(v, "documents", &r->documents, err);
@@ -231,7 +239,7 @@ typedef enum {
     IGNORED,     // it does not change what is generated: any value
     ONLY_FALSE,  // false
     ONLY_EMPTY,  // nothing: a value that says something is refused
-    ONLY_WORD,   // one of the words beside it, or an object of that type
+    ONLY_WORD,   // the word beside it, or an object of that type
 } RequestFieldKind;
 
 // The fields that are neither options of the command line nor the prompt, in all forms of requests.
@@ -239,7 +247,7 @@ static const struct FieldRule {
     const char *name;
     RequestFieldKind kind;
     bool (*read)(Request *r, const JsonValue *v, Error *err);
-    const char *words[2];  // of ONLY_WORD
+    const char *word;  // of ONLY_WORD
 } request_fields[] = {
     {.name = "seed", .kind = READ, .read = read_seed},
     {.name = "stop", .kind = READ, .read = read_stop},
@@ -249,6 +257,7 @@ static const struct FieldRule {
     {.name = "logprobs", .kind = READ, .read = read_logprobs},
     {.name = "model", .kind = READ, .read = read_model},
     {.name = "tools", .kind = READ, .read = read_tools},
+    {.name = "tool_choice", .kind = READ, .read = read_tool_choice},
     {.name = "documents", .kind = READ, .read = read_documents},
     {.name = "chat_template_kwargs", .kind = READ, .read = read_variables},
     {.name = "user", .kind = IGNORED},
@@ -268,8 +277,7 @@ static const struct FieldRule {
     {.name = "use_beam_search", .kind = ONLY_FALSE},
     {.name = "functions", .kind = ONLY_EMPTY},
     {.name = "suffix", .kind = ONLY_EMPTY},
-    {.name = "tool_choice", .kind = ONLY_WORD, .words = {"none", "auto"}},
-    {.name = "response_format", .kind = ONLY_WORD, .words = {"text", NULL}},
+    {.name = "response_format", .kind = ONLY_WORD, .word = "text"},
 };
 typedef struct FieldRule FieldRule;
 #define N_FIELDS (sizeof request_fields / sizeof *request_fields)
@@ -285,8 +293,8 @@ static bool check_neutral(const FieldRule *f, const JsonValue *v, Error *err)
         neutral = "nothing in it";
         break;
     case ONLY_WORD:
-        neutral = f->words[0];
-        ok = is_text(type, f->words[0]) || (f->words[1] && is_text(type, f->words[1]));
+        neutral = f->word;
+        ok = is_text(type, f->word);
         break;
     default:
         ok = v->kind == JSON_FALSE;
@@ -603,13 +611,16 @@ static bool encode_shortened(void *arg, size_t skip, Prompt *out, Error *err)
     return prompt_encode_chat(c->defaults->tokenizer, c->defaults->chat, &c->prompt, out, err);
 }
 
+// The tools that the template is given, or NULL.
+static const JsonValue *tools_of(const Request *r) { return r->withholds_tools ? NULL : r->tools; }
+
 // Encodes the messages. --truncate-prompt shortens the last of them.
 static bool encode_messages(const Request *r, const RequestDefaults *d, Messages *m, Prompt *out,
                             Error *err)
 {
     ShortenedChat chat = {.defaults = d,
                           .prompt = {.conversation = {.messages = m->list.values,
-                                                      .tools = r->tools,
+                                                      .tools = tools_of(r),
                                                       .documents = r->documents,
                                                       .variables = r->variables,
                                                       .settings = *d->chat_settings,
@@ -672,7 +683,7 @@ static bool check_used(const Request *r, const RequestDefaults *d, Error *err)
     const struct {
         const char *name;
         const JsonValue *value;
-    } lists[] = {{"tools", r->tools}, {"documents", r->documents}};
+    } lists[] = {{"tools", tools_of(r)}, {"documents", r->documents}};
     const char *why = is_chat(r) ? "the model's chat template does not use it"
                                  : "expected messages";
     for (size_t i = 0; i < 2; i++) {

@@ -58,6 +58,7 @@ typedef struct {
     size_t prompt_size;
     const JsonValue *messages;                       // an array of at least one message, or NULL
     const JsonValue *tools, *documents, *variables;  // of its chat template; NULL: none
+    bool withholds_tools;                            // the template is not given the tools
     Date date;                                       // that the template saw; month 0: none
 } Request;
 

@@ -102,6 +102,18 @@ def test_tools_calls_results_and_documents_reach_the_template(makes, tmp_path):
     assert prompt_tokens(makes(TOOLS, "tools"), tmp_path, *requests) == [expected] * 2
 
 
+def test_tool_choice_none_withholds_the_tools(makes, tmp_path):
+    model, chat = makes(TOOLS, "tools"), [message("user", "2 + 2?")]
+    given = {"messages": chat, "tools": [SCHEMA]}
+    with_tools, without = (len(ids(render(TOOLS, chat, **more))) for more in ({"tools": [SCHEMA]}, {}))
+    for choice, expected in ((None, with_tools), ("auto", with_tools), ("none", without)):
+        assert prompt_tokens(model, tmp_path, {**given, "tool_choice": choice}) == [expected], choice
+    assert prompt_tokens(makes(CHATML), tmp_path, {**given, "tool_choice": "none"}) == [len(ids(render(CHATML, chat)))]
+    for choice in ("required", {"type": "function", "function": {"name": "add"}}, "any", 1):
+        [error] = prompt_tokens(model, tmp_path, {**given, "tool_choice": choice})
+        assert "tool_choice is" in error and "expected none or auto" in error
+
+
 def test_a_template_that_expects_arguments_as_text_gets_them(makes, tmp_path):
     source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ '!' + c.function.arguments }}{% endfor %}{% endfor %}"
     call = {"function": {"name": "f", "arguments": '{"a": 1}'}}
