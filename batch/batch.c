@@ -199,31 +199,55 @@ static bool rewind_results(const Batch *b, Error *err)
            error_set(err, ERROR_RUN, "%s: cannot be read: %s", b->results.name, strerror(errno));
 }
 
-// Goes on with the date that the results in the output were made with, if the template uses it: all
-// answers of a batch see the same.
+// Looks for a date in the results of a file, which it reads from where it is.
+static bool find_date(Batch *b, int fd, Date *date, Error *err)
+{
+    bool ok = true;
+    b->old = (Lines){.fd = fd, .name = b->results.name, .limit = MAX_RESULT_BYTES};
+    while (!date->month && (ok = next_old(b, err)) && b->old_status == LINE_READ) {
+        *date = b->old_result.date;
+    }
+    lines_free(&b->old);
+    return ok;
+}
+
+// Finds the date that earlier results were made with: those in the output or, if all of them are
+// errors, those that an earlier retry left.
+static bool find_old_date(Batch *b, Date *date, Error *err)
+{
+    if (!find_date(b, b->results.fd, date, err)) {
+        return false;
+    }
+    const int fd = b->setup->options->retry && !date->month ? results_open_retried(&b->results)
+                                                            : -1;
+    const bool ok = fd < 0 || find_date(b, fd, date, err);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ok;
+}
+
+// Goes on with the date that earlier results were made with, if the template uses it: all answers
+// of a batch see the same.
 static bool take_date(Batch *b, Error *err)
 {
     Engine *e = b->engine;
     Date date = {0};
-    bool found = false, ok = true;
     if (!e->has_chat || !e->chat.uses_date) {
         return true;
     }
-    b->old = (Lines){.fd = b->results.fd, .name = b->results.name, .limit = MAX_RESULT_BYTES};
-    while (!found && (ok = next_old(b, err)) && b->old_status == LINE_READ) {
-        found = result_date(&b->old_json, &date);
+    if (!find_old_date(b, &date, err)) {
+        return false;
     }
-    lines_free(&b->old);
-    if (!ok || !found) {
-        return ok && rewind_results(b, err);
-    }
-    if (e->options->date.month && !same_date(e->options->date, date)) {
+    if (date.month && e->options->date.month && !same_date(e->options->date, date)) {
         char given[16], old[16];
         return error_set(err, ERROR_USAGE, "--date %s: the results in %s were made with %s",
                          date_write(e->options->date, given), b->results.name,
                          date_write(date, old));
     }
-    e->chat_settings.date = date;
+    if (date.month) {
+        e->chat_settings.date = date;
+    }
     return rewind_results(b, err);
 }
 

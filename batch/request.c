@@ -836,6 +836,18 @@ void request_failure(const Request *r, Buffer *out)
     buffer_add_text(out, "\n");
 }
 
+// The date of a result, in either form; month 0 if there is none.
+static Date find_date(const JsonValue *root)
+{
+    const JsonValue *response = json_member(root, "response"), *body = NULL;
+    Date date = {0};
+    if (response && response->kind == JSON_OBJECT) {
+        body = json_member(response, "body");
+    }
+    const JsonValue *v = json_member(body && body->kind == JSON_OBJECT ? body : root, "date");
+    return v && v->kind == JSON_STRING && date_read(v->text, &date) ? date : (Date){0};
+}
+
 // The message of an error names the line, so a result says by itself whether it is one and of which
 // request: also when that request has been corrected since, and its head is another.
 bool result_read(Json *json, const Line *line, OldResult *out, Error *err)
@@ -855,19 +867,6 @@ bool result_read(Json *json, const Line *line, OldResult *out, Error *err)
         out->failed_line = strtoull(message->text + length, NULL, 10);
     }
     out->lacks_hash = is_object && json_member(root, "index") && !json_member(root, "hash");
+    out->date = is_object ? find_date(root) : (Date){0};
     return true;
-}
-
-bool result_date(const Json *json, Date *date)
-{
-    const JsonValue *v = json->values, *body = NULL;
-    if (v->kind != JSON_OBJECT) {
-        return false;
-    }
-    const JsonValue *response = json_member(v, "response");
-    if (response && response->kind == JSON_OBJECT) {
-        body = json_member(response, "body");
-    }
-    v = json_member(body && body->kind == JSON_OBJECT ? body : v, "date");
-    return v && v->kind == JSON_STRING && date_read(v->text, date);
 }

@@ -85,13 +85,11 @@ void request_failure(const Request *r, Buffer *out);
 typedef struct {
     uint64_t failed_line;  // if it is an error: the line number of its request; else 0
     bool lacks_hash;       // a plain result without `hash`, as older versions wrote them
+    Date date;             // that the chat template saw; month 0: it has none
 } OldResult;
 
 // Reads a line of the output; one that is no result of ours gives {0}. Error: ERROR_RUN if out of
 // memory.
 bool result_read(Json *json, const Line *line, OldResult *out, Error *err);
-
-// The date in a result that was read; false if there is none.
-bool result_date(const Json *json, Date *date);
 
 #endif

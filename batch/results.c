@@ -163,6 +163,11 @@ bool results_cut(Results *r, Error *err)
 // --------------------------------------------------------------------------------------------
 // Retrying
 
+int results_open_retried(const Results *r)
+{
+    return r->retry_path ? open(r->retry_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+}
+
 // Copies the results that are kept to the start of the second file.
 static bool copy_kept(Results *r, Error *err)
 {

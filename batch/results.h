@@ -68,6 +68,9 @@ bool results_cut(Results *r, Error *err);
 bool results_retry(Results *r, Error *err);
 void results_retried(Results *r, size_t n);
 
+// Opens the second file that an interrupted retry left, for reading; -1 if there is none.
+int results_open_retried(const Results *r);
+
 // Does the window have room for the result of one more request?
 bool results_have_room(const Results *r);
 

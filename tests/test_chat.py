@@ -237,6 +237,30 @@ def test_a_batch_is_resumed_with_the_date_that_it_began_with(makes, tmp_path):
     assert "date" not in (tmp_path / "plain").read_text()
 
 
+def test_a_retry_goes_on_with_the_date_of_one_that_was_interrupted(makes, tmp_path):
+    """Where all results are errors, only the file that the interrupted retry left has a date."""
+    model, out = makes(LLAMA3, "llama3"), tmp_path / "out"
+    batch = ("-b", tmp_path / "q", "-n", 1, *GREEDY, "-o")
+    (tmp_path / "q").write_text('{"messages": 1}\n' * 3)
+    assert run(model, *batch, out).code == 1
+    (tmp_path / "q").write_text((json.dumps({"messages": TURNS[:1]}) + "\n") * 3)
+    run(model, *batch, tmp_path / "whole", "--date", "2020-02-29").ok()
+    whole = (tmp_path / "whole").read_bytes()
+    (tmp_path / "out.retrying").write_bytes(whole.splitlines(keepends=True)[0])
+    assert_refused(run(model, *batch, out, "--resume", "--retry", "--date", "2020-02-28"), 2, "--date 2020-02-28", "2020-02-29")
+    run(model, *batch, out, "--resume", "--retry").ok()
+    assert out.read_bytes() == whole
+
+
+def test_output_that_holds_no_results_has_no_date(makes, tmp_path):
+    model, out = makes(LLAMA3, "llama3"), tmp_path / "out"
+    (tmp_path / "q").write_text(json.dumps({"messages": TURNS[:1]}) + "\n")
+    for line in ("", "{", '{"date": {"a": [', "[1]", '{"date": "2020-02-3"}', '{"response": 1, "date": 7}'):
+        out.write_text(line + "\n")
+        assert_refused(run(model, "-b", tmp_path / "q", "-n", 1, "-o", out, "--resume"), 3, "not the result")
+        assert out.read_text() == line + "\n"
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Files.
 
