@@ -127,6 +127,9 @@ static void take_decided(Sequence *s)
     add_text(&s->thought, f->thought.data, f->thought.size);
     f->thought.size = 0;  // buffer_clear would forget an error
     if (f->answer.size) {
+        if (s->answer_text == SIZE_MAX) {
+            s->answer_text = f->found ? count_new(s) - 1 : 0;
+        }
         add_answer(s, f->answer.data, f->answer.size);
         f->answer.size = 0;
     }
@@ -196,6 +199,12 @@ const char *sequence_token_text(const Sequence *s, size_t place, size_t *size)
     return named && tokenizer_is_special(s->tokenizer, id)
                ? tokenizer_piece(s->tokenizer, id, size)
                : tokenizer_decode(s->tokenizer, previous, id, size);
+}
+
+size_t sequence_answer_logprob(const Sequence *s)
+{
+    const size_t first = s->n_prompt - s->first_logprob, most = s->logprobs.n;
+    return first < most && s->answer_text < most - first ? first + s->answer_text : most;
 }
 
 // Adds the prompt's own text.
@@ -286,6 +295,7 @@ static void take_prompt(Sequence *s, Prompt *prompt)
     s->filter.phase = prompt->in_thought ? PHASE_THOUGHT : PHASE_START;
     s->filter.skips_space = prompt->in_thought;
     s->thought_begin = s->thought_end = s->answer_begin = 0;
+    s->answer_text = s->filter.texts ? SIZE_MAX : 0;
 }
 
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Error *err)
@@ -748,5 +758,6 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
             }
         }
     }
-    return true;
+    flush_text(s);  // of a sequence that was interrupted; a finished one holds nothing
+    return check_text(s, err);
 }

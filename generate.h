@@ -118,6 +118,7 @@ typedef struct {
     ThinkingFilter filter;
     // Which of the new tokens are the thought's and the answer's, without the template's texts.
     size_t thought_begin, thought_end, answer_begin;
+    size_t answer_text;  // of them the first with text of the answer; SIZE_MAX: none yet
 } Sequence;
 
 // Is the sequence in a thought, or did it end in one?
@@ -139,9 +140,10 @@ void sequence_free(Sequence *s);
 void sequence_retire(Sequence *s);
 
 // Gives a finished or interrupted sequence another prompt, whose tokens it takes over, whether it
-// succeeds or not. `cache` is the sequence's, but writable: of the old tokens it keeps those that the new
-// prompt begins with. The prompt is not echoed; the random numbers go on where they were. Errors:
-// as sequence_start; the sequence then stays as it was.
+// succeeds or not. `cache` is the sequence's, but writable: of the old tokens it keeps those that
+// the new prompt begins with. The prompt is not echoed; the random numbers go on where they were.
+// Errors: as sequence_start. A prompt that is empty or too long leaves the sequence as it was; if
+// the guide refuses, the sequence has the new prompt and no text.
 bool sequence_restart(Sequence *s, Cache *cache, Prompt *prompt, Error *err);
 
 // Tokens of the sequence that the cache holds.
@@ -154,6 +156,11 @@ bool sequence_scores_prompt(const Sequence *s);
 // Fills up to max rows with the tokens that have to be run next, and returns their number. The last
 // token of all wants logits, and so do those of a prompt that is scored.
 size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max);
+
+// The row of s->logprobs with which the answer begins: those before it are of a thought, of the
+// template's texts around it, and of white space between them. Without an answer it is
+// s->logprobs.n.
+size_t sequence_answer_logprob(const Sequence *s);
 
 // The bytes that the token at a place of the sequence has in its text, *size of them.
 const char *sequence_token_text(const Sequence *s, size_t place, size_t *size);
@@ -203,7 +210,8 @@ typedef struct {
 } RunHooks;
 
 // Runs a sequence until it finishes or is interrupted, in passes of as many rows as the scratch
-// has. Error: what decode or on_pass says.
+// has. Either way its text is then complete: nothing is held back that might have become a stop
+// text. Error: what decode or on_pass says; ERROR_RUN if out of memory.
 bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err);
 
 #endif

@@ -84,11 +84,12 @@ static void put_chat_token(JsonWriter *w, const Sequence *s, size_t place,
     put_bytes(w, text, size);
 }
 
+// `content` lists the tokens of the message's content, as in that API: not those of the thought.
 static void put_chat_logprobs(JsonWriter *w, const Sequence *s)
 {
     json_open(w, "logprobs", '{');
     json_open(w, "content", '[');
-    for (size_t i = 0; i < s->logprobs.n; i++) {
+    for (size_t i = sequence_answer_logprob(s); i < s->logprobs.n; i++) {
         const TokenLogprob *row = logprobs_row(&s->logprobs, i);
         json_open(w, NULL, '{');
         put_chat_token(w, s, token_place(s, i), &row[0]);

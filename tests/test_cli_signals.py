@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 
+import native_models
 import pytest
 from conftest import GREEDY, SANITIZED, TIMEOUT, assert_refused, cpu_so_far, finish, start, wait_for_work
 
@@ -37,6 +38,22 @@ def test_interrupted_json_run_prints_what_it_made(slow):
     done = finish(process)
     assert done.code == 130, done
     assert done.json["completion_tokens"] > 0 and done.json["finish_reason"] is None, done
+
+
+def test_interrupted_run_prints_what_it_held_back_for_a_stop_text(tmp_path):
+    """The model says abab.. without end; the end of that may always be the start of the stop text."""
+    model = tmp_path / "model.bin"
+    loop = {"a": "b", "b": "a"}
+    model.write_bytes(native_models.chatting("", ["<s>", "</s>"], [], (), loop, context_length=1 << 19).pack())
+    for options in ((), ("--json",)):
+        process = start(model, "-i", "a", *GREEDY, "-n", "0", "--stop", "ab" * 9 + "!", "--no-echo", *options)
+        wait_for_work(process)
+        process.send_signal(signal.SIGINT)
+        done = finish(process)
+        text = done.json["text"] if options else done.out.rstrip("\n")
+        assert done.code == 130 and set(text) == {"a", "b"}, done
+        if options:
+            assert len(text) == done.json["completion_tokens"], done
 
 
 def test_a_second_signal_ends_the_run_at_once_without_a_temporary_file(slow, tmp_path):

@@ -135,7 +135,7 @@ def talker(workdir):
     path = workdir / "manual-chat.bin"
     sampling = {"temperature": 1, "top_p": 0.9, "top_k": 40, "min_p": 0.01, "repeat_penalty": 1.1, "repeat_last_n": 64,
                 "presence_penalty": 0.1, "frequency_penalty": 0.1}  # fmt: skip
-    chat = native_models.CHAT + "{{ strftime_now('%Y') }}{% if add_generation_prompt %}<think>{% endif %}{# </think> #}"
+    chat = native_models.CHAT + "{{ strftime_now('%Y') }}{% if add_generation_prompt and not brief %}<think>{% endif %}{# </think> #}"
     path.write_bytes(native_models.tiny(chat=chat, sampling=sampling).pack())
     return path
 
@@ -151,9 +151,11 @@ def batch_fields(model, openai):
     """The fields of results of both formats, of requests that succeed and that fail."""
     body = {"prompt": "a", "logprobs": 1}
     chat = {"messages": [{"role": "user", "content": "a"}], "logprobs": True, "top_logprobs": 1}
+    answers = chat | {"chat_template_kwargs": {"brief": True}}  # without a thought
     envelope = {"custom_id": "1", "method": "POST"}
     ours = [body, chat, {"prompt": "a", "n": 2}, {"prompt": 1}, []]
     theirs = [envelope | {"url": "/v1/completions", "body": body}, envelope | {"url": "/v1/chat/completions", "body": chat},
+              envelope | {"url": "/v1/chat/completions", "body": answers},
               envelope | {"url": "/v1/other", "body": body}]  # fmt: skip
     lines = "".join(json.dumps(request) + "\n" for request in (theirs if openai else ours))
     found = printed(model, "-b", "-", "-n", 3, "--ignore-eos", stdin=lines.encode(), code=1)

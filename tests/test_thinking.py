@@ -127,6 +127,27 @@ def test_forced_tokens_have_no_log_probability(thinker):
     assert all(entry["logprob"] > -0.01 for entry in found[:3] + found[4:])
 
 
+@pytest.mark.parametrize("options, listed", [
+    ((), WORDS[4:]), (("--think", 2), WORDS[4:]), (("--think", "off"), WORDS[4:]), (("-n", 4), []),
+])  # fmt: skip
+def test_a_chats_logprobs_list_the_answers_tokens_only(thinker, tmp_path, options, listed):
+    body = {"messages": [{"role": "user", "content": "2 + 2?"}], "logprobs": True, "top_logprobs": 1}
+    (tmp_path / "q").write_text(json.dumps({"custom_id": "a", "url": "/v1/chat/completions", "body": body}))
+    result = run(*thinker, "-b", tmp_path / "q", *GREEDY, *options).ok().json
+    choice = result["response"]["body"]["choices"][0]
+    assert [token["token"] for token in choice["logprobs"]["content"]] == listed
+    assert choice["message"]["content"] == "".join(listed)
+
+
+def test_an_answer_without_a_thought_has_all_its_tokens_in_logprobs(makes, tmp_path):
+    """Also one that begins as a thought would."""
+    model = makes("direct", after={"<|assistant|>": "<", "<": WORDS[4], WORDS[4]: "<|eos|>"})
+    body = {"messages": [{"role": "user", "content": "2 + 2?"}], "logprobs": True}
+    (tmp_path / "q").write_text(json.dumps({"custom_id": "a", "url": "/v1/chat/completions", "body": body}))
+    choice = run(*model, "-b", tmp_path / "q", *GREEDY).ok().json["response"]["body"]["choices"][0]
+    assert [token["token"] for token in choice["logprobs"]["content"]] == ["<", WORDS[4]]
+
+
 def test_a_model_that_does_not_think_is_refused(makes, stories):
     model = makes("plain", CHATML)
     for value in ("on", "off", "7"):
