@@ -133,7 +133,7 @@ static void put_thinking_json(JsonWriter *w, const ThinkingTexts *think)
     json_open(w, "thinking", '{');
     json_put_string(w, "open", think->open.data, think->open.size);
     json_put_string(w, "close", think->close.data, think->close.size);
-    json_put_text(w, "variable", think->variable);
+    json_put_text(w, "variable", think->control ? think->control->name : NULL);
     json_close(w, '}');
 }
 
@@ -314,8 +314,8 @@ static void put_chat_rows(Buffer *out, Buffer *row, const Engine *e)
         add_quoted(row, &think->open);
         buffer_add_text(row, " and ");
         add_quoted(row, &think->close);
-        buffer_addf(row, think->variable ? "; switched by %s" : "; without a switch",
-                    think->variable);
+        buffer_addf(row, think->control ? "; switched by %s" : "; without a switch",
+                    think->control ? think->control->name : "");
         put_row(out, "thinking", row, 2);
     }
 }

@@ -80,8 +80,9 @@ static size_t common_variables(const ChatTemplate *t, const Conversation *c, Jin
                              false};
     v[n++] = (JinjaVariable){"bos_token", &t->bos, false};
     v[n++] = (JinjaVariable){"eos_token", &t->eos, false};
-    if (t->think.variable && c->think != THINK_DEFAULT) {
-        v[n++] = (JinjaVariable){t->think.variable, c->think == THINK_ON ? &json_true : &json_false,
+    const ThinkingSwitch *control = t->think.control;
+    if (control && c->think != THINK_DEFAULT) {
+        v[n++] = (JinjaVariable){control->name, c->think == THINK_ON ? &control->on : &control->off,
                                  false};
     }
     return n;
@@ -174,7 +175,7 @@ static void take_spans(const ChatTemplate *t, const Conversation *c, ChatText *t
         add_span(text, span, own ? NULL : out->sources[i]);
     }
     text->in_thought = !c->answered && can_think(&t->think) && ends_with(out, &t->think.open);
-    const bool prefills = c->think == THINK_OFF && !t->think.variable && can_think(&t->think);
+    const bool prefills = c->think == THINK_OFF && !t->think.control && can_think(&t->think);
     if (prefills && !ends_with(out, &t->think.close)) {
         if (!text->in_thought) {
             add_own_text(text, &t->think.open);

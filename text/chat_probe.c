@@ -4,13 +4,13 @@
 //
 //     prompt      ..<|user|>Q<|assistant|>                                 Q, to be answered
 //     answered    ..<|user|>Q<|assistant|><think>\nR\n</think>\n\nA<|end|> Q and its answer, with a
-//                                         open      close                  thought R
+//                                         open      close                  thought R, in any form
 //     off         ..<|user|>Q<|assistant|><think>\n\n</think>\n\n          as the prompt, with
 //                                         open      close                  enable_thinking false
 //
-// If a template reveals neither, its source is searched for <think> and </think>: it may still cut
-// thoughts out of earlier answers. If the prompt itself ends with `open`, `open` is its last tag,
-// as in <|assistant|><think>.
+// If a template reveals neither, its source is searched for </think>: it may still cut thoughts out
+// of earlier answers. If the prompt itself ends with `open`, `open` is its last tag, as in
+// <|assistant|><think>.
 #include "text/chat_probe.h"
 
 #include <string.h>
@@ -21,18 +21,85 @@
 #define THOUGHT  "ThoughtText"
 #define SYSTEM   "SystemText"
 
-// Alternative names that templates use.
-static const char *const members[] = {"reasoning_content", "reasoning", "thinking"};
-static const char *const switches[] = {"enable_thinking", "thinking"};
-#define N_MEMBERS  (sizeof members / sizeof *members)
-#define N_SWITCHES (sizeof switches / sizeof *switches)
+// Where a message has a thought beside the text of its answer.
+typedef enum {
+    NO_THOUGHT,
+    IN_MEMBER,  // {"content": A, MEMBER: R}
+    IN_PARTS,   // {"content": [{"type": MEMBER, MEMBER: R}, {"type": "text", "text": A}]}
+    IN_BLOCKS,  // {"content": {MEMBER: [{"type": "thoughts", "text": R}, ..]}}
+} ThoughtPlace;
+
+// The forms of messages that templates take thoughts from. The first that shows one counts.
+static const struct {
+    ThoughtPlace place;
+    const char *member;
+} thought_forms[] = {
+    {IN_MEMBER, "reasoning_content"}, {IN_MEMBER, "reasoning"}, {IN_MEMBER, "thinking"},
+    {IN_PARTS, "thinking"},           {IN_BLOCKS, "blocks"},
+};
+#define N_THOUGHT_FORMS (sizeof thought_forms / sizeof *thought_forms)
+
+#define WORD(word)                  \
+    {                               \
+        .kind = (word), .extent = 1 \
+    }
+#define NAMED(name)                                                                \
+    {                                                                              \
+        .kind = JSON_STRING, .extent = 1, .text = (name), .size = sizeof(name) - 1 \
+    }
+
+// The switches for thinking. The first two may also change what the system message says; the others
+// must change what follows the question, since these names have other uses.
+static const ThinkingSwitch switches[] = {
+    {"enable_thinking", WORD(JSON_TRUE), WORD(JSON_FALSE)},
+    {"thinking", WORD(JSON_TRUE), WORD(JSON_FALSE)},
+    {"reasoning", WORD(JSON_TRUE), WORD(JSON_FALSE)},
+    {"reasoning_effort", NAMED("high"), NAMED("none")},
+    {"reasoning_effort", NAMED("high"), NAMED("no_think")},
+    {"reasoning_effort", NAMED("high"), NAMED("minimal")},
+};
+#define N_SWITCHES 6
+#define N_FREE     2  // of them
 
 // A conversation to try: a question, optionally after a system message, optionally answered.
 typedef struct {
     bool system, answered;
-    const char *member;  // that holds the answer's thought; NULL: it has none
+    ThoughtPlace place;  // of the answer's thought
+    const char *member;
     ThinkMode think;
 } Probe;
+
+// Adds {"type": type, name: text}.
+static void build_part(JsonBuilder *b, const char *type, const char *name, const char *text)
+{
+    const size_t part = build_open(b, NULL, JSON_OBJECT);
+    build_text(b, "type", type, strlen(type));
+    build_text(b, name, text, strlen(text));
+    build_close(b, part);
+}
+
+// Adds the content of the answer, and its thought.
+static void build_content(JsonBuilder *b, const Probe *p)
+{
+    if (p->place == IN_PARTS) {
+        const size_t parts = build_open(b, "content", JSON_ARRAY);
+        build_part(b, p->member, p->member, THOUGHT);
+        build_part(b, "text", "text", ANSWER);
+        build_close(b, parts);
+    } else if (p->place == IN_BLOCKS) {
+        const size_t content = build_open(b, "content", JSON_OBJECT);
+        const size_t blocks = build_open(b, p->member, JSON_ARRAY);
+        build_part(b, "thoughts", "text", THOUGHT);
+        build_part(b, "response", "text", ANSWER);
+        build_close(b, blocks);
+        build_close(b, content);
+    } else {
+        build_text(b, "content", ANSWER, strlen(ANSWER));
+        if (p->place == IN_MEMBER) {
+            build_text(b, p->member, THOUGHT, strlen(THOUGHT));
+        }
+    }
+}
 
 static void build_messages(JsonBuilder *b, const Probe *p)
 {
@@ -44,10 +111,7 @@ static void build_messages(JsonBuilder *b, const Probe *p)
     if (p->answered) {
         const size_t message = build_open(b, NULL, JSON_OBJECT);
         build_text(b, "role", role_names[ROLE_ASSISTANT], strlen(role_names[ROLE_ASSISTANT]));
-        if (p->member) {
-            build_text(b, p->member, THOUGHT, strlen(THOUGHT));
-        }
-        build_text(b, "content", ANSWER, strlen(ANSWER));
+        build_content(b, p);
         build_close(b, message);
     }
     build_close(b, list);
@@ -147,66 +211,105 @@ static void set_open_from_prompt(ThinkingTexts *t, const char *prompt, size_t si
     }
 }
 
+// The bytes of white space at the end of a text.
+static size_t trailing_space(const char *text, size_t size)
+{
+    size_t n = 0;
+    while (n < size && is_ascii_space(text[size - n - 1])) {
+        n++;
+    }
+    return n;
+}
+
+// Sets the texts from an empty thought (size), whose closing text begins at `close`. Of the white
+// space between them each gets a half.
+static void set_by_empty(ThinkingTexts *think, const char *text, size_t close, size_t size)
+{
+    const size_t at = close - trailing_space(text, close) / 2;
+    set_text(&think->open, text, at);
+    set_text(&think->close, text + at, size - at);
+}
+
 // --------------------------------------------------------------------------------------------
 // Thinking
+
+// Sets the texts around the thought of a rendered answer, if it shows both. A content of several
+// parts that is printed as it is shows their structure, too.
+static bool take_texts(ThinkingTexts *think, const Buffer *prompt, const Buffer *text)
+{
+    const size_t begin = find_in(text, THOUGHT), end = begin + strlen(THOUGHT);
+    const size_t answer = begin < text->size ? find_text(text->data, text->size, end, ANSWER)
+                                             : text->size;
+    if (answer == text->size || find_text(text->data, answer, end, "type") < answer) {
+        return false;
+    }
+    set_text(&think->close, text->data + end, answer - end);
+    const size_t n = common_size(prompt, text);
+    const Trimmed left = trimmed(prompt->data + n, prompt->size - n);
+    const Trimmed close = trimmed(think->close.data, think->close.size);
+    if (n < begin) {
+        set_text(&think->open, text->data + n, begin - n);
+    } else if (left.size >= close.size && memcmp(left.text, close.text, close.size) != 0) {
+        set_text(&think->open, prompt->data + n, prompt->size - n);
+    } else {
+        set_open_from_prompt(think, text->data, begin);
+    }
+    return true;
+}
 
 // Finds the texts around a thought by rendering an answer that has one.
 static bool find_by_answer(ChatTemplate *t, const Buffer *prompt, Buffer *text, Error *err)
 {
     ThinkingTexts *think = &t->think;
-    for (size_t i = 0; i < N_MEMBERS && !think->member; i++) {
-        const Probe probe = {.answered = true, .member = members[i], .think = THINK_ON};
-        if (!jinja_mentions(t->jinja, members[i])) {
+    bool found = false;
+    for (size_t i = 0; i < N_THOUGHT_FORMS && !found; i++) {
+        const Probe probe = {.answered = true,
+                             .place = thought_forms[i].place,
+                             .member = thought_forms[i].member,
+                             .think = THINK_ON};
+        if (!jinja_mentions(t->jinja, probe.member)) {
             continue;
         }
         if (!try_probe(t, probe, text, err)) {
             return false;
         }
-        const size_t begin = find_in(text, THOUGHT), end = begin + strlen(THOUGHT);
-        const size_t answer = begin < text->size ? find_text(text->data, text->size, end, ANSWER)
-                                                 : text->size;
-        if (answer == text->size) {
-            continue;
-        }
-        think->member = members[i];
-        set_text(&think->close, text->data + end, answer - end);
-        const size_t n = common_size(prompt, text);
-        const Trimmed left = trimmed(prompt->data + n, prompt->size - n);
-        const Trimmed close = trimmed(think->close.data, think->close.size);
-        if (n < begin) {
-            set_text(&think->open, text->data + n, begin - n);
-        } else if (left.size >= close.size && memcmp(left.text, close.text, close.size) != 0) {
-            set_text(&think->open, prompt->data + n, prompt->size - n);
-        } else {
-            set_open_from_prompt(think, text->data, begin);
-        }
+        found = take_texts(think, prompt, text);
+        think->member = found && probe.place == IN_MEMBER ? probe.member : NULL;
     }
     return buffer_check(&think->open, err) && buffer_check(&think->close, err);
 }
 
-// Finds the variable that switches thinking, and, unless they are known, the texts around a thought
-// from how it changes the end of a prompt. `on` and `off` are the prompts for its two values.
+// What follows the question; all if that is absent.
+static Trimmed after_question(const Buffer *text)
+{
+    const size_t at = find_in(text, QUESTION), from = at < text->size ? at : 0;
+    return (Trimmed){text->data + from, text->size - from};
+}
+
+// Finds the variable that switches thinking. `on` and `off` are the prompts for its two values.
 static bool find_switch(ChatTemplate *t, Buffer *on, Buffer *off, Error *err)
 {
-    ThinkingTexts *think = &t->think;
     for (size_t i = 0; i < N_SWITCHES; i++) {
-        think->variable = switches[i];
-        if (!jinja_mentions(t->jinja, switches[i])) {
+        t->think.control = &switches[i];
+        if (!jinja_mentions(t->jinja, switches[i].name)) {
             continue;
         }
         if (!try_probe(t, (Probe){.think = THINK_ON}, on, err) ||
             !try_probe(t, (Probe){.think = THINK_OFF}, off, err)) {
             return false;
         }
-        if (on->size && off->size &&
-            (on->size != off->size || memcmp(on->data, off->data, on->size) != 0)) {
+        const Trimmed all[] = {{on->data, on->size}, {off->data, off->size}};
+        const Trimmed a = i < N_FREE ? all[0] : after_question(on);
+        const Trimmed b = i < N_FREE ? all[1] : after_question(off);
+        if (on->size && off->size && (a.size != b.size || memcmp(a.text, b.text, a.size) != 0)) {
             return true;
         }
     }
-    think->variable = NULL;
+    t->think.control = NULL;
     return try_probe(t, (Probe){0}, on, err);
 }
 
+// Finds the texts around a thought in an empty one with which the prompt `off` ends.
 static void find_by_switch(ThinkingTexts *think, const Buffer *on, const Buffer *off)
 {
     const size_t on_at = find_in(on, QUESTION), off_at = find_in(off, QUESTION);
@@ -215,14 +318,13 @@ static void find_by_switch(ThinkingTexts *think, const Buffer *on, const Buffer 
         return;
     }
     const char *empty = off->data + off_at + n;
-    const size_t size = off->size - off_at - n, close = last_tag(empty, size);
+    const size_t size = off->size - off_at - n;
+    const size_t close = last_tag(empty, size);
     if (trimmed(empty, size).size == 0) {
         return;
     }
-    set_text(&think->close, empty + close, size - close);
-    if (trimmed(empty, close).size) {
-        set_text(&think->open, empty, close);
-    } else {
+    set_by_empty(think, empty, close, size);
+    if (trimmed(empty, close).size == 0) {
         set_open_from_prompt(think, on->data, on->size);
     }
 }
@@ -239,7 +341,7 @@ static bool ends_alike(const Buffer *prompt, const Buffer *open)
 static bool lengthen_open(ChatTemplate *t, const Buffer *on, Buffer *off, Error *err)
 {
     Buffer *open = &t->think.open;
-    if (!t->think.variable || !ends_alike(on, open)) {
+    if (!t->think.control || !ends_alike(on, open)) {
         return true;
     }
     if (!try_probe(t, (Probe){.think = THINK_OFF}, off, err)) {
@@ -261,18 +363,50 @@ static bool template_mentions(const ChatTemplate *t, const char *text)
     return find_text(t->source.source, t->source.size, 0, text) < t->source.size;
 }
 
-static void find_by_name(ChatTemplate *t)
+// Takes `end` off the end of a text (*size), if it ends so.
+static bool cut_end(const char *text, size_t *size, const char *end)
+{
+    const size_t n = strlen(end);
+    const bool found = *size >= n && memcmp(text + *size - n, end, n) == 0;
+    *size -= found ? n : 0;
+    return found;
+}
+
+// Sets the texts to these names, with the white space of an empty thought before a rendered answer
+// or, if there is none, with that of most models.
+static void set_by_name(ThinkingTexts *think, const char *open, const char *close,
+                        const Buffer *answered)
+{
+    const size_t answer = find_in(answered, ANSWER);
+    size_t at = answer - trailing_space(answered->data, answer);
+    if (answer < answered->size && cut_end(answered->data, &at, close)) {
+        const size_t close_at = at;
+        at -= trailing_space(answered->data, at);
+        if (cut_end(answered->data, &at, open)) {
+            set_by_empty(think, answered->data + at, close_at - at, answer - at);
+            return;
+        }
+    }
+    set_text(&think->open, open, strlen(open));
+    buffer_add_text(&think->open, "\n");
+    set_text(&think->close, "\n", 1);
+    buffer_add_text(&think->close, close);
+    buffer_add_text(&think->close, "\n\n");
+}
+
+static bool find_by_name(ChatTemplate *t, Buffer *text, Error *err)
 {
     static const char *const pairs[][2] = {{"<think>", "</think>"}, {"[THINK]", "[/THINK]"}};
     for (size_t i = 0; i < 2 && !t->think.close.size; i++) {
-        if (template_mentions(t, pairs[i][0]) && template_mentions(t, pairs[i][1])) {
-            set_text(&t->think.open, pairs[i][0], strlen(pairs[i][0]));
-            buffer_add_text(&t->think.open, "\n");
-            buffer_add_text(&t->think.close, "\n");
-            buffer_add_text(&t->think.close, pairs[i][1]);
-            buffer_add_text(&t->think.close, "\n\n");
+        if (!template_mentions(t, pairs[i][1])) {
+            continue;
         }
+        if (!try_probe(t, (Probe){.answered = true}, text, err)) {
+            return false;
+        }
+        set_by_name(&t->think, pairs[i][0], pairs[i][1], text);
     }
+    return true;
 }
 
 // Finds what the template writes before an answer without a thought, if that is more than a space
@@ -302,16 +436,16 @@ static bool find_thinking(ChatTemplate *t, Buffer *prompt, Buffer *text, Error *
     if (!find_switch(t, prompt, text, err)) {
         return false;
     }
-    if (t->think.variable) {
+    if (t->think.control) {
         find_by_switch(&t->think, prompt, text);
     }
     // A rendered thought is better evidence than the end of a prompt.
     if (!find_by_answer(t, prompt, text, err) || !lengthen_open(t, prompt, text, err)) {
         return false;
     }
-    find_by_name(t);
-    return try_probe(t, (Probe){0}, prompt, err) && find_answer_text(t, prompt, text, err) &&
-           buffer_check(&t->think.open, err) && buffer_check(&t->think.close, err);
+    return find_by_name(t, text, err) && try_probe(t, (Probe){0}, prompt, err) &&
+           find_answer_text(t, prompt, text, err) && buffer_check(&t->think.open, err) &&
+           buffer_check(&t->think.close, err);
 }
 
 bool chat_probe(ChatTemplate *t, Error *err)

@@ -6,14 +6,21 @@
 #define THINKING_H
 
 #include "base/buffer.h"
+#include "base/json.h"
+
+// A variable of chat templates that turns thinking on and off.
+typedef struct {
+    const char *name;
+    JsonValue on, off;
+} ThinkingSwitch;
 
 // The texts that a chat template writes around thoughts, including white space. chat_open finds
 // them; the template owns them. If `close` is empty, the model does not think.
 typedef struct {
     Buffer open, close;
-    Buffer answer;         // before an answer that follows no thought, if the template writes one
-    const char *member;    // of a message, from which the template takes the thought; NULL: none
-    const char *variable;  // of the template, that turns thinking on and off; NULL: none
+    Buffer answer;       // before an answer that follows no thought, if the template writes one
+    const char *member;  // of a message, from which the template takes the thought; NULL: none
+    const ThinkingSwitch *control;  // NULL: none
 } ThinkingTexts;
 
 static inline bool can_think(const ThinkingTexts *t) { return t && t->close.size; }
