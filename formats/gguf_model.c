@@ -1,8 +1,7 @@
 // gguf_model.c - a GGUF file as a checkpoint. See gguf_model.h.
 //
-// Keys become the config. Each stands for a value of docs/format.md, and must be in its range. The
-// config determines which tensors the model has (tensors.h); each is looked up by its GGUF name,
-// and a file with any other tensor is refused.
+// Keys become the config (gguf_config.h), which determines which tensors the model has (tensors.h);
+// each is looked up by its GGUF name, and a file with any other tensor is refused.
 //
 //     blk.3.attn_q.weight  F16, Q4_0, ..     ->  blocks.3.attn.q_proj  f32, q4, ..
 #include "formats/gguf_model.h"
@@ -16,6 +15,8 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "formats/gguf.h"
+#include "formats/gguf_config.h"
+#include "formats/gguf_rope.h"
 #include "formats/gguf_vocabulary.h"
 #include "formats/pack.h"
 #include "formats/tensors.h"
@@ -23,8 +24,9 @@
 // Where a tensor of the checkpoint comes from.
 typedef struct {
     const GgufTensor *tensor;
-    bool rotated;  // its rows are in the order of a RoPE that rotates neighbours
-    bool inexact;  // repacking changed the values of some weights
+    size_t first_row;  // of a fused tensor: where the rows of this one begin
+    bool rotated;      // its rows are in the order of a RoPE that rotates neighbours
+    bool inexact;      // repacking changed the values of some weights
 } GgufSource;
 
 struct GgufModel {
@@ -33,374 +35,90 @@ struct GgufModel {
     Buffer tokenizer, provenance;
 };
 
-// The values of general.architecture that model.c can run.
-static const struct Architecture {
-    const char *name;
-    bool rotates_neighbours;  // the rows of q and k are in llama2.c's order
-    QkNorm qk_norm;
-} architectures[] = {
-    {"llama", true, QK_NORM_NONE}, {"qwen2", false, QK_NORM_NONE}, {"qwen3", false, QK_NORM_HEAD}};
-typedef struct Architecture Architecture;
-
 typedef struct {
     Checkpoint *c;
     const Gguf *g;
-    const Architecture *architecture;
-    char key[96];  // name of the key that was looked up last
+    const GgufArchitecture *architecture;
     Error *err;
 } ModelReader;
 
 // --------------------------------------------------------------------------------------------
-// Keys
-
-// The key NAME of the architecture: "block_count" is llama.block_count.
-static const GgufKey *model_key(ModelReader *r, const char *name)
-{
-    snprintf(r->key, sizeof r->key, "%s.%s", r->architecture->name, name);
-    return gguf_key(r->g, r->key);
-}
-
-static bool key_is(const GgufKey *k, const char *text)
-{
-    GgufText found;
-    return k && gguf_text(k, &found) && found.size == strlen(text) &&
-           memcmp(found.data, text, found.size) == 0;
-}
-
-// Reads a number; leaves *value unchanged if there is no such key.
-static bool read_key_number(ModelReader *r, const char *name, double *value)
-{
-    const GgufKey *k = model_key(r, name);
-    return !k || gguf_number(k, value) || gguf_unexpected(r->g, k, "a number", r->err);
-}
-
-// Sets the config's value `field` from a key. If there is no such key, sets it to `initial`, or
-// fails if that is negative.
-static bool read_config_value(ModelReader *r, const char *name, const char *field, double initial)
-{
-    const GgufKey *k = model_key(r, name);
-    char shown[sizeof r->key + 4];
-    double value = initial;
-    if (!k && initial < 0) {
-        return error_set(r->err, ERROR_INPUT, "%s: key %s is missing", r->g->path, r->key);
-    }
-    if (k && !gguf_number(k, &value)) {
-        return gguf_unexpected(r->g, k, "a number", r->err);
-    }
-    snprintf(shown, sizeof shown, "key %s", r->key);
-    return config_set(&r->c->config, field, value, (ConfigOrigin){r->g->path, shown}, r->err);
-}
-
-static bool find_architecture(ModelReader *r)
-{
-    const GgufKey *k = gguf_key(r->g, "general.architecture");
-    char list[200] = "one of";
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
-        const size_t used = strlen(list);
-        if (key_is(k, architectures[i].name)) {
-            r->architecture = &architectures[i];
-            return true;
-        }
-        snprintf(list + used, sizeof list - used, "%s %s", i ? "," : "", architectures[i].name);
-    }
-    return k ? gguf_unexpected(r->g, k, list, r->err)
-             : error_set(r->err, ERROR_INPUT, "%s: key general.architecture is missing",
-                         r->g->path);
-}
-
-// Refuses keys that change the computation in ways that we do not read from GGUF.
-static bool check_supported(ModelReader *r)
-{
-    static const struct {
-        const char *name;
-        double neutral[2];  // values that change nothing
-        const char *expected;
-    } keys[] = {
-        {"expert_count", {0, 0}, "0: a mixture of experts is not supported"},
-        {"attn_logit_softcapping", {0, 0}, "0: it is not supported"},
-        {"final_logit_softcapping", {0, 0}, "0: it is not supported"},
-        {"attention.clamp_kqv", {0, 0}, "0: it is not supported"},
-        {"logit_scale", {0, 1}, "1: it is not supported"},
-        {"residual_scale", {0, 1}, "1: it is not supported"},
-        {"embedding_scale", {0, 1}, "1: it is not supported"},
-        {"attention.scale", {0, 0}, "0: it is not supported"},
-        {"attention.causal", {1, 1}, "true: a model that sees later tokens cannot generate"},
-        {"pooling_type", {0, 0}, "0: a model of embeddings cannot generate"},
-        {"rope.scaling.attn_factor", {1, 1}, "1: it is not supported"},
-    };
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        double value = keys[i].neutral[0];
-        if (!read_key_number(r, keys[i].name, &value)) {
-            return false;
-        }
-        if (value != keys[i].neutral[0] && value != keys[i].neutral[1]) {
-            return gguf_unexpected(r->g, model_key(r, keys[i].name), keys[i].expected, r->err);
-        }
-    }
-    const GgufKey *scaling = model_key(r, "rope.scaling.type");
-    return !scaling || key_is(scaling, "none") || key_is(scaling, "linear") ||
-           gguf_unexpected(r->g, scaling, "none or linear", r->err);
-}
-
-// Checks that a further key for the size of a head agrees with that of queries and keys.
-static bool check_head_size(ModelReader *r, const char *name)
-{
-    char expected[48];
-    double value = (double)r->c->config.head_dim;
-    if (!read_key_number(r, name, &value)) {
-        return false;
-    }
-    snprintf(expected, sizeof expected, "%zu, the size of a head", r->c->config.head_dim);
-    return value == (double)r->c->config.head_dim ||
-           gguf_unexpected(r->g, model_key(r, name), expected, r->err);
-}
-
-static bool read_sizes(ModelReader *r)
-{
-    Config *p = &r->c->config;
-    if (!read_config_value(r, "embedding_length", "dim", -1) ||
-        !read_config_value(r, "feed_forward_length", "hidden_dim", -1) ||
-        !read_config_value(r, "block_count", "n_layers", -1) ||
-        !read_config_value(r, "context_length", "context_length", -1) ||
-        !read_config_value(r, "attention.head_count", "n_heads", -1) ||
-        !read_config_value(r, "attention.head_count_kv", "n_kv_heads", (double)p->n_heads)) {
-        return false;
-    }
-    const size_t head_dim = p->dim / p->n_heads;
-    if (!read_config_value(r, "attention.key_length", "head_dim", (double)head_dim) ||
-        !check_head_size(r, "attention.value_length") ||
-        !check_head_size(r, "rope.dimension_count")) {
-        return false;
-    }
-    return read_config_value(r, "attention.layer_norm_rms_epsilon", "norm_eps", -1) &&
-           read_config_value(r, "rope.freq_base", "rope_theta", 10000) &&
-           read_config_value(r, "attention.sliding_window", "sliding_window", 0);
-}
-
-// --------------------------------------------------------------------------------------------
-// RoPE's scaling
-//
-// GGUF stores Llama 3's scaling as a tensor of divisors of the frequencies. The largest divisor is
-// the factor. The inverses of divisors between 1 and the factor are linear in the number of turns
-// within the original context, from low_freq_factor to high_freq_factor. Llama 3 uses 1 and 4, so
-// one such divisor determines the original context; for other factors, two determine the line.
-
-#define ROPE_FACTORS "rope_freqs.weight"
-#define MAX_PAIRS    2048  // of dimensions, half of the largest head
-
-// Does this scaling divide the frequencies by these divisors?
-static bool scaling_fits(const Config *p, const RopeScaling *s, const float *divisors)
-{
-    double plain[MAX_PAIRS], scaled[MAX_PAIRS];
-    if (!(s->low_freq_factor > 0 && s->low_freq_factor < s->high_freq_factor) ||
-        s->original_context < 1) {
-        return false;
-    }
-    rope_frequencies(plain, p->head_dim, p->rope_theta, &(RopeScaling){.kind = ROPE_UNSCALED}, 0);
-    rope_frequencies(scaled, p->head_dim, p->rope_theta, s, 0);
-    for (size_t i = 0; i < p->head_dim / 2; i++) {
-        if (!(fabs(plain[i] / scaled[i] / (double)divisors[i] - 1) < 1e-5)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-// Rounds to five significant digits, as factors are usually written.
-static double round_factor(double value)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.5g", value);
-    return strtod(text, NULL);
-}
-
-// For the divisors between 1 and the factor: the turns of each frequency per position, and the
-// share `smooth` of the frequency that is kept.
-typedef struct {
-    double turns[MAX_PAIRS], smooth[MAX_PAIRS];
-    size_t n;
-} RopeMix;
-
-static void find_mix(RopeMix *mix, const Config *p, double factor, const float *divisors)
-{
-    double plain[MAX_PAIRS];
-    rope_frequencies(plain, p->head_dim, p->rope_theta, &(RopeScaling){.kind = ROPE_UNSCALED}, 0);
-    mix->n = 0;
-    for (size_t i = 0; i < p->head_dim / 2; i++) {
-        const double smooth = (1 / (double)divisors[i] - 1 / factor) / (1 - 1 / factor);
-        if (smooth > 1e-4 && smooth < 1 - 1e-4) {
-            mix->turns[mix->n] = plain[i] / 0x1.921fb54442d18p+2;  // 2 pi
-            mix->smooth[mix->n++] = smooth;
-        }
-    }
-}
-
-// The line through all points by least squares: smooth = (turns - low) / (high - low).
-static void fit_line(const RopeMix *mix, double original, double *low, double *high)
-{
-    double x = 0, y = 0, xx = 0, xy = 0;
-    const double n = (double)mix->n;
-    for (size_t i = 0; i < mix->n; i++) {
-        const double turns = original * mix->turns[i];
-        x += turns / n;
-        y += mix->smooth[i] / n;
-        xx += turns * turns / n;
-        xy += turns * mix->smooth[i] / n;
-    }
-    const double slope = (xy - x * y) / (xx - x * x), start = y - slope * x;
-    *low = round_factor(-start / slope);
-    *high = round_factor((1 - start) / slope);
-}
-
-// Finds the parameters of Llama 3's scaling that give these divisors.
-static bool find_llama3_scaling(ModelReader *r, const float *divisors, double original)
-{
-    Config *p = &r->c->config;
-    double factor = 1;
-    for (size_t i = 0; i < p->head_dim / 2; i++) {
-        factor = (double)divisors[i] > factor ? (double)divisors[i] : factor;
-    }
-    RopeScaling s = {.kind = ROPE_LLAMA3,
-                     .original_context = (size_t)original,
-                     .factor = factor,
-                     .low_freq_factor = 1,
-                     .high_freq_factor = 4};
-    RopeMix mix;
-    find_mix(&mix, p, factor, divisors);
-    bool fits = factor > 1 && scaling_fits(p, &s, divisors);
-    if (!fits && mix.n) {
-        const double context = (1 + 3 * mix.smooth[mix.n / 2]) / mix.turns[mix.n / 2];
-        s.original_context = context < 1 << 24 ? (size_t)(context + 0.5) : 0;
-        fits = scaling_fits(p, &s, divisors);
-    }
-    if (!fits && mix.n >= 2) {
-        s.original_context = (size_t)original;
-        fit_line(&mix, original, &s.low_freq_factor, &s.high_freq_factor);
-        fits = scaling_fits(p, &s, divisors);
-    }
-    if (!fits) {
-        return error_set(r->err, ERROR_INPUT,
-                         "%s: tensor %s is not Llama 3's scaling of RoPE, the only one supported",
-                         r->g->path, ROPE_FACTORS);
-    }
-    const ConfigOrigin from = {r->g->path, "a factor of tensor " ROPE_FACTORS};
-    p->rope_scaling = s;
-    return config_set(p, "rope_factor", s.factor, from, r->err) &&
-           config_set(p, "rope_low_freq_factor", s.low_freq_factor, from, r->err) &&
-           config_set(p, "rope_high_freq_factor", s.high_freq_factor, from, r->err);
-}
-
-static bool read_llama3_scaling(ModelReader *r, const GgufTensor *t)
-{
-    const Config *p = &r->c->config;
-    float divisors[MAX_PAIRS];
-    double original = 8192;
-    if (!read_key_number(r, "rope.scaling.original_context_length", &original)) {
-        return false;
-    }
-    if (!(original >= 1 && original <= 1 << 24)) {
-        return gguf_unexpected(r->g, model_key(r, "rope.scaling.original_context_length"),
-                               "1 to 16777216", r->err);
-    }
-    const size_t n = p->head_dim / 2, bytes = n * t->type->block_bytes;
-    const RowFormat *format = row_format_find(t->type->number);
-    if (n > MAX_PAIRS || t->dims[0] != n || t->bytes != bytes || !format ||
-        !row_format_is_plain(format)) {
-        return error_set(r->err, ERROR_INPUT,
-                         "%s: tensor %s has %zu values of type %s in its rows, expected %zu of F32",
-                         r->g->path, ROPE_FACTORS, t->dims[0], t->type->name, n);
-    }
-    for (size_t i = 0; i < n; i++) {
-        divisors[i] = row_value(format, t->data, i);
-    }
-    return find_llama3_scaling(r, divisors, original);
-}
-
-static bool read_rope_scaling(ModelReader *r)
-{
-    const GgufTensor *divisors = gguf_tensor(r->g, ROPE_FACTORS);
-    double factor = 1;
-    // Without a type the scaling is linear. scale_linear is the older name of the factor.
-    const GgufKey *type = model_key(r, "rope.scaling.type");
-    if (!key_is(type, "none") && (!read_key_number(r, "rope.scale_linear", &factor) ||
-                                  !read_key_number(r, "rope.scaling.factor", &factor))) {
-        return false;
-    }
-    if (factor == 1) {
-        return !divisors || read_llama3_scaling(r, divisors);
-    }
-    if (divisors) {
-        return error_set(r->err, ERROR_INPUT,
-                         "%s: has tensor %s and a linear scaling of RoPE by %g, expected only one "
-                         "of them",
-                         r->g->path, ROPE_FACTORS, factor);
-    }
-    r->c->config.rope_scaling.kind = ROPE_LINEAR;
-    return config_set(&r->c->config, "rope_factor", factor,
-                      (ConfigOrigin){r->g->path, "the linear factor of RoPE's scaling"}, r->err);
-}
-
-static bool read_model_config(ModelReader *r)
-{
-    Config *p = &r->c->config;
-    const GgufTensor *embedding = gguf_tensor(r->g, "token_embd.weight");
-    if (!find_architecture(r)) {
-        return false;
-    }
-    if (!embedding) {
-        return error_set(r->err, ERROR_INPUT, "%s: tensor token_embd.weight is missing",
-                         r->g->path);
-    }
-    p->tied_head = !gguf_tensor(r->g, "output.weight");
-    p->qk_norm = r->architecture->qk_norm;
-    p->qkv_bias = gguf_tensor(r->g, "blk.0.attn_q.bias");
-    const ConfigOrigin rows = {r->g->path, "the rows of tensor token_embd.weight"};
-    return check_supported(r) && read_sizes(r) &&
-           config_set(p, "vocab_size", (double)embedding->dims[1], rows, r->err) &&
-           config_check(p, r->g->path, r->err) && read_rope_scaling(r) &&
-           config_check(p, r->g->path, r->err);
-}
-
-// --------------------------------------------------------------------------------------------
 // Tensors
 
+// Which rows of a fused tensor belong to a tensor of ours: attn_qkv has those of q, k and v, one
+// below the other, and ffn_up those of gate_proj and up_proj.
+typedef enum { PART_NONE, PART_Q, PART_K, PART_V, PART_GATE, PART_UP } FusedPart;
+
 // Names in a native file and in GGUF; for blocks, without the prefixes blocks.N. and blk.N.
-static const struct {
+typedef struct {
     const char *name, *gguf;
-} tensor_names[] = {
-    {"embedding", "token_embd.weight"},
-    {"norm", "output_norm.weight"},
-    {"head", "output.weight"},
-    {"attn_norm", "attn_norm.weight"},
-    {"attn.q_proj", "attn_q.weight"},
-    {"attn.k_proj", "attn_k.weight"},
-    {"attn.v_proj", "attn_v.weight"},
-    {"attn.q_norm", "attn_q_norm.weight"},
-    {"attn.k_norm", "attn_k_norm.weight"},
-    {"attn.q_bias", "attn_q.bias"},
-    {"attn.k_bias", "attn_k.bias"},
-    {"attn.v_bias", "attn_v.bias"},
-    {"attn.o_proj", "attn_output.weight"},
-    {"mlp_norm", "ffn_norm.weight"},
-    {"mlp.gate_proj", "ffn_gate.weight"},
-    {"mlp.up_proj", "ffn_up.weight"},
-    {"mlp.down_proj", "ffn_down.weight"},
+    const char *fused;  // the tensor that has its rows where there is no `gguf`
+    FusedPart part;
+} TensorName;
+
+static const TensorName tensor_names[] = {
+    {"embedding", "token_embd.weight", NULL, PART_NONE},
+    {"norm", "output_norm.weight", NULL, PART_NONE},
+    {"head", "output.weight", NULL, PART_NONE},
+    {"attn_norm", "attn_norm.weight", NULL, PART_NONE},
+    {"attn.q_proj", "attn_q.weight", "attn_qkv.weight", PART_Q},
+    {"attn.k_proj", "attn_k.weight", "attn_qkv.weight", PART_K},
+    {"attn.v_proj", "attn_v.weight", "attn_qkv.weight", PART_V},
+    {"attn.q_norm", "attn_q_norm.weight", NULL, PART_NONE},
+    {"attn.k_norm", "attn_k_norm.weight", NULL, PART_NONE},
+    {"attn.q_bias", "attn_q.bias", "attn_qkv.bias", PART_Q},
+    {"attn.k_bias", "attn_k.bias", "attn_qkv.bias", PART_K},
+    {"attn.v_bias", "attn_v.bias", "attn_qkv.bias", PART_V},
+    {"attn.o_proj", "attn_output.weight", NULL, PART_NONE},
+    {"attn.o_bias", "attn_output.bias", NULL, PART_NONE},
+    {"mlp_norm", "ffn_norm.weight", NULL, PART_NONE},
+    {"attn_post_norm", "post_attention_norm.weight", NULL, PART_NONE},
+    {"mlp_post_norm", "post_ffw_norm.weight", NULL, PART_NONE},
+    {"mlp.gate_proj", "ffn_gate.weight", "ffn_up.weight", PART_GATE},
+    {"mlp.up_proj", "ffn_up.weight", "ffn_up.weight", PART_UP},
+    {"mlp.down_proj", "ffn_down.weight", NULL, PART_NONE},
+    {"mlp.gate_bias", "ffn_gate.bias", NULL, PART_NONE},
+    {"mlp.up_bias", "ffn_up.bias", NULL, PART_NONE},
+    {"mlp.down_bias", "ffn_down.bias", NULL, PART_NONE},
 };
 
-// GGUF's name of a tensor of a native file.
-static void name_in_gguf(const char *name, char *out, size_t size)
+#define MOST_GGUF_NAME 64
+
+// The name in a block of a tensor of a native file.
+static const char *name_in_block(const char *name)
 {
-    const char *in_block = name;
-    *out = '\0';
-    if (strncmp(name, "blocks.", 7) == 0) {
-        in_block = strchr(name + 7, '.') + 1;
-        snprintf(out, size, "blk.%.*s", (int)(in_block - name - 7), name + 7);
+    return strncmp(name, "blocks.", 7) == 0 ? strchr(name + 7, '.') + 1 : name;
+}
+
+// All tensors that list_tensors lists are in the table.
+static const TensorName *find_name(const char *name)
+{
+    size_t i = 0;
+    while (strcmp(tensor_names[i].name, name_in_block(name)) != 0) {
+        i++;
     }
-    for (size_t i = 0; i < sizeof tensor_names / sizeof *tensor_names; i++) {
-        if (strcmp(tensor_names[i].name, in_block) == 0) {
-            strncat(out, tensor_names[i].gguf, size - strlen(out) - 1);
-        }
+    return &tensor_names[i];
+}
+
+// Adds the prefix of the block of a tensor of a native file to the name `in_block`.
+static void name_in_gguf(const char *name, const char *in_block, char out[MOST_GGUF_NAME])
+{
+    const int prefix = (int)(name_in_block(name) - name);
+    if (prefix) {
+        snprintf(out, MOST_GGUF_NAME, "blk.%.*s%s", prefix - 7, name + 7, in_block);
+    } else {
+        snprintf(out, MOST_GGUF_NAME, "%s", in_block);
     }
+}
+
+// How many rows a fused tensor has, and the first one of a part.
+static size_t fused_rows(const Config *p, FusedPart part, size_t *first)
+{
+    const size_t q = p->n_heads * p->head_dim, kv = p->n_kv_heads * p->head_dim;
+    const size_t before[] = {
+        [PART_Q] = 0, [PART_K] = q, [PART_V] = q + kv, [PART_GATE] = 0, [PART_UP] = p->hidden_dim};
+    *first = before[part];
+    return part == PART_GATE || part == PART_UP ? 2 * p->hidden_dim : q + 2 * kv;
 }
 
 static bool check_type(const ModelReader *r, const char *name, const GgufTensor *t, Tensor *to)
@@ -422,27 +140,47 @@ static bool check_type(const ModelReader *r, const char *name, const GgufTensor 
     return true;
 }
 
+static bool is_fused(const ModelReader *r, const TensorName *n, const char *own)
+{
+    if (n->part == PART_GATE || n->part == PART_UP) {
+        return r->architecture->fused_gate;
+    }
+    return n->part != PART_NONE && !gguf_tensor(r->g, own);
+}
+
+static bool check_dims(const ModelReader *r, const char *name, const GgufTensor *t, size_t cols,
+                       size_t rows)
+{
+    if (t->dims[0] == cols && t->dims[1] == rows && t->dims[2] == 1 && t->dims[3] == 1) {
+        return true;
+    }
+    return error_set(r->err, ERROR_INPUT,
+                     "%s: tensor %s has %zu x %zu x %zu x %zu values, expected %zu x %zu",
+                     r->g->path, name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], cols, rows);
+}
+
 // Finds the source of a tensor, which determines the tensor's type.
 static bool find_source(const ModelReader *r, Tensor *to, GgufSource *source)
 {
-    char name[64];
-    name_in_gguf(to->name, name, sizeof name);
+    char name[MOST_GGUF_NAME], fused[MOST_GGUF_NAME];
+    const TensorName *n = find_name(to->name);
+    size_t cols = to->matrix.cols, rows = to->matrix.rows, first = 0;
+    name_in_gguf(to->name, n->gguf, name);
+    if (is_fused(r, n, name)) {
+        name_in_gguf(to->name, n->fused, fused);
+        if (gguf_tensor(r->g, fused)) {
+            *(to->vector ? &cols : &rows) = fused_rows(&r->c->config, n->part, &first);
+            memcpy(name, fused, sizeof name);
+        }
+    }
     const GgufTensor *t = gguf_tensor(r->g, name);
-    const Matrix *m = &to->matrix;
     if (!t) {
         return error_set(r->err, ERROR_INPUT, "%s: tensor %s is missing", r->g->path, name);
     }
-    if (t->dims[0] != m->cols || t->dims[1] != m->rows || t->dims[2] != 1 || t->dims[3] != 1) {
-        return error_set(r->err, ERROR_INPUT,
-                         "%s: tensor %s has %zu x %zu x %zu x %zu values, expected %zu x %zu",
-                         r->g->path, name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], m->cols,
-                         m->rows);
-    }
-    const char *part = strrchr(to->name, '.');
-    const bool rotates = part && (strcmp(part, ".q_proj") == 0 || strcmp(part, ".k_proj") == 0 ||
-                                  strcmp(part, ".q_bias") == 0 || strcmp(part, ".k_bias") == 0);
-    *source = (GgufSource){.tensor = t, .rotated = rotates && r->architecture->rotates_neighbours};
-    return check_type(r, name, t, to);
+    const bool rotates = n->part == PART_Q || n->part == PART_K;
+    *source = (GgufSource){
+        .tensor = t, .first_row = first, .rotated = rotates && r->architecture->rotates_neighbours};
+    return check_dims(r, name, t, cols, rows) && check_type(r, name, t, to);
 }
 
 // Refuses GGUF tensors that no tensor of the checkpoint is read from.
@@ -456,9 +194,8 @@ static bool check_all_used(const ModelReader *r, const GgufModel *m, Error *err)
     for (size_t i = 0; i < r->c->n_tensors; i++) {
         used[m->sources[i].tensor - g->tensors] = true;
     }
-    const GgufTensor *factors = gguf_tensor(g, ROPE_FACTORS);
     size_t i = 0;
-    while (i < g->n_tensors && (used[i] || &g->tensors[i] == factors)) {
+    while (i < g->n_tensors && (used[i] || gguf_is_rope_tensor(&g->tensors[i]))) {
         i++;
     }
     free(used);
@@ -579,7 +316,8 @@ static bool read_gguf_model(ModelReader *r, GgufModel *m)
 {
     Config *p = &r->c->config;
     p->vocab_only = r->g->n_tensors == 0;
-    if (!(p->vocab_only || (read_model_config(r) && find_sources(r, m))) ||
+    if (!(p->vocab_only ||
+          (gguf_read_config(r->g, p, &r->architecture, r->err) && find_sources(r, m))) ||
         !gguf_read_vocabulary(r->g, &p->vocab_size, &m->tokenizer, r->err) || !read_sampling(r)) {
         return false;
     }
@@ -598,7 +336,7 @@ bool gguf_model_open(Checkpoint *c, Error *err)
     }
     c->kind = CHECKPOINT_GGUF;
     c->gguf = m;
-    ModelReader r = {.c = c, .g = &m->file, .architecture = architectures, .err = err};
+    ModelReader r = {.c = c, .g = &m->file, .err = err};
     return gguf_open(&m->file, c->path, c->file, err) && read_gguf_model(&r, m);
 }
 
@@ -620,6 +358,7 @@ typedef struct {
     const GgufSource *source;
     const Matrix *matrix;
     const RowFormat *format;
+    const uint8_t *first_row;  // in the file; of a vector: its first value
     size_t head_dim, row_bytes;
     uint8_t *out;
     _Atomic(const char *) bad;  // what a thread found that makes the tensor unusable
@@ -638,7 +377,7 @@ static void repack_groups(Team team, void *arg)
         for (size_t i = 0; i < LANES && group * LANES + i < m->rows; i++) {
             const size_t r = group * LANES + i;
             const size_t from = job->source->rotated ? unrotated_row(r, job->head_dim) : r;
-            const uint8_t *row = job->source->tensor->data + from * job->row_bytes;
+            const uint8_t *row = job->first_row + from * job->row_bytes;
             const char *bad = row_format_check(job->format, row, m->cols);
             if (bad) {
                 atomic_store(&job->bad, bad);
@@ -655,26 +394,28 @@ static void repack_groups(Team team, void *arg)
 // Reads a vector, which is padded with zeros.
 static void repack_vector(RepackJob *job, size_t bytes)
 {
-    const GgufTensor *t = job->source->tensor;
     const size_t n = job->matrix->cols;
     float *out = (float *)(void *)job->out;
     memset(out, 0, bytes);
     for (size_t i = 0; i < n; i++) {
         const size_t at = job->source->rotated ? unrotated_row(i, job->head_dim) : i;
-        out[i] = row_value(job->format, t->data, at);
+        out[i] = row_value(job->format, job->first_row, at);
     }
-    job->bad = row_format_check(job->format, t->data, n);
+    job->bad = row_format_check(job->format, job->first_row, n);
 }
 
 bool gguf_model_repack(const Checkpoint *c, size_t i, void *out, size_t threads, Error *err)
 {
     const Tensor *tensor = &c->tensors[i];
-    const GgufTensor *t = c->gguf->sources[i].tensor;
-    RepackJob job = {.source = &c->gguf->sources[i],
+    const GgufSource *source = &c->gguf->sources[i];
+    const GgufTensor *t = source->tensor;
+    const size_t row_bytes = (tensor->vector ? t->type->block_bytes : t->bytes / t->dims[1]);
+    RepackJob job = {.source = source,
                      .matrix = &tensor->matrix,
                      .format = row_format_find(t->type->number),
                      .head_dim = c->config.head_dim,
-                     .row_bytes = t->bytes / t->dims[1],
+                     .first_row = t->data + source->first_row * row_bytes,
+                     .row_bytes = row_bytes,
                      .out = out};
     if (tensor->vector) {
         repack_vector(&job, tensor->bytes);

@@ -70,6 +70,7 @@ GRANITE4 = {"num_local_experts": 0, "intermediate_size": 24, "shared_intermediat
             "layer_types": ["attention"] * 4, "head_dim": 8}  # fmt: skip
 PHI = {"hidden_size": 64, "partial_rotary_factor": 0.75}  # of 16 dimensions, 12
 GEMMA = {"hidden_act": None, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 11}
+GEMMA_WIDE = {**GEMMA, "hidden_size": 64, "query_pre_attn_scalar": 16}
 
 
 def family(model_type, architecture, **fields):
@@ -129,6 +130,19 @@ FAMILIES = {
                        position_embedding_type="rope"),
     "granite4_no_rope": family("granitemoehybrid", "GraniteMoeHybridForCausalLM", **GRANITE4, attention_multiplier=0.25,
                                num_key_value_heads=4, position_embedding_type=None),
+    # As llama.cpp's converter can write them too (gguf_families.py).
+    "gemma2_wide": family("gemma2", "Gemma2ForCausalLM", **GEMMA_WIDE, **TIED, attn_logit_softcapping=5.0,
+                          final_logit_softcapping=3.0, sliding_window=24),
+    "gemma3_wide": family("gemma3_text", "Gemma3ForCausalLM", **GEMMA_WIDE, **TIED, num_hidden_layers=6, vocab_size=258,
+                          sliding_window=24, rope_local_base_freq=100.0,
+                          rope_scaling={"rope_type": "linear", "factor": 8.0}),
+    "granite_narrow": family("granite", "GraniteForCausalLM", **TIED, head_dim=8, embedding_multiplier=12.0,
+                             residual_multiplier=0.22, attention_multiplier=0.125, logits_scaling=0.75),
+    "granite4_narrow": family("granitemoehybrid", "GraniteMoeHybridForCausalLM", **{
+        **GRANITE4, "intermediate_size": 56, "mamba_n_groups": 1}, embedding_multiplier=3.0, attention_multiplier=0.25,
+                              num_key_value_heads=1, position_embedding_type="rope"),
+    "hunyuan_alpha": family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", **TIED, max_position_embeddings=32768,
+                            rope_scaling={"type": "dynamic", "alpha": 1000.0, "factor": 1.0}),
     "mistral_layer_types": family("ministral", "MinistralForCausalLM", sliding_window=33, layer_types=[
         "sliding_attention", "full_attention", "full_attention", "sliding_attention"]),
     "qwen3_biases": family("qwen3", "Qwen3ForCausalLM", **TIED, attention_bias=True, num_key_value_heads=1),
@@ -321,6 +335,16 @@ def random_blocks(shape, kind):
     return blocks.reshape(shape[0], -1)
 
 
+def add_vocabulary(w):
+    """That of tokenizer_json() to a gguf.GGUFWriter."""
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list([*tokenizer_json()["model"]["vocab"], "<|im_start|>", "<|im_end|>"])
+    w.add_token_types([1] * 256 + [3, 3])
+    w.add_bos_token_id(256)
+    w.add_eos_token_id(257)
+
+
 def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}, *, alignment=None, split=0,
                only_vocabulary=False, random=False):  # fmt: skip
     """Writes a GGUF file of weights(config) with matrices of type `kind`, further keys `fields` and tensors `extra`;
@@ -346,12 +370,7 @@ def write_gguf(path, config, kind, architecture="llama", fields={}, extra={}, *,
     add = {int: w.add_uint32, float: w.add_float32, str: w.add_string}
     for key, value in fields.items():
         add[type(value)](key if key.startswith("general.") else f"{architecture}.{key}", value)
-    w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre("gpt-2")
-    w.add_token_list([*tokenizer_json()["model"]["vocab"], "<|im_start|>", "<|im_end|>"])
-    w.add_token_types([1] * 256 + [3, 3])
-    w.add_bos_token_id(256)
-    w.add_eos_token_id(257)
+    add_vocabulary(w)
     held = {}
     for name, values in () if only_vocabulary else weights(config).items():
         t = gguf.GGMLQuantizationType["F32" if values.ndim == 1 else kind]

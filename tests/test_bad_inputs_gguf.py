@@ -118,7 +118,9 @@ def type_cases():
             if not name.endswith("merges"):
                 case(f"{name}:empty", with_key(name, value=[]), name)
             continue
-        case(f"{name}:array", with_key(name, value=[key.value]), name, "an array of 1")
+        per_layer = name.endswith(("head_count", "head_count_kv", "feed_forward_length"))  # a number for each may be there
+        count = 2 if per_layer else 1
+        case(f"{name}:array", with_key(name, value=[key.value] * count), name, f"an array of {count}")
         for kind, (value, shown) in WRONG.items():
             number = {U32, F32, BOOL}
             if kind != key.kind and not {kind, key.kind} <= number:
@@ -150,7 +152,7 @@ def value_cases():
     case("without:norm_eps", changed(lambda f: f.keys.remove(f.key("llama.attention.layer_norm_rms_epsilon"))), "epsilon")
     for field, kind, value in (
         ("attention.value_length", U32, 8), ("rope.dimension_count", U32, 8), ("expert_count", U32, 8),
-        ("attention.sliding_window", U32, (1 << 24) + 1), ("rope.scaling.type", TEXT, "yarn"), ("rope.scaling.type", U32, 1),
+        ("attention.sliding_window", U32, (1 << 24) + 1), ("rope.scaling.type", U32, 1),
         ("rope.scale_linear", F32, 0.5), ("rope.scale_linear", F32, np.nan), ("rope.scale_linear", F32, 1e7),
         ("attention.clamp_kqv", F32, 1.0), ("final_logit_softcapping", F32, 30.0), ("attn_logit_softcapping", F32, np.nan),
     ):  # fmt: skip
@@ -201,7 +203,7 @@ def tensor_cases():
         other = GOOD.tensors[number - 1]
         place = GOOD.offsets()[number - 1]
         case(f"{name}:over:{other.name}", with_tensor(name, offset=place), "tensor", "expected")
-    case("extra", changed(lambda f: f.tensors.append(Tensor("blk.0.attn_output.bias", [32], 0, bytes(128)))), "attn_output.bias")
+    case("extra", changed(lambda f: f.tensors.append(Tensor("blk.0.attn_output.scale", [32], 0, bytes(128)))), "attn_output.scale")
     case("layer_1", changed(lambda f: f.tensors.append(Tensor("blk.1.attn_norm.weight", [32], 0, bytes(128)))), "blk.1.attn")
     for dims, kind in (([7], 0), ([8, 2], 0), ([32], 2), ([8], 28)):
         size = {0: 4 * int(np.prod(dims)), 2: 18, 28: 64}[kind]

@@ -15,6 +15,8 @@ import sources
 
 TOLERANCE = 1e-4  # of logits with a standard deviation of about 1.5
 WAYS = [("--threads", 1, "--chunk", 1), ("--threads", 3, "--chunk", 7), ("--threads", 2, "--chunk", 64)]
+# LongRoPE takes the short table up to the original context.
+FAMILY_OPTIONS = {"phi3_short": ("--context", sources.FAMILIES["phi3_short"]["original_max_position_embeddings"])}
 
 
 def convert(folder, path, *options):
@@ -45,9 +47,7 @@ def converted(tmp_path_factory):
 def family_logits(path, name, *options):
     config = sources.FAMILIES[name]
     tokens = sources.tokens(config, sources.N_FAMILY_TOKENS)
-    if name == "phi3_short":  # LongRoPE takes the short table up to the original context
-        options += ("--context", config["original_max_position_embeddings"])
-    return logits(path, tokens, *options, vocab_size=config["vocab_size"])
+    return logits(path, tokens, *options, *FAMILY_OPTIONS.get(name, ()), vocab_size=config["vocab_size"])
 
 
 @pytest.mark.parametrize("name", sources.FAMILIES)
