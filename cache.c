@@ -273,6 +273,11 @@ void cache_limit(Cache *cache, size_t max_pages)
     cache->max_pages = max_pages < cache->max_pages ? max_pages : cache->max_pages;
 }
 
+size_t cache_spare_pages(const Cache *cache)
+{
+    return cache->max_pages - cache->n_owned + cache->n_free + cache->n_lru;
+}
+
 // --------------------------------------------------------------------------------------------
 // The LRU list: unused pages. Doubly linked, as a page may leave it from anywhere when it is reused
 

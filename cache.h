@@ -39,6 +39,9 @@ bool cache_sequence_bytes(const Config *config, size_t context, bool f16, size_t
 // limit. To be called before the first append: pages that exist are not freed.
 void cache_limit(Cache *cache, size_t max_pages);
 
+// How many pages sequences can still take before an append fails, unless memory runs out.
+size_t cache_spare_pages(const Cache *cache);
+
 // --- Sequences
 
 // Positions that a sequence holds, 0 .. length - 1: n_past, and the position of its next token.
@@ -148,7 +151,7 @@ struct Cache {
     Page *pages;                // (n_pages): in use or not, including borrowed ones
     size_t n_pages, n_owned;    // n_owned: those that are not borrowed
 
-    size_t free_page, n_free;  // list of free pages; only tests read the two counts
+    size_t free_page, n_free;  // list of free pages
     size_t lru_oldest, lru_newest, n_lru;
 
     size_t *buckets;       // (n_buckets) the prefix cache, a hash table: first pages, or NO_PAGE

@@ -239,7 +239,8 @@ bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error 
 bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t max_logits,
                        Error *err)
 {
-    if (!cache_create(&e->cache, &e->model.config, e->context, n_sequences, e->f16, err)) {
+    if (!cache_create(&e->cache, &e->model.config, e->context, n_sequences + e->n_lanes, e->f16,
+                      err)) {
         return false;
     }
     cache_limit(&e->cache, most_cache_bytes() / e->cache.page_bytes);

@@ -69,6 +69,7 @@ typedef struct {
     size_t context;   // positions per sequence that a cache will have (afterwards, the cache knows)
     bool f16;         // type of cached keys and values: f16 or f32
     size_t threads;   // that run the model
+    size_t n_lanes;   // of the cache's sequences the last, in which choices run (classify.h)
     Cache cache;      // engine_open_cache
     Scratch scratch;  // engine_open_cache
     Row *rows;        // (scratch.max_rows), owned: the rows of one forward pass
@@ -83,8 +84,8 @@ bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error 
 bool engine_open_parts(Engine *e, unsigned parts, Error *err);
 void engine_close(Engine *e);
 
-// Makes the cache for n_sequences and the buffers for passes of max_rows rows, of which max_logits
-// want logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory, or
+// Makes the cache for n_sequences, and for e->n_lanes more, which the caller sets before; and the
+// buffers for passes of max_rows rows, of which max_logits want logits. Needs ENGINE_MODEL. Keys and values take at most half of the machine's memory, or
 // what one full sequence takes if that is more.
 // Error: ERROR_RUN if out of memory; the engine stays open. Closing twice does no harm.
 bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t max_logits,

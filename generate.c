@@ -282,6 +282,45 @@ static bool start_guide(Sequence *s, const SequenceSetup *setup, Error *err)
     return s->allowed ? restart_guide(s, err) : error_memory(err, "a set of tokens", n_words * 8);
 }
 
+// Cuts the choices into tokens that continue the prompt. A model that thinks must be told not to.
+static bool restart_choices(Sequence *s, Error *err)
+{
+    const GenerateOptions *o = s->options;
+    const ThinkingTexts *t = s->filter.texts;
+    choices_free(&s->choices);
+    if (!o->choices.n) {
+        return true;
+    }
+    if (t && (o->think.mode != THINK_OFF || s->filter.phase != PHASE_START || t->answer.size)) {
+        return error_set(err, ERROR_INPUT, "choices are not supported for a model that thinks%s",
+                         o->think.mode == THINK_OFF ? ""
+                                                    : " (--think off makes it answer at once)");
+    }
+    s->filter.phase = PHASE_ANSWER;
+    if (!choices_open(&s->choices, &o->choices, s->tokenizer, s->tokens.ids[s->n_prompt - 1],
+                      err)) {
+        return false;
+    }
+    return s->choices.longest <= tokens_left(s) ||
+           error_set(err, ERROR_INPUT,
+                     "the longest choice has %zu tokens, expected at most the %zu new tokens that "
+                     "there may be",
+                     s->choices.longest, tokens_left(s));
+}
+
+// Where choices are drawn, they are what the sampler draws from, and no tokens are penalised.
+static bool start_sampler(Sequence *s, uint64_t seed, Error *err)
+{
+    const size_t n_choices = s->options->choices.n;
+    SamplerOptions o = s->options->sampler;
+    if (n_choices) {
+        o.repeat_penalty = 1;
+        o.presence_penalty = o.frequency_penalty = 0;
+    }
+    return sampler_create(&s->sampler, n_choices ? n_choices : tokenizer_vocab_size(s->tokenizer),
+                          &o, seed, err);
+}
+
 // Takes a prompt over.
 static void take_prompt(Sequence *s, Prompt *prompt)
 {
@@ -304,12 +343,12 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Err
                     .options = setup->options,
                     .cache = setup->cache,
                     .cache_sequence = setup->cache_sequence,
+                    .on_choices = setup->on_choices,
                     .logprobs.n_best = setup->options->top_logprobs};
     take_prompt(s, prompt);
     s->first_logprob = setup->score_prompt ? 0 : s->n_prompt;
     bool ok = check_prompt(&s->tokens, s->cache->context, err) && start_guide(s, setup, err) &&
-              sampler_create(&s->sampler, tokenizer_vocab_size(s->tokenizer), &s->options->sampler,
-                             setup->seed, err) &&
+              restart_choices(s, err) && start_sampler(s, setup->seed, err) &&
               ((!s->options->min_tokens && !s->guide) || list_enders(s, err));
     if (ok && setup->echo) {
         echo_prompt(s);
@@ -345,7 +384,7 @@ bool sequence_restart(Sequence *s, Cache *cache, Prompt *prompt, Error *err)
     clear_text(&s->text);
     clear_text(&s->thought);
     buffer_clear(&s->held);
-    return restart_guide(s, err);
+    return restart_guide(s, err) && restart_choices(s, err);
 }
 
 void sequence_retire(Sequence *s)
@@ -365,6 +404,7 @@ void sequence_free(Sequence *s)
     sequence_retire(s);
     tokens_free(&s->tokens);
     logprobs_free(&s->logprobs);
+    choices_free(&s->choices);
     free_text(&s->text);
     free_text(&s->thought);
     *s = (Sequence){0};
@@ -399,6 +439,7 @@ size_t sequence_propose(Sequence *s, const PassCost *cost, PassPlan *plan, Row *
     // The last new token need not be run.
     size_t most = smaller_of(smaller_of(max, o->lookup), s->cache->context - s->tokens.size);
     most = o->max_tokens ? smaller_of(most, o->max_tokens - count_new(s) - 1) : most;
+    most = o->choices.n ? 0 : most;
     const size_t n = lookup_propose(&s->lookup, cost, s->tokens.ids, s->tokens.size, most, plan,
                                     tokens);
     for (size_t i = 0; i < n; i++) {
@@ -517,7 +558,7 @@ static bool sample_token(Sequence *s, const float *logits, int *token, Error *er
 static bool note_logprob(Sequence *s, int token, const float *logits, Error *err)
 {
     return !s->options->logprobs ||
-           logprobs_add(&s->logprobs, token, logits, s->sampler.vocab_size, err);
+           logprobs_add(&s->logprobs, token, logits, tokenizer_vocab_size(s->tokenizer), err);
 }
 
 // Appends a token and adds its text.
@@ -562,6 +603,10 @@ static void finish_guided(Sequence *s)
 bool sequence_accept(Sequence *s, const float *logits, Error *err)
 {
     int token;
+    if (s->options->choices.n) {
+        choices_begin(&s->choices, logits);
+        return true;
+    }
     if (!sample_token(s, logits, &token, err)) {
         return false;
     }
@@ -603,7 +648,11 @@ static bool take_logits(Step *step, const Row *row)
     if (next < s->tokens.size) {  // of the prompt, or forced
         return next >= s->n_prompt || note_logprob(s, s->tokens.ids[next], row->logits, &step->err);
     }
-    step->sampled = step->n_sampled++ ? step->sampled : row;
+    if (!s->options->choices.n) {
+        step->sampled = step->n_sampled++ ? step->sampled : row;
+    } else if (s->on_choices.see) {
+        s->on_choices.see(s->on_choices.arg, row->logits);
+    }
     return sequence_accept(s, row->logits, &step->err);
 }
 
@@ -710,7 +759,120 @@ static bool forward_steps(Engine *e, const Step *steps, size_t n, Error *err)
     return true;
 }
 
-bool decode(Engine *e, Step *steps, size_t n, Error *err)
+// --------------------------------------------------------------------------------------------
+// Choices
+
+// Runs the drawn choice, to note how probable its tokens were; from the prompt's last token on, whose
+// logits predict the first.
+static bool note_choice(Engine *e, Sequence *s, Error *err)
+{
+    const size_t most = smaller_of(e->scratch.max_rows, e->scratch.max_logits);
+    cache_truncate(&e->cache, s->cache_sequence, s->n_prompt - 1);
+    for (size_t n; (n = smaller_of(s->tokens.size - 1 - sequence_n_past(s), most)) > 0;) {
+        const int *ids = s->tokens.ids + sequence_n_past(s);
+        for (size_t i = 0; i < n; i++) {
+            e->rows[i] = (Row){
+                .token = ids[i], .sequence = s->cache_sequence, .wants_logits = true};
+        }
+        if (!forward(&e->model, &e->cache, &e->scratch, e->rows, n, err)) {
+            return false;
+        }
+        for (size_t i = 0; i < n; i++) {
+            if (!note_logprob(s, ids[i + 1], e->rows[i].logits, err)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+// Draws one of the choices, and makes it the text.
+static bool draw_choice(Engine *e, Sequence *s, Error *err)
+{
+    static const int no_tokens[1];
+    const SamplerInput in = {.tokens = no_tokens};
+    const int drawn = sampler_next(&s->sampler, s->choices.scores, &in);
+    const Choice *choice = &s->choices.list[drawn];
+    for (size_t i = 0; i < choice->n_tokens; i++) {
+        if (!append_token(s, choice->tokens[i], err)) {
+            return false;
+        }
+    }
+    s->finish = FINISH_STOP;
+    flush_text(s);
+    return check_text(s, err) && (!s->options->logprobs || note_choice(e, s, err));
+}
+
+static Ballot ballot_of(Sequence *s)
+{
+    return (Ballot){.choices = &s->choices,
+                    .sequence = s->cache_sequence,
+                    .prompt = s->tokens.ids,
+                    .n_prompt = s->n_prompt,
+                    .hook = s->on_choices};
+}
+
+// Has the step run its prompt, but not its choices?
+static bool is_undecided(const Step *step)
+{
+    const Choices *c = &step->sequence->choices;
+    return step->ok && c->begun && !c->done;
+}
+
+// Runs the choices of all undecided steps together; if that fails for one of them, each by itself.
+static bool run_choices(Engine *e, Step *steps, size_t n, const volatile sig_atomic_t *interrupted,
+                        Error *err)
+{
+    size_t n_ballots = 0;
+    Ballot *ballots = calloc(n, sizeof *ballots);
+    if (!ballots) {
+        return error_memory(err, "ballots", n * sizeof *ballots);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (is_undecided(&steps[i])) {
+            ballots[n_ballots++] = ballot_of(steps[i].sequence);
+        }
+    }
+    const bool ok = choices_run(e, ballots, n_ballots, interrupted, err);
+    free(ballots);
+    for (size_t i = 0; !ok && err->kind == ERROR_INPUT && i < n; i++) {
+        if (is_undecided(&steps[i])) {
+            Ballot ballot = ballot_of(steps[i].sequence);
+            steps[i].ok = choices_run(e, &ballot, 1, interrupted, &steps[i].err);
+        }
+    }
+    return ok || err->kind == ERROR_INPUT;
+}
+
+// After a pass: runs the choices of those steps whose prompts are complete, and draws one for each.
+static bool choose(Engine *e, Step *steps, size_t n, const volatile sig_atomic_t *interrupted,
+                   Error *err)
+{
+    size_t n_undecided = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_undecided += is_undecided(&steps[i]);
+    }
+    if (n_undecided && !run_choices(e, steps, n, interrupted, err)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        Step *step = &steps[i];
+        if (step->ok && step->sequence->choices.done) {
+            step->ok = draw_choice(e, step->sequence, &step->err);
+        }
+        if (!step->ok && (step->err.kind == ERROR_RUN || n == 1)) {
+            *err = step->err;
+            return false;
+        }
+    }
+    return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// A pass and what follows it
+
+// Runs a pass, and samples from its logits.
+static bool decode_pass(Engine *e, Step *steps, size_t n, Error *err)
 {
     if (!forward_steps(e, steps, n, err)) {
         // An error leaves all sequences as they were, so their rows can be run again.
@@ -730,8 +892,14 @@ bool decode(Engine *e, Step *steps, size_t n, Error *err)
     return true;
 }
 
+bool decode(Engine *e, Step *steps, size_t n, const volatile sig_atomic_t *interrupted, Error *err)
+{
+    return decode_pass(e, steps, n, err) && choose(e, steps, n, interrupted, err);
+}
+
 // Runs the tokens that have to be run, and after the last one proposals.
-static bool run_pass_of(Sequence *s, Engine *e, Step *step, Error *err)
+static bool run_pass_of(Sequence *s, Engine *e, Step *step,
+                        const volatile sig_atomic_t *interrupted, Error *err)
 {
     const size_t most = smaller_of(e->scratch.max_rows, e->scratch.max_logits) - 1;
     PassPlan plan = {.n_rows = 1, .tokens = 1};
@@ -741,14 +909,14 @@ static bool run_pass_of(Sequence *s, Engine *e, Step *step, Error *err)
         step->n_proposed = sequence_propose(s, &e->pass_cost, &plan, e->rows, most);
         step->n_rows += step->n_proposed;
     }
-    return decode(e, step, 1, err);
+    return decode(e, step, 1, interrupted, err);
 }
 
 bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
 {
     while (!s->finish && !*hooks->interrupted) {
         Step step;
-        if (!run_pass_of(s, e, &step, err) ||
+        if (!run_pass_of(s, e, &step, hooks->interrupted, err) ||
             (!step.n_sampled && !hooks->on_pass(hooks->arg, s, NULL, err))) {
             return false;
         }

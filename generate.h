@@ -15,6 +15,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "classify.h"
 #include "encode.h"
 #include "engine.h"
 #include "logprobs.h"
@@ -69,6 +70,7 @@ typedef struct {
     ThinkOptions think;
     SamplerOptions sampler;
     TokenBiases biases;
+    ChoiceTexts choices;  // the text is one of these
 } GenerateOptions;
 
 typedef enum { FINISH_NONE, FINISH_STOP, FINISH_LENGTH } FinishReason;
@@ -82,9 +84,10 @@ typedef struct {
     const Cache *cache;
     size_t cache_sequence;  // index of its sequence in the cache
     uint64_t seed;
-    bool echo;          // its text begins with the prompt's
-    bool score_prompt;  // with options->logprobs: the list begins with the tokens of the prompt
-    Guide *guide;       // what the text has to be; NULL: anything
+    bool echo;              // its text begins with the prompt's
+    bool score_prompt;      // with options->logprobs: the list begins with the tokens of the prompt
+    Guide *guide;           // what the text has to be; NULL: anything
+    LogitsHook on_choices;  // is told the logits that decide between choices
 } SequenceSetup;
 
 // Text on its way out.
@@ -106,8 +109,10 @@ typedef struct {
     size_t n_prompt;
     size_t n_forced;  // of the tokens that the last pass added, those after the sampled one
     FinishReason finish;
-    Guide *guide;       // what the new text has to be; NULL: anything
-    MatchState match;   // of the new text
+    Guide *guide;      // what the new text has to be; NULL: anything
+    MatchState match;  // of the new text
+    Choices choices;   // of options->choices, if there are any; owned
+    LogitsHook on_choices;
     uint64_t *allowed;  // (guide->trie.n_words), owned: the tokens of one draw; NULL: no guide
     Lookup lookup;      // what it learns of proposed tokens
     Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
@@ -132,11 +137,12 @@ static inline bool sequence_is_thinking(const Sequence *s)
 // is only taken if the text can be completed after it in as many bytes as tokens are left, and the
 // text ends where nothing can follow: so it always satisfies the constraint. Errors: ERROR_INPUT if
 // the prompt is empty or leaves no room in the context, or the guide's shortest text has more bytes
-// than there may be new tokens, or the model thinks; ERROR_RUN if out of memory.
+// than there may be new tokens, or a choice more tokens, or the model thinks; ERROR_RUN if out of
+// memory.
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Error *err);
 void sequence_free(Sequence *s);
 
-// Frees what a finished sequence needs no more; its text, tokens and log-probabilities stay.
+// Frees what a finished sequence needs no more; its text, tokens, log-probabilities and choices stay.
 void sequence_retire(Sequence *s);
 
 // Gives a finished or interrupted sequence another prompt, whose tokens it takes over, whether it
@@ -172,7 +178,8 @@ size_t sequence_propose(Sequence *s, const PassCost *cost, PassPlan *plan, Row *
 
 // Samples the next token from the logits of the sequence's last token, adds its text, and decides
 // whether the sequence is finished. A thought that is too long gets the tokens of its closing text.
-// Error: ERROR_RUN if out of memory.
+// With choices it only takes the logits: decode draws one when it has run them all. Error: ERROR_RUN
+// if out of memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
 
 // One sequence's part in a forward pass. The caller sets the sequence and its rows, which
@@ -194,8 +201,10 @@ typedef struct {
 // ones are taken out of the cache. The rows of all steps lie one after the other, from e->rows on. Threads sample in
 // parallel: each sequence has its own sampler, so their order does not matter. Where a pass of
 // several steps fails for its input (ERROR_INPUT), each is run by itself, and only the one to blame
-// has !ok. Error (false): ERROR_RUN; with a single step, also ERROR_INPUT.
-bool decode(Engine *e, Step *steps, size_t n, Error *err);
+// has !ok. Sequences with choices that have run their prompts also run those, in further passes
+// unless they are interrupted, and finish; nothing counts as sampled in them. Error (false):
+// ERROR_RUN; with a single step, also ERROR_INPUT.
+bool decode(Engine *e, Step *steps, size_t n, const volatile sig_atomic_t *interrupted, Error *err);
 
 // What the caller of sequence_run wants to know while it runs.
 typedef struct {

@@ -29,6 +29,7 @@ typedef enum {
     TEXT,         // a const char *
     PATH,         // a file name, not empty: a const char *
     TEXTS,        // one more non-empty text: StopTexts
+    CHOICE,       // one more non-empty text: ChoiceTexts
     TOKEN,        // one more token id: StopTokens; in a request an array of all
     BIAS,         // ID=BIAS, one more of them: TokenBiases; in a request an object of all
     PROMPT_TEXT,  // one more part of the prompt: PromptParts
@@ -137,6 +138,8 @@ static const Option option_table[] = {
      .fields = {"min_tokens"}},
     {0, "ignore-eos", NULL, FLAG, AT(generate.ignore_eos), .help = "continue after an end token",
      .fields = {"ignore_eos"}},
+    {0, "choice", "TEXT", CHOICE, AT(generate.choices), .max = MAX_CHOICE_TEXTS,
+     .help = "the answer is one of these texts; --json adds their probabilities"},
     {0, "regex", "RE", TEXT, AT(regex),
      .help = "the answer is a match of RE (RE2's syntax) from start to end"},
     {0, "json-schema", "SCHEMA", TEXT, AT(schema),
@@ -471,6 +474,9 @@ static bool store_value(const Option *o, void *field, const char *text)
     case TEXTS:
         ((StopTexts *)field)->texts[((StopTexts *)field)->n++] = text;
         return *text;
+    case CHOICE:
+        ((ChoiceTexts *)field)->texts[((ChoiceTexts *)field)->n++] = text;
+        return *text;
     case TOKEN:
         return parse_token(text, &((StopTokens *)field)->ids[((StopTokens *)field)->n++]);
     case BIAS:
@@ -507,6 +513,7 @@ static bool take_value(Options *options, const Option *o, const char *shown, con
     void *field = (char *)options + o->offset;
     char buffer[80];
     if ((o->kind == TEXTS && ((StopTexts *)field)->n == MAX_STOPS) ||
+        (o->kind == CHOICE && ((ChoiceTexts *)field)->n == MAX_CHOICE_TEXTS) ||
         (o->kind == TOKEN && ((StopTokens *)field)->n == MAX_STOP_TOKENS) ||
         (o->kind == VARIABLE && ((TemplateVariables *)field)->n == MAX_TEMPLATE_VARIABLES)) {
         return error_set(err, ERROR_USAGE, "%s: may be given at most %.0f times", shown, o->max);
@@ -734,19 +741,36 @@ static bool check_convert(const Options *o, Error *err)
                                    "written last"));
 }
 
+// Choices: all different. Their probabilities are those of the model, which no token changes.
+static bool check_choices(const Options *o, Error *err)
+{
+    static const char *const never_with[] = {"logit-bias", "repeat-penalty", "presence-penalty",
+                                             "frequency-penalty", NULL};
+    Error why;
+    if (!o->generate.choices.n) {
+        return true;
+    }
+    return choice_texts_check(&o->generate.choices, &why)
+               ? refuse(o, never_with, "not with --choice", err)
+               : error_set(err, ERROR_USAGE, "--choice: %.500s", why.message);
+}
+
 // Constraints: one at most, of one answer, which nothing else ends.
 static bool check_constraints(const Options *o, const char *mode, Error *err)
 {
-    static const char *const constraints[] = {"regex", "json-schema", "json-object", NULL};
+    static const char *const constraints[] = {"choice", "regex", "json-schema", "json-object",
+                                              NULL};
     static const char *const never_with[] = {"stop", "stop-token-id", "min-tokens", "ignore-eos",
                                              NULL};
-    const int n = (o->regex != NULL) + (o->schema != NULL) + o->json_object;
+    const int n = (o->generate.choices.n > 0) + (o->regex != NULL) + (o->schema != NULL) +
+                  o->json_object;
     if (n == 0) {
         return true;
     }
-    return n == 1 && !mode ? refuse(o, never_with, "not with a constraint", err)
-                           : refuse(o, constraints,
-                                    n > 1 ? "expected one constraint" : "not in this mode", err);
+    if (n > 1 || mode) {
+        return refuse(o, constraints, n > 1 ? "expected one constraint" : "not in this mode", err);
+    }
+    return refuse(o, never_with, "not with a constraint", err) && check_choices(o, err);
 }
 
 static bool check_combinations(Options *o, Error *err)

@@ -27,7 +27,7 @@ typedef enum {
 } Mode;
 
 // At least as many as the table has rows.
-#define MAX_OPTIONS 64
+#define MAX_OPTIONS 80
 
 // The most texts and files that a prompt is joined from. Far more than anyone types; a script that
 // has more can join them with cat.
@@ -58,7 +58,7 @@ typedef struct {
     bool special;          // turn names of special tokens in the prompt into those tokens
     bool truncate_prompt;  // keep the end of a prompt that does not fit; in a chat, of its files
     bool no_echo;          // print the continuation without the prompt
-    // What the answer has to be, at most one of them.
+    // What the answer has to be, at most one of them, or one of generate.choices.
     const char *regex;   // NULL: not a match of a regular expression
     const char *schema;  // a JSON schema, or its file; NULL: none
     bool json_object;    // any JSON object

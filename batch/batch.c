@@ -496,7 +496,7 @@ static bool run_pass(Batch *b, Error *err)
 {
     Slots *slots = &b->slots;
     slots_plan(slots);
-    if (!decode(b->engine, slots->steps, slots->n_steps, err)) {
+    if (!decode(b->engine, slots->steps, slots->n_steps, b->setup->interrupted, err)) {
         if (slots->n_steps > 1 || err->kind != ERROR_INPUT) {
             return false;
         }

@@ -232,6 +232,20 @@ static void put_completion_logprobs(JsonWriter *w, const Sequence *s)
 // --------------------------------------------------------------------------------------------
 // Choices
 
+void put_probabilities(JsonWriter *w, const Sequence *s)
+{
+    const Choices *c = &s->choices;
+    json_open(w, "probabilities", '[');
+    for (size_t i = 0; i < c->texts->n; i++) {
+        json_open(w, NULL, '{');
+        json_put_text(w, "text", c->texts->texts[i]);
+        json_put_real(w, "probability", c->probabilities[i], DECIMALS);
+        json_put_real(w, "logprob", c->list[i].logprob, DECIMALS);
+        json_close(w, '}');
+    }
+    json_close(w, ']');
+}
+
 void put_thought(JsonWriter *w, const Sequence *s)
 {
     const Buffer *thought = &s->thought.ready;

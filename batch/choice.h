@@ -20,6 +20,14 @@ void put_thought(JsonWriter *w, const Sequence *s);
 //     {"id": 5, "token": "a", "bytes": [97], "logprob": -0.1, "top": [{"id": 5, ..}, ..]}
 void put_plain_logprobs(JsonWriter *w, const Sequence *s);
 
+// Puts the member "probabilities" of a text that was drawn from given choices (classify.h), an array
+// with an object for each of them, in order:
+//
+//     {"text": "yes", "probability": 0.75, "logprob": -2.1}
+//
+// `logprob` is that of the text by itself, before all of them are made to sum to 1.
+void put_probabilities(JsonWriter *w, const Sequence *s);
+
 // Puts the member "bytes" of a token's object: [226, 150, 129].
 void put_bytes(JsonWriter *w, const char *bytes, size_t size);
 

@@ -33,7 +33,7 @@
 
 bool slots_create(Slots *s, Engine *e, Error *err)
 {
-    const size_t n = e->cache.n_sequences;
+    const size_t n = e->cache.n_sequences - e->n_lanes;
     *s = (Slots){.engine = e,
                  .slots = calloc(n, sizeof *s->slots),
                  .n_slots = n,

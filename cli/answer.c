@@ -78,6 +78,9 @@ static bool print_json(Answer *a, Error *err)
     if (s->options->logprobs) {
         put_plain_logprobs(&w, s);
     }
+    if (s->choices.done) {
+        put_probabilities(&w, s);
+    }
     json_close(&w, '}');
     buffer_add_text(&text, "\n");
     const bool ok = output_write(a->out, &text, err);
@@ -197,7 +200,10 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
                   .options = o,
                   .out = out,
                   .seed = option_given(o, "seed") ? o->seed : system_seed()};
-    const size_t checked = 1 + o->generate.lookup;  // rows of a pass that want logits
+    const size_t n_choices = o->generate.choices.n;
+    // Rows of a pass that want logits.
+    const size_t checked = n_choices ? CHOICE_ROWS : 1 + o->generate.lookup;
+    e->n_lanes = n_choices < CHOICE_LANES ? n_choices : CHOICE_LANES;
     if (!engine_open_cache(e, 1, o->chunk > checked ? o->chunk : checked, checked, err)) {
         return false;
     }
@@ -250,6 +256,13 @@ static bool show_pass(void *arg, Sequence *s, const float *logits, Error *err)
     return o->json || (!s->text.ready.size && !s->thought.ready.size) || print_text(a, err);
 }
 
+// See LogitsHook.
+static void add_to_digest(void *arg, const float *logits)
+{
+    const Answer *a = arg;
+    output_digest(a->out, logits, a->engine->model.config.vocab_size);
+}
+
 static bool start_sequence(Answer *a, Prompt *prompt, bool echo, Error *err)
 {
     const SequenceSetup setup = {.tokenizer = a->engine->tokenizer,
@@ -257,7 +270,8 @@ static bool start_sequence(Answer *a, Prompt *prompt, bool echo, Error *err)
                                  .cache = &a->engine->cache,
                                  .seed = a->seed,
                                  .echo = echo,
-                                 .guide = a->guide.constraint ? &a->guide : NULL};
+                                 .guide = a->guide.constraint ? &a->guide : NULL,
+                                 .on_choices = {a->options->digest ? add_to_digest : NULL, a}};
     if (a->started) {
         return sequence_restart(&a->sequence, &a->engine->cache, prompt, err);
     }

@@ -25,6 +25,7 @@ _run() {
     --stop) COMPREPLY=(); return ;;
     --stop-token-id) COMPREPLY=(); return ;;
     --min-tokens) COMPREPLY=(); return ;;
+    --choice) COMPREPLY=(); return ;;
     --regex) COMPREPLY=(); return ;;
     --json-schema) COMPREPLY=(); return ;;
     -y | --system) COMPREPLY=(); return ;;
@@ -45,7 +46,7 @@ _run() {
     --logprobs) COMPREPLY=(); return ;;
     esac
     case $current in
-    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --type --head-type --calibrate --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --regex --json-schema --json-object --special --no-echo -y --system --think --date --template-var -z --tokenizer -c --context --kv --chunk --lookup -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
+    -*) mapfile -t COMPREPLY < <(compgen -W "--chat -m --mode -b --batch --tokenize --score --bench --info --tensors --convert --type --head-type --calibrate --set --verify -h --help --version -i --prompt -f --prompt-file --truncate-prompt -n --max-tokens -t --temperature -p --top-p -k --top-k --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-id --min-tokens --ignore-eos --choice --regex --json-schema --json-object --special --no-echo -y --system --think --date --template-var -z --tokenizer -c --context --kv --chunk --lookup -j --threads --simd --parallel --lines --resume --retry --first-line --prompt-cache -o --output --json --logprobs --stats -q --quiet --digest" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     esac
 }

@@ -33,7 +33,7 @@ PICTURE = ROOT / "docs/house.svg"
 
 # Rows that share a storey, a matter of looks only: no room includes a neighbour.
 STOREYS = [
-    ["run.c"], ["cli/"], ["batch/"], ["options"], ["generate"], ["engine", "encode"],
+    ["run.c"], ["cli/"], ["batch/"], ["options"], ["generate"], ["classify"], ["engine", "encode"],
     ["logprobs", "lookup", "sampler", "tokenizer", "model"],
     ["cache"], ["formats/"], ["text/"], ["ops"], ["simd/"], ["base/"],
 ]  # fmt: skip

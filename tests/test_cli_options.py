@@ -34,7 +34,7 @@ WRONG_VALUES = {
     "--logprobs": ["abc", "", "-1", "21", "1.5"],
 }
 NEEDS_JSON = {"--logprobs"}
-VALUED = ["-i", "--prompt", "-f", "--prompt-file", "--stop", "-z", "--tokenizer", "-o", "--output", "-b", "--batch",
+VALUED = ["-i", "--prompt", "-f", "--prompt-file", "--stop", "--choice", "-z", "--tokenizer", "-o", "--output", "-b", "--batch",
           "--prompt-cache", *WRONG_VALUES]  # fmt: skip
 FLAGS = ["--tokenize", "--json", "--stats", "--quiet", "--digest", "--no-echo", "--ignore-eos", "--special",
          "--truncate-prompt", "--lines", "--resume", "--retry"]  # fmt: skip

@@ -166,7 +166,8 @@ def batch_fields(model, openai):
 JSON = {
     "--json: text, chat and each answer of a conversation": lambda model: (
         printed(model, "-i", "a", "-n", 3, "--ignore-eos", "--json", "--logprobs", 2)
-        | printed(model, "-i", "a", "-n", 3, "-s", 1, "--ignore-eos", "--json", "--chat")),
+        | printed(model, "-i", "a", "-n", 3, "-s", 1, "--ignore-eos", "--json", "--chat")
+        | printed(model, "-i", "a", "--json", "--choice", "b", "--choice", "c")),
     "--tokenize --json, also with --chat": lambda model: (
         printed(model, "-i", "ab", "--tokenize", "--json") | printed(model, "-i", "ab", "--tokenize", "--chat", "--json")),
     "--score --json": lambda model: printed(model, "-i", "abc", "--score", "--json"),

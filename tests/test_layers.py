@@ -10,10 +10,11 @@ from conftest import ROOT
 # arrow only points down the table, and into one's own row.
 HOUSE = {
     "run.c": ("run.c", "*"),
-    "cli/": ("cli/*", "options batch/ generate encode engine logprobs lookup sampler tokenizer model cache ops text/ formats/ base/"),
-    "batch/": ("batch/*", "options generate encode engine logprobs lookup sampler tokenizer model cache text/ formats/ base/"),
-    "options": ("options.*", "generate encode engine logprobs lookup sampler tokenizer model cache ops text/ formats/ base/"),
-    "generate": ("generate.*", "encode engine logprobs lookup sampler tokenizer model cache text/ base/"),
+    "cli/": ("cli/*", "options batch/ generate classify encode engine logprobs lookup sampler tokenizer model cache ops text/ formats/ base/"),
+    "batch/": ("batch/*", "options generate classify encode engine logprobs lookup sampler tokenizer model cache text/ formats/ base/"),
+    "options": ("options.*", "generate classify encode engine logprobs lookup sampler tokenizer model cache ops text/ formats/ base/"),
+    "generate": ("generate.*", "classify encode engine logprobs lookup sampler tokenizer model cache text/ base/"),
+    "classify": ("classify.*", "engine tokenizer model cache ops text/ base/"),
     "engine": ("engine.*", "lookup tokenizer model cache ops text/ formats/ base/"),
     "encode": ("encode.*", "tokenizer text/ base/"),
     "logprobs": ("logprobs.*", "ops base/"),
