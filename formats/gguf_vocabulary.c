@@ -25,7 +25,8 @@
 // GGUF's token types.
 enum { TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER, TOKEN_UNUSED, TOKEN_BYTE };
 
-// The names of pre-tokenizers, and what else llama.cpp does for models that use them.
+// The names of pre-tokenizers, and what else llama.cpp does for models that use them (its
+// src/llama-vocab.cpp). It knows others whose regular expressions are not among our rules.
 static const struct PreTokenizer {
     const char *name;
     WordRule words;
@@ -33,27 +34,64 @@ static const struct PreTokenizer {
     bool add_bos;      // unless add_bos_token says otherwise
 } pre_tokenizers[] = {
     {"gpt-2", WORDS_GPT2, false, false},
+    {"phi-2", WORDS_GPT2, false, false},
+    {"gigachat", WORDS_GPT2, false, false},
+    {"a.x-4.0", WORDS_GPT2, false, false},
+    {"mellum", WORDS_GPT2, false, false},
+    {"exaone4", WORDS_GPT2, false, false},
+    {"mpt", WORDS_GPT2, false, false},
+    {"olmo", WORDS_GPT2, false, false},
+    {"jais", WORDS_GPT2, false, false},
+    {"trillion", WORDS_GPT2, false, false},
+    {"granite-docling", WORDS_GPT2, false, false},
+    {"smollm", WORDS_SMOLLM, false, false},
+    {"starcoder", WORDS_SMOLLM, false, false},
+    {"refact", WORDS_SMOLLM, false, false},
+    {"command-r", WORDS_SMOLLM, false, false},
+    {"codeshell", WORDS_SMOLLM, false, false},
+    {"exaone", WORDS_SMOLLM, false, false},
+    {"minerva-7b", WORDS_SMOLLM, false, false},
+    {"mellum2", WORDS_SMOLLM, false, false},
     {"llama3", WORDS_LLAMA3, true, true},
     {"llama-v3", WORDS_LLAMA3, true, true},
     {"llama-bpe", WORDS_LLAMA3, true, true},
-    {"smollm", WORDS_SMOLLM, false, false},
+    {"falcon3", WORDS_LLAMA3, true, true},
+    {"pixtral", WORDS_LLAMA3, true, true},
+    {"midm-2.0", WORDS_LLAMA3, true, true},
+    {"lfm2", WORDS_LLAMA3, true, true},
+    {"dbrx", WORDS_LLAMA3, false, false},
+    {"smaug-bpe", WORDS_LLAMA3, false, false},
+    {"chatglm-bpe", WORDS_LLAMA3, false, false},
+    {"glm4", WORDS_LLAMA3, true, false},
+    {"glm5", WORDS_LLAMA3, true, false},
     {"qwen2", WORDS_QWEN2, false, false},
     {"deepseek-r1-qwen", WORDS_QWEN2, false, false},
-    {"starcoder", WORDS_SMOLLM, false, false},
-    {"refact", WORDS_SMOLLM, false, false},
-    {"dbrx", WORDS_LLAMA3, false, false},
+    {"kormo", WORDS_QWEN2, false, false},
+    {"megrez", WORDS_QWEN2, false, false},
+    {"stablelm2", WORDS_QWEN2, false, false},
+    {"hunyuan", WORDS_QWEN2, false, false},
+    {"solar-open", WORDS_QWEN2, false, false},
+    {"grok-2", WORDS_QWEN2, false, false},
     {"qwen35", WORDS_QWEN35, false, false},
     {"gpt-4o", WORDS_GPT4O, false, false},
+    {"llama4", WORDS_GPT4O, false, false},
+    {"kanana2", WORDS_GPT4O, false, false},
+    {"talkie", WORDS_GPT4O, false, false},
+    {"minimax-m2", WORDS_GPT4O, false, false},
     {"tekken", WORDS_TEKKEN, true, true},
     {"deepseek-v3", WORDS_DEEPSEEK, false, false},
     {"hunyuan-dense", WORDS_DEEPSEEK, false, false},
+    {"joyai-llm", WORDS_DEEPSEEK, false, false},
+    {"hy_v4", WORDS_DEEPSEEK, false, false},
 };
 typedef struct PreTokenizer PreTokenizer;
 
-// A file usually names only one of the tokens that end a turn. Special tokens with these names
-// always do.
-static const char *const end_names[] = {"<|eot_id|>", "<|im_end|>", "<|end_of_text|>",
-                                        "<|endoftext|>"};
+// A file usually names only one of the tokens that end a turn. Added tokens with these names always
+// do: those of Llama 3, ChatML, Granite, GPT-2, Gemma, Phi, Llama 3's tool calls and DeepSeek.
+static const char *const end_names[] = {
+    "<|eot_id|>",    "<|im_end|>", "<|end_of_text|>", "<|endoftext|>",
+    "<end_of_turn>", "<|end|>",    "<|eom_id|>",      "<｜end▁of▁sentence｜>",
+};
 
 typedef struct {
     const Gguf *g;
@@ -356,6 +394,15 @@ static bool read_sentencepiece(VocabularyReader *r)
     return true;
 }
 
+// Adds to the list in a message the first name of each rule.
+static void list_rule(char *list, size_t size, size_t i)
+{
+    const size_t used = strlen(list);
+    if (i == 0 || pre_tokenizers[i].words != pre_tokenizers[i - 1].words) {
+        snprintf(list + used, size - used, "%s, ", pre_tokenizers[i].name);
+    }
+}
+
 static bool read_pre_tokenizer(VocabularyReader *r)
 {
     const GgufKey *k = vocabulary_key(r, "pre");
@@ -363,11 +410,9 @@ static bool read_pre_tokenizer(VocabularyReader *r)
     if (!k) {
         return fail_missing(r, "pre");
     }
-    const size_t n = sizeof pre_tokenizers / sizeof *pre_tokenizers;
-    char list[256] = "one of";
-    for (size_t i = 0; i < n; i++) {
+    char list[256] = "one of ";
+    for (size_t i = 0; i < sizeof pre_tokenizers / sizeof *pre_tokenizers; i++) {
         const PreTokenizer *p = &pre_tokenizers[i];
-        const size_t used = strlen(list);
         if (gguf_text(k, &name) && name.size == strlen(p->name) &&
             memcmp(name.data, p->name, name.size) == 0) {
             r->v.words = p->words;
@@ -375,8 +420,9 @@ static bool read_pre_tokenizer(VocabularyReader *r)
             r->v.add_bos = p->add_bos;
             return true;
         }
-        snprintf(list + used, sizeof list - used, "%s %s", i ? "," : "", p->name);
+        list_rule(list, sizeof list, i);
     }
+    snprintf(list + strlen(list), sizeof list - strlen(list), "or a model with the rule of one");
     return gguf_unexpected(r->g, k, list, r->err);
 }
 
@@ -435,9 +481,10 @@ static void make_special(VocabularyReader *r, int id)
 
 static bool is_end_name(const VocabularyReader *r, size_t id)
 {
+    const bool added = r->attribute[id] == PIECE_SPECIAL || r->attribute[id] == PIECE_ADDED;
     for (size_t i = 0; i < sizeof end_names / sizeof *end_names; i++) {
         const size_t size = strlen(end_names[i]);
-        if (r->attribute[id] == PIECE_SPECIAL && piece_size(&r->v, id) == size &&
+        if (added && piece_size(&r->v, id) == size &&
             memcmp(piece_bytes(&r->v, id), end_names[i], size) == 0) {
             return true;
         }
@@ -456,6 +503,34 @@ static void settle_unknown(VocabularyReader *r)
     }
 }
 
+// Phi-3's special tokens take the white space after them, but for three. No key says so; llama.cpp
+// knows it too.
+static void strip_after_special(VocabularyReader *r)
+{
+    static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
+    const GgufKey *architecture = gguf_key(r->g, "general.architecture");
+    GgufText name;
+    if (r->v.kind != SENTENCEPIECE_BPE || !architecture || !gguf_text(architecture, &name) ||
+        name.size != 4 || memcmp(name.data, "phi3", 4) != 0) {
+        return;
+    }
+    for (size_t id = 0; id < r->n_tokens; id++) {
+        bool strips = r->attribute[id] == PIECE_SPECIAL;
+        for (size_t i = 0; strips && i < sizeof others / sizeof *others; i++) {
+            strips = piece_size(&r->v, id) != strlen(others[i]) ||
+                     memcmp(piece_bytes(&r->v, id), others[i], strlen(others[i])) != 0;
+        }
+        r->attribute[id] |= strips ? PIECE_STRIPS_RIGHT : 0;
+    }
+}
+
+// add_eos_token is checked but not followed: EOS ends a text, and ours are there to be continued.
+static bool check_add_eos(const VocabularyReader *r)
+{
+    bool ignored = false;
+    return read_switch(r, "add_eos_token", &ignored);
+}
+
 static bool read_special(VocabularyReader *r)
 {
     Vocabulary *v = &r->v;
@@ -463,7 +538,7 @@ static bool read_special(VocabularyReader *r)
     int eos = v->kind == SENTENCEPIECE_BPE && r->n_tokens > 2 ? 2 : -1, eot = -1, eom = -1;
     if (!read_id(r, "bos_token_id", &v->bos) || !read_id(r, "eos_token_id", &eos) ||
         !read_id(r, "eot_token_id", &eot) || !read_id(r, "eom_token_id", &eom) ||
-        !read_switch(r, "add_bos_token", &v->add_bos)) {
+        !read_switch(r, "add_bos_token", &v->add_bos) || !check_add_eos(r)) {
         return false;
     }
     const int named[] = {v->bos, eos, eot, eom};
@@ -478,11 +553,13 @@ static bool read_special(VocabularyReader *r)
     for (size_t id = 0; id < r->n_tokens; id++) {
         const int token = (int)id;
         if (token != eos && (token == eot || token == eom || is_end_name(r, id))) {
+            make_special(r, token);
             buffer_add(&r->end, &(int32_t){token}, sizeof(int32_t));
         }
     }
     v->end = (const int32_t *)(const void *)r->end.data;
     v->n_end = r->end.size / sizeof *v->end;
+    strip_after_special(r);
     return buffer_check(&r->end, r->err);
 }
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from conftest import DATA_DIR, EXECUTABLE, ROOT, SLOWER, assert_refused, execute, logits, run
 
+import gguf_bytes
 import native
 import sources
+from gguf_bytes import TEXT, Key
 from terminal import on_terminal
 
 gguf = pytest.importorskip("gguf")
@@ -288,6 +290,71 @@ def test_a_type_that_is_not_supported_is_refused_by_name(tmp_path, kind):
     path = tmp_path / "m.gguf"
     sources.write_gguf(path, BLOCKS_OF_256, kind, random=True)
     assert_refused(run(path, "-i", "a"), 3, "m.gguf", f"has the type {kind}", "another quantisation, such as Q8_0")
+
+
+# tokenizer.ggml.pre -> the number of the rule in a native file, and its flags: 1 BOS, 4 whole words. A name has the rule
+# that llama.cpp's src/llama-vocab.cpp has for it.
+RULES = {
+    (1, 0): "gpt-2 phi-2 gigachat a.x-4.0 mellum exaone4 mpt olmo jais trillion granite-docling",
+    (3, 0): "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2",
+    (2, 5): "llama3 llama-v3 llama-bpe falcon3 pixtral midm-2.0 lfm2",
+    (2, 0): "dbrx smaug-bpe chatglm-bpe",
+    (2, 4): "glm4 glm5",
+    (4, 0): "qwen2 deepseek-r1-qwen kormo megrez stablelm2 hunyuan solar-open grok-2",
+    (5, 0): "qwen35",
+    (6, 0): "gpt-4o llama4 kanana2 talkie minimax-m2",
+    (7, 5): "tekken",
+    (8, 0): "deepseek-v3 hunyuan-dense joyai-llm hy_v4",
+}
+
+
+def attributes_of(section, n):
+    """Of n pieces, in a section `tokenizer` (docs/format.md)."""
+    n_merges, n_end = (struct.unpack_from("<I", section, at)[0] for at in (16, 28))
+    scores = 4 * n if struct.unpack_from("<I", section)[0] == 0 else 0
+    at = 64 + 4 * n_end + 4 * (n + 1) + scores + 12 * n_merges
+    return section[at : at + n]
+
+
+def vocabulary_of(tmp_path, keys):
+    """The section `tokenizer` of a vocabulary of these keys."""
+    (tmp_path / "v.gguf").write_bytes(gguf_bytes.File([Key("general.architecture", TEXT, "llama"), *keys]).pack())
+    return convert(tmp_path / "v.gguf", tmp_path / "v.bin").bytes("tokenizer")
+
+
+@pytest.mark.parametrize("rule, name", [(rule, name) for rule, names in RULES.items() for name in names.split()])
+def test_names_of_pre_tokenizers_stand_for_their_rules(tmp_path, rule, name):
+    keys = [key for key in gguf_bytes.byte_level_keys() if not key.name.endswith("add_bos_token")]
+    next(key for key in keys if key.name.endswith(".pre")).value = name
+    found = struct.unpack_from("<II", vocabulary_of(tmp_path, keys), 4)
+    assert (found[0], found[1] & 5) == rule
+
+
+@pytest.mark.parametrize("name", ["<|eot_id|>", "<|im_end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "<|end|>",
+                                  "<|eom_id|>", "<｜end▁of▁sentence｜>"])  # fmt: skip
+@pytest.mark.parametrize("kind", [3, 4])  # control, user-defined
+def test_tokens_that_end_a_turn_are_known_by_name(tmp_path, name, kind):
+    keys = gguf_bytes.byte_level_keys()
+    next(key for key in keys if key.name.endswith(".tokens")).value.append(name)
+    next(key for key in keys if key.name.endswith(".token_type")).value.append(kind)
+    data = vocabulary_of(tmp_path, keys)
+    assert struct.pack("<ii", 258, 259) in data, "expected the ids of EOS and of the added token, at which generation stops"
+    (tmp_path / "t.txt").write_text(f"a{name}")
+    assert run(tmp_path / "v.bin", "--tokenize", "-f", tmp_path / "t.txt").ok().out.split()[-1] != "259", "a text may not end a turn"
+
+
+def test_special_tokens_of_phi_3_take_the_white_space_after_them(tmp_path):
+    keys = gguf_bytes.sentencepiece_keys()
+    next(key for key in keys if key.name.endswith(".tokens")).value += ["<|user|>", "<|endoftext|>"]
+    next(key for key in keys if key.name.endswith(".token_type")).value += [3, 3]
+    next(key for key in keys if key.name.endswith(".scores")).value += [0.0, 0.0]
+    file = gguf_bytes.File([Key("general.architecture", TEXT, "phi3"), *keys])
+    (tmp_path / "v.gguf").write_bytes(file.pack())
+    attributes = attributes_of(convert(tmp_path / "v.gguf", tmp_path / "v.bin").bytes("tokenizer"), len(keys[1].value))
+    assert attributes[:3] == bytes([3, 1, 1 + 32]) and attributes[-2:] == bytes([1 + 32, 1])
+    file.keys[0].value = "llama"
+    (tmp_path / "v.gguf").write_bytes(file.pack())
+    assert max(attributes_of(convert(tmp_path / "v.gguf", tmp_path / "v.bin").bytes("tokenizer"), len(keys[1].value))) < 16
 
 
 def text_of(data, key):
