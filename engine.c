@@ -206,11 +206,22 @@ static bool open_model(Engine *e, Error *err)
 // --------------------------------------------------------------------------------------------
 // Opening and closing
 
-static bool open_checkpoint(Engine *e, Error *err)
+// Refuses what a converter wrote for --convert, unless that is what opens it.
+static bool check_runnable(const Engine *e, unsigned parts, Error *err)
+{
+    const Tensor *t = parts & ENGINE_ROW_MAJOR ? NULL : checkpoint_row_major(&e->checkpoint);
+    return !t || error_set(err, ERROR_INPUT,
+                           "%s: section %s is a matrix row by row, which only --convert can read: "
+                           "run %s --convert FILE, then use FILE",
+                           e->options->model, t->name, e->options->model);
+}
+
+static bool open_checkpoint(Engine *e, unsigned parts, Error *err)
 {
     const EngineOptions *o = e->options;
     return ops_select(o->simd ? o->simd : "auto", err) &&
-           checkpoint_open(&e->checkpoint, o->model, team_max(), err);
+           checkpoint_open(&e->checkpoint, o->model, team_max(), err) &&
+           check_runnable(e, parts, err);
 }
 
 bool engine_open_parts(Engine *e, unsigned parts, Error *err)
@@ -229,7 +240,7 @@ bool engine_open_parts(Engine *e, unsigned parts, Error *err)
 bool engine_open(Engine *e, const EngineOptions *options, unsigned parts, Error *err)
 {
     *e = (Engine){.options = options};
-    if (!open_checkpoint(e, err)) {
+    if (!open_checkpoint(e, parts, err)) {
         engine_close(e);
         return false;
     }

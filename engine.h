@@ -49,9 +49,10 @@ bool template_variable_read(const char *text, size_t *n, Json *json, Error *err)
 // What a mode needs besides the checkpoint itself.
 enum {
     ENGINE_TOKENIZER = 1,
-    ENGINE_CHAT = 2,     // the chat template, if the checkpoint has one; needs ENGINE_TOKENIZER
-    ENGINE_CONTEXT = 4,  // the length of the context, if the checkpoint has weights
-    ENGINE_MODEL = 8,    // the weights and the threads that run them; includes ENGINE_CONTEXT
+    ENGINE_CHAT = 2,        // the chat template, if the checkpoint has one; needs ENGINE_TOKENIZER
+    ENGINE_CONTEXT = 4,     // the length of the context, if the checkpoint has weights
+    ENGINE_MODEL = 8,       // the weights and the threads that run them; includes ENGINE_CONTEXT
+    ENGINE_ROW_MAJOR = 16,  // nothing more: a file that is only there to be converted is no error
 };
 
 typedef struct {

@@ -28,7 +28,7 @@ static const struct {
     [MODE_SCORE] = {mode_score, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_BENCH] = {mode_bench, ENGINE_TOKENIZER | ENGINE_MODEL},
     [MODE_INFO] = {mode_info, ENGINE_TOKENIZER | ENGINE_CHAT | ENGINE_CONTEXT},
-    [MODE_CONVERT] = {mode_convert, ENGINE_TOKENIZER | ENGINE_CHAT},
+    [MODE_CONVERT] = {mode_convert, ENGINE_TOKENIZER | ENGINE_CHAT | ENGINE_ROW_MAJOR},
     [MODE_VERIFY] = {mode_verify, 0},  // opens the rest after its checksums
 };
 

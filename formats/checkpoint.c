@@ -24,6 +24,8 @@
 #include "formats/gguf_model.h"
 #include "formats/llama2c.h"
 #include "formats/native.h"
+#include "formats/pack.h"
+#include "formats/row_major.h"
 
 #define MAX_SECTIONS     65536
 #define MAX_CONFIG_BYTES (1 << 20)  // its checksum is compared whenever a file is opened
@@ -119,6 +121,25 @@ static bool read_header(Checkpoint *c, Error *err)
 // --------------------------------------------------------------------------------------------
 // Table
 
+static bool is_matrix(const SectionEntry *e)
+{
+    return e->kind == SECTION_MATRIX || e->kind == SECTION_ROWS;
+}
+
+static bool check_weight_type(const Checkpoint *c, const SectionEntry *e, Error *err)
+{
+    const uint32_t max_type = is_matrix(e) ? N_WEIGHT_TYPES - 1 : 0;
+    if (e->type > max_type) {
+        return error_set(err, ERROR_INPUT, "%s: the type of section %s is %u, expected 0 to %u",
+                         c->path, e->name, (unsigned)e->type, (unsigned)max_type);
+    }
+    return e->kind != SECTION_ROWS || row_format_is_plain(row_format_of((WeightType)e->type)) ||
+           error_set(err, ERROR_INPUT,
+                     "%s: the type of section %s, a matrix row by row, is %s, expected f32, f16 or "
+                     "bf16",
+                     c->path, e->name, weight_types[e->type].name);
+}
+
 // Checks what an entry says about itself: name, kind and type.
 static bool check_description(const Checkpoint *c, size_t i, const SectionEntry *e, Error *err)
 {
@@ -131,10 +152,8 @@ static bool check_description(const Checkpoint *c, size_t i, const SectionEntry 
         return error_set(err, ERROR_INPUT, "%s: the kind of section %s is %u, expected 0 to %d",
                          c->path, e->name, (unsigned)e->kind, N_SECTION_KINDS - 1);
     }
-    const uint32_t max_type = e->kind == SECTION_MATRIX ? N_WEIGHT_TYPES - 1 : 0;
-    if (e->type > max_type) {
-        return error_set(err, ERROR_INPUT, "%s: the type of section %s is %u, expected 0 to %u",
-                         c->path, e->name, (unsigned)e->type, (unsigned)max_type);
+    if (!check_weight_type(c, e, err)) {
+        return false;
     }
     if (!all_zero(e->zeros, sizeof e->zeros)) {
         return error_set(err, ERROR_INPUT,
@@ -148,7 +167,7 @@ static bool check_description(const Checkpoint *c, size_t i, const SectionEntry 
 static bool check_bytes(const Checkpoint *c, const SectionEntry *e, Error *err)
 {
     bool shaped = false;
-    size_t bytes = e->bytes;
+    size_t bytes = e->bytes, packed;
     switch ((SectionKind)e->kind) {
     case SECTION_VECTOR:
         shaped = e->rows == 1 && e->cols;
@@ -157,6 +176,12 @@ static bool check_bytes(const Checkpoint *c, const SectionEntry *e, Error *err)
     case SECTION_MATRIX:
         shaped = e->rows && e->cols;
         if (!matrix_bytes((WeightType)e->type, e->rows, e->cols, &bytes)) {
+            bytes = SIZE_MAX;
+        }
+        break;
+    case SECTION_ROWS:
+        shaped = e->rows && e->cols && matrix_bytes((WeightType)e->type, e->rows, e->cols, &packed);
+        if (!row_major_bytes((WeightType)e->type, e->rows, e->cols, &bytes)) {
             bytes = SIZE_MAX;
         }
         break;
@@ -176,7 +201,7 @@ static bool check_bytes(const Checkpoint *c, const SectionEntry *e, Error *err)
 // ends, and lies within the file. Moves *end to its own end.
 static bool check_place(const Checkpoint *c, const SectionEntry *e, size_t *end, Error *err)
 {
-    const size_t alignment = e->kind == SECTION_MATRIX ? MATRIX_ALIGNMENT : SECTION_ALIGNMENT;
+    const size_t alignment = is_matrix(e) ? MATRIX_ALIGNMENT : SECTION_ALIGNMENT;
     const size_t offset = round_up(*end, alignment);
     if (e->offset != offset) {
         return error_set(err, ERROR_INPUT, "%s: section %s is at offset %llu, expected %zu",
@@ -221,6 +246,11 @@ static void add_tensor(Checkpoint *c, const SectionEntry *e)
     t->vector = e->kind == SECTION_VECTOR;
     t->bytes = e->bytes;
     t->matrix = (Matrix){(WeightType)e->type, e->rows, e->cols, c->file.data + e->offset};
+    if (e->kind == SECTION_ROWS) {
+        t->rows = t->matrix.data;
+        t->matrix.data = NULL;
+        matrix_bytes(t->matrix.type, e->rows, e->cols, &t->bytes);  // check_bytes: no overflow
+    }
 }
 
 static bool read_table(Checkpoint *c, Error *err)
@@ -428,7 +458,7 @@ bool allocate_tensors(Checkpoint *c, Error *err)
 {
     size_t total = 0;
     for (size_t i = 0; i < c->n_tensors; i++) {
-        const size_t bytes = c->tensors[i].bytes;
+        const size_t bytes = c->tensors[i].matrix.data ? 0 : c->tensors[i].bytes;
         if (bytes > SIZE_MAX / 2 || !size_add(total, round_up(bytes, SECTION_ALIGNMENT), &total)) {
             return error_memory(err, "weights", SIZE_MAX);
         }
@@ -440,15 +470,37 @@ bool allocate_tensors(Checkpoint *c, Error *err)
     }
     char *place = c->memory;
     for (size_t i = 0; i < c->n_tensors; i++) {
-        c->tensors[i].matrix.data = place;
-        place += round_up(c->tensors[i].bytes, SECTION_ALIGNMENT);
+        Tensor *t = &c->tensors[i];
+        if (!t->matrix.data) {
+            t->matrix.data = place;
+            place += round_up(t->bytes, SECTION_ALIGNMENT);
+        }
     }
     return true;
 }
 
+const Tensor *checkpoint_row_major(const Checkpoint *c)
+{
+    size_t i = 0;
+    while (i < c->n_tensors && !c->tensors[i].rows) {
+        i++;
+    }
+    return i < c->n_tensors ? &c->tensors[i] : NULL;
+}
+
+// Does a tensor wait for being repacked, or was it?
+static bool is_repacked(const Checkpoint *c, size_t i) { return c->gguf || c->tensors[i].rows; }
+
+static bool repack_tensor(const Checkpoint *c, size_t i, void *out, size_t threads, Error *err)
+{
+    return c->gguf ? gguf_model_repack(c, i, out, threads, err)
+                   : row_major_repack(c, i, out, threads, err);
+}
+
 bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Error *err)
 {
-    if (c->kind != CHECKPOINT_GGUF || c->memory || c->config.vocab_only) {
+    const bool waits = c->gguf || checkpoint_row_major(c);
+    if (!waits || c->memory || c->config.vocab_only) {
         return true;
     }
     if (!allocate_tensors(c, err)) {
@@ -456,7 +508,10 @@ bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Er
     }
     for (size_t i = 0, done = 0; i < c->n_tensors; i++) {
         progress_report(progress, done, c->memory_bytes);
-        if (!gguf_model_repack(c, i, (void *)c->tensors[i].matrix.data, threads, err)) {
+        if (!is_repacked(c, i)) {
+            continue;
+        }
+        if (!repack_tensor(c, i, (void *)c->tensors[i].matrix.data, threads, err)) {
             return false;
         }
         done += c->tensors[i].bytes;
@@ -473,7 +528,7 @@ size_t checkpoint_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUT
 const void *checkpoint_data(const Checkpoint *c, size_t i, void *buffer, size_t threads, Error *err)
 {
     const void *data = c->tensors[i].matrix.data;
-    return data ? data : gguf_model_repack(c, i, buffer, threads, err) ? buffer : NULL;
+    return data ? data : repack_tensor(c, i, buffer, threads, err) ? buffer : NULL;
 }
 
 // --------------------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ typedef struct {
     bool vector;
     Matrix matrix;  // of a vector: rows 1, cols its length, type f32
     size_t bytes;   // padding included
+    // The matrix row by row, without padding, in a native file that has it so; matrix.data is then
+    // NULL until checkpoint_load, and bytes is what it takes there. Else NULL.
+    const uint8_t *rows;
 } Tensor;
 
 // A section of plain bytes.
@@ -40,15 +43,15 @@ typedef struct {
     Bytes config_section, tokenizer, chat, provenance;
     size_t file_bytes;  // of the file; of a GGUF file that is split, of its first part
     Mapping file;       // owned; a native file's tensors point into it
-    void *memory;       // the tensors of other files, in the layout of the kernels; owned; or NULL
+    void *memory;       // tensors that were repacked into the layout of the kernels; owned; or NULL
     size_t memory_bytes;  // size of memory
     GgufModel *gguf;      // owned; NULL: not a GGUF file
 } Checkpoint;
 
 // Maps a native checkpoint (docs/format.md), or reads one of llama2.c's three kinds (llama2c.h) or
 // a GGUF file (gguf_model.h). The whole structure is checked, to the byte; the contents of the
-// sections are not. The weights of a GGUF file wait for checkpoint_load: until then the data of its
-// tensors is NULL. Errors: ERROR_INPUT naming the file, the field, the value found and the value
+// sections are not. The weights of a GGUF file, and matrices that a native file has row by row, wait
+// for checkpoint_load: until then the data of these tensors is NULL. Errors: ERROR_INPUT naming the file, the field, the value found and the value
 // expected. `path` must outlive the checkpoint. On failure *c is closed.
 bool checkpoint_open(Checkpoint *c, const char *path, size_t threads, Error *err);
 
@@ -58,9 +61,12 @@ bool checkpoint_open_mapping(Checkpoint *c, const char *path, Mapping file, size
                              Error *err);
 void checkpoint_close(Checkpoint *c);
 
-// Repacks the weights of a GGUF file into memory, tensor by tensor; does nothing where the tensors
-// have their data. Errors: ERROR_INPUT naming a tensor with a value that is not finite; ERROR_RUN
-// if out of memory.
+// The first matrix that the file has row by row: such a file, written by a converter, is there to be
+// converted, not to be run. NULL: there is none.
+const Tensor *checkpoint_row_major(const Checkpoint *c);
+
+// Repacks tensors that have no data yet into memory, one after the other. Errors: ERROR_INPUT naming
+// a tensor with a value that is not finite; ERROR_RUN if out of memory.
 bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Error *err);
 
 // The data of tensor i, also if it is not loaded: it is then repacked into `buffer`, which has room
@@ -83,7 +89,7 @@ typedef struct {
 size_t checkpoint_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUTES]);
 
 // For the readers of formats that are repacked: computes the bytes of every tensor; and allocates
-// memory for all of them, in which each gets its place. Errors: ERROR_RUN.
+// memory for all that have no data, in which each gets its place. Errors: ERROR_RUN.
 bool size_tensors(Checkpoint *c, Error *err);
 bool allocate_tensors(Checkpoint *c, Error *err);
 

@@ -26,13 +26,19 @@ _Static_assert(offsetof(NativeHeader, table_offset) == 24, "docs/format.md");
 _Static_assert(offsetof(NativeHeader, header_crc) == 32, "docs/format.md");
 _Static_assert(sizeof(NativeHeader) == 64, "docs/format.md");
 
-typedef enum { SECTION_BYTES, SECTION_VECTOR, SECTION_MATRIX, N_SECTION_KINDS } SectionKind;
+typedef enum {
+    SECTION_BYTES,
+    SECTION_VECTOR,
+    SECTION_MATRIX,  // in the layout of the kernels
+    SECTION_ROWS,    // a matrix row by row, as converters have it: only --convert opens it
+    N_SECTION_KINDS
+} SectionKind;
 
 // An entry of the table as it lies in the file.
 typedef struct {
     char name[48];           // ends with a zero byte, filled up with zeros
     uint32_t kind;           // SectionKind
-    uint32_t type;           // of a matrix: WeightType; else 0
+    uint32_t type;           // of a matrix, in either layout: WeightType; else 0
     uint32_t rows, cols;     // of a vector: 1 and its length; of bytes: 0 and 0
     uint64_t offset, bytes;  // of the section, from the start of the file
     uint32_t crc;            // CRC-32 of those bytes

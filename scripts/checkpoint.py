@@ -27,7 +27,7 @@ MATRIX_ALIGNMENT = 4096
 SECTION_ALIGNMENT = 64
 GROUP_ROWS = 16  # rows that are stored together
 
-BYTES, VECTOR, MATRIX = range(3)  # kinds of section
+BYTES, VECTOR, MATRIX, ROWS = range(4)  # kinds of section; MATRIX: for the kernels, ROWS: row by row
 # The words of a choice in the order of their numbers.
 CHOICES = {
     "rope_scaling": ("none", "linear", "llama3", "yarn", "longrope"),
@@ -168,6 +168,12 @@ def matrix_section(name, weight_type, rows, cols):
     return Section(name, MATRIX, t.code, rows, cols, size)
 
 
+def rows_section(name, weight_type, rows, cols):
+    """A matrix row by row, which `run FILE --convert OUT` brings into the layout of the kernels."""
+    t = WEIGHT_TYPES[weight_type]
+    return Section(name, ROWS, t.code, rows, cols, rows * cols * t.block_bytes // GROUP_ROWS)
+
+
 def round_up(n, multiple):
     return -(-n // multiple) * multiple
 
@@ -224,7 +230,7 @@ class Writer:
         self.n_written = 0
         end = HEADER_BYTES + ENTRY_BYTES * len(sections)
         for section in sections:
-            section.offset = round_up(end, MATRIX_ALIGNMENT if section.kind == MATRIX else SECTION_ALIGNMENT)
+            section.offset = round_up(end, MATRIX_ALIGNMENT if section.kind in (MATRIX, ROWS) else SECTION_ALIGNMENT)
             end = section.offset + section.size
         self.file_bytes = end
 

@@ -11,6 +11,7 @@ import numpy as np
 TYPES = {0: ("f32", 1, 64), 1: ("bf16", 1, 32), 2: ("q8", 32, 544), 3: ("q4", 32, 288), 4: ("q4m", 32, 320),
          5: ("f16", 1, 32), 6: ("q4t", 32, 288), 7: ("q5", 32, 352), 8: ("q5m", 32, 384), 9: ("q4k", 256, 2304),
          10: ("q5k", 256, 2816), 11: ("q6k", 256, 3360)}  # fmt: skip
+CODES = {name: code for code, (name, _, _) in TYPES.items()}
 TABLE = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)  # of q4t
 HEAD = 64  # bytes of the header
 # The values of the section `config`, in the order in which the writer below has them, and their types.
@@ -54,7 +55,7 @@ class Native:
         for i in range(count):
             entry = struct.unpack_from("<48s4I2QI12s", self.data, HEAD + 96 * i)
             s = Section(entry[0].rstrip(b"\0").decode("ascii"), *entry[1:8])
-            alignment = 4096 if s.kind == 2 else 64
+            alignment = 4096 if s.kind >= 2 else 64
             assert s.offset == -(-end // alignment) * alignment, f"{s.name} is at {s.offset}"
             assert not any(self.data[end : s.offset]), f"zeros before {s.name}"
             assert zlib.crc32(self.bytes(s)) == s.crc, f"checksum of {s.name}"
@@ -215,6 +216,20 @@ def interleaved(matrix):
     return padded.reshape(-1, 16, cols).transpose(0, 2, 1).astype("<f4").tobytes()
 
 
+def plain_bytes(values, kind):
+    """f32, f16 or bf16; of the last, values are truncated."""
+    if kind == "bf16":
+        return (values.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    return values.astype("<f4" if kind == "f32" else "<f2").tobytes()
+
+
+def plain_values(data, kind):
+    """What plain_bytes stored, as f32."""
+    if kind == "bf16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(data, "<f4" if kind == "f32" else "<f2").astype("<f4")
+
+
 class Writer:
     """A model in f32 whose fields, table and contents can be changed before it is packed.
 
@@ -240,6 +255,15 @@ class Writer:
     def add(self, name, kind, rows, cols, data):
         self.entries.append({"name": name.encode(), "kind": kind, "type": 0, "rows": rows, "cols": cols, "data": data})
 
+    def store_by_rows(self, kind, keep=()):
+        """Stores the matrices row by row, as f32, f16 or bf16, except for those whose names are in `keep`."""
+        for e in self.entries:
+            if e["kind"] == 2 and e["name"].decode() not in keep:
+                groups = np.frombuffer(e["data"], "<f4").reshape(-1, e["cols"], 16)
+                values = np.ascontiguousarray(groups.transpose(0, 2, 1)).reshape(-1, e["cols"])[: e["rows"]]
+                e.update({"kind": 3, "type": CODES[kind], "data": plain_bytes(values, kind)})
+        return self
+
     def config_section(self, **changes):
         """The section's bytes, with other values or, where a change is None, without one."""
         values = {**self.config, **changes}
@@ -256,7 +280,7 @@ class Writer:
         """(offset, bytes) of each section, and the length of the file."""
         end, places = HEAD + 96 * len(self.entries), []
         for e in self.entries:
-            alignment = 4096 if e["kind"] == 2 else 64
+            alignment = 4096 if e["kind"] >= 2 else 64
             offset = -(-end // alignment) * alignment
             places.append((offset, len(e["data"])))
             end = offset + len(e["data"])

@@ -353,6 +353,66 @@ def weight_cases():
             case(f"{name}={value}", with_weight(name, 0, value), layer, "not finite")
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# The same model with its matrices row by row, which only --convert opens.
+
+ROW_CASES = []
+
+
+def row_writer(kind="f32"):
+    return good_writer().store_by_rows(kind)
+
+
+def row_case(name, make, *named):
+    ROW_CASES.append(pytest.param(make, named, id=name))
+
+
+def row_cases():
+    writer = row_writer()
+    places, end = writer.places()
+    data = writer.pack()
+    for i, (e, (offset, size)) in enumerate(zip(writer.entries, places)):
+        name = e["name"].decode()
+        if e["kind"] == 3 and name not in ("embedding", "blocks.0.attn.k_proj", "blocks.0.mlp.down_proj", "head"):
+            continue
+        if e["kind"] != 3:
+            row_case(f"{name}.kind=3", lambda i=i: writer.pack(entry={(i, "kind"): 3}), name)
+            continue
+        for value in set(native.TYPES) - {0, 1, 5}:
+            row_case(f"{name}.type={value}", lambda i=i, v=value: writer.pack(entry={(i, "type"): v}),
+                     f"the type of section {name}, a matrix row by row, is {native.TYPES[value][0]}")  # fmt: skip
+        for value in (1, 5, len(native.TYPES), U32):
+            row_case(f"{name}.type={value}", lambda i=i, v=value: writer.pack(entry={(i, "type"): v}), name)
+        for value in (0, 1, 4, *([2] if e["rows"] % 16 else [])):  # in whole groups it would be another matrix, as large
+            row_case(f"{name}.kind={value}", lambda i=i, v=value: writer.pack(entry={(i, "kind"): v}))
+        for field in ("rows", "cols"):
+            for value in sorted({0, 1, e[field] - 1, e[field] + 1, 1 << 31, U32}):
+                row_case(f"{name}.{field}={value}", lambda i=i, f=field, v=value: writer.pack(entry={(i, f): v}), name)
+        most = {(i, "rows"): U32, (i, "cols"): U32}
+        for size_of_all in (U64, U64 - 63, 4 * U32 * U32 % 2**64):
+            changes = {**most, (i, "bytes"): size_of_all}
+            row_case(f"{name}.overflow={size_of_all}", lambda c=changes: writer.pack(entry=c), name)
+        for value in (0, size - 1, size - 4, size + 1, size + 4096, 1 << 63, U64):
+            row_case(f"{name}.bytes={value}", lambda i=i, v=value: writer.pack(entry={(i, "bytes"): v}), name)
+        for value in (offset - 64, offset + 4, offset + 64, offset + 4096, end, U64):
+            row_case(f"{name}.offset={value}", lambda i=i, v=value: writer.pack(entry={(i, "offset"): v}), name)
+        for cut in (offset, offset + 1, offset + size - 1):
+            row_case(f"{name}.cut={cut}", lambda n=cut: data[:n], "file_bytes", cut)
+        for kind in ("f32", "f16", "bf16"):
+            for label, value in (("nan", np.nan), ("infinite", -np.inf)):
+                row_case(f"{name}.{kind}.{label}", lambda i=i, k=kind, v=value: with_value(i, k, v),
+                         f"tensor {name} has a value that is not finite")  # fmt: skip
+
+
+def with_value(section, kind, value):
+    """A matrix whose last value is this one."""
+    writer = row_writer(kind)
+    e = writer.entries[section]
+    last = native.plain_bytes(np.float32([value]), kind)
+    e["data"] = e["data"][: -len(last)] + last
+    return writer.pack()
+
+
 header_cases()
 value_cases()
 config_cases()
@@ -360,6 +420,7 @@ table_cases()
 section_cases()
 chat_cases()
 weight_cases()
+row_cases()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -393,6 +454,17 @@ def test_broken_checkpoint_is_refused_by_name(make, named, attempt, memory_of_th
     if not SANITIZED:
         most = memory_of_the_good_model + MOST_KILOBYTES
         assert memory < most, f"took {memory} KB, expected less than {most}\n{done}"
+
+
+@pytest.mark.parametrize("make, named", ROW_CASES)
+def test_broken_file_of_rows_is_not_converted(make, named, tmp_path):
+    source = tmp_path / "broken.bin"
+    source.write_bytes(make())
+    done, memory = measured(source, "--convert", tmp_path / "out.bin")
+    assert_refused(done, 3, "broken.bin", *named)
+    assert_quick(done)
+    assert SANITIZED or memory < 2 * MOST_KILOBYTES, f"took {memory} KB\n{done}"
+    assert [p.name for p in tmp_path.iterdir()] == ["broken.bin"], "a refused conversion leaves no file"
 
 
 def test_there_are_600_broken_checkpoints_and_no_two_are_the_same():

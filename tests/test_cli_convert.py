@@ -66,6 +66,56 @@ def test_a_llama2c_file_gives_the_same_text_before_and_after(tmp_path, llama2c, 
     assert lines == ["source: model.bin", "type: f32", "head_type: f32", "converter: run 0.1.0"]
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# Matrices row by row
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
+def test_a_file_of_rows_becomes_one_for_the_kernels(tmp_path, kind):
+    """With their values and types; matrices that are for the kernels already are carried over."""
+    source, groups, out = tmp_path / "rows.bin", tmp_path / "groups.bin", tmp_path / "out.bin"
+    groups.write_bytes(native_models.tiny(chat=True, tied_head=0).pack())
+    expected = native.Native(groups)
+    for keep in ((), ("embedding", "blocks.0.mlp.down_proj")):
+        source.write_bytes(native_models.tiny(chat=True, tied_head=0).store_by_rows(kind, keep).pack())
+        done = run(source, "--convert", out).ok()
+        assert (done.out, done.err) == ("", ""), done
+        file, held_by = native.Native(out), contents(out)
+        for name, held in contents(groups).items():
+            if name == "config" or expected.sections[name].kind != 2:
+                assert held_by[name] == held, name
+                continue
+            values, type = expected.matrix(name), "f32" if name in keep else kind
+            values = native.plain_values(native.plain_bytes(values, type), type).reshape(values.shape)
+            assert file.type(name) == type and np.array_equal(file.matrix(name), values), name
+
+
+@pytest.mark.parametrize("options", [["--type", "q8"], ["--type", "q4t", "--calibrate", "text"], ["--type", "bf16"]])
+def test_rows_are_quantised_to_what_the_same_weights_in_groups_are(tmp_path, options):
+    text, made = tmp_path / "text", []
+    text.write_bytes(b"ab cab bac " * 40)
+    options = [text if o == "text" else o for o in options]
+    for name, writer in (("rows", native_models.tiny().store_by_rows("f32")), ("groups", native_models.tiny())):
+        source = tmp_path / f"{name}.bin"
+        source.write_bytes(writer.pack())
+        for threads in (1, 3):
+            run(source, "--convert", tmp_path / "out.bin", *options, "-j", threads).ok()
+            made.append(contents(tmp_path / "out.bin"))
+    assert all(m == made[0] for m in made)
+
+
+@pytest.mark.parametrize("options", [["-i", "a"], ["--chat", "-i", "a"], ["--score", "-i", "a"], ["--tokenize", "-i", "a"],
+                                     ["--info"], ["--verify"], ["--bench"], ["--batch", "-"]])  # fmt: skip
+def test_a_file_of_rows_is_not_run(tmp_path, options):
+    source = tmp_path / "rows.bin"
+    source.write_bytes(native_models.tiny(chat=True).store_by_rows("bf16").pack())
+    assert_refused(run(source, *options), 3, f"{source}: section embedding is a matrix row by row", f"{source} --convert FILE")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Quantising
+
+
 # The largest error of a quantised weight, relative to the largest magnitude among the 32 of its block.
 MOST = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8, "q8": 0.005, "q4": 0.2, "q4m": 0.15, "q4t": 0.2}
 

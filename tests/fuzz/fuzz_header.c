@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "formats/row_major.h"
 #include "fuzz_native.h"
 #include "model.h"
 
@@ -14,6 +15,16 @@ static void check_place(const NativeFile *file, const void *data, size_t size)
     FUZZ_CHECK(p >= file->data && p <= file->data + file->size &&
                    size <= (size_t)(file->data + file->size - p),
                "%zu bytes", size);
+}
+
+static void check_tensor(const NativeFile *file, const Tensor *t)
+{
+    size_t bytes = t->bytes;
+    const Matrix *m = &t->matrix;
+    if (t->rows) {
+        FUZZ_CHECK(!m->data && row_major_bytes(m->type, m->rows, m->cols, &bytes), "%s", t->name);
+    }
+    check_place(file, t->rows ? t->rows : m->data, bytes);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -30,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     Model m = {0};
     if (checkpoint_open_mapping(&c, "fuzz", (Mapping){file.data, file.size, NULL}, 1, &err)) {
         for (size_t i = 0; i < c.n_tensors; i++) {
-            check_place(&file, c.tensors[i].matrix.data, c.tensors[i].bytes);
+            check_tensor(&file, &c.tensors[i]);
         }
         check_place(&file, c.tokenizer.data, c.tokenizer.size);
         fuzz_count("inputs that were opened");

@@ -11,6 +11,7 @@
 //     4   the shapes of the sections that a model of this config has
 //     8   the config, whose sizes are brought into range, and the table, which the input then does
 //         not have: all sections of such a model, of types that `token` selects
+//     16  with 8: the matrices whose types allow it are stored row by row
 //
 // The section `config` gets the config, all others are filled by repeating the contents. With mode
 // 0 what follows `token` is the file.
@@ -159,10 +160,14 @@ static inline bool lay_out(NativeParts *p, size_t *end)
             bytes = given < MAX_FILE ? given : p->contents.size;
         } else if (kind == 1) {
             bytes = round_up(cols * sizeof(float), 64);
+        } else if (kind == 3) {
+            if (!size_mul(rows, type ? 2 : 4, &bytes) || !size_mul(bytes, cols, &bytes)) {
+                return false;
+            }
         } else if (type >= N_WEIGHT_TYPES || !matrix_bytes((WeightType)type, rows, cols, &bytes)) {
             return false;
         }
-        const uint64_t place = round_up(*end, kind == 2 ? 4096 : 64), size = bytes;
+        const uint64_t place = round_up(*end, kind >= 2 ? 4096 : 64), size = bytes;
         if (size > MAX_FILE || place > MAX_FILE - size) {
             return false;
         }
@@ -222,7 +227,8 @@ static inline void write_table(NativeParts *p)
             }
             const bool bytes = i < FIRST_TENSOR, vector = strstr(name, "norm") || bias;
             const size_t type = (p->token + n * (p->token >> 4)) % N_WEIGHT_TYPES;
-            put_u32(entry + 48, bytes ? 0 : vector ? 1 : 2);
+            const bool by_rows = p->mode & 16 && (type <= 1 || type == 5);  // f32, bf16, f16
+            put_u32(entry + 48, bytes ? 0 : vector ? 1 : by_rows ? 3 : 2);
             put_u32(entry + 52, bytes || vector ? 0 : type);
             put_u32(entry + 72, bytes ? 64 : 0);
         }

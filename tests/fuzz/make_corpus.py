@@ -49,16 +49,16 @@ def vocabularies():
             pre_tokenizer=rule, bos=0, eos=0, end=[0])  # fmt: skip
 
 
-def checkpoint_input(mode, config, weight_type, contents, more=b""):
+def checkpoint_input(mode, config, weight_type, contents, more=b"", matrix=checkpoint.matrix_section):
     """mode, token, length of the config, header, table, config (with `more` after it) and contents; the target fills
-    in offsets, sizes and checksums."""
+    in offsets, sizes and checksums. `matrix` makes the sections of matrices."""
     named = config.section(SAMPLING) + more
     sizes = {"config": len(named), "provenance": 5, "tokenizer": len(contents), "chat": 32}
     sections = [checkpoint.bytes_section(name, size) for name, size in sizes.items()]
     if not config.vocab_only:
         for name, rows, cols in checkpoint.model_tensors(config):
             sections.append(checkpoint.vector_section(name, cols) if rows is None else
-                            checkpoint.matrix_section(name, weight_type, rows, cols))  # fmt: skip
+                            matrix(name, weight_type, rows, cols))  # fmt: skip
     start = checkpoint.MAGIC + struct.pack("<IIQQI", checkpoint.VERSION, len(sections), 0, checkpoint.HEADER_BYTES, 0)
     table = b"" if mode & 8 else b"".join(s.pack() for s in sections)
     head = struct.pack("<2BH", mode, 15, len(named)) + start.ljust(checkpoint.HEADER_BYTES, b"\0")
@@ -73,6 +73,8 @@ def checkpoint_inputs():
     section = dict(vocabularies())["sentencepiece"].section()
     for code in checkpoint.WEIGHT_TYPES:
         yield code, checkpoint_input(7, checkpoint.Config(**small), code, contents)
+    for code in ("f32", "f16", "bf16", "q8"):
+        yield f"rows_{code}", checkpoint_input(7, checkpoint.Config(**small), code, contents, matrix=checkpoint.rows_section)
     for name, extra in {
         "untied": dict(tied_head=False),
         "biases": dict(qkv_bias=True),
@@ -84,6 +86,7 @@ def checkpoint_inputs():
         config = checkpoint.Config(**{**small, **extra})
         yield name, checkpoint_input(7, config, "f32", contents)
         yield f"{name}_made", checkpoint_input(15, config, "f32", contents)
+        yield f"{name}_rows_made", checkpoint_input(31, config, "f32", contents)
     yield "misshapen", checkpoint_input(3, checkpoint.Config(**{**small, "dim": 16}), "f32", contents)
     yield "layers_made", checkpoint_input(15, checkpoint.Config(**{**small, "n_layers": 3}), "f32", contents)
     good = checkpoint.Config(**small)
