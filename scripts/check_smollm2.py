@@ -8,7 +8,7 @@ It checks and prints the following, and exits with status 1 if a check fails:
 - for twenty prompts, ten of them in the chat template, how long greedy continuations agree with PyTorch's: they must be
   equal up to the first step at which PyTorch's two best logits are within 0.05 of each other
 
-Needs torch and transformers beside scripts/requirements.txt.
+Needs torch and transformers.
 """
 
 import argparse
@@ -27,8 +27,8 @@ DOCUMENTS = ["CONTRIBUTING.md", "README.md", "docs/format.md", "LICENSE", "text/
 N_SCORED = 4000  # tokens of the documents
 N_NEW = 60  # tokens of each continuation
 TIE = 0.05  # between the two best logits
-# convert.py's options for each weight type, and how far the perplexity may be from PyTorch's. Without --type the
-# GGUF's Q4_1 blocks are carried over.
+# The options of `run --convert` for each weight type, and how far the perplexity may be from PyTorch's. Without --type
+# the GGUF's Q4_1 blocks are carried over.
 TYPES = {
     "f32": (["--type", "f32"], 0.001),
     "q4m": ([], 0.003),
@@ -175,7 +175,7 @@ def main():
         models = {}
         for kind, (options, _) in TYPES.items():
             models[kind] = Path(folder) / f"{kind}.bin"
-            run([sys.executable, ROOT / "scripts" / "convert.py", args.gguf, models[kind], *options], "")
+            run([args.run, args.gguf, "--convert", models[kind], *options], "")
         passed = check_perplexity(args.run, models, reference)
         print("greedy continuations, f32:")
         passed &= check_greedy(args.run, models["f32"], reference, tokenizer)

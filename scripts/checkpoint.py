@@ -4,7 +4,7 @@
 
 The sections and their sizes are declared first, which fixes the offset of each. Their contents are then written in
 that order, in pieces of any size, so a model never has to fit in memory. Header and table, with the checksums, come
-last. Until then the file has a temporary name; a file with the final name is complete, and was accepted by `check`.
+last. Until then the file has a temporary name; a file with the final name is complete.
 
     with Writer("model.bin", sections) as writer:
         for section in sections:
@@ -218,14 +218,10 @@ def model_tensors(config):
 
 
 class Writer:
-    """A checkpoint being written. A context manager: if it fails, it leaves no file behind.
+    """A checkpoint being written. A context manager: if it fails, it leaves no file behind."""
 
-    check(path) is called with the finished file before that gets its name; if it raises, the file is removed.
-    """
-
-    def __init__(self, path, sections, check=None):
+    def __init__(self, path, sections):
         self.path = Path(path)
-        self.check = check
         self.sections = sections
         self.n_written = 0
         end = HEADER_BYTES + ENTRY_BYTES * len(sections)
@@ -248,8 +244,6 @@ class Writer:
                 if failure is None:
                     self._finish()
             if failure is None:
-                if self.check:
-                    self.check(self.temporary)
                 os.replace(self.temporary, self.path)
         finally:
             Path(self.temporary).unlink(missing_ok=True)
@@ -276,5 +270,3 @@ class Writer:
         umask = os.umask(0)
         os.umask(umask)
         os.fchmod(self.file.fileno(), 0o666 & ~umask)
-        self.file.flush()
-        os.fsync(self.file.fileno())

@@ -18,21 +18,13 @@ LIMITS = {
     "frequency_penalty": (-2, 2),
 }
 
-# Where sources have them.
+# Where generation_config.json has them.
 HUGGING_FACE = {
     "temperature": "temperature",
     "top_p": "top_p",
     "top_k": "top_k",
     "min_p": "min_p",
     "repetition_penalty": "repeat_penalty",
-}
-GGUF = {
-    "general.sampling.temp": "temperature",
-    "general.sampling.top_p": "top_p",
-    "general.sampling.top_k": "top_k",
-    "general.sampling.min_p": "min_p",
-    "general.sampling.penalty_repeat": "repeat_penalty",
-    "general.sampling.penalty_last_n": "repeat_last_n",
 }
 
 

@@ -1,9 +1,7 @@
-"""What every reader gives convert.py: the shape of the model, and tensors that are read a few rows at a time.
+"""What the reader of a model gives convert.py: the shape of the model, and where its tensors are.
 
-A tensor is described by its file, its offset and the bytes of a row. Nothing is mapped or kept in memory, so a model of
-any size converts in a few megabytes. Names are those of docs/format.md. RoPE rotates pairs of dimensions: llama2.c's
-neighbours (2i, 2i + 1), GPT-NeoX's (i, i + head_dim / 2). Rows of q and k that a source stores in llama2.c's order
-are returned in that of GPT-NeoX.
+A tensor is described by its file, offset and type. Nothing is mapped or kept in memory, so a model of any size is read in
+a few megabytes. Names are those of docs/format.md.
 """
 
 from dataclasses import dataclass, field
@@ -11,17 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from quantize import ROW_BLOCK_BYTES, SCALE_BYTES
-
-# Bytes per value, and how bytes become f32.
-PLAIN_TYPES = {
-    "f32": (4, lambda raw: raw.view("<f4")),
-    "f16": (2, lambda raw: raw.view("<f2").astype(np.float32)),
-    "bf16": (2, lambda raw: (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)),
-}
-
-
+VALUE_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+PIECE_BYTES = 16 << 20  # read at once
 
 
 class SourceError(Exception):
@@ -34,64 +24,36 @@ class Tensor:
     offset: int
     rows: int
     cols: int
-    type: str  # the weight type that holds its values exactly, or None
-    row_bytes: int
-    decode: object  # u8 (n, row_bytes) -> f32 (n, cols)
-    name: str = ""  # that the source has for it, for messages
-    neighbours: int = 0  # head_dim if the rows (or the values of a vector) are in llama2.c's order, else 0
+    type: str  # f32, f16 or bf16
+    name: str  # that the source has for it, for messages
+    unit_offset: bool = False  # the source has its values less 1
 
-    def order(self, begin, end):
-        """Which rows of the source become rows begin .. end - 1."""
-        rows = np.arange(begin, end)
-        if not self.neighbours:
-            return rows
-        half, i = self.neighbours // 2, rows % self.neighbours
-        return rows - i + np.where(i < half, 2 * i, 2 * (i - half) + 1)
+    @property
+    def row_bytes(self):
+        return self.cols * VALUE_BYTES[self.type]
 
-    def raw(self, begin, end):
-        """u8 (end - begin, row_bytes)"""
-        order = self.order(begin, end)
-        low, high = int(order.min()), int(order.max()) + 1
-        data = read_bytes(self.path, self.offset + low * self.row_bytes, (high - low) * self.row_bytes, self.name)
-        return data.reshape(-1, self.row_bytes)[order - low]
-
-    def read(self, begin, end):
-        """f32 (end - begin, cols)"""
-        return self.decode(self.raw(begin, end))
-
-    def values(self, begin, end):
-        """f32 (end - begin, cols), finite."""
-        values = self.read(begin, end)
-        if not np.isfinite(values).all():
-            raise SourceError(f"{self.path}: tensor {self.name} has a value that is not finite")
-        return values
-
-    def blocks(self, begin, end):
-        """u8 (end - begin, n_blocks, bytes): the quantisation blocks of the source, carried over exactly."""
-        blocks = self.raw(begin, end).reshape(end - begin, -1, ROW_BLOCK_BYTES[self.type])
-        for i in range(0, SCALE_BYTES[self.type], 2):
-            if not np.isfinite(np.ascontiguousarray(blocks[..., i : i + 2]).view("<f2")).all():
-                raise SourceError(f"{self.path}: tensor {self.name} has a scale that is not finite")
-        if self.type == "q8" and (blocks[..., 2:] == 0x80).any():
-            raise SourceError(f"{self.path}: tensor {self.name} has the value -128, expected -127 to 127 (Q8_0)")
-        return blocks
+    def pieces(self):
+        """The bytes of all rows, as the source has them, a few megabytes at a time."""
+        left = self.rows * self.row_bytes
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            while left:
+                piece = file.read(min(left, PIECE_BYTES))
+                if not piece:
+                    raise SourceError(f"{self.path}: ends inside tensor {self.name}")
+                left -= len(piece)
+                yield piece
 
     def vector(self):
-        """f32 (cols,), reordered like the rows of a matrix."""
-        return self.values(0, 1)[0, self.order(0, self.cols)]
-
-
-def plain_tensor(path, offset, rows, cols, dtype, name):
-    """A tensor of f32, f16 or bf16 values."""
-    size, decode = PLAIN_TYPES[dtype]
-    return Tensor(path, offset, rows, cols, "f32" if dtype == "f16" else dtype, cols * size, decode, name)
-
-
-def read_bytes(path, offset, size, name):
-    data = np.fromfile(path, np.uint8, count=size, offset=offset)
-    if data.size != size:
-        raise SourceError(f"{path}: ends inside tensor {name}")
-    return data
+        """f32 (cols,), finite."""
+        raw = b"".join(self.pieces())
+        if self.type == "bf16":
+            values = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+        else:
+            values = np.frombuffer(raw, "<f4" if self.type == "f32" else "<f2").astype("<f4")
+        if not np.isfinite(values).all():
+            raise SourceError(f"{self.path}: tensor {self.name} has a value that is not finite")
+        return np.float32(1) + values if self.unit_offset else values  # in f32, as the model computes it
 
 
 @dataclass
@@ -99,8 +61,6 @@ class Source:
     path: Path
     config: object  # checkpoint.Config
     tensors: dict = field(default_factory=dict)  # name -> Tensor
-    vocabulary: object = None  # what vocabulary.read_vocabulary takes
-    keeps_types: bool = False  # keep the source's weight types if there is no --type
     license: str = "unknown"
     # What the source recommends for sampling: (name, the source's field, value), see sampling.py; and the file it is in.
     recommended: list = field(default_factory=list)

@@ -16,7 +16,7 @@ import rope
 import sampling
 from checkpoint import LAYER_FULL, LAYER_NO_ROPE, Config
 from families import FAMILIES
-from source import Source, SourceError, check_config, is_count, plain_tensor, refuse_pointer
+from source import Source, SourceError, Tensor, check_config, is_count, refuse_pointer
 
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
@@ -49,14 +49,14 @@ def read(folder):
     if family.unit_offset:
         for name, tensor in tensors.items():
             if name.endswith("norm"):
-                tensors[name] = replace(tensor, decode=plus_one(tensor.decode))
+                tensors[name] = replace(tensor, unit_offset=True)
     config = read_config(path, {**family.defaults, **fields}, tensors, family)
     if config.tied_head:
         tensors.pop("head", None)  # a copy of the embedding
     generation = folder / "generation_config.json"
     recommended = sampling.from_generation_config(read_json(generation)) if generation.exists() else []
     return Source(
-        folder, config, tensors, folder, license=read_license(folder), recommended=recommended, recommended_in=generation
+        folder, config, tensors, license=read_license(folder), recommended=recommended, recommended_in=generation
     )
 
 
@@ -81,11 +81,6 @@ def part_rows(path, fields, fused, parts):
             refuse(name, "a whole number of at least 1")
     unit = fused.rows // (heads[0] + 2 * heads[1])
     return dict(zip(parts, (heads[0] * unit, heads[1] * unit, heads[1] * unit)))
-
-
-def plus_one(decode):
-    """1 + w, in f32 as the model computes it."""
-    return lambda raw: np.float32(1) + decode(raw)
 
 
 def read_json(path):
@@ -188,9 +183,9 @@ def read_config(path, fields, tensors, family):
 
 def rounded(value, embedding):
     """The nearest number of the embedding's type: transformers multiplies in that type."""
-    if embedding is None or embedding.row_bytes == 4 * embedding.cols:
+    if embedding is None or embedding.type == "f32":
         return float(np.float32(value))
-    if embedding.type != "bf16":
+    if embedding.type == "f16":
         return float(np.float16(value))
     bits = int(np.float32(value).view(np.uint32))
     return float(np.uint32((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32))
@@ -332,4 +327,4 @@ def read_safetensors(path, layer_names, tensors):
             raise SourceError(f"{path}: tensor {source_name} is a duplicate")
         rows, cols = shape if len(shape) == 2 else (1, shape[0])
         offset = 8 + length + entry["data_offsets"][0]
-        tensors[name] = plain_tensor(path, offset, rows, cols, dtype, source_name)
+        tensors[name] = Tensor(path, offset, rows, cols, dtype, source_name)

@@ -1,6 +1,6 @@
-"""Reads the vocabularies of models in all their formats, and writes the tokenizer section of a checkpoint.
+"""Reads the vocabularies of Hugging Face folders, and writes the tokenizer section of a checkpoint.
 
-    vocabulary = read_vocabulary(source)      # a folder or file of Hugging Face, GGUF, sentencepiece or llama2.c
+    vocabulary = read_vocabulary(source)      # a folder or file of Hugging Face or sentencepiece
     section = vocabulary.section(vocab_size)  # the bytes that docs/format.md describes
 
 There are two kinds. SentencePiece BPE (Llama 1 and 2, Mistral, TinyLlama) merges by the score of the resulting piece
@@ -60,29 +60,6 @@ DEEPSEEK_WORDS = [
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 ]
-
-# GGUF's names of pre-tokenizers: (ours, is a word that is itself a piece never split, do texts begin with BOS).
-GGUF_WORDS = {
-    "gpt-2": (GPT2, False, False),
-    "llama3": (LLAMA3, True, True),
-    "llama-v3": (LLAMA3, True, True),
-    "llama-bpe": (LLAMA3, True, True),
-    "smollm": (SMOLLM, False, False),
-    "qwen2": (QWEN2, False, False),
-    "deepseek-r1-qwen": (QWEN2, False, False),
-    "starcoder": (SMOLLM, False, False),
-    "refact": (SMOLLM, False, False),
-    "dbrx": (LLAMA3, False, False),
-    "qwen35": (QWEN35, False, False),
-    "gpt-4o": (GPT4O, False, False),
-    "tekken": (TEKKEN, True, True),
-    "deepseek-v3": (DEEPSEEK, False, False),
-    "hunyuan-dense": (DEEPSEEK, False, False),
-}
-# GGUF's types from 1: normal, unknown, control, user-defined, unused, byte. User-defined ones cut the text there.
-GGUF_ATTRIBUTES = {1: NORMAL, 2: UNKNOWN, 3: SPECIAL, 4: ADDED, 5: ABSENT, 6: BYTE}
-# A GGUF file usually names only one of the tokens that end a turn. These always do if they are special tokens.
-END_NAMES = (b"<|eot_id|>", b"<|im_end|>", b"<|end_of_text|>", b"<|endoftext|>")
 
 
 class VocabularyError(ValueError):
@@ -147,21 +124,11 @@ class Vocabulary:
 
 
 def read_vocabulary(source):
-    """The vocabulary of a Hugging Face folder or tokenizer.json, a GGUF file (its path or a gguf.GGUFReader), a
-    sentencepiece tokenizer.model, or llama2.c's tokenizer.bin."""
-    if hasattr(source, "get_field"):
-        return read_gguf(source)
+    """The vocabulary of a Hugging Face folder or tokenizer.json, or of a sentencepiece tokenizer.model."""
     path = Path(source)
     if path.is_dir():
         return read_hugging_face(path)
-    if path.suffix == ".json":
-        return read_hugging_face(path.parent, path)
-    with open(path, "rb") as f:
-        start = f.read(4)
-    if start == b"GGUF":
-        return read_gguf(path)
-    # A sentencepiece model is a protobuf message that begins with its first piece: field number 1, wire type 2.
-    return read_sentencepiece(path) if start[:1] == b"\x0a" and path.suffix != ".bin" else read_llama2c(path)
+    return read_hugging_face(path.parent, path) if path.suffix == ".json" else read_sentencepiece(path)
 
 
 def finish(vocabulary, where):
@@ -275,87 +242,6 @@ def merge_ids(merges, ids, where):
         except KeyError as e:
             raise VocabularyError(f"{where}: merge {i} names {e.args[0]!r}, which is not a piece") from None
     return [(left, right, merged) for (left, right), merged in result.items()]
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# GGUF
-
-
-def read_gguf(source):
-    if hasattr(source, "get_field"):
-        reader, where = source, "GGUF"
-    else:
-        import gguf
-
-        reader, where = gguf.GGUFReader(source), str(source)
-
-    def get(key, default=None):
-        entry = reader.get_field(f"tokenizer.{key}")
-        return default if entry is None else entry.contents()
-
-    model, tokens = get("ggml.model"), get("ggml.tokens")
-    if tokens is None:
-        raise VocabularyError(f"{where}: tokenizer.ggml.tokens is missing")
-    types = get("ggml.token_type", [1] * len(tokens))
-    if len(types) != len(tokens):
-        raise VocabularyError(f"{where}: tokenizer.ggml.token_type has {len(types)} entries, expected {len(tokens)}")
-    try:
-        attributes = [GGUF_ATTRIBUTES[t] for t in types]
-    except KeyError as e:
-        raise VocabularyError(f"{where}: tokenizer.ggml.token_type has a value {e}, expected 1 to 6") from None
-    if model == "llama":
-        v = gguf_sentencepiece(get, tokens, attributes, where)
-    elif model == "gpt2":
-        v = gguf_byte_level(get, tokens, attributes, where)
-    else:
-        raise VocabularyError(f"{where}: tokenizer.ggml.model is {model!r}, expected 'llama' or 'gpt2'")
-    v.bos, v.eos = get("ggml.bos_token_id", v.bos), get("ggml.eos_token_id", v.eos)
-    v.add_bos = bool(get("ggml.add_bos_token", v.add_bos))
-    v.end = [get(f"ggml.{name}_token_id", -1) for name in ("eot", "eom")]
-    make_special(v, [v.bos, v.eos, *v.end])
-    v.end += [i for i, a in enumerate(v.attributes) if a == SPECIAL and v.pieces[i] in END_NAMES]
-    v.chat_template = get("chat_template")
-    return finish(v, where)
-
-
-def gguf_sentencepiece(get, tokens, attributes, where):
-    scores = get("ggml.scores")
-    if scores is None or len(scores) != len(tokens):
-        raise VocabularyError(f"{where}: tokenizer.ggml.scores does not have one entry per token")
-    name = f"{where}: a token of tokenizer.ggml.tokens"
-    return Vocabulary(
-        SENTENCEPIECE,
-        pieces=[sentencepiece_bytes(t, a, name) for t, a in zip(tokens, attributes)],
-        attributes=attributes,
-        scores=list(scores),
-        bos=1,
-        eos=2,
-        unknown=get("ggml.unknown_token_id", attributes.index(UNKNOWN) if UNKNOWN in attributes else -1),
-        add_bos=True,
-        add_prefix=bool(get("ggml.add_space_prefix", True)),
-    )
-
-
-def gguf_byte_level(get, tokens, attributes, where):
-    pre = get("ggml.pre", "default")
-    if pre not in GGUF_WORDS:
-        raise VocabularyError(f"{where}: tokenizer.ggml.pre is {pre!r}, expected one of {', '.join(GGUF_WORDS)}")
-    words, whole_words, add_bos = GGUF_WORDS[pre]
-    attributes = [SPECIAL if a in (UNKNOWN, BYTE) else a for a in attributes]
-    name = f"{where}: a token of tokenizer.ggml.tokens"
-    ids = {t: i for i, t in enumerate(tokens) if attributes[i] == NORMAL}
-    merges = [merge.split(" ") for merge in get("ggml.merges", [])]
-    if any(len(merge) != 2 for merge in merges):
-        raise VocabularyError(f"{where}: an entry of tokenizer.ggml.merges is not two pieces separated by a space")
-    return Vocabulary(
-        BYTE_LEVEL,
-        pieces=[from_letters(t, name) if a == NORMAL else t.encode() for t, a in zip(tokens, attributes)],
-        attributes=attributes,
-        merges=merge_ids(merges, ids, f"{where}: tokenizer.ggml.merges"),
-        pre_tokenizer=words,
-        add_bos=add_bos,
-        whole_words=whole_words,
-    )
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -691,33 +577,4 @@ def read_sentencepiece(path):
     names = {name: trainer.get(n, default) for name, n, default in (("unk", 40, 0), ("bos", 41, 1), ("eos", 42, 2))}
     v.unknown, v.bos, v.eos = (-1 if i >= 1 << 31 else i for i in names.values())  # -1 is a varint of 64 bits
     v.add_bos = v.bos >= 0
-    return finish(v, str(path))
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# llama2.c
-
-
-def read_llama2c(path):
-    """Reads tokenizer.bin: i32 max_token_length, then for each piece f32 score, i32 length and its bytes. Ids 0 to 2 are
-    unknown, BOS and EOS; llama2.c's models end a text with BOS."""
-    data = Path(path).read_bytes()
-    v = Vocabulary(SENTENCEPIECE, [], [], bos=1, eos=2, unknown=0, end=[1], add_bos=True, add_prefix=True)
-    at = 4
-    while at < len(data):
-        if len(data) - at < 8:
-            raise VocabularyError(f"{path}: ends inside piece {len(v.pieces)}")
-        score, length = struct.unpack_from("<fi", data, at)
-        piece = data[at + 8 : at + 8 + length] if length > 0 else b""
-        if len(piece) != length or not piece:
-            raise VocabularyError(f"{path}: the length of piece {len(v.pieces)} is {length}, expected 1 to the bytes that are left")
-        match = BYTE_PIECE.fullmatch(piece.decode("utf-8", "replace"))
-        v.pieces.append(bytes.fromhex(match[1]) if match else piece.replace(SPACE_MARK.encode(), b" "))
-        v.attributes.append(BYTE if match else NORMAL)
-        v.scores.append(score)
-        at += 8 + length
-    if len(v.pieces) < 3:
-        raise VocabularyError(f"{path}: has {len(v.pieces)} pieces, expected at least <unk>, <s> and </s>")
-    v.attributes[:3] = [UNKNOWN, SPECIAL, SPECIAL]
-    v.pieces[1:3] = [b"<s>", b"</s>"]  # between line ends in the file
     return finish(v, str(path))

@@ -14,20 +14,16 @@ import os
 import random
 import re
 import statistics
-import sys
 import tarfile
 
 import pytest
-from conftest import BUILD_DIR, ROOT, SLOWER, data_file, execute
+from conftest import BUILD_DIR, SLOWER, data_file, execute
 
-sys.path.insert(0, str(ROOT / "scripts"))
-import vocabulary  # noqa: E402
-
-gguf = pytest.importorskip("gguf")
+pytest.importorskip("gguf")
 jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("tokenizers")
 pytest.importorskip("sentencepiece")
-from vocabularies import gguf_path  # noqa: E402
+from vocabularies import gguf_path, read_gguf  # noqa: E402
 
 COUNT = int(os.environ.get("STRINGS", "1500"))
 TOOL = BUILD_DIR / "tests" / "constraint"
@@ -36,7 +32,7 @@ LATEST = "https://json-schema.org/draft/2020-12/schema"
 
 @functools.lru_cache(None)
 def read_vocabulary(name):
-    return vocabulary.read_vocabulary(gguf.GGUFReader(gguf_path(name)))
+    return read_gguf(gguf_path(name))
 
 
 class Tool:

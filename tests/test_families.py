@@ -93,7 +93,7 @@ def test_minicpm_is_granite_with_other_names_for_its_multipliers(converted, tmp_
 @pytest.mark.parametrize("dtype, expected", [("f32", 50.59644317626953), ("f16", 50.59375), ("bf16", 50.5)])
 def test_gemma_s_embedding_scale_is_rounded_to_the_type_of_the_embedding(dtype, expected):
     """The square root of 2560, 50.596443: bf16 has 8 bits, and so steps of 1/4 there."""
-    embedding = converter.source_huggingface.plain_tensor("model.safetensors", 0, 4, 2560, dtype, "embedding")
+    embedding = converter.source_huggingface.Tensor("model.safetensors", 0, 4, 2560, dtype, "embedding")
     assert converter.source_huggingface.rounded(2560**0.5, embedding) == expected
 
 
