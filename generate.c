@@ -697,12 +697,14 @@ typedef struct {
     size_t n;
 } Steps;
 
-// The threads share the steps out among themselves.
 static void take_steps(Team team, void *arg)
 {
     const Steps *all = arg;
-    for (size_t i = team.id; i < all->n; i += team.size) {
-        take_step(&all->steps[i]);
+    TeamStep step = team_step(team, all->n);
+    while (team_claim(&step)) {
+        for (size_t i = step.begin; i < step.end; i++) {
+            take_step(&all->steps[i]);
+        }
     }
 }
 

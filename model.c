@@ -30,12 +30,13 @@
 //     '------- normed              norm                  (n_logits, dim): of the logit_rows
 //              logits              lm_head               (n_logits, vocab_size)
 //
-// A pass is one parallel region. Every thread walks the whole graph and takes its share of each
-// step: a range of outputs, rows or attention items, but never part of a sum, so the number of
-// threads does not change a bit. There is a barrier before each step that reads what other threads
-// wrote. With a single row, barriers cost as much as the small steps between them. One after the
-// embedding and five per layer, numbered below, are always needed; the others only if there are
-// several rows, heads to finish after their items, or more heads per kv_head than fit into a tile.
+// Every thread walks the whole graph, step by step (base/threads.h), and claims pieces of each step:
+// ranges of outputs, rows or attention items, but never part of a sum, so neither the number of
+// threads nor who claims what changes a bit. A new step begins where something is read that other
+// threads wrote. With a single row, the ends of steps cost as much as the small ones take. The
+// embedding, five per layer, numbered below, and the lm_head are always needed; the others only if
+// there are several rows, heads to finish after their items, or more heads per kv_head than fit into
+// a tile.
 #include "model.h"
 
 #include <float.h>
@@ -74,16 +75,35 @@ typedef struct {
     const float *norm;  // (dim), or NULL
 } Branch;
 
+// A matrix among those of a step, and what it computes.
+typedef struct {
+    const Matrix *w;
+    const float *bias;  // (w->rows), or NULL
+    OutputRows out;
+} Projection;
+
+// Rows of x that are normalised for the next step, or have been: in a step of their own, or, a
+// single one, by each thread for itself.
+typedef struct {
+    const float *weight;  // (dim); NULL: x as it is
+    const size_t *from;   // (n): which rows of x; NULL: 0 .. n - 1
+    size_t n;
+    size_t x_step;  // the step that made x, see check_finite
+    bool ready;
+    Activations h;  // (n, dim), when they are ready
+} Normed;
+
 // The two parts of a block, in this order.
-static void attention(Team, const Pass *, size_t layer, const Activations *h);
-static void mlp(Team, const Pass *, size_t, const Activations *h);
+static void attention(Team, const Pass *, size_t layer, Normed *);
+static void mlp(Team, const Pass *, size_t layer, Normed *);
 // Defined below forward: the steps of these two, and what precedes and follows the graph.
-static Activations norm(Team, const Pass *, const float *weight, const size_t *from, size_t n,
-                        size_t x_step);
-static void project(Team, const Matrix *, const float *bias, const Activations *in, OutputRows out);
+static Normed norm(Team, const Pass *, Normed rows);
+static const Activations *normed_rows(Team, const Pass *, Normed *);
+static Units units_of(const Matrix *, const TeamStep *, size_t *offset);
+static void project(const Projection *, const Activations *in, Units);
 static void add_branch(Team, const Pass *, const Branch *, const Activations *in);
 static void norm_all_heads(Team, const Pass *, const Block *);
-static bool next_item(Team, const Pass *, size_t n, Item *item);
+static Item nth_item(const Pass *, size_t index);
 static void place_head(const Pass *, size_t layer, size_t row, size_t kv_head);
 static void attend_item(Team, const Pass *, size_t layer, const Item *item);
 static void finish_rows(Team, const Pass *);
@@ -110,19 +130,18 @@ static void scale_values(float *x, size_t n, float factor)
 static void embed(Team team, const Pass *pass)
 {
     const Scratch *s = pass->scratch;
-    size_t begin, end;
-    team_share(team, pass->n_rows, &begin, &end);
     const size_t dim = pass->model->config.dim;
     const float scale = scale_factor(pass->model->config.embedding_scale);
-    for (size_t r = begin; r < end; r++) {
-        float *x = s->x + r * s->dim_stride;
-        matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, x);
-        scale_values(x, dim, scale);
-        // norm reads the padding, where a pass that failed may have left NaNs (0 * NaN).
-        memset(x + dim, 0, (s->dim_stride - dim) * sizeof *x);
+    TeamStep step = team_step(team, pass->n_rows);
+    while (team_claim(&step)) {
+        for (size_t r = step.begin; r < step.end; r++) {
+            float *x = s->x + r * s->dim_stride;
+            matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, x);
+            scale_values(x, dim, scale);
+            // norm reads the padding, where a pass that failed may have left NaNs (0 * NaN).
+            memset(x + dim, 0, (s->dim_stride - dim) * sizeof *x);
+        }
     }
-    // x: each row was looked up by one thread; norm may run on another.
-    team_barrier(team);
 }
 
 static void observe(Team team, const Pass *pass, size_t layer, BlockInput input,
@@ -141,15 +160,16 @@ static void observe(Team team, const Pass *pass, size_t layer, BlockInput input,
 static void block(Team team, const Pass *pass, size_t layer)
 {
     const Block *b = &pass->model->blocks[layer];
-    Activations h = norm(team, pass, b->attn_norm, NULL, pass->n_rows, layer);
-    observe(team, pass, layer, INPUT_ATTN, &h);
+    const size_t n = pass->n_rows;
+    Normed h = norm(team, pass, (Normed){.weight = b->attn_norm, .n = n, .x_step = layer});
+    observe(team, pass, layer, INPUT_ATTN, &h.h);
     attention(team, pass, layer, &h);
-    h = norm(team, pass, b->mlp_norm, NULL, pass->n_rows, layer + 1);
-    observe(team, pass, layer, INPUT_MLP, &h);
+    h = norm(team, pass, (Normed){.weight = b->mlp_norm, .n = n, .x_step = layer + 1});
+    observe(team, pass, layer, INPUT_MLP, &h.h);
     mlp(team, pass, layer, &h);
 }
 
-// ATTENTION. The work is cut into items, which are dealt to the threads. With two kv_heads and a
+// ATTENTION. The work is cut into items, which the threads claim. With two kv_heads and a
 // context of two splits, they are numbered like this:
 //
 //                          kv_head 0              kv_head 1
@@ -170,68 +190,60 @@ static void block(Team team, const Pass *pass, size_t layer)
 // and combines the results of several splits by rescaling them to the larger max (online softmax,
 // arXiv:1805.02867). At the end attended = o / sum. max and sum are taken within one split, and
 // splits are always combined in ascending order, so the cut into items does not change a bit.
-static void attention(Team team, const Pass *pass, size_t layer, const Activations *h)
+static void attention(Team team, const Pass *pass, size_t layer, Normed *h)
 {
     const Block *b = &pass->model->blocks[layer];
     const Scratch *s = pass->scratch;
     const size_t n = pass->n_rows, n_kv_heads = pass->model->config.n_kv_heads;
-    size_t begin, end;
-    Item item;
 
-    // (n_rows, n_heads * head_dim), and twice (n_rows, n_kv_heads * head_dim)
-    project(team, &b->q_proj, b->q_bias, h, (OutputRows){s->q, s->q_stride, n});
-    project(team, &b->k_proj, b->k_bias, h, (OutputRows){s->k, s->kv_stride, n});
-    project(team, &b->v_proj, b->v_bias, h, (OutputRows){s->v, s->kv_stride, n});
-    // 1. q, k and v: threads made ranges of outputs; what follows reads whole heads of all three.
-    team_barrier(team);
+    // 1. q (n_rows, n_heads * head_dim), k and v (n_rows, n_kv_heads * head_dim).
+    const Projection products[] = {{&b->q_proj, b->q_bias, {s->q, s->q_stride, n}},
+                                   {&b->k_proj, b->k_bias, {s->k, s->kv_stride, n}},
+                                   {&b->v_proj, b->v_bias, {s->v, s->kv_stride, n}}};
+    TeamStep step = team_step(team, matmul_units(&b->q_proj) + 2 * matmul_units(&b->k_proj));
+    while (team_claim(&step)) {
+        size_t offset = 0;
+        for (size_t i = 0; i < 3; i++) {
+            const Units units = units_of(products[i].w, &step, &offset);
+            project(&products[i], normed_rows(team, pass, h), units);
+        }
+    }
     if (pass->model->config.qk_norm == QK_NORM_FULL) {
         norm_all_heads(team, pass, b);
-        // q and k: each row was normalised by one thread; several read its heads.
-        team_barrier(team);
     }
 
     // Keys and values that several items read must be in the cache before any item begins. If only
-    // one item reads those of a row, it stores them itself, which saves a barrier.
-    if (!pass->store_in_item) {
-        team_share(team, n * n_kv_heads, &begin, &end);
-        for (size_t i = begin; i < end; i++) {
+    // one item reads those of a row, it stores them itself, which saves a step.
+    step = team_step(team, pass->store_in_item ? 0 : n * n_kv_heads);
+    while (team_claim(&step)) {
+        for (size_t i = step.begin; i < step.end; i++) {
             place_head(pass, layer, i / n_kv_heads, i % n_kv_heads);
         }
-        // The cache: an item reads keys and values that other threads stored.
-        team_barrier(team);
     }
 
-    for (size_t i = 0; next_item(team, pass, i, &item); i++) {
-        attend_item(team, pass, layer, &item);
+    // 2. attended, or the results of unfinished heads.
+    step = team_step(team, pass->n_tiles * n_kv_heads * pass->n_splits);
+    while (team_claim(&step)) {
+        for (size_t i = step.begin; i < step.end; i++) {
+            const Item item = nth_item(pass, i);
+            attend_item(team, pass, layer, &item);
+        }
     }
-    // 2. attended, or the results of unfinished heads: the next step reads rows made by many items.
-    team_barrier(team);
     if (!pass->finish_in_item) {
         finish_rows(team, pass);
-        // attended: threads finished some heads of a row; o_proj reads all of them.
-        team_barrier(team);
     }
 
+    // 3. x.
     observe(team, pass, layer, INPUT_O, &s->attended);
     add_branch(team, pass, &(Branch){&b->o_proj, b->o_bias, b->attn_post_norm}, &s->attended);
-    // 3. x: threads made ranges of outputs; norm reads whole rows.
-    team_barrier(team);
 }
 
-// x += down_proj(silu(gate_proj(h)) * up_proj(h))                       (SwiGLU, arXiv:2002.05202)
-// Gemma has the tanh form of gelu in place of silu.
-static void mlp(Team team, const Pass *pass, size_t layer, const Activations *h)
+// gate = silu(gate) * up in the columns of these units, quantised for down_proj.
+static void activate(const Pass *pass, Units units)
 {
-    const Block *b = &pass->model->blocks[layer];
     const Scratch *s = pass->scratch;
-    const size_t n = pass->n_rows;
-    size_t begin, end;
-    project(team, &b->gate_proj, b->gate_bias, h, (OutputRows){s->gate.x, s->hidden_stride, n});
-    project(team, &b->up_proj, b->up_bias, h, (OutputRows){s->up, s->hidden_stride, n});
-    // No barrier: gate_proj and up_proj have the same shape, so this thread has just made the same
-    // columns of both, in whole quantisation blocks.
-    matmul_share(team, &b->up_proj, &begin, &end);
-    for (size_t r = 0; r < n; r++) {
+    const size_t begin = units.begin * QUANT_BLOCK, end = units.end * QUANT_BLOCK;
+    for (size_t r = 0; r < pass->n_rows; r++) {
         const size_t columns = r * s->hidden_stride + begin;
         if (pass->model->config.activation == ACTIVATION_GELU_TANH) {
             geglu(s->gate.x + columns, s->up + columns, end - begin);
@@ -242,12 +254,28 @@ static void mlp(Team team, const Pass *pass, size_t layer, const Activations *h)
             quantize(&s->gate, r, begin, end);
         }
     }
-    // 4. gate: threads made ranges of columns; down_proj reads whole rows.
-    team_barrier(team);
+}
+
+// x += down_proj(silu(gate_proj(h)) * up_proj(h))                       (SwiGLU, arXiv:2002.05202)
+// Gemma has the tanh form of gelu in place of silu.
+static void mlp(Team team, const Pass *pass, size_t layer, Normed *h)
+{
+    const Block *b = &pass->model->blocks[layer];
+    const Scratch *s = pass->scratch;
+    const size_t n = pass->n_rows;
+    // 4. gate: a piece is the same columns of both products, which have the same shape.
+    const Projection gate = {&b->gate_proj, b->gate_bias, {s->gate.x, s->hidden_stride, n}};
+    const Projection up = {&b->up_proj, b->up_bias, {s->up, s->hidden_stride, n}};
+    TeamStep step = team_step(team, matmul_units(&b->gate_proj));
+    while (team_claim(&step)) {
+        const Units units = {step.begin, step.end};
+        project(&gate, normed_rows(team, pass, h), units);
+        project(&up, normed_rows(team, pass, h), units);
+        activate(pass, units);
+    }
+    // 5. x.
     observe(team, pass, layer, INPUT_DOWN, &s->gate);
     add_branch(team, pass, &(Branch){&b->down_proj, b->down_bias, b->mlp_post_norm}, &s->gate);
-    // 5. x: threads made ranges of outputs; the next norm reads whole rows.
-    team_barrier(team);
 }
 
 // logits = lm_head(norm(x)) * logit_scale, for the rows that want them   (n_logits, vocab_size)
@@ -257,25 +285,28 @@ static void lm_head(Team team, const Pass *pass)
     const Model *m = pass->model;
     const Scratch *s = pass->scratch;
     const size_t n = pass->n_logits, n_layers = m->config.n_layers;
-    const Activations h = norm(team, pass, m->norm, s->logit_rows, n, n_layers);
-    size_t begin, end;
-    bool finite = true;
-    matmul(team, &m->lm_head, &h, (OutputRows){s->logits, s->vocab_stride, n});
-    // Each thread scales and checks the outputs it made; the end of the parallel region is the last
-    // barrier.
-    matmul_share(team, &m->lm_head, &begin, &end);
-    for (size_t r = 0; r < n; r++) {
-        float *logits = s->logits + r * s->vocab_stride + begin;
-        scale_values(logits, end - begin, scale_factor(m->config.logit_scale));
-        for (size_t i = 0; i < end - begin; i++) {
-            finite &= fabsf(logits[i]) <= FLT_MAX;
+    Normed h = norm(team, pass,
+                    (Normed){.weight = m->norm, .from = s->logit_rows, .n = n, .x_step = n_layers});
+    TeamStep step = team_step(team, matmul_units(&m->lm_head));
+    while (team_claim(&step)) {
+        const Units units = {step.begin, step.end};
+        const size_t begin = units.begin * QUANT_BLOCK, end = units.end * QUANT_BLOCK;
+        bool finite = true;
+        matmul(&m->lm_head, normed_rows(team, pass, &h),
+               (OutputRows){s->logits, s->vocab_stride, n}, units);
+        for (size_t r = 0; r < n; r++) {
+            float *logits = s->logits + r * s->vocab_stride + begin;
+            scale_values(logits, end - begin, scale_factor(m->config.logit_scale));
+            for (size_t i = 0; i < end - begin; i++) {
+                finite &= fabsf(logits[i]) <= FLT_MAX;
+            }
+            if (m->config.logit_cap != 0) {
+                soft_cap(logits, end - begin, (float)m->config.logit_cap);
+            }
         }
-        if (m->config.logit_cap != 0) {
-            soft_cap(logits, end - begin, (float)m->config.logit_cap);
+        if (!finite && s->bad_step[team.id] > n_layers + 1) {
+            s->bad_step[team.id] = n_layers + 1;
         }
-    }
-    if (!finite && s->bad_step[team.id] > n_layers + 1) {
-        s->bad_step[team.id] = n_layers + 1;
     }
 }
 
@@ -342,116 +373,147 @@ static float mean_square(const float *x, size_t n)
     return sum / (float)n;
 }
 
-// Returns x / sqrt(mean(x^2) + eps) * weight (n, dim), quantised if the model is; x itself if weight
-// is NULL. Row i of the result comes from row from[i] of x, or from row i if `from` is NULL.
+// Row i of the result of norm, into row i of `out`.
+static void norm_row(Team team, const Pass *pass, const Normed *rows, const Activations *out,
+                     size_t i)
+{
+    const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
+    const float *x = s->x + (rows->from ? rows->from[i] : i) * s->dim_stride;
+    const float mean = rows->weight ? rms_norm(out->x + i * s->dim_stride, x, rows->weight, p->dim,
+                                               (float)p->norm_eps)
+                                    : mean_square(x, p->dim);
+    if (!isfinite(mean) && s->bad_step[team.id] > rows->x_step) {
+        s->bad_step[team.id] = rows->x_step;
+    }
+    if (pass->model->quantized) {
+        quantize(out, i, 0, s->dim_stride);
+    }
+}
+
+// h = x / sqrt(mean(x^2) + eps) * weight (n, dim), quantised if the model is; x itself if weight is
+// NULL. Row i of the result comes from row from[i] of x, or from row i if `from` is NULL.
 //
-// Threads share the rows and then meet at a barrier. If there is only one row, each thread computes
-// it for itself: waiting for another thread to do it would take as long, and this saves two
-// barriers per layer.
+// This is a step, but not if there is only one row: then each thread computes it for itself when it
+// needs it (normed_rows). Waiting for another thread to do it would take as long, and this saves two
+// steps per layer.
 //
 // x passes through here before anything reads it (what the last block makes, only in the rows that
 // want logits), so a value that is not finite is detected here, at no cost: mean(x^2) is not finite
 // either. It is recorded under x_step, the step that made x (0 the embedding, i + 1 block i; see
 // check_finite), and the pass continues: no thread may leave it before the others.
-static Activations norm(Team team, const Pass *pass, const float *weight, const size_t *from,
-                        size_t n, size_t x_step)
+static Normed norm(Team team, const Pass *pass, Normed rows)
 {
     const Scratch *s = pass->scratch;
-    const Config *p = &pass->model->config;
-    Activations normed = n == 1 ? thread_row(s, team) : s->normed;
-    size_t begin = 0, end = 1;
-    if (!weight) {
-        normed.x = s->x;
+    // An observer wants to see a single row too.
+    rows.ready = rows.n > 1 || s->observer;
+    rows.h = rows.ready ? s->normed : thread_row(s, team);
+    if (!rows.weight) {
+        rows.h.x = s->x;
     }
-    if (n > 1) {
-        team_share(team, n, &begin, &end);
-    }
-    for (size_t r = begin; r < end; r++) {
-        const float *x = s->x + (from ? from[r] : r) * s->dim_stride;
-        const float mean = weight ? rms_norm(normed.x + r * s->dim_stride, x, weight, p->dim,
-                                             (float)p->norm_eps)
-                                  : mean_square(x, p->dim);
-        if (!isfinite(mean) && s->bad_step[team.id] > x_step) {
-            s->bad_step[team.id] = x_step;
-        }
-        if (pass->model->quantized) {
-            quantize(&normed, r, 0, s->dim_stride);
+    TeamStep step = team_step(team, rows.ready ? rows.n : 0);
+    while (team_claim(&step)) {
+        for (size_t i = step.begin; i < step.end; i++) {
+            norm_row(team, pass, &rows, &rows.h, i);
         }
     }
-    // normed: the projections read all rows.
-    if (n > 1) {
-        team_barrier(team);
-    }
-    return normed;
+    return rows;
 }
 
-// out = W in + bias. There is no barrier before the bias: each thread adds it to the outputs that
-// it has just made.
-static void project(Team team, const Matrix *w, const float *bias, const Activations *in,
-                    OutputRows out)
+// The rows that norm has made, or makes now. The thread must hold a piece of a step that reads them.
+static const Activations *normed_rows(Team team, const Pass *pass, Normed *rows)
 {
-    size_t begin, end;
-    matmul(team, w, in, out);
-    if (!bias) {
-        return;
+    if (!rows->ready) {
+        norm_row(team, pass, rows, &rows->h, 0);
+        rows->ready = true;
     }
-    matmul_share(team, w, &begin, &end);
-    for (size_t r = 0; r < out.n_rows; r++) {
-        for (size_t i = begin; i < end && i < w->rows; i++) {
-            out.x[r * out.stride + i] += bias[i];
+    return &rows->h;
+}
+
+// The units of a matrix in a piece of a step that numbers the units of several matrices one after
+// the other. *offset is the number of its first one, and becomes that of the next matrix.
+static Units units_of(const Matrix *w, const TeamStep *step, size_t *offset)
+{
+    const size_t n = matmul_units(w), first = *offset;
+    *offset += n;
+    if (step->end <= first || step->begin >= *offset) {
+        return (Units){0, 0};
+    }
+    return (Units){step->begin > first ? step->begin - first : 0,
+                   step->end < *offset ? step->end - first : n};
+}
+
+// out = W in + bias, the outputs of these units.
+static void project(const Projection *p, const Activations *in, Units units)
+{
+    matmul(p->w, in, p->out, units);
+    for (size_t r = 0; p->bias && r < p->out.n_rows; r++) {
+        float *out = p->out.x + r * p->out.stride;
+        for (size_t i = units.begin * QUANT_BLOCK; i < units.end * QUANT_BLOCK && i < p->w->rows;
+             i++) {
+            out[i] += p->bias[i];
         }
+    }
+}
+
+// x += branch * scale in columns begin .. end - 1.
+static void add_scaled(float *x, const float *branch, size_t begin, size_t end, float scale)
+{
+    for (size_t i = begin; i < end; i++) {
+        x[i] += branch[i] * scale;
     }
 }
 
 // x += norm(W in + bias) * residual_scale: adds what attention or mlp has made to the residual stream.
-// Plain Llama does it in the product, without the rest; other models first compute the branch. Then
-// each thread adds the columns that it has made, or, as a norm needs whole rows, some rows.
+// Plain Llama does it in the product, without the rest; other models first compute the branch. A
+// norm of it needs whole rows, so it is a step of its own.
 static void add_branch(Team team, const Pass *pass, const Branch *b, const Activations *in)
 {
     const Scratch *s = pass->scratch;
     const Config *p = &pass->model->config;
     const size_t n = pass->n_rows;
     const float scale = scale_factor(p->residual_scale);
-    size_t row = 0, end_row = n, begin, end;
-    if (!b->bias && !b->norm && scale == 1.0f) {
-        matmul_add(team, b->w, in, (OutputRows){s->x, s->dim_stride, n});
-        return;
-    }
-    project(team, b->w, b->bias, in, (OutputRows){s->branch, s->dim_stride, n});
-    matmul_share(team, b->w, &begin, &end);
-    if (b->norm) {
-        // branch: threads made ranges of outputs; the norm reads whole rows.
-        team_barrier(team);
-        team_share(team, n, &row, &end_row);
-        begin = 0;
-        end = p->dim;
-    }
-    for (; row < end_row; row++) {
-        float *x = s->x + row * s->dim_stride, *branch = s->branch + row * s->dim_stride;
-        if (b->norm) {
-            rms_norm(branch, branch, b->norm, p->dim, (float)p->norm_eps);
+    const bool plain = !b->bias && !b->norm && scale == 1.0f;
+    const Projection branch = {b->w, b->bias, {s->branch, s->dim_stride, n}};
+    TeamStep step = team_step(team, matmul_units(b->w));
+    while (team_claim(&step)) {
+        const Units units = {step.begin, step.end};
+        if (plain) {
+            matmul_add(b->w, in, (OutputRows){s->x, s->dim_stride, n}, units);
+            continue;
         }
-        for (size_t i = begin; i < end; i++) {
-            x[i] += branch[i] * scale;
+        project(&branch, in, units);
+        const size_t begin = units.begin * QUANT_BLOCK, end = units.end * QUANT_BLOCK;
+        for (size_t r = 0; r < n && !b->norm; r++) {
+            add_scaled(s->x + r * s->dim_stride, s->branch + r * s->dim_stride, begin, end, scale);
+        }
+    }
+    step = team_step(team, b->norm ? n : 0);
+    while (team_claim(&step)) {
+        for (size_t r = step.begin; r < step.end; r++) {
+            float *row = s->branch + r * s->dim_stride;
+            rms_norm(row, row, b->norm, p->dim, (float)p->norm_eps);
+            add_scaled(s->x + r * s->dim_stride, row, 0, p->dim, scale);
         }
     }
 }
 
 // q = rms_norm(q), k = rms_norm(k), each row over all of its heads together, before RoPE (OLMo 2,
-// arXiv:2501.00656). The threads share the rows of both.
+// arXiv:2501.00656). The units are the rows of q and of k.
 static void norm_all_heads(Team team, const Pass *pass, const Block *b)
 {
     const Scratch *s = pass->scratch;
     const Config *p = &pass->model->config;
     const float eps = (float)p->norm_eps;
-    size_t begin, end;
-    team_share(team, 2 * pass->n_rows, &begin, &end);
-    for (size_t i = begin; i < end; i++) {
-        float *q = s->q + i / 2 * s->q_stride, *k = s->k + i / 2 * s->kv_stride;
-        if (i % 2 == 0) {
-            rms_norm(q, q, b->q_norm, p->n_heads * p->head_dim, eps);
-        } else {
-            rms_norm(k, k, b->k_norm, p->n_kv_heads * p->head_dim, eps);
+    TeamStep step = team_step(team, 2 * pass->n_rows);
+    while (team_claim(&step)) {
+        for (size_t i = step.begin; i < step.end; i++) {
+            float *q = s->q + i / 2 * s->q_stride, *k = s->k + i / 2 * s->kv_stride;
+            if (i % 2 == 0) {
+                rms_norm(q, q, b->q_norm, p->n_heads * p->head_dim, eps);
+            } else {
+                rms_norm(k, k, b->k_norm, p->n_kv_heads * p->head_dim, eps);
+            }
         }
     }
 }
@@ -459,28 +521,13 @@ static void norm_all_heads(Team team, const Pass *pass, const Block *b)
 // --------------------------------------------------------------------------------------------
 // Attention's items
 
-// The n-th item that this thread takes; false if none is left. Later tiles of a prompt see more
-// positions, so equal ranges of items would be unequal work; items are dealt like cards instead. A
-// deal is all items of a tile, so that few cache lines are written by two threads, or one item if
-// there are few tiles. With 3 threads and 2 items per tile:
-//
-//     tile           0         1         2         3         4
-//     items          0    1    2    3    4    5    6    7    8    9
-//     many tiles     T0   T0   T1   T1   T2   T2   T0   T0   T1   T1
-//     few tiles      T0   T1   T2   T0   T1   T2   T0   T1   T2   T0
-static bool next_item(Team team, const Pass *pass, size_t n, Item *item)
+// The item of a number, which counts splits, then kv_heads, then tiles.
+static Item nth_item(const Pass *pass, size_t index)
 {
-    const size_t n_kv_heads = pass->model->config.n_kv_heads;
-    const size_t tile_items = n_kv_heads * pass->n_splits;
-    const size_t deal = pass->n_tiles < 4 * team.size ? 1 : tile_items;
-    const size_t i = (n / deal * team.size + team.id) * deal + n % deal;
-    if (i >= pass->n_tiles * tile_items) {
-        return false;
-    }
-    *item = (Item){.tile = &pass->scratch->tiles[i / pass->n_splits / n_kv_heads],
-                   .kv_head = i / pass->n_splits % n_kv_heads,
-                   .split = i % pass->n_splits};
-    return true;
+    const size_t n_kv_heads = pass->model->config.n_kv_heads, head = index / pass->n_splits;
+    return (Item){.tile = &pass->scratch->tiles[head / n_kv_heads],
+                  .kv_head = head % n_kv_heads,
+                  .split = index % pass->n_splits};
 }
 
 // RoPE of a query or key (head_dim) at its position, unless its layer has no table. Models that
@@ -663,15 +710,17 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
 static void finish_rows(Team team, const Pass *pass)
 {
     const Config *p = &pass->model->config;
-    size_t unit_heads = 1, begin, end;
+    size_t unit_heads = 1;
     while (unit_heads * p->head_dim % QUANT_BLOCK != 0) {
         unit_heads++;
     }
     const size_t row_units = (p->n_heads + unit_heads - 1) / unit_heads;
-    team_share(team, pass->n_rows * row_units, &begin, &end);
-    for (size_t unit = begin; unit < end; unit++) {
-        const size_t first = unit % row_units * unit_heads, left = p->n_heads - first;
-        finish_heads(pass, unit / row_units, first, left < unit_heads ? left : unit_heads);
+    TeamStep step = team_step(team, pass->n_rows * row_units);
+    while (team_claim(&step)) {
+        for (size_t unit = step.begin; unit < step.end; unit++) {
+            const size_t first = unit % row_units * unit_heads, left = p->n_heads - first;
+            finish_heads(pass, unit / row_units, first, left < unit_heads ? left : unit_heads);
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "cache.h"
 #include "formats/checkpoint.h"
 
@@ -75,8 +76,8 @@ typedef struct {
 // What the matrices of a block read: q, k and v; o; gate and up; down.
 typedef enum { INPUT_ATTN, INPUT_O, INPUT_MLP, INPUT_DOWN, N_BLOCK_INPUTS } BlockInput;
 
-// Sees those activations while a pass computes. All threads of the team call `see`, which may share
-// its work between them and use barriers; in->x is (n_rows, in->stride).
+// Sees those activations while a pass computes. All threads of the team call `see`, which does its
+// work in steps; in->x is (n_rows, in->stride).
 typedef struct {
     void (*see)(Team team, void *arg, size_t layer, BlockInput input, const Activations *in,
                 size_t n_rows);

@@ -1,5 +1,5 @@
 // ops.c - the parts of ops.h that are not kernels: the choice of an instruction set, the sizes of
-// matrices, how threads share a product, and the RoPE tables.
+// matrices, the units of a product, and the RoPE tables.
 //
 // Most ops are one call through ops_kernels and are in ops.h. The RoPE tables are here, in scalar
 // code: they are computed once per position, and must not depend on a library's sin or pow.
@@ -122,51 +122,33 @@ void *matrix_group(WeightType type, size_t cols, void *data, size_t group)
     return (uint8_t *)data + group * n_blocks * t->block_bytes;
 }
 
-// This thread's groups of LANES outputs, *begin .. *end - 1. Threads share pairs of groups, as a
-// quantisation block of the next step's inputs is two groups of this step's outputs:
-//
-//     outputs     0 .. 15   16 .. 31   32 .. 47   48 .. 63   64 .. 71 (rows = 72)
-//     groups      0         1          2          3          4 (padded with zeros)
-//     pairs       0                    1                     2
-static void split_groups(Team team, const Matrix *w, size_t *begin, size_t *end)
-{
-    const size_t groups = (w->rows + LANES - 1) / LANES, pair = QUANT_BLOCK / LANES;
-    team_share(team, (groups + pair - 1) / pair, begin, end);
-    *begin *= pair;
-    *end = *end * pair < groups ? *end * pair : groups;
-}
+size_t matmul_units(const Matrix *w) { return (w->rows + QUANT_BLOCK - 1) / QUANT_BLOCK; }
 
-void matmul_share(Team team, const Matrix *w, size_t *begin, size_t *end)
+static void multiply(const Matrix *w, const Activations *in, OutputRows out, Units units, bool add)
 {
-    split_groups(team, w, begin, end);
-    *begin *= LANES;
-    *end = round_up(*end * LANES, QUANT_BLOCK);
-}
-
-// Threads do not wait for each other: a caller that reads other threads' outputs needs a barrier.
-static void multiply(Team team, const Matrix *w, const Activations *in, OutputRows out, bool add)
-{
-    Matmul product = {.w = w->data,
-                      .n_cols = w->cols,
-                      .in = in,
-                      .out = out.x,
-                      .out_stride = out.stride,
-                      .n_rows = out.n_rows,
-                      .add = add};
-    split_groups(team, w, &product.group_begin, &product.group_end);
+    const size_t groups = (w->rows + LANES - 1) / LANES, unit = QUANT_BLOCK / LANES;
+    const Matmul product = {.w = w->data,
+                            .n_cols = w->cols,
+                            .group_begin = units.begin * unit,
+                            .group_end = units.end * unit < groups ? units.end * unit : groups,
+                            .in = in,
+                            .out = out.x,
+                            .out_stride = out.stride,
+                            .n_rows = out.n_rows,
+                            .add = add};
     if (product.group_begin < product.group_end) {
         ops_kernels->matmul[w->type](&product);
     }
 }
 
-void matmul(Team team, const Matrix *w, const Activations *in, OutputRows out)
+void matmul(const Matrix *w, const Activations *in, OutputRows out, Units units)
 {
-    multiply(team, w, in, out, false);
+    multiply(w, in, out, units, false);
 }
 
-void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows out)
+void matmul_add(const Matrix *w, const Activations *in, OutputRows out, Units units)
 {
-    multiply(team, w, in, out, true);
+    multiply(w, in, out, units, true);
 }
 
 // --------------------------------------------------------------------------------------------

@@ -1,13 +1,11 @@
 // ops.h - the stateless primitives of a transformer, on plain pointers and sizes.
 //
 // Each calls the kernel of one instruction set, chosen once (ops_select); all sets compute the same
-// bits (simd/simd.h says how). Only matmul is split between threads: it takes the Team, whose
-// threads must all call it.
+// bits (simd/simd.h says how). Threads can share a product: each call computes part of its outputs.
 #ifndef OPS_H
 #define OPS_H
 
 #include "base/error.h"
-#include "base/threads.h"
 #include "simd/half.h"
 #include "simd/simd.h"
 
@@ -64,14 +62,22 @@ typedef struct {
     size_t n_rows;
 } OutputRows;
 
-// out = in w^T, and out += in w^T: a row of outputs for each row of activations. The threads of the
-// team share the outputs; each computes those of its matmul_share, over all inputs.
-void matmul(Team team, const Matrix *w, const Activations *in, OutputRows out);
-void matmul_add(Team team, const Matrix *w, const Activations *in, OutputRows out);
+// Part of the outputs of a matrix, in units of QUANT_BLOCK: what is computed of a unit can be
+// quantised without the others. A unit is two groups of LANES rows, the last one may be less:
+//
+//     outputs     0 .. 15   16 .. 31   32 .. 47   48 .. 63   64 .. 71 (rows = 72)
+//     groups      0         1          2          3          4 (padded with zeros)
+//     units       0                    1                     2
+typedef struct {
+    size_t begin, end;
+} Units;
 
-// The outputs *begin .. *end - 1 that this thread computes, both multiples of QUANT_BLOCK, so that
-// it can quantise them without waiting for the others. The end may lie in the padding.
-void matmul_share(Team team, const Matrix *w, size_t *begin, size_t *end);
+// The units of a matrix. The last one may lie partly in the padding.
+size_t matmul_units(const Matrix *w);
+
+// out = in w^T, and out += in w^T: for each row of activations, the outputs of these units.
+void matmul(const Matrix *w, const Activations *in, OutputRows out, Units units);
+void matmul_add(const Matrix *w, const Activations *in, OutputRows out, Units units);
 
 // Quantises columns begin .. end - 1 of a row of a->x, both multiples of QUANT_BLOCK: q = x / scale
 // with scale = max |x| / 127 for each quantisation block, and the sums in Activations.

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "cli/modes.h"
 #include "cli/output.h"
 #include "cli/prompt.h"
@@ -98,6 +99,22 @@ static bool open_engine(Engine *e, Options *o, Error *err)
     return check_chat_options(e, o, err);
 }
 
+// A mode that is ready to run.
+typedef struct {
+    ModeFunction *run;
+    Engine *engine;
+    const Options *options;
+    Output *out;
+    Error *err;
+    bool ok;
+} ReadyMode;
+
+static void run_ready(void *arg)
+{
+    ReadyMode *m = arg;
+    m->ok = m->run(m->engine, m->options, m->out, m->err);
+}
+
 static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
 {
     ByteCount repacking = {out, "repacking"};
@@ -113,7 +130,10 @@ static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
     if (ok) {
         output_note_repacked(out, e);
         const bool converses = o->mode == MODE_GENERATE && o->chat && prompt_is_typed(o);
-        ok = (converses ? mode_converse : modes[o->mode].run)(e, o, out, err);
+        ModeFunction *run = converses ? mode_converse : modes[o->mode].run;
+        ReadyMode mode = {run, e, o, out, err, false};
+        team_host(e->threads, run_ready, &mode);
+        ok = mode.ok;
     }
     if (ok && *output_interrupted() && out->file.temporary) {
         output_note("run: %s: interrupted, nothing was written", out->file.name);

@@ -1,82 +1,385 @@
-// threads.c - a team of OpenMP threads, with our own barrier.
+// threads.c - a team of OpenMP threads, with our own way of sharing work and of waiting.
 //
-// The threads of a forward pass meet a few hundred times, microseconds apart. OpenMP's barrier may
-// enter the kernel each time; here threads spin, and only yield the processor after a while, in
-// case there are fewer processors than threads.
+// CLAIMING. The units of a step are divided into equal shares, one per thread. A thread claims
+// pieces of its own share, from the front, always half of what is left; then it helps itself to the
+// shares of the others, the next one first. So each thread works on the same outputs each time,
+// whose weights may still be in its cache, and is helped when it is slow:
 //
-// A round of the barrier, with three threads:
+//     units       0  1  2  3  4  5  6  7  8  9 10 11 | 12 13 14 15 16 17 18 19 20 21 22 23
+//     share       of thread 0                        | of thread 1, which is slow or put aside
+//     claimed by  0  0  0  0  0  0  0  0  0  0  0  0 |  1  1  1  1  1  1  0  0  0  0  0  0
+//     pieces      1                 2        3     4 |  1                 5        6     7 8
 //
-//     thread 0   arrived 0 -> 1   reads `round` until it changes . . . . . . . . goes on
-//     thread 1        arrived 1 -> 2   reads `round` until it changes  . . . . . goes on
-//     thread 2                 arrived 2 -> 3, the last: arrived = 0, round + 1; goes on
+// `claimed`, one word per share, says how many units are gone, and in which step. A word of an
+// earlier step counts as zero: nobody has to reset it. In a step that is over, all words have reached
+// their ends or belong to later steps, so a thread that comes late can claim nothing in it.
 //
-// `round` distinguishes the waiting threads from those of the next round: a fast thread may arrive
-// there before a slow one has seen that this round is over. It cannot be further ahead, since the
-// next round cannot end without the slow thread.
+// A STEP ENDS when all its units are done, not when all threads have arrived: each thread adds what it
+// has finished to `done` when it finds nothing more to claim, and whoever completes the sum opens the
+// next step by writing its number to `now`. A thread that holds a piece has not added it yet, so
+// the step cannot end without it; one that holds none is not needed:
+//
+//     thread 0   claims . . . . done += 14 . . . . . . . . . . . . . . . sees step 2, claims
+//     thread 1   put aside . . . . . . . . . . . . finds step 1 over, looks for the present one
+//     thread 2   claims . . . . . . . . done += 10, that is all: now = 2, claims
+//
+// WAITING. Who finds nothing to claim spins for a few dozen microseconds, longer than an idle machine
+// makes it wait. After that the caller of team_run sleeps until the step is over. The others leave
+// the job, sleep outside, and return to it when a step is over or a job begins; they run through
+// the function again, claim nothing in the steps that are over, and so arrive at the present one.
+//
+//     wait:  asleep = 1;  look again, go on if the wait is over;  sleep while asleep is 1
+//     wake:  end the wait;  if asleep was 1: asleep = 0 and wake
+//
+// Either the sleeper's second look sees that the wait has ended, or the other one sees `asleep`:
+// both are sequentially consistent. tests/threads_model.py tries all interleavings.
+//
+// `gate` counts the threads in the job. The caller of team_run closes it when its steps are done,
+// and waits until the count is zero, before what the job uses goes away.
 #include "base/threads.h"
 
-#include <sched.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 
+#include "base/futex.h"
+#include "base/memory.h"
 #include "base/quota.h"
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-struct Barrier {
-    atomic_size_t arrived;  // threads of this round
-    atomic_size_t round;    // rounds that are over
+// Some tens of microseconds: longer than threads with a processor of their own wait for each other.
+#define SPINS 1000
+
+// The parts of Crew.gate: the number of the job, whether it can be entered, who is in it.
+#define GATE_JOB    ((uint64_t)1 << 32)
+#define GATE_OPEN   ((uint64_t)1 << 31)
+#define GATE_INSIDE (GATE_OPEN - 1)
+
+// What belongs to one thread, on cache lines of its own.
+typedef struct {
+    _Alignas(64) _Atomic uint64_t claimed;  // of its share: number of the step << 32 | units
+    _Alignas(64) Futex asleep;              // 1: is about to sleep, or sleeps
+    // Read and written by the thread itself.
+    _Alignas(64) uint32_t step;  // that it begins next, from 1 in each job
+    uint32_t job;                // that it was in last
+    uint32_t back_at;            // the step in which it returns to that job; UINT32_MAX: never
+    bool left;                   // it has left the job before the end
+} Seat;
+
+struct Crew {
+    size_t size;        // threads
+    size_t processors;  // more threads than these are not woken
+    Seat *seats;        // (size)
+    // The job, written while nobody is in it.
+    void (*work)(Team team, void *arg);
+    void *arg;
+    size_t threads;  // that may take part: those with lower numbers
+    _Alignas(64) _Atomic uint64_t gate;
+    _Alignas(64) _Atomic uint64_t now;  // number of the step << 32 | its shares
+    _Alignas(64) atomic_size_t done;    // units of the step
+    _Alignas(64) atomic_size_t sleepers;
+    atomic_bool disbanded;
 };
 
-// A few to some tens of microseconds: longer than the threads of a pass wait for each other if each
-// has a processor.
-#define SPINS_BEFORE_YIELD 1000
+// The crew that this process keeps (team_host), or NULL.
+static Crew *hosted;
 
-void team_barrier(Team team)
+static void pause_briefly(void)
 {
-    if (team.size == 1) {
-        return;
-    }
-    Barrier *b = team.barrier;
-    // Read before arriving: afterwards the round might be over already.
-    const size_t round = atomic_load_explicit(&b->round, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == team.size - 1) {
-        // The last to arrive has acquired what the others released by arriving, and releases it to
-        // them with the new round. `arrived` is reset first: they may arrive again at once.
-        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&b->round, round + 1, memory_order_release);
-        return;
-    }
-    for (size_t spins = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round;
-         spins++) {
-        if (spins < SPINS_BEFORE_YIELD) {
 #if defined(__x86_64__)
-            __builtin_ia32_pause();
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
 #endif
-        } else {
-            sched_yield();
+}
+
+// --------------------------------------------------------------------------------------------
+// Waiting
+
+static uint32_t step_now(const Crew *crew) { return (uint32_t)(atomic_load(&crew->now) >> 32); }
+
+// Is this wait of a thread over?
+typedef bool IsOver(const Crew *crew, const Seat *seat);
+
+// The caller of team_run waits for the end of its step.
+static bool step_is_over(const Crew *crew, const Seat *seat)
+{
+    return step_now(crew) >= seat->step;
+}
+
+// It waits until the other threads have left the job.
+static bool job_is_left(const Crew *crew, const Seat *seat)
+{
+    (void)seat;
+    return (atomic_load(&crew->gate) & GATE_INSIDE) == 0;
+}
+
+static bool spin(const Crew *crew, const Seat *seat, IsOver *is_over)
+{
+    for (size_t i = 0; i < SPINS; i++) {
+        if (is_over(crew, seat)) {
+            return true;
         }
+        pause_briefly();
+    }
+    return false;
+}
+
+static void wait_until(Crew *crew, Seat *seat, IsOver *is_over)
+{
+    while (!spin(crew, seat, is_over)) {
+        atomic_fetch_add(&crew->sleepers, 1);
+        atomic_store(&seat->asleep, 1);
+        if (!is_over(crew, seat)) {
+            futex_wait(&seat->asleep, 1);
+        }
+        atomic_store(&seat->asleep, 0);
+        atomic_fetch_sub(&crew->sleepers, 1);
+    }
+}
+
+static void wake(Seat *seat)
+{
+    if (atomic_load(&seat->asleep) && atomic_exchange(&seat->asleep, 0)) {
+        futex_wake(&seat->asleep);
+    }
+}
+
+// Wakes the threads from first to end - 1 that sleep.
+static void wake_range(Crew *crew, size_t first, size_t end)
+{
+    if (atomic_load(&crew->sleepers)) {
+        for (size_t id = first; id < end; id++) {
+            wake(&crew->seats[id]);
+        }
+    }
+}
+
+static size_t least_of(size_t a, size_t b) { return a < b ? a : b; }
+
+// --------------------------------------------------------------------------------------------
+// Steps
+
+static void begin_step(Crew *crew, uint32_t number)
+{
+    atomic_store_explicit(&crew->done, 0, memory_order_relaxed);
+    atomic_store(&crew->now, (uint64_t)number << 32 | crew->threads);
+}
+
+TeamStep team_step(Team team, size_t n)
+{
+    TeamStep s = {.team = team, .n = n, .n_shares = 1};
+    if (!team.crew || n == 0) {
+        return s;
+    }
+    Seat *own = &team.crew->seats[team.id];
+    s.number = own->step++;
+    const uint64_t now = atomic_load_explicit(&team.crew->now, memory_order_acquire);
+    s.n_shares = !own->left && (uint32_t)(now >> 32) == s.number ? (uint32_t)now : 0;
+    return s;
+}
+
+// Claims a piece of a share.
+static bool claim_from(TeamStep *s, size_t share)
+{
+    _Atomic uint64_t *claimed = &s->team.crew->seats[share].claimed;
+    // The first `rest` shares have one unit more.
+    const size_t size = s->n / s->n_shares, rest = s->n % s->n_shares;
+    const size_t begin = share * size + least_of(share, rest);
+    const size_t units = size + (share < rest);
+    uint64_t old = atomic_load_explicit(claimed, memory_order_relaxed);
+    for (;;) {
+        const uint32_t number = (uint32_t)(old >> 32);
+        const size_t gone = number == s->number ? (uint32_t)old : 0;
+        if (number > s->number || gone == units) {
+            return false;
+        }
+        const size_t next = gone + (units - gone + 1) / 2;
+        if (atomic_compare_exchange_weak_explicit(claimed, &old, (uint64_t)s->number << 32 | next,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            s->begin = begin + gone;
+            s->end = begin + next;
+            return true;
+        }
+    }
+}
+
+// Adds what this thread has finished; whoever completes the step begins the next one.
+static void end_step(const TeamStep *s)
+{
+    Crew *crew = s->team.crew;
+    Seat *own = &crew->seats[s->team.id];
+    if (s->finished &&
+        atomic_fetch_add_explicit(&crew->done, s->finished, memory_order_acq_rel) + s->finished ==
+            s->n) {
+        begin_step(crew, s->number + 1);
+        wake_range(crew, 0, least_of(crew->threads, crew->processors));
+    } else if (s->team.id == 0) {
+        wait_until(crew, own, step_is_over);
+    } else if (!spin(crew, own, step_is_over)) {
+        own->left = true;
+        own->back_at = own->step;
+    }
+}
+
+bool team_claim(TeamStep *s)
+{
+    if (!s->team.crew) {
+        s->begin = 0;
+        s->end = s->n_shares ? s->n : 0;
+        s->n_shares = 0;
+        return s->end > 0;
+    }
+    if (!s->n_shares || !s->n) {
+        return false;
+    }
+    s->finished += s->end - s->begin;
+    for (; s->visited < s->n_shares; s->visited++) {
+        if (claim_from(s, (s->team.id + s->visited) % s->n_shares)) {
+            return true;
+        }
+    }
+    end_step(s);
+    s->n_shares = 0;
+    return false;
+}
+
+// --------------------------------------------------------------------------------------------
+// Jobs
+
+static void run_job(Crew *crew, size_t threads, void (*work)(Team team, void *arg), void *arg)
+{
+    Seat *own = &crew->seats[0];
+    for (size_t i = 0; i < crew->size; i++) {
+        atomic_store_explicit(&crew->seats[i].claimed, 0, memory_order_relaxed);
+    }
+    crew->work = work;
+    crew->arg = arg;
+    crew->threads = least_of(threads, crew->size);
+    own->step = 1;
+    begin_step(crew, 1);
+    atomic_fetch_add(&crew->gate, GATE_JOB + GATE_OPEN);
+    wake_range(crew, 1, least_of(crew->threads, crew->processors));
+    work((Team){0, crew->threads, crew}, arg);
+    atomic_fetch_and(&crew->gate, ~GATE_OPEN);
+    wait_until(crew, own, job_is_left);
+}
+
+#ifdef _OPENMP
+// Another thread waits for a job, or in the job that it has left for a step that is not over yet.
+static bool work_is_there(const Crew *crew, const Seat *seat)
+{
+    const uint64_t gate = atomic_load(&crew->gate);
+    return atomic_load(&crew->disbanded) ||
+           (gate & GATE_OPEN &&
+            ((uint32_t)(gate / GATE_JOB) != seat->job || step_now(crew) >= seat->back_at));
+}
+
+static void join_job(Crew *crew, size_t id)
+{
+    Seat *own = &crew->seats[id];
+    const uint64_t gate = atomic_fetch_add(&crew->gate, 1);
+    if (gate & GATE_OPEN) {
+        own->job = (uint32_t)(gate / GATE_JOB);
+        own->step = 1;
+        own->back_at = UINT32_MAX;
+        own->left = false;
+        if (id < crew->threads) {
+            crew->work((Team){id, crew->threads, crew}, crew->arg);
+        }
+    }
+    if (((atomic_fetch_sub(&crew->gate, 1) - 1) & (GATE_OPEN | GATE_INSIDE)) == 0) {
+        wake(&crew->seats[0]);
+    }
+}
+
+// What the threads other than the first do until the crew disbands.
+static void serve(Crew *crew, size_t id)
+{
+    for (;;) {
+        wait_until(crew, &crew->seats[id], work_is_there);
+        if (atomic_load(&crew->disbanded)) {
+            return;
+        }
+        join_job(crew, id);
+    }
+}
+#endif
+
+// Runs body(crew, arg) with a crew; with NULL if there is no memory, or only one thread.
+static void with_crew(size_t threads, void (*body)(Crew *crew, void *arg), void *arg)
+{
+#ifdef _OPENMP
+    Crew *crew = threads > 1 ? alloc_zeroed(1, sizeof *crew) : NULL;
+    Seat *seats = crew ? alloc_zeroed(threads, sizeof *seats) : NULL;
+    if (seats) {
+        *crew = (Crew){.size = threads, .processors = (size_t)omp_get_num_procs(), .seats = seats};
+#pragma omp parallel num_threads((int)threads)
+        {
+            const size_t id = (size_t)omp_get_thread_num();
+            if (id > 0) {
+                serve(crew, id);
+            } else {
+                crew->size = (size_t)omp_get_num_threads();
+                body(crew, arg);
+                atomic_store(&crew->disbanded, true);
+                wake_range(crew, 1, crew->size);
+            }
+        }
+        free(seats);
+        free(crew);
+        return;
+    }
+    free(crew);
+#endif
+    (void)threads;
+    body(NULL, arg);
+}
+
+typedef struct {
+    void (*body)(void *arg);
+    void *arg;
+} Hosting;
+
+static void host(Crew *crew, void *arg)
+{
+    const Hosting *h = arg;
+    hosted = crew;
+    h->body(h->arg);
+    hosted = NULL;
+}
+
+void team_host(size_t threads, void (*body)(void *arg), void *arg)
+{
+    with_crew(threads, host, &(Hosting){body, arg});
+}
+
+typedef struct {
+    size_t threads;
+    void (*work)(Team team, void *arg);
+    void *arg;
+} TeamJob;
+
+static void run_alone(Crew *crew, void *arg)
+{
+    const TeamJob *job = arg;
+    if (crew && job->threads > 1) {
+        run_job(crew, job->threads, job->work, job->arg);
+    } else {
+        job->work((Team){0, 1, NULL}, job->arg);
     }
 }
 
 void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg)
 {
-#ifdef _OPENMP
-    if (threads > 1) {
-        Barrier barrier;
-        atomic_init(&barrier.arrived, 0);
-        atomic_init(&barrier.round, 0);
-#pragma omp parallel num_threads((int)threads)
-        work((Team){(size_t)omp_get_thread_num(), (size_t)omp_get_num_threads(), &barrier}, arg);
-        return;
+    TeamJob job = {threads, work, arg};
+    if (hosted) {
+        run_alone(hosted, &job);
+    } else {
+        with_crew(threads, run_alone, &job);
     }
-#endif
-    (void)threads;
-    work((Team){0, 1, NULL}, arg);
 }
 
 size_t team_max(void)
@@ -88,12 +391,4 @@ size_t team_max(void)
 #else
     return 1;
 #endif
-}
-
-void team_share(Team team, size_t n, size_t *begin, size_t *end)
-{
-    // The first `rest` threads take one unit more.
-    const size_t share = n / team.size, rest = n % team.size;
-    *begin = team.id * share + (team.id < rest ? team.id : rest);
-    *end = *begin + share + (team.id < rest);
 }

@@ -26,6 +26,7 @@
 
 #define READ_BYTES    ((size_t)512 << 20)  // larger than the caches of most processors
 #define PEAK_STEPS    ((size_t)1 << 20)    // enough to make the start of the threads negligible
+#define PEAK_PARTS    16                   // pieces of a thread's steps
 #define PEAK_OPERANDS 256                  // bytes that peak_int8 reads
 #define LIMIT_ROUNDS  5                    // the best one counts: noise only slows a round down
 #define LIMIT_SECONDS 2.0                  // after two rounds, none starts later than this
@@ -66,29 +67,30 @@ typedef struct {
 static void peak_thread(Team team, void *arg)
 {
     Peak *p = arg;
-    size_t begin, end;
-    float result;
-    if (p->what == PEAK_READ) {
-        team_share(team, READ_BYTES / 4096, &begin, &end);
-        result = ops_kernels->read(p->memory + begin * 1024, (end - begin) * 1024);
-    } else if (p->what == PEAK_INT8) {
-        uint8_t operands[PEAK_OPERANDS];
-        memset(operands, 3, sizeof operands);  // small, so that the sums stay below 2^31
-        result = ops_kernels->peak_int8(PEAK_STEPS, operands);
-    } else {
-        result = ops_kernels->peak_f32(PEAK_STEPS, p->memory);
+    uint8_t operands[PEAK_OPERANDS];
+    memset(operands, 3, sizeof operands);  // small, so that the sums stay below 2^31
+    TeamStep step = team_step(team,
+                              p->what == PEAK_READ ? READ_BYTES / 4096 : team.size * PEAK_PARTS);
+    while (team_claim(&step)) {
+        const size_t units = step.end - step.begin;
+        p->sink[team.id % LANES] =
+            p->what == PEAK_READ ? ops_kernels->read(p->memory + step.begin * 1024, units * 1024)
+            : p->what == PEAK_INT8
+                ? ops_kernels->peak_int8(units * PEAK_STEPS / PEAK_PARTS, operands)
+                : ops_kernels->peak_f32(units * PEAK_STEPS / PEAK_PARTS, p->memory);
     }
-    p->sink[team.id % LANES] = result;
 }
 
 // Untouched pages are all the same zero page, which would be read from the caches.
 static void fill_thread(Team team, void *arg)
 {
     float *memory = arg;
-    size_t begin, end;
-    team_share(team, READ_BYTES / sizeof *memory, &begin, &end);
-    for (size_t i = begin; i < end; i++) {
-        memory[i] = 0.5f;
+    const size_t floats = 4096 / sizeof *memory;
+    TeamStep step = team_step(team, READ_BYTES / 4096);
+    while (team_claim(&step)) {
+        for (size_t i = step.begin * floats; i < step.end * floats; i++) {
+            memory[i] = 0.5f;
+        }
     }
 }
 

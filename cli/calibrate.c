@@ -47,13 +47,11 @@ struct Calibration {
 // --------------------------------------------------------------------------------------------
 // Statistics
 
-// Copies this thread's share of the activations of a pass into both forms of X^T.
-static void transpose(Team team, const Calibration *c, const InputStatistics *s,
-                      const Activations *in, size_t n_rows)
+// Copies LANES columns of the activations of a pass into both forms of X^T.
+static void transpose(const Calibration *c, const InputStatistics *s, const Activations *in,
+                      size_t n_rows, size_t group)
 {
-    size_t begin, end;
-    team_share(team, s->stride / LANES, &begin, &end);
-    for (size_t col = begin * LANES; col < end * LANES; col++) {
+    for (size_t col = group * LANES; col < (group + 1) * LANES; col++) {
         float *lane = c->interleaved + col / LANES * n_rows * LANES + col % LANES;
         for (size_t t = 0; t < n_rows; t++) {
             const float x = col < s->cols ? in->x[t * in->stride + col] : 0;
@@ -65,29 +63,41 @@ static void transpose(Team team, const Calibration *c, const InputStatistics *s,
     }
 }
 
+static void add_squares(const InputStatistics *s, const Activations *in, size_t n_rows,
+                        size_t group)
+{
+    const size_t end = (group + 1) * LANES < s->cols ? (group + 1) * LANES : s->cols;
+    for (size_t t = 0; t < n_rows; t++) {
+        const float *x = in->x + t * in->stride;
+        for (size_t i = group * LANES; i < end; i++) {
+            s->squares[i] += (double)x[i] * x[i];
+        }
+    }
+}
+
 static void see(Team team, void *arg, size_t layer, BlockInput input, const Activations *in,
                 size_t n_rows)
 {
     const Calibration *c = arg;
     const InputStatistics *s = &c->inputs[layer * N_BLOCK_INPUTS + input];
-    size_t begin, end;
-    team_share(team, s->cols, &begin, &end);
-    for (size_t t = 0; t < n_rows; t++) {
-        const float *x = in->x + t * in->stride;
-        for (size_t i = begin; i < end; i++) {
-            s->squares[i] += (double)x[i] * x[i];
+    TeamStep step = team_step(team, s->stride / LANES);
+    while (team_claim(&step)) {
+        for (size_t group = step.begin; group < step.end; group++) {
+            add_squares(s, in, n_rows, group);
+            if (s->h) {
+                transpose(c, s, in, n_rows, group);
+            }
         }
     }
     if (!s->h) {
         return;
     }
-    transpose(team, c, s, in, n_rows);
-    team_barrier(team);
     const Matrix w = {WEIGHT_F32, s->cols, n_rows, c->interleaved};
     const Activations x = {.stride = WINDOW, .tile = 1, .x = c->transposed};
-    matmul_add(team, &w, &x, (OutputRows){s->h, s->stride, s->cols});
-    // The next input is transposed into the same memory.
-    team_barrier(team);
+    step = team_step(team, matmul_units(&w));
+    while (team_claim(&step)) {
+        matmul_add(&w, &x, (OutputRows){s->h, s->stride, s->cols}, (Units){step.begin, step.end});
+    }
 }
 
 static bool alloc_input(InputStatistics *s, size_t cols, bool compensate, Error *err)

@@ -622,20 +622,27 @@ typedef struct {
     uint8_t *damage;  // (n_sections): Damage
 } Verification;
 
-// Checks every team.size-th section and the padding before it.
+// Checks a section and the padding before it.
+static Damage verify_section(const Verification *v, size_t i)
+{
+    const uint8_t *file = v->c->file.data;
+    const SectionEntry *e = &table_of(v->c)[i];
+    const size_t end = i ? e[-1].offset + e[-1].bytes
+                         : sizeof(NativeHeader) + v->n_sections * sizeof(SectionEntry);
+    if (!all_zero(file + end, e->offset - end)) {
+        return PADDING_NOT_ZERO;
+    }
+    return crc32_update(&v->tables, 0, file + e->offset, e->bytes) == e->crc ? SECTION_INTACT
+                                                                             : SECTION_DIFFERS;
+}
+
 static void verify_sections(Team team, void *arg)
 {
     Verification *v = arg;
-    const uint8_t *file = v->c->file.data;
-    const SectionEntry *table = table_of(v->c);
-    for (size_t i = team.id; i < v->n_sections; i += team.size) {
-        const SectionEntry *e = &table[i];
-        const size_t end = i ? e[-1].offset + e[-1].bytes
-                             : sizeof(NativeHeader) + v->n_sections * sizeof(SectionEntry);
-        if (!all_zero(file + end, e->offset - end)) {
-            v->damage[i] = PADDING_NOT_ZERO;
-        } else if (crc32_update(&v->tables, 0, file + e->offset, e->bytes) != e->crc) {
-            v->damage[i] = SECTION_DIFFERS;
+    TeamStep step = team_step(team, v->n_sections);
+    while (team_claim(&step)) {
+        for (size_t i = step.begin; i < step.end; i++) {
+            v->damage[i] = (uint8_t)verify_section(v, i);
         }
     }
 }

@@ -20,8 +20,9 @@
 #define PARTS   8    // partial sums, which the compiler keeps in vectors
 
 typedef struct {
-    double *a;  // (n, n), owned: H, then A
-    double *u;  // (n, n), owned
+    double *a;         // (n, n), owned: H, then A but for its diagonal
+    double *diagonal;  // (n), owned: of A
+    double *u;         // (n, n), owned
     size_t n;
 } Factors;
 
@@ -50,28 +51,26 @@ static void factorise(Team team, const Factors *f)
     for (size_t left = n; left > 0; left--) {
         const size_t j = left - 1;
         const double *row = f->a + j * n + j + 1;
-        const double diagonal = sqrt(f->a[j * n + j] - dot(row, row, n - j - 1));
-        size_t begin, end;
-        team_share(team, j, &begin, &end);
-        for (size_t i = begin; i < end; i++) {
-            double *a = f->a + i * n + j;
-            *a = (*a - dot(a + 1, row, n - j - 1)) / diagonal;
-        }
-        // The next step reads every row of column j.
-        team_barrier(team);
-        if (team.id == 0) {
-            f->a[j * n + j] = diagonal;  // no later step reads it
+        // The last unit is the diagonal. It goes elsewhere, as the others read what it is made of.
+        TeamStep step = team_step(team, j + 1);
+        while (team_claim(&step)) {
+            const double diagonal = sqrt(f->a[j * n + j] - dot(row, row, n - j - 1));
+            for (size_t i = step.begin; i < step.end && i < j; i++) {
+                double *a = f->a + i * n + j;
+                *a = (*a - dot(a + 1, row, n - j - 1)) / diagonal;
+            }
+            if (step.end == j + 1) {
+                f->diagonal[j] = diagonal;
+            }
         }
     }
-    team_barrier(team);
 }
 
-// Row i of the inverse from those below it: u[i] = (e_i - sum over k > i of a[i][k] u[k]) / a[i][i].
-static void invert(Team team, const Factors *f)
+// Columns begin .. end - 1 of the inverse, row i from those below it:
+// u[i] = (e_i - sum over k > i of a[i][k] u[k]) / a[i][i].
+static void invert_columns(const Factors *f, size_t begin, size_t end)
 {
     const size_t n = f->n;
-    size_t begin, end;
-    team_share(team, n, &begin, &end);
     for (size_t left = end; left > 0; left--) {
         const size_t i = left - 1;
         double *u = f->u + i * n;
@@ -82,8 +81,16 @@ static void invert(Team team, const Factors *f)
             }
         }
         for (size_t c = begin; c < end; c++) {
-            u[c] = (u[c] + (c == i)) / f->a[i * n + i];
+            u[c] = (u[c] + (c == i)) / f->diagonal[i];
         }
+    }
+}
+
+static void invert(Team team, const Factors *f)
+{
+    TeamStep step = team_step(team, f->n);
+    while (team_claim(&step)) {
+        invert_columns(f, step.begin, step.end);
     }
 }
 
@@ -115,10 +122,11 @@ float *compensation_create(const float *h, size_t n, size_t stride, size_t threa
     size_t count;
     const bool fits = size_mul(n, n, &count);
     Factors f = {.a = fits ? alloc_zeroed(count, sizeof(double)) : NULL,
+                 .diagonal = fits ? alloc_zeroed(n, sizeof(double)) : NULL,
                  .u = fits ? alloc_zeroed(count, sizeof(double)) : NULL,
                  .n = n};
     float *result = fits ? alloc_zeroed(count, sizeof(float)) : NULL;
-    bool ok = (f.a && f.u && result) ||
+    bool ok = (f.a && f.diagonal && f.u && result) ||
               error_memory(err, "the factors of a calibrated matrix", n * n * sizeof(double));
     ok = ok && load_damped(&f, h, stride);
     if (ok) {
@@ -129,6 +137,7 @@ float *compensation_create(const float *h, size_t n, size_t stride, size_t threa
         ok = isfinite(result[i]);
     }
     free(f.a);
+    free(f.diagonal);
     free(f.u);
     if (!ok) {
         free(result);

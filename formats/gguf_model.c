@@ -365,28 +365,33 @@ typedef struct {
     atomic_bool inexact;        // a thread changed the values of some weights in repacking
 } RepackJob;
 
-// Repacks this thread's share of the groups of a matrix.
+// Repacks a group of LANES rows of a matrix.
+static void repack_group(RepackJob *job, size_t group)
+{
+    const Matrix *m = job->matrix;
+    const void *rows[LANES] = {NULL};
+    for (size_t i = 0; i < LANES && group * LANES + i < m->rows; i++) {
+        const size_t r = group * LANES + i;
+        const size_t from = job->source->rotated ? unrotated_row(r, job->head_dim) : r;
+        const uint8_t *row = job->first_row + from * job->row_bytes;
+        const char *bad = row_format_check(job->format, row, m->cols);
+        if (bad) {
+            atomic_store(&job->bad, bad);
+        }
+        rows[i] = row;
+    }
+    if (!weight_pack(job->format, rows, m->cols, matrix_group(m->type, m->cols, job->out, group))) {
+        atomic_store(&job->inexact, true);
+    }
+}
+
 static void repack_groups(Team team, void *arg)
 {
     RepackJob *job = arg;
-    const Matrix *m = job->matrix;
-    size_t begin, end;
-    team_share(team, (m->rows + LANES - 1) / LANES, &begin, &end);
-    for (size_t group = begin; group < end; group++) {
-        const void *rows[LANES] = {NULL};
-        for (size_t i = 0; i < LANES && group * LANES + i < m->rows; i++) {
-            const size_t r = group * LANES + i;
-            const size_t from = job->source->rotated ? unrotated_row(r, job->head_dim) : r;
-            const uint8_t *row = job->first_row + from * job->row_bytes;
-            const char *bad = row_format_check(job->format, row, m->cols);
-            if (bad) {
-                atomic_store(&job->bad, bad);
-            }
-            rows[i] = row;
-        }
-        if (!weight_pack(job->format, rows, m->cols,
-                         matrix_group(m->type, m->cols, job->out, group))) {
-            atomic_store(&job->inexact, true);
+    TeamStep step = team_step(team, (job->matrix->rows + LANES - 1) / LANES);
+    while (team_claim(&step)) {
+        for (size_t group = step.begin; group < step.end; group++) {
+            repack_group(job, group);
         }
     }
 }

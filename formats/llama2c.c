@@ -334,7 +334,7 @@ static void pack_rows(const Loader *l, const Source *s, const Matrix *m, size_t 
                 matrix_group(m->type, m->cols, (void *)m->data, begin / LANES));
 }
 
-// Copies this thread's share of every tensor into the layout of the kernels.
+// Copies every tensor into the layout of the kernels.
 static void repack(Team team, void *arg)
 {
     const Loader *l = arg;
@@ -343,16 +343,16 @@ static void repack(Team team, void *arg)
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Matrix *m = &c->tensors[i].matrix;
         const Source *s = &l->sources[i];
-        if (c->tensors[i].vector) {
-            if (team.id == 0) {
+        const bool vector = c->tensors[i].vector;
+        TeamStep step = team_step(team, vector ? 1 : (m->rows + LANES - 1) / LANES);
+        while (team_claim(&step)) {
+            if (vector) {
                 memcpy((void *)m->data, c->file.data + s->offset, m->cols * sizeof(float));
+                continue;
             }
-            continue;
-        }
-        size_t begin, end;
-        matmul_share(team, m, &begin, &end);
-        for (size_t r = begin; r < end && r < m->rows; r += LANES) {
-            pack_rows(l, s, m, r, buffer);
+            for (size_t group = step.begin; group < step.end; group++) {
+                pack_rows(l, s, m, group * LANES, buffer);
+            }
         }
     }
 }

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/threads.h"
 
 // A quantisation block. Weights have a mean of one.
 typedef struct {
@@ -264,24 +265,31 @@ typedef struct {
     bool *refused;                 // (threads): a row of this thread has a value that does not fit
 } MatrixJob;
 
+// Quantises a group of LANES rows, in the buffers of a thread.
+static void quantize_group(const MatrixJob *job, size_t thread, size_t group)
+{
+    const Matrix *from = job->from;
+    float *x = job->rows + thread * job->row_stride;
+    uint8_t *blocks = job->blocks + thread * LANES * job->row_bytes;
+    const void *rows[LANES] = {NULL};
+    for (size_t i = 0; i < LANES && group * LANES + i < from->rows; i++) {
+        uint8_t *row = blocks + i * job->row_bytes;
+        matrix_row(from, group * LANES + i, x);
+        job->refused[thread] |= !quantize_row(job->type, x, from->cols, job->measure, row);
+        rows[i] = row;
+    }
+    weight_pack(row_format_of(job->type), rows, from->cols,
+                matrix_group(job->type, from->cols, job->out, group));
+}
+
 static void quantize_groups(Team team, void *arg)
 {
     const MatrixJob *job = arg;
-    const Matrix *from = job->from;
-    float *x = job->rows + team.id * job->row_stride;
-    uint8_t *blocks = job->blocks + team.id * LANES * job->row_bytes;
-    const size_t n_groups = (from->rows + LANES - 1) / LANES;
-    // Groups are dealt round-robin, so that the threads work on neighbouring memory.
-    for (size_t g = team.id; g < n_groups; g += team.size) {
-        const void *rows[LANES] = {NULL};
-        for (size_t i = 0; i < LANES && g * LANES + i < from->rows; i++) {
-            uint8_t *row = blocks + i * job->row_bytes;
-            matrix_row(from, g * LANES + i, x);
-            job->refused[team.id] |= !quantize_row(job->type, x, from->cols, job->measure, row);
-            rows[i] = row;
+    TeamStep step = team_step(team, (job->from->rows + LANES - 1) / LANES);
+    while (team_claim(&step)) {
+        for (size_t group = step.begin; group < step.end; group++) {
+            quantize_group(job, team.id, group);
         }
-        weight_pack(row_format_of(job->type), rows, from->cols,
-                    matrix_group(job->type, from->cols, job->out, g));
     }
 }
 

@@ -22,24 +22,29 @@ bool row_major_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes)
            size_mul(rows, row_bytes, bytes);
 }
 
-// Packs this thread's share of the groups.
+static void pack_group(RowMajorJob *job, size_t group)
+{
+    const Matrix *m = &job->tensor->matrix;
+    const void *rows[LANES] = {NULL};
+    for (size_t i = 0; i < LANES && group * LANES + i < m->rows; i++) {
+        const uint8_t *row = job->tensor->rows + (group * LANES + i) * job->row_bytes;
+        const char *bad = row_format_check(job->format, row, m->cols);
+        if (bad) {
+            atomic_store(&job->bad, bad);
+        }
+        rows[i] = row;
+    }
+    weight_pack(job->format, rows, m->cols, matrix_group(m->type, m->cols, job->out, group));
+}
+
 static void pack_groups(Team team, void *arg)
 {
     RowMajorJob *job = arg;
-    const Matrix *m = &job->tensor->matrix;
-    size_t begin, end;
-    team_share(team, (m->rows + LANES - 1) / LANES, &begin, &end);
-    for (size_t group = begin; group < end; group++) {
-        const void *rows[LANES] = {NULL};
-        for (size_t i = 0; i < LANES && group * LANES + i < m->rows; i++) {
-            const uint8_t *row = job->tensor->rows + (group * LANES + i) * job->row_bytes;
-            const char *bad = row_format_check(job->format, row, m->cols);
-            if (bad) {
-                atomic_store(&job->bad, bad);
-            }
-            rows[i] = row;
+    TeamStep step = team_step(team, (job->tensor->matrix.rows + LANES - 1) / LANES);
+    while (team_claim(&step)) {
+        for (size_t group = step.begin; group < step.end; group++) {
+            pack_group(job, group);
         }
-        weight_pack(job->format, rows, m->cols, matrix_group(m->type, m->cols, job->out, group));
     }
 }
 

@@ -5,13 +5,11 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "base/threads.h"
 #include "ops.h"
 #include "unit.h"
 
 static const size_t sizes[] = {1, 2, 8, 15, 16, 17, 31, 33, 64, 172};
 #define N_SIZES (sizeof sizes / sizeof *sizes)
-static const Team alone = {0, 1, NULL};
 
 // A fixed sequence of numbers in [-1, 1).
 static uint32_t random_state = 1;
@@ -162,7 +160,8 @@ static void compute_matmul(float *out, const void *arg)
     for (size_t i = 0; i < c->n_rows * stride; i++) {
         out[i] = c->add ? 0.5f : 7.0f;
     }
-    (c->add ? matmul_add : matmul)(alone, &c->m, &c->in, (OutputRows){out, stride, c->n_rows});
+    (c->add ? matmul_add : matmul)(&c->m, &c->in, (OutputRows){out, stride, c->n_rows},
+                                   (Units){0, matmul_units(&c->m)});
 }
 
 static void check_matmul(MatmulCase c)
@@ -863,25 +862,6 @@ TEST(test_rope_scaling_stretches_long_wavelengths)
           llama3[31]);
 }
 
-TEST(test_team_share_gives_every_unit_to_one_thread)
-{
-    for (size_t n = 0; n < 40; n++) {
-        for (size_t size = 1; size < 10; size++) {
-            size_t next = 0;
-            for (size_t id = 0; id < size; id++) {
-                size_t begin, end;
-                team_share((Team){id, size, NULL}, n, &begin, &end);
-                CHECK(begin == next && end >= begin,
-                      "thread %zu of %zu begins at %zu, expected %zu", id, size, begin, next);
-                CHECK(end - begin <= n / size + 1, "thread %zu of %zu takes %zu of %zu", id, size,
-                      end - begin, n);
-                next = end;
-            }
-            CHECK(next == n, "%zu threads take %zu of %zu", size, next, n);
-        }
-    }
-}
-
 TEST(test_an_unknown_kernel_set_is_refused_with_those_there_are)
 {
     Error err = {0};
@@ -913,7 +893,6 @@ int main(int argc, char **argv)
             UNIT(test_yarn_mixes_frequencies_between_two_pairs),
             UNIT(test_longrope_has_a_table_for_contexts_up_to_the_original_one_and_another),
             UNIT(test_queries_grow_with_the_logarithm_of_whole_original_contexts),
-            UNIT(test_team_share_gives_every_unit_to_one_thread),
             UNIT(test_an_unknown_kernel_set_is_refused_with_those_there_are),
             {0},
         });
