@@ -253,22 +253,29 @@ static size_t tokens_left(const Sequence *s)
     return max && max - count_new(s) < room ? max - count_new(s) : room;
 }
 
+// A number of tokens as the bytes that they have at least.
+static uint32_t bytes_of(size_t tokens)
+{
+    return tokens < NO_TEXT ? (uint32_t)tokens : NO_TEXT - 1;
+}
+
 // Puts the guide of a sequence to its start, and checks that its text has room.
 static bool restart_guide(Sequence *s, Error *err)
 {
-    if (!s->guide) {
+    if (!s->match.guide) {
         return true;
     }
     if (s->filter.texts) {
         return error_set(err, ERROR_INPUT, "constraints are not supported for a model that thinks");
     }
-    s->match = constraint_start(s->guide->constraint);
-    const uint32_t shortest = constraint_shortest(s->guide->constraint, s->match);
-    return shortest <= tokens_left(s) ||
+    if (!match_begin(&s->match, s->match.guide, err)) {
+        return false;
+    }
+    return s->match.shortest <= tokens_left(s) ||
            error_set(err, ERROR_INPUT,
                      "the constraint's shortest text has %u bytes, expected at most the %zu new "
                      "tokens that there may be",
-                     (unsigned)shortest, tokens_left(s));
+                     (unsigned)s->match.shortest, tokens_left(s));
 }
 
 static bool start_guide(Sequence *s, const SequenceSetup *setup, Error *err)
@@ -276,8 +283,8 @@ static bool start_guide(Sequence *s, const SequenceSetup *setup, Error *err)
     if (!setup->guide) {
         return true;
     }
-    s->guide = setup->guide;
-    const size_t n_words = s->guide->trie.n_words;
+    s->match.guide = setup->guide;
+    const size_t n_words = guide_words(setup->guide);
     s->allowed = calloc(n_words + 1, sizeof *s->allowed);
     return s->allowed ? restart_guide(s, err) : error_memory(err, "a set of tokens", n_words * 8);
 }
@@ -349,7 +356,7 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Err
     s->first_logprob = setup->score_prompt ? 0 : s->n_prompt;
     bool ok = check_prompt(&s->tokens, s->cache->context, err) && start_guide(s, setup, err) &&
               restart_choices(s, err) && start_sampler(s, setup->seed, err) &&
-              ((!s->options->min_tokens && !s->guide) || list_enders(s, err));
+              ((!s->options->min_tokens && !setup->guide) || list_enders(s, err));
     if (ok && setup->echo) {
         echo_prompt(s);
         ok = check_text(s, err);
@@ -395,6 +402,7 @@ void sequence_retire(Sequence *s)
     buffer_free(&s->text.all);
     buffer_free(&s->thought.all);
     buffer_free(&s->held);
+    match_free(&s->match);
     free(s->allowed);
     s->allowed = NULL;
 }
@@ -473,70 +481,65 @@ static bool is_ender(const Sequence *s, int token)
     return found;
 }
 
-// Where the text stands after a token; MATCH_FAILED if the guide does not allow it, or it leaves more
-// bytes to come than there are tokens. Where a text may end it stays where it is at an ender.
-static MatchState match_after(const Sequence *s, int token)
+// Adds a token to the guided text; *taken is false if the guide does not allow it, or it leaves more
+// bytes to come than there are tokens. An ender may come where the text is complete.
+static bool take_guided(Sequence *s, int token, bool *taken, Error *err)
 {
-    Constraint *c = s->guide->constraint;
     if (is_ender(s, token)) {
-        return constraint_is_complete(c, s->match) ? s->match : MATCH_FAILED;
+        *taken = s->match.shortest == 0;
+        return true;
     }
-    size_t size;
+    ConstraintText text;
     const int previous = s->tokens.ids[s->tokens.size - 1];
-    const char *bytes = tokenizer_decode(s->tokenizer, previous, token, &size);
-    const MatchState next = size ? constraint_next(c, s->match, bytes, size) : MATCH_FAILED;
-    const uint32_t shortest = constraint_shortest(c, next);
-    return shortest != NO_TEXT && shortest <= tokens_left(s) - 1 ? next : MATCH_FAILED;
+    text.bytes = tokenizer_decode(s->tokenizer, previous, token, &text.size);
+    *taken = false;
+    return !text.size || match_take(&s->match, text, bytes_of(tokens_left(s) - 1), taken, err);
 }
 
 // Fills s->allowed with the tokens after which `most` bytes complete the text, and the enders if it
 // is complete.
 static bool allow_tokens(Sequence *s, uint32_t most, Error *err)
 {
-    Guide *g = s->guide;
     const int previous = s->tokens.ids[s->tokens.size - 1];
-    const MaskQuery query = {s->match, most, tokenizer_drops_space(s->tokenizer, previous)};
-    const uint64_t *tokens = mask_cache_get(g->masks, &query);
-    if (!tokens) {
-        return constraint_check(g->constraint, err) && error_memory(err, "a set of tokens", 0);
+    const MaskQuery query = {.most = most,
+                             .no_space = tokenizer_drops_space(s->tokenizer, previous)};
+    if (!match_tokens(&s->match, query, s->allowed, err)) {
+        return false;
+    }
+    for (size_t i = 0; s->match.shortest == 0 && i < s->enders.size; i++) {
+        const size_t id = (size_t)s->enders.ids[i];
+        s->allowed[id / 64] |= (uint64_t)1 << id % 64;
     }
     uint64_t any = 0;
-    for (size_t i = 0; i < g->trie.n_words; i++) {
-        s->allowed[i] = tokens[i];
-        any |= tokens[i];
-    }
-    if (constraint_is_complete(g->constraint, s->match)) {
-        for (size_t i = 0; i < s->enders.size; i++) {
-            const size_t id = (size_t)s->enders.ids[i];
-            s->allowed[id / 64] |= (uint64_t)1 << id % 64;
-            any = 1;
-        }
+    for (size_t i = 0; i < guide_words(s->match.guide); i++) {
+        any |= s->allowed[i];
     }
     return any || error_set(err, ERROR_INPUT,
                             "the vocabulary has no token for any text that the constraint allows");
 }
 
-// Draws again, among the tokens that the guide allows; *token is the first draw before. In the last
+// Takes the token that was drawn, or draws again among those that the guide allows. In the last
 // stretch also those are left out after which the text would not close.
 static bool sample_allowed(Sequence *s, const float *logits, SamplerInput *in, int *token,
                            Error *err)
 {
-    const size_t left = tokens_left(s) - 1;
-    const uint32_t most[] = {NO_TEXT, left < NO_TEXT ? (uint32_t)left : NO_TEXT - 1};
-    for (size_t i = 0; i < 2 && match_after(s, *token) == MATCH_FAILED; i++) {
-        if (!constraint_check(s->guide->constraint, err) || !allow_tokens(s, most[i], err)) {
+    const uint32_t most[] = {NO_TEXT, bytes_of(tokens_left(s) - 1)};
+    bool taken;
+    if (!take_guided(s, *token, &taken, err)) {
+        return false;
+    }
+    for (size_t i = 0; i < 2 && !taken; i++) {
+        if (!allow_tokens(s, most[i], err)) {
             return false;
         }
         in->allowed = s->allowed;
         *token = sampler_next(&s->sampler, logits, in);
+        if (!take_guided(s, *token, &taken, err)) {
+            return false;
+        }
     }
-    const MatchState match = match_after(s, *token);
-    if (match == MATCH_FAILED) {
-        return constraint_check(s->guide->constraint, err) &&
-               error_set(err, ERROR_INPUT, "the vocabulary lacks bytes to complete the constraint");
-    }
-    s->match = match;
-    return true;
+    return taken ||
+           error_set(err, ERROR_INPUT, "the vocabulary lacks bytes to complete the constraint");
 }
 
 static bool sample_token(Sequence *s, const float *logits, int *token, Error *err)
@@ -551,7 +554,7 @@ static bool sample_token(Sequence *s, const float *logits, int *token, Error *er
                        .banned = s->enders.ids,
                        .n_banned = may_end ? 0 : s->enders.size};
     *token = sampler_next(&s->sampler, logits, &in);
-    return !s->guide || sample_allowed(s, logits, &in, token, err);
+    return !s->match.guide || sample_allowed(s, logits, &in, token, err);
 }
 
 // Notes how probable a token was, if that is wanted. NULL: nothing came before it, or it was forced.
@@ -593,9 +596,8 @@ static bool force_close(Sequence *s, Error *err)
 // Ends a guided text where nothing can follow; one that is complete is not cut.
 static void finish_guided(Sequence *s)
 {
-    const Constraint *c = s->guide ? s->guide->constraint : NULL;
-    if (c && (constraint_is_final(c, s->match) ||
-              (s->finish == FINISH_LENGTH && constraint_is_complete(c, s->match)))) {
+    const Match *m = &s->match;
+    if (m->guide && (m->is_final || (s->finish == FINISH_LENGTH && m->shortest == 0))) {
         s->finish = FINISH_STOP;
     }
 }

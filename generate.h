@@ -70,7 +70,8 @@ typedef struct {
     ThinkOptions think;
     SamplerOptions sampler;
     TokenBiases biases;
-    ChoiceTexts choices;  // the text is one of these
+    ChoiceTexts choices;        // the text is one of these
+    ConstraintSpec constraint;  // what the answer has to be; whoever starts sequences compiles it
 } GenerateOptions;
 
 typedef enum { FINISH_NONE, FINISH_STOP, FINISH_LENGTH } FinishReason;
@@ -109,11 +110,10 @@ typedef struct {
     size_t n_prompt;
     size_t n_forced;  // of the tokens that the last pass added, those after the sampled one
     FinishReason finish;
-    Guide *guide;      // what the new text has to be; NULL: anything
-    MatchState match;  // of the new text
-    Choices choices;   // of options->choices, if there are any; owned
+    Match match;      // the answer so far, beside its guide; owned
+    Choices choices;  // of options->choices, if there are any; owned
     LogitsHook on_choices;
-    uint64_t *allowed;  // (guide->trie.n_words), owned: the tokens of one draw; NULL: no guide
+    uint64_t *allowed;  // (guide_words), owned: the tokens of one draw; NULL: no guide
     Lookup lookup;      // what it learns of proposed tokens
     Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
     size_t first_logprob;

@@ -41,6 +41,9 @@ typedef enum {
     CHAT,         // "generate" or "chat": a bool
     TYPE,         // the name of a type that weights are quantised to: a WeightType
     SETTING,      // NAME=VALUE, the name and range of a sampling option: Sampling
+    REGEX,        // a regular expression: ConstraintSpec
+    SCHEMA,       // a JSON schema or its file, in a request the schema or its text: ConstraintSpec
+    ANY_OBJECT,   // no value, in a request true or false: ConstraintSpec
 } OptionKind;
 
 #define MAX_FIELDS 2  // names that an option may have in requests
@@ -140,11 +143,14 @@ static const Option option_table[] = {
      .fields = {"ignore_eos"}},
     {0, "choice", "TEXT", CHOICE, AT(generate.choices), .max = MAX_CHOICE_TEXTS,
      .help = "the answer is one of these texts; --json adds their probabilities"},
-    {0, "regex", "RE", TEXT, AT(regex),
-     .help = "the answer is a match of RE (RE2's syntax) from start to end"},
-    {0, "json-schema", "SCHEMA", TEXT, AT(schema),
-     .help = "the answer is JSON valid against SCHEMA, an object of JSON or a file"},
-    {0, "json-object", NULL, FLAG, AT(json_object), .help = "the answer is a JSON object"},
+    {0, "regex", "RE", REGEX, AT(generate.constraint),
+     .help = "the answer is a match of RE (RE2's syntax) from start to end",
+     .fields = {"guided_regex"}},
+    {0, "json-schema", "SCHEMA", SCHEMA, AT(generate.constraint),
+     .help = "the answer is JSON valid against SCHEMA, an object of JSON or a file",
+     .fields = {"guided_json"}},
+    {0, "json-object", NULL, ANY_OBJECT, AT(generate.constraint),
+     .help = "the answer is a JSON object", .fields = {"guided_json_object"}},
     {0, "special", NULL, FLAG, AT(special),
      .help = "turn names of special tokens in the prompt into those tokens"},
     {0, "no-echo", NULL, FLAG, AT(no_echo), .help = "print the continuation without the prompt"},
@@ -311,6 +317,12 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
         return "f32, f16, bf16, q8, q4, q4m or q4t";
     case SETTING:
         return "NAME=VALUE of a sampling option, such as top_p=0.9, in its range";
+    case REGEX:
+        return "a string";
+    case SCHEMA:
+        return "a JSON schema";
+    case ANY_OBJECT:
+        return "true or false";
     default:
         return "a non-empty text";
     }
@@ -450,6 +462,15 @@ static bool parse_type(const char *text, WeightType *type)
     return false;
 }
 
+static ConstraintSpec constraint_spec(OptionKind kind, const char *text)
+{
+    return (ConstraintSpec){.kind = kind == REGEX ? CONSTRAINT_REGEX : CONSTRAINT_SCHEMA,
+                            .name = kind == REGEX    ? "--regex"
+                                    : kind == SCHEMA ? "--json-schema"
+                                                     : "--json-object",
+                            .text = text};
+}
+
 // Stores a value in its field. Returns false if the option does not take it.
 static bool store_value(const Option *o, void *field, const char *text)
 {
@@ -497,6 +518,10 @@ static bool store_value(const Option *o, void *field, const char *text)
         return add_variable(field, text);
     case THINK:
         return read_think(o, field, text);
+    case REGEX:
+    case SCHEMA:
+        *(ConstraintSpec *)field = constraint_spec(o->kind, text);
+        return true;
     case CHAT:
         *(bool *)field = strcmp(text, "chat") == 0;
         return strcmp(text, "chat") == 0 || strcmp(text, "generate") == 0;
@@ -582,8 +607,11 @@ static bool take_option(Options *options, char **argv, int argc, int *i, Error *
         if (value) {
             return error_set(err, ERROR_USAGE, "%s: takes no value, found %s", shown, value);
         }
+        void *field = (char *)options + o->offset;
         if (o->kind == FLAG) {
-            *(bool *)((char *)options + o->offset) = true;
+            *(bool *)field = true;
+        } else if (o->kind == ANY_OBJECT) {
+            *(ConstraintSpec *)field = constraint_spec(ANY_OBJECT, ANY_OBJECT_SCHEMA);
         }
         return true;
     }
@@ -755,19 +783,22 @@ static bool check_choices(const Options *o, Error *err)
                : error_set(err, ERROR_USAGE, "--choice: %.500s", why.message);
 }
 
-// Constraints: one at most, of one answer, which nothing else ends.
+// Constraints: one at most, of answers that nothing else ends.
 static bool check_constraints(const Options *o, const char *mode, Error *err)
 {
     static const char *const constraints[] = {"choice", "regex", "json-schema", "json-object",
                                               NULL};
     static const char *const never_with[] = {"stop", "stop-token-id", "min-tokens", "ignore-eos",
                                              NULL};
-    const int n = (o->generate.choices.n > 0) + (o->regex != NULL) + (o->schema != NULL) +
-                  o->json_object;
+    const bool answers = !mode || (o->mode == MODE_BATCH && !o->generate.choices.n);
+    int n = 0;
+    for (size_t i = 0; constraints[i]; i++) {
+        n += option_given(o, constraints[i]);
+    }
     if (n == 0) {
         return true;
     }
-    if (n > 1 || mode) {
+    if (n > 1 || !answers) {
         return refuse(o, constraints, n > 1 ? "expected one constraint" : "not in this mode", err);
     }
     return refuse(o, never_with, "not with a constraint", err) && check_choices(o, err);
@@ -1017,6 +1048,33 @@ static bool store_biases(const Option *o, TokenBiases *biases, const JsonValue *
     return true;
 }
 
+// Stores what an answer has to be. A request may say it once.
+static bool store_constraint(const Option *o, ConstraintSpec *spec, const JsonValue *value,
+                             const RequestField *f, Error *err)
+{
+    const bool text = value->kind == JSON_STRING, object = value->kind == JSON_OBJECT;
+    const bool flag = value->kind == JSON_TRUE || value->kind == JSON_FALSE;
+    char buffer[80];
+    if (o->kind == REGEX ? !text : o->kind == SCHEMA ? !text && !object : !flag) {
+        return field_unexpected(err, f->name, value, expected_value(o, o->min, buffer));
+    }
+    if (text && memchr(value->text, 0, value->size)) {
+        return error_set(err, ERROR_INPUT, "%s: expected no NUL in it", f->name);
+    }
+    if (value->kind == JSON_FALSE) {
+        return true;  // it is off
+    }
+    if (spec->requested) {
+        return error_set(err, ERROR_INPUT, "%s: expected only one constraint, found %s as well",
+                         f->name, spec->name);
+    }
+    *spec = constraint_spec(o->kind, text ? value->text : flag ? ANY_OBJECT_SCHEMA : NULL);
+    spec->name = f->name;
+    spec->schema = object ? value : NULL;
+    spec->requested = true;
+    return true;
+}
+
 bool option_set_json(const Option *o, GenerateOptions *g, const JsonValue *value,
                      const RequestField *f, Error *err)
 {
@@ -1029,6 +1087,9 @@ bool option_set_json(const Option *o, GenerateOptions *g, const JsonValue *value
     }
     if (o->kind == BIAS) {
         return store_biases(o, target, value, f, err);
+    }
+    if (o->kind == REGEX || o->kind == SCHEMA || o->kind == ANY_OBJECT) {
+        return store_constraint(o, target, value, f, err);
     }
     return store_json(o, target, value) ||
            field_unexpected(err, f->name, value,

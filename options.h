@@ -58,10 +58,6 @@ typedef struct {
     bool special;          // turn names of special tokens in the prompt into those tokens
     bool truncate_prompt;  // keep the end of a prompt that does not fit; in a chat, of its files
     bool no_echo;          // print the continuation without the prompt
-    // What the answer has to be, at most one of them, or one of generate.choices.
-    const char *regex;   // NULL: not a match of a regular expression
-    const char *schema;  // a JSON schema, or its file; NULL: none
-    bool json_object;    // any JSON object
     // A batch.
     const char *batch;  // file of requests; "-": standard input
     size_t parallel;    // requests to run together
@@ -139,7 +135,7 @@ typedef struct {
 
 // Sets an option's value in a request's GenerateOptions, checking its range. top_k, which is off at
 // 0, may also be switched off by -1, as OpenAI's clients do. Error: ERROR_INPUT naming the field,
-// the value found and what was expected.
+// the value found and what was expected. A constraint then points to the value and the field's name.
 bool option_set_json(const Option *option, GenerateOptions *g, const JsonValue *value,
                      const RequestField *field, Error *err);
 

@@ -595,3 +595,33 @@ void json_put_json(JsonWriter *w, const char *name, const char *json, size_t siz
 {
     buffer_add(begin_value(w, name), json, size);
 }
+
+void json_put_value(JsonWriter *w, const char *name, const JsonValue *v)
+{
+    const bool is_array = v->kind == JSON_ARRAY;
+    const JsonValue *child = json_first(v);
+    switch (v->kind) {
+    case JSON_NULL:
+        json_put_null(w, name);
+        return;
+    case JSON_FALSE:
+    case JSON_TRUE:
+        json_put_bool(w, name, v->kind == JSON_TRUE);
+        return;
+    case JSON_NUMBER:
+        json_put_json(w, name, v->text, v->size);
+        return;
+    case JSON_STRING:
+        json_put_string(w, name, v->text, v->size);
+        return;
+    default:
+        json_open(w, name, is_array ? '[' : '{');
+        for (uint32_t i = 0; i < v->count; i++, child = json_next(child)) {
+            if (!is_array) {
+                json_put_name(w, child->name, child->name_size);
+            }
+            json_put_value(w, NULL, child);
+        }
+        json_close(w, is_array ? ']' : '}');
+    }
+}

@@ -119,5 +119,7 @@ void json_put_bool(JsonWriter *w, const char *name, bool value);
 void json_put_null(JsonWriter *w, const char *name);
 // A value that is already JSON: copied unchanged.
 void json_put_json(JsonWriter *w, const char *name, const char *json, size_t size);
+// A value as it was read, with all that is in it.
+void json_put_value(JsonWriter *w, const char *name, const JsonValue *v);
 
 #endif

@@ -382,6 +382,29 @@ void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg)
     }
 }
 
+// Who has once seen state 2 takes the lock with 2: others may still sleep, and only 2 wakes them.
+void lock_take(Lock *l)
+{
+    uint32_t expected = 0;
+    for (size_t spins = 0; spins < SPINS; spins++, expected = 0) {
+        if (atomic_compare_exchange_weak_explicit(&l->state, &expected, 1, memory_order_acquire,
+                                                  memory_order_relaxed)) {
+            return;
+        }
+        pause_briefly();
+    }
+    while (atomic_exchange_explicit(&l->state, 2, memory_order_acquire) != 0) {
+        futex_wait(&l->state, 2);
+    }
+}
+
+void lock_release(Lock *l)
+{
+    if (atomic_exchange_explicit(&l->state, 0, memory_order_release) == 2) {
+        futex_wake(&l->state);
+    }
+}
+
 size_t team_max(void)
 {
 #ifdef _OPENMP

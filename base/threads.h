@@ -26,6 +26,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/futex.h"
+
 typedef struct Crew Crew;
 
 // One thread's place in the team that runs a function together.
@@ -65,5 +67,14 @@ bool team_claim(TeamStep *step);
 // The number of threads worth starting: OMP_NUM_THREADS, else the processors that this process may
 // use, but no more than its CPU quota keeps busy; 1 without OpenMP.
 size_t team_max(void);
+
+// Lets one thread at a time through. Start from {0}. Threads that wait spin, then sleep: it is for
+// work that usually takes microseconds.
+typedef struct {
+    Futex state;  // 0: free; 1: held; 2: held, and somebody may sleep on it
+} Lock;
+
+void lock_take(Lock *l);
+void lock_release(Lock *l);
 
 #endif

@@ -30,6 +30,7 @@
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "batch/guides.h"
 #include "batch/lines.h"
 #include "batch/request.h"
 #include "batch/results.h"
@@ -52,6 +53,7 @@ typedef struct {
     Json json;                 // owned: the last line that was read
     // The work.
     Slots slots;
+    Guides guides;
     size_t first_started;  // result of the first request that was started; SIZE_MAX: none yet
     Error cache_error;     // why the prompt cache could not be written; returned at the end
     // The output, and the window of results that wait to be written.
@@ -366,6 +368,21 @@ static bool retry_next(Batch *b, const Request *r, bool *run, Error *err)
 // --------------------------------------------------------------------------------------------
 // Starting requests
 
+// Gives the job the constraint of its request, which until here points into the line.
+static bool find_guide(Batch *b, Job *job)
+{
+    Request *r = &job->request;
+    FoundGuide found;
+    const bool ok = guides_find(&b->guides, &r->options.constraint, &found, &r->failure);
+    r->options.constraint = (ConstraintSpec){.kind = CONSTRAINT_NONE};
+    job->guide = found.guide;
+    const char *notes = found.is_new && ok ? guide_notes(found.guide) : NULL;
+    if (notes && b->setup->notes) {
+        b->setup->notes(r->number, notes);
+    }
+    return ok;
+}
+
 // Promises a result for the request that was read, and encodes its prompt. A request that cannot be
 // answered fails here, and its result is delivered.
 static bool prepare(Batch *b, Job *job, Error *err)
@@ -373,7 +390,7 @@ static bool prepare(Batch *b, Job *job, Error *err)
     Request *r = &job->request;
     job->number = results_promise(&b->results);
     if (r->failure.kind == ERROR_NONE &&
-        request_encode(r, &b->defaults, &job->prompt, &r->failure) &&
+        request_encode(r, &b->defaults, &job->prompt, &r->failure) && find_guide(b, job) &&
         slots_fill(&b->slots, b->defaults.tokenizer, &r->failure)) {
         return true;
     }
@@ -582,6 +599,7 @@ static void batch_close(Batch *b)
     }
     lines_free(&b->input);
     slots_free(&b->slots);
+    guides_free(&b->guides);
     results_close(&b->results);
     lines_free(&b->old);
     lines_free(&b->redone);
@@ -614,6 +632,7 @@ bool batch_run(Engine *e, const BatchSetup *setup, BatchStats *stats, Error *err
     b->setup = setup;
     b->stats = stats;
     b->defaults = request_defaults(e, setup);
+    b->guides.tokenizer = e->tokenizer;
     b->first_started = SIZE_MAX;
     b->start = b->told = now_seconds();
     const bool opened = batch_open(b, err);

@@ -32,7 +32,10 @@ typedef struct {
     PromptCache *prompt_cache;  // of the engine's cache
     const volatile sig_atomic_t *interrupted;              // nonzero: end soon
     void (*progress)(void *arg, const BatchStats *stats);  // called from time to time; or NULL
-    void *arg;                                             // passed to progress
+    // Called once for each constraint that has unknown keywords, with the line of the first request
+    // that has it; or NULL.
+    void (*notes)(uint64_t line, const char *notes);
+    void *arg;  // passed to progress
 } BatchSetup;
 
 // Rows of prompts that a pass can score (`echo` with `logprobs`) beside a row of each sequence:

@@ -23,6 +23,7 @@
 #include "base/checksum.h"
 #include "batch/fields.h"
 #include "batch/messages.h"
+#include "batch/response_format.h"
 
 // --------------------------------------------------------------------------------------------
 // Derived numbers
@@ -70,6 +71,10 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model)
         const char *text = o->engine.variables.texts[i];
         h = hash_bytes(h, text, strlen(text) + 1);
     }
+    if (g->constraint.kind) {
+        const char *text = g->constraint.text;
+        h = hash_bytes(hash_step(h, g->constraint.kind), text, strlen(text) + 1);
+    }
     return o->system ? hash_bytes(h, o->system, strlen(o->system)) : h;
 }
 
@@ -91,6 +96,13 @@ uint64_t request_seed(const Request *r, size_t choice)
 
 // --------------------------------------------------------------------------------------------
 // Fields
+
+// Is the prompt put through the chat template? --chat does that to prompts that say nothing of it:
+// those of OpenAI's completions are for the model as they are.
+static bool is_chat(const Request *r)
+{
+    return r->messages || (r->command_line->chat && r->form == RESULT_PLAIN);
+}
 
 static bool is_bool(const JsonValue *v) { return v->kind == JSON_FALSE || v->kind == JSON_TRUE; }
 
@@ -155,11 +167,21 @@ static bool read_stop(Request *r, const JsonValue *v, Error *err)
 
 static bool read_echo(Request *r, const JsonValue *v, Error *err)
 {
-    if (!is_bool(v) || (r->messages && v->kind == JSON_TRUE)) {
-        return field_unexpected(err, "echo", v, r->messages ? "false in a chat" : "true or false");
+    if (!is_bool(v) || (is_chat(r) && v->kind == JSON_TRUE)) {
+        return field_unexpected(err, "echo", v, is_chat(r) ? "false in a chat" : "true or false");
     }
     r->echo = v->kind == JSON_TRUE;
     return true;
+}
+
+static bool read_format(Request *r, const JsonValue *v, Error *err)
+{
+    return read_response_format(&r->options, v, err);
+}
+
+static bool read_structured(Request *r, const JsonValue *v, Error *err)
+{
+    return read_structured_outputs(&r->options, v, err);
 }
 
 // In chats a switch, whose number of alternatives is in top_logprobs; in completions that number.
@@ -239,7 +261,6 @@ typedef enum {
     IGNORED,     // it does not change what is generated: any value
     ONLY_FALSE,  // false
     ONLY_EMPTY,  // nothing: a value that says something is refused
-    ONLY_WORD,   // the word beside it, or an object of that type
 } RequestFieldKind;
 
 // The fields that are neither options of the command line nor the prompt, in all forms of requests.
@@ -247,7 +268,6 @@ static const struct FieldRule {
     const char *name;
     RequestFieldKind kind;
     bool (*read)(Request *r, const JsonValue *v, Error *err);
-    const char *word;  // of ONLY_WORD
 } request_fields[] = {
     {.name = "seed", .kind = READ, .read = read_seed},
     {.name = "stop", .kind = READ, .read = read_stop},
@@ -255,6 +275,8 @@ static const struct FieldRule {
     {.name = "best_of", .kind = READ, .read = read_best_of},
     {.name = "echo", .kind = READ, .read = read_echo},
     {.name = "logprobs", .kind = READ, .read = read_logprobs},
+    {.name = "response_format", .kind = READ, .read = read_format},
+    {.name = "structured_outputs", .kind = READ, .read = read_structured},
     {.name = "model", .kind = READ, .read = read_model},
     {.name = "tools", .kind = READ, .read = read_tools},
     {.name = "tool_choice", .kind = READ, .read = read_tool_choice},
@@ -273,11 +295,11 @@ static const struct FieldRule {
     {.name = "length_penalty", .kind = IGNORED},  // this and the next are for beam search
     {.name = "early_stopping", .kind = IGNORED},
     {.name = "spaces_between_special_tokens", .kind = IGNORED},  // we add none
+    {.name = "guided_decoding_backend", .kind = IGNORED},
     {.name = "stream", .kind = ONLY_FALSE},
     {.name = "use_beam_search", .kind = ONLY_FALSE},
     {.name = "functions", .kind = ONLY_EMPTY},
     {.name = "suffix", .kind = ONLY_EMPTY},
-    {.name = "response_format", .kind = ONLY_WORD, .word = "text"},
 };
 typedef struct FieldRule FieldRule;
 #define N_FIELDS (sizeof request_fields / sizeof *request_fields)
@@ -285,23 +307,10 @@ typedef struct FieldRule FieldRule;
 // Accepts the value of a field that leaves its feature off, and no other.
 static bool check_neutral(const FieldRule *f, const JsonValue *v, Error *err)
 {
-    const JsonValue *type = v->kind == JSON_OBJECT ? json_member(v, "type") : v;
-    const char *neutral = "false";
-    bool ok = false;
-    switch (f->kind) {
-    case ONLY_EMPTY:
-        neutral = "nothing in it";
-        break;
-    case ONLY_WORD:
-        neutral = f->word;
-        ok = is_text(type, f->word);
-        break;
-    default:
-        ok = v->kind == JSON_FALSE;
-    }
-    char expected[64];
-    snprintf(expected, sizeof expected, "%s (we support no other value)", neutral);
-    return ok || field_unexpected(err, f->name, v, expected);
+    const char *expected = f->kind == ONLY_EMPTY ? "nothing in it (we support no other value)"
+                                                 : "false (we support no other value)";
+    return (f->kind == ONLY_FALSE && v->kind == JSON_FALSE) ||
+           field_unexpected(err, f->name, v, expected);
 }
 
 // Reads a field; `others` are the names that the caller has read.
@@ -328,6 +337,26 @@ static bool read_field(Request *r, const JsonValue *v, const char *const *others
            (field->kind == READ ? field->read(r, v, err) : check_neutral(field, v, err));
 }
 
+// A constraint decides where the text ends: nothing else may.
+static bool check_constraint(const GenerateOptions *g, Error *err)
+{
+    const struct {
+        const char *field;
+        bool given;
+    } ends[] = {{"stop", g->stops.n},
+                {"stop_token_ids", g->stop_tokens.n},
+                {"min_tokens", g->min_tokens},
+                {"ignore_eos", g->ignore_eos},
+                {"include_stop_str_in_output", g->include_stop}};
+    for (size_t i = 0; g->constraint.kind && i < sizeof ends / sizeof *ends; i++) {
+        if (ends[i].given) {
+            return error_set(err, ERROR_INPUT, "%s: not with a constraint (%s)", ends[i].field,
+                             g->constraint.name);
+        }
+    }
+    return true;
+}
+
 // Checks fields that have to go together.
 static bool check_fields(const Request *r, Error *err)
 {
@@ -335,6 +364,9 @@ static bool check_fields(const Request *r, Error *err)
     if (g->max_tokens && g->min_tokens > g->max_tokens) {
         return error_set(err, ERROR_INPUT, "min_tokens is %zu, expected at most max_tokens, %zu",
                          g->min_tokens, g->max_tokens);
+    }
+    if (!check_constraint(g, err)) {
+        return false;
     }
     if (r->best_of && r->best_of != r->n) {
         return error_set(err, ERROR_INPUT, "best_of is %zu, expected n, %zu", r->best_of, r->n);
@@ -374,13 +406,6 @@ static bool refuse_field(Error *err, const char *field, const JsonValue *v, cons
 {
     return v ? field_unexpected(err, field, v, expected)
              : error_set(err, ERROR_INPUT, "%s is missing", field);
-}
-
-// Is the prompt put through the chat template? --chat does that to prompts that say nothing of it:
-// those of OpenAI's completions are for the model as they are.
-static bool is_chat(const Request *r)
-{
-    return r->messages || (r->command_line->chat && r->form == RESULT_PLAIN);
 }
 
 // Sets the prompt, or else the messages, and what the request leaves to the defaults.

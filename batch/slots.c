@@ -101,6 +101,8 @@ void slots_free_job(Job *job)
     for (size_t i = 0; i < MAX_CHOICES; i++) {
         sequence_free(&job->choices[i]);
     }
+    guide_close(job->guide);
+    job->guide = NULL;
     job->active = false;
 }
 
@@ -128,7 +130,8 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Error *err)
                                  .cache_sequence = s->order[s->n_active],
                                  .seed = request_seed(r, job->n_started),
                                  .echo = r->echo,
-                                 .score_prompt = r->echo};
+                                 .score_prompt = r->echo,
+                                 .guide = job->guide};
     Prompt prompt = job->prompt;
     if (!copy_tokens(&job->prompt.tokens, &prompt.tokens, err) ||
         !sequence_start(&slot->sequence, &setup, &prompt, err)) {

@@ -14,6 +14,7 @@ typedef struct {
     Request request;
     size_t number;                  // of its result (results_promise)
     Prompt prompt;                  // owned: copied for each choice
+    Guide *guide;                   // owned: what its texts have to be; NULL: anything
     size_t n_started;               // choices
     size_t n_finished;              // .. of them those that are in `choices` or have failed
     size_t first_failed;            // of the choices; what it failed of is in request.failure

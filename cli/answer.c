@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/files.h"
 #include "base/json.h"
 #include "batch/choice.h"
+#include "cli/constraint_file.h"
 #include "cli/prompt.h"
 
 // A prompt that is read sooner than this is not worth a line of progress.
@@ -149,49 +149,29 @@ static uint64_t system_seed(void)
     return seed >> 16;
 }
 
-// The most bytes of a schema.
-#define MAX_SCHEMA_BYTES ((size_t)16 << 20)
-
-// Compiles a schema, which is a text or in a file.
-static bool open_schema(Guide *g, const char *schema, Error *err)
-{
-    Buffer file = {0};
-    Error why = {0};
-    const bool itself = schema[strspn(schema, " \t\r\n")] == '{';
-    if (!itself && !read_file(schema, MAX_SCHEMA_BYTES, &file, err)) {
-        buffer_free(&file);
-        return false;
-    }
-    const ConstraintText text = itself ? (ConstraintText){schema, strlen(schema)}
-                                       : (ConstraintText){file.data ? file.data : "", file.size};
-    const bool ok = constraint_of_schema(&g->constraint, text, &why);
-    buffer_free(&file);
-    return ok ||
-           error_set(err, why.kind, "%s: %.500s", itself ? "--json-schema" : schema, why.message);
-}
-
 // Makes the guide that the options ask for.
 static bool open_guide(Answer *a, Error *err)
 {
     const Options *o = a->options;
+    ConstraintSpec spec = o->generate.constraint;
+    Buffer file = {0};
     Error why = {0};
-    if (!o->regex && !o->schema && !o->json_object) {
+    if (!spec.kind) {
         return true;
     }
-    const ConstraintText regex = {o->regex, o->regex ? strlen(o->regex) : 0};
-    if (o->regex && !constraint_of_regex(&a->guide.constraint, regex, &why)) {
-        return error_set(err, why.kind == ERROR_INPUT ? ERROR_USAGE : why.kind, "--regex: %.500s",
-                         why.message);
+    bool ok = constraint_load(&spec, &file, err) &&
+              tokenizer_trie(a->engine->tokenizer, &a->trie, err);
+    if (ok) {
+        const ConstraintText text = {spec.text, strlen(spec.text)};
+        ok = guide_open(&a->guide, spec.kind, text, &a->trie, &why) ||
+             constraint_refused(&spec, &why, err);
     }
-    if (!o->regex &&
-        !open_schema(&a->guide, o->schema ? o->schema : "{\"type\": \"object\"}", err)) {
-        return false;
-    }
-    const char *notes = constraint_notes(a->guide.constraint);
+    buffer_free(&file);
+    const char *notes = ok ? guide_notes(a->guide) : NULL;
     if (notes && !o->quiet) {
         output_note("run: --json-schema: ignored what is unknown: %s", notes);
     }
-    return tokenizer_trie(a->engine->tokenizer, &a->guide.trie, err) && guide_open(&a->guide, err);
+    return ok;
 }
 
 bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err)
@@ -217,7 +197,8 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
 void answer_close(Answer *a)
 {
     sequence_free(&a->sequence);
-    guide_close(&a->guide);
+    guide_close(a->guide);
+    token_trie_free(&a->trie);
     prompt_cache_detach(&a->prompt_cache, a->engine, a->out);
 }
 
@@ -270,7 +251,7 @@ static bool start_sequence(Answer *a, Prompt *prompt, bool echo, Error *err)
                                  .cache = &a->engine->cache,
                                  .seed = a->seed,
                                  .echo = echo,
-                                 .guide = a->guide.constraint ? &a->guide : NULL,
+                                 .guide = a->guide,
                                  .on_choices = {a->options->digest ? add_to_digest : NULL, a}};
     if (a->started) {
         return sequence_restart(&a->sequence, &a->engine->cache, prompt, err);

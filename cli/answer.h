@@ -13,7 +13,8 @@ typedef struct {
     Output *out;
     uint64_t seed;
     PromptCache prompt_cache;
-    Guide guide;  // what the answers have to be
+    Guide *guide;    // owned: what the answers have to be; NULL: anything
+    TokenTrie trie;  // owned: of the guide
     Sequence sequence;
     bool started;    // the sequence has been
     bool used_date;  // the chat template has asked for the date

@@ -4,6 +4,7 @@
 
 #include "batch/batch.h"
 #include "cli/answer.h"
+#include "cli/constraint_file.h"
 #include "cli/modes.h"
 #include "cli/prompt.h"
 
@@ -69,7 +70,21 @@ static bool conclude(const Options *o, const BatchStats *s, Error *err)
                      o->batch, s->failed, s->done, (unsigned long long)s->first_failed);
 }
 
-bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
+// See BatchSetup.
+static void note_unknown(uint64_t line, const char *notes)
+{
+    output_note("run: line %llu: schema: ignored what is unknown: %s", (unsigned long long)line,
+                notes);
+}
+
+// The command line's constraint is checked before any request is read: it would fail all of them.
+static bool load_constraint(ConstraintSpec *spec, Buffer *file, Error *err)
+{
+    return !spec->kind || (constraint_load(spec, file, err) && constraint_compiles(spec, err));
+}
+
+// Answers the requests, whose defaults are complete.
+static bool run_batch(Engine *e, const Options *o, Output *out, Error *err)
 {
     PromptCache prompt_cache;
     BatchStats stats;
@@ -87,6 +102,7 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
                                   .prompt_cache = &prompt_cache,
                                   .interrupted = output_interrupted(),
                                   .progress = out->progress ? draw_batch : NULL,
+                                  .notes = o->quiet ? NULL : note_unknown,
                                   .arg = out};
         output_catch_signals();
         ok = batch_run(e, &setup, &stats, err);
@@ -97,4 +113,14 @@ bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
     }
     prompt_cache_detach(&prompt_cache, e, out);
     return ok && conclude(o, &stats, err);
+}
+
+bool mode_batch(Engine *e, const Options *o, Output *out, Error *err)
+{
+    Options loaded = *o;
+    Buffer schema = {0};
+    const bool ok = load_constraint(&loaded.generate.constraint, &schema, err) &&
+                    run_batch(e, &loaded, out, err);
+    buffer_free(&schema);
+    return ok;
 }

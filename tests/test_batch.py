@@ -261,7 +261,7 @@ def test_echo_puts_the_prompt_first(tiny, tmp_path):
 @pytest.mark.parametrize("field, value", [
     ("n", 17), ("best_of", 3), ("tools", [{"type": "function"}]), ("logprobs", "1"), ("logprobs", 21), ("stream", True),
     ("frequency_penalty", 3), ("presence_penalty", -3), ("logit_bias", {"1": 200}), ("suffix", "x"),
-    ("response_format", {"type": "json_object"}), ("temprature", 1), ("max_tokens", 1.5),
+    ("response_format", {"type": "xml"}), ("temprature", 1), ("max_tokens", 1.5),
     ("max_tokens", "9"), ("temperature", -1), ("temperature", "hot"), ("top_p", 1.5), ("top_p", -0.5), ("top_k", -2),
     ("min_p", 2), ("seed", -1), ("seed", 2**64), ("stop", 7), ("stop", [""]), ("stop", ["a"] * 17), ("stop", "\0"),
     ("repetition_penalty", 0), ("ignore_eos", 1), ("echo", "yes")])  # fmt: skip

@@ -53,7 +53,7 @@ struct Constraint {
     Thread *threads;  // (threads_capacity), of all states
     size_t n_threads, threads_capacity;
     MatchState start;
-    bool lacks_memory, too_large;
+    bool lacks_memory, too_large, too_ambiguous;
     Error schema_error;  // filled by the schema when it fails
 };
 
@@ -72,6 +72,11 @@ bool constraint_check(const Constraint *c, Error *err)
         return error_set(err, ERROR_INPUT,
                          "the constraint is too large: expected at most %zu states of texts",
                          CONSTRAINT_MAX_STATES);
+    }
+    if (c->too_ambiguous) {
+        return error_set(err, ERROR_INPUT,
+                         "the constraint is too ambiguous: expected at most %d ways to read a text",
+                         MAX_THREADS);
     }
     return c->lacks_memory ? error_memory(err, "a constraint", c->n_states * sizeof(State))
                            : term_pool_check(c->pool, err);
@@ -193,7 +198,41 @@ static void join_thread(Constraint *c, ThreadSet *set, Thread thread)
     }
     if (set->n < MAX_THREADS) {
         set->threads[set->n++] = thread;
+    } else {
+        c->too_ambiguous = true;
     }
+}
+
+// Beyond a certain depth nothing is opened that need not be: where there are bytes or an end, no
+// call at all, else only those with the shortest texts. What is left out depends on the languages
+// alone, and not on the numbers that they got.
+typedef struct {
+    bool deep;
+    uint32_t longest;  // of the calls that are made
+} CallLimit;
+
+static uint32_t call_shortest(Constraint *c, FrontCall call)
+{
+    return length_plus(term_shortest(c->pool, call.callee), term_shortest(c->pool, call.rest));
+}
+
+static CallLimit limit_calls(Constraint *c, Thread thread)
+{
+    CallLimit limit = {c->stacks[thread.stack].depth >= CONSTRAINT_MAX_DEPTH, NEVER};
+    if (!limit.deep) {
+        return limit;
+    }
+    TermFront front = term_front(c->pool, thread.head);
+    if (front.bytes != TERM_NONE || term_nullable(c->pool, thread.head)) {
+        limit.longest = 0;
+        return limit;
+    }
+    for (size_t i = 0; i < front.n_calls; i++) {
+        const uint32_t shortest = call_shortest(c, front.calls[i]);
+        limit.longest = shortest < limit.longest ? shortest : limit.longest;
+        front = term_front(c->pool, thread.head);  // what it points to may have moved
+    }
+    return limit;
 }
 
 void thread_set_add(Constraint *c, ThreadSet *set, Thread thread, bool inside)
@@ -210,13 +249,13 @@ void thread_set_add(Constraint *c, ThreadSet *set, Thread thread, bool inside)
             set->complete = true;
         }
     }
+    const CallLimit limit = limit_calls(c, thread);
     for (size_t i = 0; i < front.n_calls; i++) {
         front = term_front(c->pool, thread.head);  // what it points to may have moved
         const FrontCall call = front.calls[i];
         uint32_t stack = thread.stack;
         if (call.rest != TERM_EMPTY) {
-            // Beyond a certain depth, nothing is opened that need not be.
-            if (c->stacks[stack].depth >= CONSTRAINT_MAX_DEPTH && (set->n || set->complete)) {
+            if (limit.deep && call_shortest(c, call) > limit.longest) {
                 continue;
             }
             stack = push(c, call.rest, stack);

@@ -39,7 +39,6 @@ typedef struct {
 
 typedef struct {
     MatchState state;
-    bool no_space;
     uint64_t *tokens;  // (n_words), owned; NULL: the place is empty
 } StateMask;
 

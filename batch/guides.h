@@ -1,0 +1,41 @@
+// guides.h - the constraints of a batch: each is compiled once for all requests that have it.
+#ifndef GUIDES_H
+#define GUIDES_H
+
+#include "base/error.h"
+#include "text/constraint_guide.h"
+#include "tokenizer.h"
+
+// How many different constraints are kept. The one that was not asked for for longest makes room.
+enum { GUIDES_KEPT = 32 };
+
+typedef struct {
+    ConstraintKind kind;  // CONSTRAINT_NONE: the place is empty
+    Buffer text;          // owned
+    Guide *guide;         // owned; NULL: it could not be compiled
+    Error failure;        // .. for this reason
+    uint64_t asked;       // when it was asked for last
+} KeptGuide;
+
+// Start from {0} with the tokenizer set.
+typedef struct {
+    const Tokenizer *tokenizer;
+    TokenTrie trie;  // owned: of the tokenizer, from the first constraint on
+    KeptGuide kept[GUIDES_KEPT];
+    uint64_t n_asked;
+} Guides;
+
+// A constraint.
+typedef struct {
+    Guide *guide;  // the caller's: to be closed; NULL: no constraint
+    bool is_new;   // it was compiled for this
+} FoundGuide;
+
+// The guide for what a request wants. Errors: ERROR_INPUT naming the field, and what is malformed or
+// cannot be enforced; ERROR_RUN if out of memory.
+bool guides_find(Guides *g, const ConstraintSpec *spec, FoundGuide *out, Error *err);
+
+// Guides that are still in use live on, but the trie that they need does not.
+void guides_free(Guides *g);
+
+#endif

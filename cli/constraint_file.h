@@ -1,0 +1,20 @@
+// constraint_file.h - a constraint of the command line, whose schema may be in a file.
+#ifndef CONSTRAINT_FILE_H
+#define CONSTRAINT_FILE_H
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "text/constraint_guide.h"
+
+// Replaces the name of a schema's file by its contents, which *file keeps, and the constraint's name
+// by that of the file. Error: what read_file says, or ERROR_INPUT if the file has a NUL.
+bool constraint_load(ConstraintSpec *spec, Buffer *file, Error *err);
+
+// Sets *err to why the constraint could not be compiled, and by whose fault: ERROR_USAGE for a
+// regular expression, which is part of the command line. Returns false.
+bool constraint_refused(const ConstraintSpec *spec, const Error *why, Error *err);
+
+// Compiles a constraint only to see whether that fails. Errors: as constraint_refused.
+bool constraint_compiles(const ConstraintSpec *spec, Error *err);
+
+#endif
