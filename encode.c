@@ -182,6 +182,7 @@ bool prompt_encode_chat(const Tokenizer *tokenizer, const ChatTemplate *chat, co
     ok = ok && encode_rendered(&e, p, err);
     out->think = &chat->think;
     out->in_thought = text.in_thought;
+    out->answers = text.answers;
     out->used_date = out->used_date || text.output.used_date;
     free(e.spans);
     chat_text_free(&text);

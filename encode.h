@@ -11,6 +11,7 @@ typedef struct {
     Tokens tokens;               // owned
     const ThinkingTexts *think;  // of the chat template; NULL: the model does not think
     bool in_thought;             // generation begins inside a thought
+    bool answers;                // .. or with the answer, after a thought that is closed
     bool used_date;              // the chat template used the date
 } Prompt;
 

@@ -135,17 +135,23 @@ static void take_decided(Sequence *s)
     }
 }
 
+// The bytes of a token after another (-1: none), *size of them; of a special token its name.
+static const char *token_bytes(const Sequence *s, int previous, int token, size_t *size)
+{
+    return tokenizer_is_special(s->tokenizer, token)
+               ? tokenizer_piece(s->tokenizer, token, size)
+               : tokenizer_decode(s->tokenizer, previous, token, size);
+}
+
 // Adds the text of the last token.
 static void add_token_text(Sequence *s)
 {
     ThinkingFilter *f = &s->filter;
     const size_t n = s->tokens.size, n_new = count_new(s);
     const int token = s->tokens.ids[n - 1], previous = n > 1 ? s->tokens.ids[n - 2] : -1;
-    const bool special = tokenizer_is_special(s->tokenizer, token);
-    const bool hidden = special && !s->options->show_special;
+    const bool hidden = tokenizer_is_special(s->tokenizer, token) && !s->options->show_special;
     size_t size;
-    const char *bytes = special ? tokenizer_piece(s->tokenizer, token, &size)
-                                : tokenizer_decode(s->tokenizer, previous, token, &size);
+    const char *bytes = token_bytes(s, previous, token, &size);
     if (!f->texts) {
         add_answer(s, bytes, hidden ? 0 : size);
         return;
@@ -191,6 +197,9 @@ static bool check_text(const Sequence *s, Error *err)
 
 // --------------------------------------------------------------------------------------------
 // A sequence
+
+// Instead of a sampled token: a text of the template was forced in its place.
+#define NO_TOKEN (-1)
 
 const char *sequence_token_text(const Sequence *s, size_t place, size_t *size)
 {
@@ -259,26 +268,63 @@ static uint32_t bytes_of(size_t tokens)
     return tokens < NO_TEXT ? (uint32_t)tokens : NO_TEXT - 1;
 }
 
-// Puts the guide of a sequence to its start, and checks that its text has room.
-static bool restart_guide(Sequence *s, Error *err)
+// Encodes a text of the template.
+static bool encode_own(const Sequence *s, const char *text, size_t size, Tokens *out, Error *err)
+{
+    const TextSpan span = {text, size, true, false};
+    return !size || tokenizer_encode(s->tokenizer, &span, 1, false, out, err);
+}
+
+// Counts the tokens of the texts around thoughts.
+static bool count_own(Sequence *s, Error *err)
+{
+    const ThinkingTexts *t = s->filter.texts;
+    const Buffer *texts[] = {&t->open, &t->close, &t->answer};
+    size_t *counts[] = {&s->open_tokens, &s->close_tokens, &s->answer_tokens};
+    Tokens tokens = {0};
+    bool ok = true;
+    for (size_t i = 0; ok && i < 3; i++) {
+        tokens.size = 0;
+        ok = encode_own(s, texts[i]->data, texts[i]->size, &tokens, err);
+        *counts[i] = tokens.size;
+    }
+    tokens_free(&tokens);
+    return ok;
+}
+
+// The tokens that come before a guided answer at least: of a thought that has begun one more, and its
+// closing text.
+static size_t count_before_answer(const Sequence *s)
+{
+    const ThinkingFilter *f = &s->filter;
+    return !f->texts || f->phase == PHASE_ANSWER ? 0
+           : f->phase == PHASE_THOUGHT           ? s->close_tokens + 1
+                                                 : s->answer_tokens;
+}
+
+// Puts the guide of a sequence to its start, and checks that its text has room. `answers`: the answer
+// comes next.
+static bool restart_guide(Sequence *s, bool answers, Error *err)
 {
     if (!s->match.guide) {
         return true;
     }
-    if (s->filter.texts) {
-        return error_set(err, ERROR_INPUT, "constraints are not supported for a model that thinks");
+    if (s->filter.texts && answers) {
+        s->filter.phase = PHASE_ANSWER;
     }
-    if (!match_begin(&s->match, s->match.guide, err)) {
+    if (!match_begin(&s->match, s->match.guide, err) || (s->filter.texts && !count_own(s, err))) {
         return false;
     }
-    return s->match.shortest <= tokens_left(s) ||
+    const size_t before = count_before_answer(s), left = tokens_left(s);
+    return (before <= left && s->match.shortest <= left - before) ||
            error_set(err, ERROR_INPUT,
                      "the constraint's shortest text has %u bytes, expected at most the %zu new "
-                     "tokens that there may be",
-                     (unsigned)s->match.shortest, tokens_left(s));
+                     "tokens that there may be%s",
+                     (unsigned)s->match.shortest, left > before ? left - before : 0,
+                     before ? " after a thought" : "");
 }
 
-static bool start_guide(Sequence *s, const SequenceSetup *setup, Error *err)
+static bool start_guide(Sequence *s, const SequenceSetup *setup, bool answers, Error *err)
 {
     if (!setup->guide) {
         return true;
@@ -286,7 +332,8 @@ static bool start_guide(Sequence *s, const SequenceSetup *setup, Error *err)
     s->match.guide = setup->guide;
     const size_t n_words = guide_words(setup->guide);
     s->allowed = calloc(n_words + 1, sizeof *s->allowed);
-    return s->allowed ? restart_guide(s, err) : error_memory(err, "a set of tokens", n_words * 8);
+    return s->allowed ? restart_guide(s, answers, err)
+                      : error_memory(err, "a set of tokens", n_words * 8);
 }
 
 // Cuts the choices into tokens that continue the prompt. A model that thinks must be told not to.
@@ -354,8 +401,9 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Err
                     .logprobs.n_best = setup->options->top_logprobs};
     take_prompt(s, prompt);
     s->first_logprob = setup->score_prompt ? 0 : s->n_prompt;
-    bool ok = check_prompt(&s->tokens, s->cache->context, err) && start_guide(s, setup, err) &&
-              restart_choices(s, err) && start_sampler(s, setup->seed, err) &&
+    bool ok = check_prompt(&s->tokens, s->cache->context, err) &&
+              start_guide(s, setup, prompt->answers, err) && restart_choices(s, err) &&
+              start_sampler(s, setup->seed, err) &&
               ((!s->options->min_tokens && !setup->guide) || list_enders(s, err));
     if (ok && setup->echo) {
         echo_prompt(s);
@@ -391,7 +439,7 @@ bool sequence_restart(Sequence *s, Cache *cache, Prompt *prompt, Error *err)
     clear_text(&s->text);
     clear_text(&s->thought);
     buffer_clear(&s->held);
-    return restart_guide(s, err) && restart_choices(s, err);
+    return restart_guide(s, prompt->answers, err) && restart_choices(s, err);
 }
 
 void sequence_retire(Sequence *s)
@@ -542,19 +590,37 @@ static bool sample_allowed(Sequence *s, const float *logits, SamplerInput *in, i
            error_set(err, ERROR_INPUT, "the vocabulary lacks bytes to complete the constraint");
 }
 
-static bool sample_token(Sequence *s, const float *logits, int *token, Error *err)
+// Does the guide say what comes next? Thoughts are free.
+static bool is_guided(const Sequence *s)
 {
-    const GenerateOptions *o = s->options;
-    const bool may_end = count_new(s) >= o->min_tokens;
-    SamplerInput in = {.tokens = s->tokens.ids,
-                       .n_tokens = s->tokens.size,
-                       .n_prompt = s->n_prompt,
-                       .biases = o->biases.list,
-                       .n_biases = o->biases.n,
-                       .banned = s->enders.ids,
-                       .n_banned = may_end ? 0 : s->enders.size};
-    *token = sampler_next(&s->sampler, logits, &in);
-    return !s->match.guide || sample_allowed(s, logits, &in, token, err);
+    return s->match.guide && (!s->filter.texts || s->filter.phase == PHASE_ANSWER);
+}
+
+// How many tokens more than the least there are for a thought, which may or may not have begun.
+static bool has_room_to_think(const Sequence *s)
+{
+    const size_t opening = s->filter.phase == PHASE_START ? s->open_tokens : 0;
+    return tokens_left(s) > opening + s->close_tokens + s->match.shortest;
+}
+
+// The text of the template that comes instead of a token which was drawn before the answer; NULL:
+// the token stays. By its first token a model decides whether it thinks. A thought may not be left
+// but through its closing text, which white space alone may follow in a token.
+static const Buffer *text_instead(const Sequence *s, int token)
+{
+    const ThinkingFilter *f = &s->filter;
+    const ThinkingTexts *t = f->texts;
+    const int previous = s->tokens.ids[s->tokens.size - 1];
+    size_t size, n;
+    const char *bytes = token_bytes(s, previous, token, &size);
+    if (f->phase == PHASE_START) {
+        const bool thinks = s->options->think.mode != THINK_OFF && can_think(t) &&
+                            has_room_to_think(s) && thinking_opens(t, bytes, size, &n);
+        return thinks ? NULL : &t->answer;
+    }
+    const bool closes = thinking_closes(f, bytes, size, &n);
+    const bool stays = closes ? !trimmed(bytes + size - n, n).size : !is_ender(s, token);
+    return stays ? NULL : &t->close;
 }
 
 // Notes how probable a token was, if that is wanted. NULL: nothing came before it, or it was forced.
@@ -574,17 +640,11 @@ static bool append_token(Sequence *s, int token, Error *err)
     return true;
 }
 
-// Appends the closing text of a thought that has used up its tokens.
-static bool force_close(Sequence *s, Error *err)
+// Appends the tokens of a text of the template, as far as there is room.
+static bool force_text(Sequence *s, const char *text, size_t size, Error *err)
 {
-    const size_t budget = s->options->think.budget;
-    if (!budget || !sequence_is_thinking(s) || count_new(s) - s->thought_begin < budget) {
-        return true;
-    }
-    const Buffer *close = &s->filter.texts->close;
-    const TextSpan span = {close->data, close->size, true, false};
     Tokens forced = {0};
-    bool ok = tokenizer_encode(s->tokenizer, &span, 1, false, &forced, err);
+    bool ok = encode_own(s, text, size, &forced, err);
     for (size_t i = 0; ok && i < forced.size && tokens_left(s); i++) {
         ok = note_logprob(s, forced.ids[i], NULL, err) && append_token(s, forced.ids[i], err);
         s->n_forced++;
@@ -593,27 +653,100 @@ static bool force_close(Sequence *s, Error *err)
     return ok;
 }
 
+// Has the thought used up its tokens, or does it take those that a guided answer needs?
+static bool must_close(const Sequence *s)
+{
+    const size_t budget = s->options->think.budget;
+    return sequence_is_thinking(s) && ((budget && count_new(s) - s->thought_begin >= budget) ||
+                                       (s->match.guide && !has_room_to_think(s)));
+}
+
+// Completes a text around the thought that the last token, sampled before a guided answer in that
+// phase, has begun or left without its white space.
+static bool complete_own_text(Sequence *s, ThinkingPhase before, Error *err)
+{
+    const ThinkingTexts *t = s->filter.texts;
+    const size_t place = s->tokens.size - 1;
+    size_t size, n;
+    const char *bytes = token_bytes(s, s->tokens.ids[place - 1], s->tokens.ids[place], &size);
+    if (before == PHASE_START && s->filter.phase != PHASE_ANSWER &&
+        thinking_opens(t, bytes, size, &n)) {
+        const Trimmed open = trimmed(t->open.data, t->open.size);
+        return force_text(s, open.text + n, open.size - n, err);
+    }
+    if (before == PHASE_THOUGHT && s->filter.phase == PHASE_ANSWER) {
+        const Trimmed close = trimmed(t->close.data, t->close.size);
+        const char *end = close.text + close.size;
+        const size_t space = (size_t)(t->close.data + t->close.size - end);
+        for (n = 0; n < size && is_ascii_space(bytes[size - 1 - n]);) {
+            n++;
+        }
+        return n >= space || force_text(s, end + n, space - n, err);
+    }
+    return true;
+}
+
+// Forces what has to follow the last token. `before` is the phase in which it was sampled.
+static bool force_texts(Sequence *s, ThinkingPhase before, Error *err)
+{
+    const bool guided = s->match.guide && s->filter.texts && before != PHASE_ANSWER;
+    if (guided && !complete_own_text(s, before, err)) {
+        return false;
+    }
+    const Buffer *close = must_close(s) ? &s->filter.texts->close : NULL;
+    if (close && !force_text(s, close->data, close->size, err)) {
+        return false;
+    }
+    if (guided && s->filter.phase == PHASE_ANSWER && s->filter.found) {
+        s->answer_begin = count_new(s);  // after the white space that was forced
+    }
+    return true;
+}
+
+static bool sample_token(Sequence *s, const float *logits, int *token, Error *err)
+{
+    const GenerateOptions *o = s->options;
+    const bool may_end = count_new(s) >= o->min_tokens;
+    SamplerInput in = {.tokens = s->tokens.ids,
+                       .n_tokens = s->tokens.size,
+                       .n_prompt = s->n_prompt,
+                       .biases = o->biases.list,
+                       .n_biases = o->biases.n,
+                       .banned = s->enders.ids,
+                       .n_banned = may_end ? 0 : s->enders.size};
+    *token = sampler_next(&s->sampler, logits, &in);
+    if (!s->match.guide) {
+        return true;
+    }
+    const Buffer *instead = is_guided(s) ? NULL : text_instead(s, *token);
+    if (instead && instead->size) {
+        *token = NO_TOKEN;
+        return force_text(s, instead->data, instead->size, err);
+    }
+    if (instead) {  // an answer that nothing precedes
+        s->filter.phase = PHASE_ANSWER;
+    }
+    if (!is_guided(s)) {
+        return true;
+    }
+    s->filter.skips_space = false;  // white space is part of the text
+    return sample_allowed(s, logits, &in, token, err);
+}
+
 // Ends a guided text where nothing can follow; one that is complete is not cut.
 static void finish_guided(Sequence *s)
 {
     const Match *m = &s->match;
-    if (m->guide && (m->is_final || (s->finish == FINISH_LENGTH && m->shortest == 0))) {
+    if (is_guided(s) && (m->is_final || (s->finish == FINISH_LENGTH && m->shortest == 0))) {
         s->finish = FINISH_STOP;
     }
 }
 
-bool sequence_accept(Sequence *s, const float *logits, Error *err)
+// Adds the token that was sampled in that phase, and what it forces.
+static bool add_sampled(Sequence *s, int token, ThinkingPhase before, const float *logits,
+                        Error *err)
 {
-    int token;
-    if (s->options->choices.n) {
-        choices_begin(&s->choices, logits);
-        return true;
-    }
-    if (!sample_token(s, logits, &token, err)) {
-        return false;
-    }
     const bool ends = is_ender(s, token);
-    s->n_forced = 0;
     if ((!ends || s->options->include_stop) &&
         !(note_logprob(s, token, logits, err) && append_token(s, token, err))) {
         return false;
@@ -621,7 +754,20 @@ bool sequence_accept(Sequence *s, const float *logits, Error *err)
     if (ends) {
         s->finish = FINISH_STOP;
     }
-    if (!s->finish && !force_close(s, err)) {
+    return s->finish || force_texts(s, before, err);
+}
+
+bool sequence_accept(Sequence *s, const float *logits, Error *err)
+{
+    int token;
+    const ThinkingPhase before = s->filter.phase;
+    s->n_forced = 0;
+    if (s->options->choices.n) {
+        choices_begin(&s->choices, logits);
+        return true;
+    }
+    if (!sample_token(s, logits, &token, err) ||
+        (token != NO_TOKEN && !add_sampled(s, token, before, logits, err))) {
         return false;
     }
     if (!s->finish && !tokens_left(s)) {

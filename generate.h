@@ -114,6 +114,9 @@ typedef struct {
     Choices choices;  // of options->choices, if there are any; owned
     LogitsHook on_choices;
     uint64_t *allowed;  // (guide_words), owned: the tokens of one draw; NULL: no guide
+    // With a guide, of a model that thinks: the tokens of the texts around a thought, and of the one
+    // before an answer that follows none.
+    size_t open_tokens, close_tokens, answer_tokens;
     Lookup lookup;      // what it learns of proposed tokens
     Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
     size_t first_logprob;
@@ -135,10 +138,10 @@ static inline bool sequence_is_thinking(const Sequence *s)
 // Starts a sequence with the prompt, whose tokens it takes over, whether it succeeds or not. Its
 // sequence of the cache is empty, or holds tokens that the prompt begins with. With a guide, a token
 // is only taken if the text can be completed after it in as many bytes as tokens are left, and the
-// text ends where nothing can follow: so it always satisfies the constraint. Errors: ERROR_INPUT if
-// the prompt is empty or leaves no room in the context, or the guide's shortest text has more bytes
-// than there may be new tokens, or a choice more tokens, or the model thinks; ERROR_RUN if out of
-// memory.
+// text ends where nothing can follow: so it always satisfies the constraint. A thought before it is
+// free, and closed in time. Errors: ERROR_INPUT if the prompt is empty or leaves no room in the
+// context, or the guide's shortest text has more bytes than there may be new tokens, or a choice
+// more tokens, or a model that thinks shall choose; ERROR_RUN if out of memory.
 bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Error *err);
 void sequence_free(Sequence *s);
 

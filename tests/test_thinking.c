@@ -71,6 +71,30 @@ TEST(test_without_texts_all_bytes_are_the_answer)
     check_pieces(NULL, " <think>a</think>b ", 3, "", " <think>a</think>b ");
 }
 
+TEST(test_bytes_that_open_or_close_a_thought_are_told_beforehand)
+{
+    ThinkingTexts t = texts_of("\n<think>\n", "\n</think>\n\n", "");
+    static const char *const opening[] = {"<", "<think>", "\n <thi", "<think>\nWell"};
+    static const char *const other[] = {"", "\n", "x<think>", "<th ", "</think>"};
+    size_t n;
+    for (size_t i = 0; i < sizeof opening / sizeof *opening; i++) {
+        const char *text = opening[i], *begin = strchr(text, '<');
+        const size_t length = strlen(begin), expected = length < 7 ? length : 7;
+        CHECK(thinking_opens(&t, text, strlen(text), &n) && n == expected, "%s: %zu", text, n);
+    }
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        CHECK(!thinking_opens(&t, other[i], strlen(other[i]), &n), "%s opens", other[i]);
+    }
+    ThinkingFilter f = {.texts = &t, .phase = PHASE_THOUGHT};
+    CHECK(thinking_closes(&f, "so</think>\n{", 12, &n) && n == 2, "%zu bytes after", n);
+    CHECK(!thinking_closes(&f, "so</thin", 8, &n), "half a text closes");
+    thinking_add(&f, "so</th", 6, false);
+    CHECK(thinking_closes(&f, "ink>", 4, &n) && n == 0, "%zu bytes after", n);
+    CHECK(!thinking_closes(&f, "ink ", 4, &n), "another text closes");
+    thinking_free(&f);
+    thinking_texts_free(&t);
+}
+
 TEST(test_only_days_that_exist_are_dates)
 {
     static const char *const good[] = {"2024-02-29", "2000-02-29", "1999-12-31", "0001-01-01"};
@@ -95,6 +119,7 @@ int main(int argc, char **argv)
                      (UnitTest[]){
                          UNIT(test_thought_and_answer_do_not_depend_on_how_the_bytes_arrive),
                          UNIT(test_without_texts_all_bytes_are_the_answer),
+                         UNIT(test_bytes_that_open_or_close_a_thought_are_told_beforehand),
                          UNIT(test_only_days_that_exist_are_dates),
                          {0},
                      });

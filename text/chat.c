@@ -175,13 +175,15 @@ static void take_spans(const ChatTemplate *t, const Conversation *c, ChatText *t
         add_span(text, span, own ? NULL : out->sources[i]);
     }
     text->in_thought = !c->answered && can_think(&t->think) && ends_with(out, &t->think.open);
+    text->answers = !c->answered && ends_with(out, &t->think.close);
     const bool prefills = c->think == THINK_OFF && !t->think.control && can_think(&t->think);
-    if (prefills && !ends_with(out, &t->think.close)) {
+    if (prefills && !text->answers) {
         if (!text->in_thought) {
             add_own_text(text, &t->think.open);
         }
         add_own_text(text, &t->think.close);
         text->in_thought = false;
+        text->answers = true;
     }
 }
 

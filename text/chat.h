@@ -78,6 +78,7 @@ typedef struct {
     const JsonValue **sources;  // (n_spans), owned: the value that a span comes from, or NULL
     size_t n_spans;
     bool in_thought;  // what follows begins within a thought
+    bool answers;     // what follows is the answer: the text ends with a closed thought
 } ChatText;
 
 // Renders messages up to where the next answer begins. Where the template has no switch for

@@ -138,6 +138,41 @@ void thinking_add(ThinkingFilter *f, const char *bytes, size_t size, bool hidden
     }
 }
 
+// Byte i of the held bytes followed by others.
+static char byte_at(const ThinkingFilter *f, const char *bytes, size_t i)
+{
+    return i < f->held.size ? f->held.data[i] : bytes[i - f->held.size];
+}
+
+bool thinking_closes(const ThinkingFilter *f, const char *bytes, size_t size, size_t *after)
+{
+    const Trimmed close = trimmed(f->texts->close.data, f->texts->close.size);
+    for (size_t n = 1; close.size && n <= size; n++) {
+        const size_t end = f->held.size + n;
+        size_t same = 0;
+        while (end >= close.size && same < close.size &&
+               byte_at(f, bytes, end - close.size + same) == close.text[same]) {
+            same++;
+        }
+        if (same == close.size) {
+            *after = size - n;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool thinking_opens(const ThinkingTexts *t, const char *bytes, size_t size, size_t *matched)
+{
+    const Trimmed open = trimmed(t->open.data, t->open.size);
+    while (size && is_ascii_space(*bytes)) {
+        bytes++;
+        size--;
+    }
+    *matched = size < open.size ? size : open.size;
+    return *matched && memcmp(open.text, bytes, *matched) == 0;
+}
+
 void thinking_end(ThinkingFilter *f)
 {
     size_t n = f->held.size;

@@ -51,6 +51,14 @@ typedef struct {
 // f->held, thought and answer.
 void thinking_add(ThinkingFilter *f, const char *bytes, size_t size, bool hidden);
 
+// Would these bytes complete the text that closes the thought? Then *after is how many of them
+// follow it.
+bool thinking_closes(const ThinkingFilter *f, const char *bytes, size_t size, size_t *after);
+
+// Do these bytes, the first that are generated, begin a thought? Then *matched is how many bytes of
+// the opening text, without white space around it, they have.
+bool thinking_opens(const ThinkingTexts *t, const char *bytes, size_t size, size_t *matched);
+
 // No more bytes come: decides what is held.
 void thinking_end(ThinkingFilter *f);
 void thinking_free(ThinkingFilter *f);
