@@ -382,15 +382,22 @@ static void tell_logits(const Lanes *lanes)
     }
 }
 
+static void take_lane(Lane *lane)
+{
+    for (size_t k = 0; k < lane->n_rows; k++) {
+        add_logprobs(lane->ballot->choices, lane->next, lane->end, ++lane->depth,
+                     lane->rows[k].logits);
+    }
+}
+
 // The threads share the lanes, each of which changes choices of its own.
 static void take_rows(Team team, void *arg)
 {
     const Lanes *lanes = arg;
-    for (size_t i = team.id; i < lanes->n; i += team.size) {
-        Lane *lane = &lanes->list[i];
-        for (size_t k = 0; k < lane->n_rows; k++) {
-            add_logprobs(lane->ballot->choices, lane->next, lane->end, ++lane->depth,
-                         lane->rows[k].logits);
+    TeamStep step = team_step(team, lanes->n);
+    while (team_claim(&step)) {
+        for (size_t i = step.begin; i < step.end; i++) {
+            take_lane(&lanes->list[i]);
         }
     }
 }
