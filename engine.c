@@ -19,6 +19,9 @@
 // fast as two.
 #define WEIGHTS_PER_THREAD ((size_t)1 << 20)
 
+// Pages for each lane, which shares the prompt's: its last, which it copies, and one for what follows.
+#define LANE_PAGES 2
+
 // A context that is halved to save memory stays at least this long, which is enough for a chat.
 #define MIN_HALVED_CONTEXT 512
 
@@ -254,7 +257,9 @@ bool engine_open_cache(Engine *e, size_t n_sequences, size_t max_rows, size_t ma
                       err)) {
         return false;
     }
-    cache_limit(&e->cache, most_cache_bytes() / e->cache.page_bytes);
+    const size_t fit = most_cache_bytes() / e->cache.page_bytes;
+    const size_t used = n_sequences * pages_for(e->context) + e->n_lanes * LANE_PAGES;
+    cache_limit(&e->cache, used < fit ? used : fit);
     e->rows = calloc(max_rows, sizeof *e->rows);
     if (!e->rows) {
         return error_memory(err, "rows", max_rows * sizeof *e->rows);

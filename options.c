@@ -29,7 +29,7 @@ typedef enum {
     TEXT,         // a const char *
     PATH,         // a file name, not empty: a const char *
     TEXTS,        // one more non-empty text: StopTexts
-    CHOICE,       // one more non-empty text: ChoiceTexts
+    CHOICE,       // one more non-empty text: ChoiceTexts; in a request an array of all
     TOKEN,        // one more token id: StopTokens; in a request an array of all
     BIAS,         // ID=BIAS, one more of them: TokenBiases; in a request an object of all
     PROMPT_TEXT,  // one more part of the prompt: PromptParts
@@ -142,7 +142,8 @@ static const Option option_table[] = {
     {0, "ignore-eos", NULL, FLAG, AT(generate.ignore_eos), .help = "continue after an end token",
      .fields = {"ignore_eos"}},
     {0, "choice", "TEXT", CHOICE, AT(generate.choices), .max = MAX_CHOICE_TEXTS,
-     .help = "the answer is one of these texts; --json adds their probabilities"},
+     .help = "the answer is one of these texts; --json adds their probabilities",
+     .fields = {"guided_choice"}},
     {0, "regex", "RE", REGEX, AT(generate.constraint),
      .help = "the answer is a match of RE (RE2's syntax) from start to end",
      .fields = {"guided_regex"}},
@@ -790,7 +791,7 @@ static bool check_constraints(const Options *o, const char *mode, Error *err)
                                               NULL};
     static const char *const never_with[] = {"stop", "stop-token-id", "min-tokens", "ignore-eos",
                                              NULL};
-    const bool answers = !mode || (o->mode == MODE_BATCH && !o->generate.choices.n);
+    const bool answers = !mode || o->mode == MODE_BATCH;
     int n = 0;
     for (size_t i = 0; constraints[i]; i++) {
         n += option_given(o, constraints[i]);
@@ -1048,7 +1049,41 @@ static bool store_biases(const Option *o, TokenBiases *biases, const JsonValue *
     return true;
 }
 
-// Stores what an answer has to be. A request may say it once.
+// A request may say what its answer has to be once.
+static bool check_requested(const ConstraintSpec *spec, const RequestField *f, Error *err)
+{
+    return !spec->requested ||
+           error_set(err, ERROR_INPUT, "%s: expected only one constraint, found %s as well",
+                     f->name, spec->name);
+}
+
+// Stores which texts an answer may be. Nothing of them is to be compiled.
+static bool store_choices(GenerateOptions *g, const JsonValue *value, const RequestField *f,
+                          Error *err)
+{
+    char expected[48];
+    Error why;
+    snprintf(expected, sizeof expected, "an array of at most %d texts", MAX_CHOICE_TEXTS);
+    if (value->kind != JSON_ARRAY || value->count > MAX_CHOICE_TEXTS) {
+        return field_unexpected(err, f->name, value, expected);
+    }
+    const JsonValue *text = json_first(value);
+    for (size_t i = 0; i < value->count; i++, text = json_next(text)) {
+        if (text->kind != JSON_STRING || !text->size || memchr(text->text, 0, text->size)) {
+            return field_unexpected(err, "a choice", text, "a non-empty string without NUL");
+        }
+        g->choices.texts[i] = text->text;
+    }
+    g->choices.n = value->count;
+    if (!check_requested(&g->constraint, f, err)) {
+        return false;
+    }
+    g->constraint = (ConstraintSpec){.name = f->name, .requested = true};
+    return choice_texts_check(&g->choices, &why) ||
+           error_set(err, ERROR_INPUT, "%s: %.500s", f->name, why.message);
+}
+
+// Stores what an answer has to be.
 static bool store_constraint(const Option *o, ConstraintSpec *spec, const JsonValue *value,
                              const RequestField *f, Error *err)
 {
@@ -1064,9 +1099,8 @@ static bool store_constraint(const Option *o, ConstraintSpec *spec, const JsonVa
     if (value->kind == JSON_FALSE) {
         return true;  // it is off
     }
-    if (spec->requested) {
-        return error_set(err, ERROR_INPUT, "%s: expected only one constraint, found %s as well",
-                         f->name, spec->name);
+    if (!check_requested(spec, f, err)) {
+        return false;
     }
     *spec = constraint_spec(o->kind, text ? value->text : flag ? ANY_OBJECT_SCHEMA : NULL);
     spec->name = f->name;
@@ -1087,6 +1121,9 @@ bool option_set_json(const Option *o, GenerateOptions *g, const JsonValue *value
     }
     if (o->kind == BIAS) {
         return store_biases(o, target, value, f, err);
+    }
+    if (o->kind == CHOICE) {
+        return store_choices(g, value, f, err);
     }
     if (o->kind == REGEX || o->kind == SCHEMA || o->kind == ANY_OBJECT) {
         return store_constraint(o, target, value, f, err);

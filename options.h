@@ -135,7 +135,7 @@ typedef struct {
 
 // Sets an option's value in a request's GenerateOptions, checking its range. top_k, which is off at
 // 0, may also be switched off by -1, as OpenAI's clients do. Error: ERROR_INPUT naming the field,
-// the value found and what was expected. A constraint then points to the value and the field's name.
+// the value found and what was expected. A constraint or choices then point to the value and the field's name.
 bool option_set_json(const Option *option, GenerateOptions *g, const JsonValue *value,
                      const RequestField *field, Error *err);
 

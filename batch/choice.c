@@ -276,5 +276,8 @@ void put_choice(JsonWriter *w, ResultForm form, size_t index, const Sequence *s)
         put_completion_logprobs(w, s);
     }
     json_put_text(w, "finish_reason", finish_name(s->finish));
+    if (s->options->choices.n) {
+        put_probabilities(w, s);
+    }
     json_close(w, '}');
 }

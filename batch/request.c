@@ -75,6 +75,9 @@ uint64_t request_fingerprint(const RequestDefaults *d, uint64_t model)
         const char *text = g->constraint.text;
         h = hash_bytes(hash_step(h, g->constraint.kind), text, strlen(text) + 1);
     }
+    for (size_t i = 0; i < g->choices.n; i++) {
+        h = hash_bytes(h, g->choices.texts[i], strlen(g->choices.texts[i]) + 1);
+    }
     return o->system ? hash_bytes(h, o->system, strlen(o->system)) : h;
 }
 
@@ -162,6 +165,24 @@ static bool read_stop(Request *r, const JsonValue *v, Error *err)
         r->options.stops.texts[i] = stop;
     }
     r->options.stops.n = n;
+    return true;
+}
+
+// Copies the choices of a request out of its line.
+static bool keep_choices(Request *r, Error *err)
+{
+    ChoiceTexts *choices = &r->options.choices;
+    for (size_t i = 0; i < choices->n; i++) {
+        buffer_add(&r->choice_texts, choices->texts[i], strlen(choices->texts[i]) + 1);
+    }
+    if (!buffer_check(&r->choice_texts, err)) {
+        return false;
+    }
+    // Only now: adding to the buffer may have moved it.
+    const char *text = r->choice_texts.data;
+    for (size_t i = 0; i < choices->n; i++, text += strlen(text) + 1) {
+        choices->texts[i] = text;
+    }
     return true;
 }
 
@@ -348,10 +369,11 @@ static bool check_constraint(const GenerateOptions *g, Error *err)
                 {"min_tokens", g->min_tokens},
                 {"ignore_eos", g->ignore_eos},
                 {"include_stop_str_in_output", g->include_stop}};
-    for (size_t i = 0; g->constraint.kind && i < sizeof ends / sizeof *ends; i++) {
+    const bool any = g->constraint.kind || g->choices.n;
+    for (size_t i = 0; any && i < sizeof ends / sizeof *ends; i++) {
         if (ends[i].given) {
             return error_set(err, ERROR_INPUT, "%s: not with a constraint (%s)", ends[i].field,
-                             g->constraint.name);
+                             g->constraint.name ? g->constraint.name : "--choice");
         }
     }
     return true;
@@ -376,6 +398,30 @@ static bool check_fields(const Request *r, Error *err)
                      g->top_logprobs);
 }
 
+// Another constraint of the request takes the place of the command line's choices. The request's own
+// must outlive its line. They are drawn with the probabilities that the model gives them, so nothing
+// may change those of tokens.
+static bool settle_choices(Request *r, const JsonValue *object, Error *err)
+{
+    static const struct {
+        const char *field;
+        double off;
+    } changes[] = {{"logit_bias", 0},
+                   {"repetition_penalty", 1},
+                   {"presence_penalty", 0},
+                   {"frequency_penalty", 0}};
+    ChoiceTexts *choices = &r->options.choices;
+    choices->n = r->options.constraint.kind ? 0 : choices->n;
+    for (size_t i = 0; choices->n && i < sizeof changes / sizeof *changes; i++) {
+        const JsonValue *v = json_member(object, changes[i].field);
+        const bool off = v && v->kind == JSON_NUMBER && json_real(v) == changes[i].off;
+        if (!says_nothing(v) && !off) {
+            return error_set(err, ERROR_INPUT, "%s: not with choices", changes[i].field);
+        }
+    }
+    return !r->options.constraint.requested || keep_choices(r, err);
+}
+
 // Reads all fields of an object but the `others`.
 static bool read_fields(Request *r, const JsonValue *object, const char *const *others, Error *err)
 {
@@ -395,7 +441,8 @@ static bool read_fields(Request *r, const JsonValue *object, const char *const *
         return field_unexpected(err, "top_logprobs", top, "0 beside a number of logprobs");
     }
     return (!newer || read_field(r, newer, others, err)) &&
-           (!counted || read_logprobs(r, logprobs, err)) && check_fields(r, err);
+           (!counted || read_logprobs(r, logprobs, err)) && settle_choices(r, object, err) &&
+           check_fields(r, err);
 }
 
 // --------------------------------------------------------------------------------------------
@@ -548,6 +595,7 @@ static void reset(Request *r, const RequestDefaults *d, const Line *line)
 {
     buffer_clear(&r->head);
     buffer_clear(&r->stop_texts);
+    buffer_clear(&r->choice_texts);
     buffer_clear(&r->model);
     *r = (Request){.number = line->number,
                    .hash = hash_bytes(d->fingerprint, line->text, line->size),
@@ -559,6 +607,7 @@ static void reset(Request *r, const RequestDefaults *d, const Line *line)
                    .seed = derive_seed(d->options->seed, line->number),
                    .n = 1,
                    .stop_texts = r->stop_texts,
+                   .choice_texts = r->choice_texts,
                    .model = r->model};
     buffer_add_text(&r->model, d->model);
 }
@@ -606,6 +655,7 @@ void request_free(Request *r)
 {
     buffer_free(&r->head);
     buffer_free(&r->stop_texts);
+    buffer_free(&r->choice_texts);
     buffer_free(&r->model);
 }
 
@@ -780,6 +830,9 @@ static void put_seed(JsonWriter *w, const Request *r, size_t choice, const Seque
     json_put_count(w, "seed", request_seed(r, choice));
     if (r->options.logprobs) {
         put_plain_logprobs(w, s);
+    }
+    if (r->options.choices.n) {
+        put_probabilities(w, s);
     }
 }
 

@@ -51,8 +51,9 @@ typedef struct {
     size_t n;                     // choices: texts that answer it, 1 to MAX_CHOICES
     size_t best_of;               // as the request has it; 0: not at all
     bool echo;
-    Buffer stop_texts;  // owned: one after another, each with its NUL
-    Buffer model;       // owned: the model's name in the result
+    Buffer stop_texts;    // owned: one after another, each with its NUL
+    Buffer choice_texts;  // owned: the same, of options.choices if the request has them
+    Buffer model;         // owned: the model's name in the result
     // Either a prompt or messages, in the line and the Json that the request was read from.
     const char *prompt;  // (prompt_size) bytes, or NULL
     size_t prompt_size;

@@ -65,6 +65,7 @@ bool read_response_format(GenerateOptions *g, const JsonValue *v, Error *err)
                                 object && type ? type : v, "text, json_object or json_schema");
     }
     if (!g->constraint.requested) {
+        g->choices.n = 0;
         g->constraint = (ConstraintSpec){.kind = CONSTRAINT_NONE};
     }
     return true;
@@ -76,10 +77,12 @@ bool read_structured_outputs(GenerateOptions *g, const JsonValue *v, Error *err)
         const char *member, *as, *name;
     } rules[] = {{"json", "guided_json", "structured_outputs.json"},
                  {"regex", "guided_regex", "structured_outputs.regex"},
+                 {"choice", "guided_choice", "structured_outputs.choice"},
                  {"json_object", "guided_json_object", "structured_outputs.json_object"}};
     // The others cannot change our texts: there is no other backend, and white space is fixed.
     static const char *const names[] = {
-        "json", "regex", "json_object", "disable_fallback", "disable_any_whitespace", NULL};
+        "json", "regex", "choice", "json_object", "disable_fallback", "disable_any_whitespace",
+        NULL};
     if (v->kind != JSON_OBJECT) {
         return field_unexpected(err, "structured_outputs", v, "an object");
     }

@@ -14,7 +14,7 @@
 // A text is free, whatever the command line says.
 bool read_response_format(GenerateOptions *g, const JsonValue *v, Error *err);
 
-// {"json": ..}, {"regex": ..} or {"json_object": true}.
+// {"json": ..}, {"regex": ..}, {"choice": [..]} or {"json_object": true}.
 bool read_structured_outputs(GenerateOptions *g, const JsonValue *v, Error *err);
 
 #endif

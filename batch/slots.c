@@ -137,7 +137,8 @@ bool slots_fill(Slots *s, const Tokenizer *tokenizer, Error *err)
         !sequence_start(&slot->sequence, &setup, &prompt, err)) {
         return false;
     }
-    const size_t n_prompt = slot->sequence.n_prompt, max_tokens = r->options.max_tokens;
+    const size_t n_prompt = slot->sequence.n_prompt, longest = slot->sequence.choices.longest;
+    const size_t max_tokens = longest ? longest : r->options.max_tokens;
     // For the longest possible answer, which fills the context if there is no limit.
     const bool bounded = max_tokens && max_tokens < cache->context - n_prompt;
     slot->reserved_pages = pages_for(bounded ? n_prompt + max_tokens : cache->context);

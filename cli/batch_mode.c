@@ -88,6 +88,7 @@ static bool run_batch(Engine *e, const Options *o, Output *out, Error *err)
 {
     PromptCache prompt_cache;
     BatchStats stats;
+    e->n_lanes = CHOICE_LANES;
     if (!engine_open_cache(e, o->parallel, o->chunk + o->parallel, o->parallel + SCORED_ROWS,
                            err)) {
         return false;

@@ -152,10 +152,11 @@ def batch_fields(model, openai):
     chat = {"messages": [{"role": "user", "content": "a"}], "logprobs": True, "top_logprobs": 1}
     answers = chat | {"chat_template_kwargs": {"brief": True}}  # without a thought
     envelope = {"custom_id": "1", "method": "POST"}
-    ours = [body, chat, {"prompt": "a", "n": 2}, {"prompt": 1}, []]
+    choice = {"prompt": "a", "guided_choice": ["b"], "ignore_eos": False}
+    ours = [body, chat, choice, {"prompt": "a", "n": 2}, {"prompt": 1}, []]
     theirs = [envelope | {"url": "/v1/completions", "body": body}, envelope | {"url": "/v1/chat/completions", "body": chat},
               envelope | {"url": "/v1/chat/completions", "body": answers},
-              envelope | {"url": "/v1/other", "body": body}]  # fmt: skip
+              envelope | {"url": "/v1/completions", "body": choice}, envelope | {"url": "/v1/other", "body": body}]  # fmt: skip
     lines = "".join(json.dumps(request) + "\n" for request in (theirs if openai else ours))
     found = printed(model, "-b", "-", "-n", 3, "--ignore-eos", stdin=lines.encode(), code=1)
     return {path for path in found if ".top_logprobs[]." not in path or ".content[]." in path}  # else tokens are the names
