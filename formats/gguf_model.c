@@ -7,18 +7,16 @@
 #include "formats/gguf_model.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "base/threads.h"
 #include "formats/gguf.h"
 #include "formats/gguf_config.h"
 #include "formats/gguf_rope.h"
 #include "formats/gguf_vocabulary.h"
-#include "formats/pack.h"
+#include "formats/repack.h"
 #include "formats/tensors.h"
 
 // Where a tensor of the checkpoint comes from.
@@ -354,82 +352,33 @@ void gguf_model_close(GgufModel *m)
 // --------------------------------------------------------------------------------------------
 // Repacking
 
-typedef struct {
-    const GgufSource *source;
-    const Matrix *matrix;
-    const RowFormat *format;
-    const uint8_t *first_row;  // in the file; of a vector: its first value
-    size_t head_dim, row_bytes;
-    uint8_t *out;
-    _Atomic(const char *) bad;  // what a thread found that makes the tensor unusable
-    atomic_bool inexact;        // a thread changed the values of some weights in repacking
-} RepackJob;
-
-// Repacks a group of LANES rows of a matrix.
-static void repack_group(RepackJob *job, size_t group)
-{
-    const Matrix *m = job->matrix;
-    const void *rows[LANES] = {NULL};
-    for (size_t i = 0; i < LANES && group * LANES + i < m->rows; i++) {
-        const size_t r = group * LANES + i;
-        const size_t from = job->source->rotated ? unrotated_row(r, job->head_dim) : r;
-        const uint8_t *row = job->first_row + from * job->row_bytes;
-        const char *bad = row_format_check(job->format, row, m->cols);
-        if (bad) {
-            atomic_store(&job->bad, bad);
-        }
-        rows[i] = row;
-    }
-    if (!weight_pack(job->format, rows, m->cols, matrix_group(m->type, m->cols, job->out, group))) {
-        atomic_store(&job->inexact, true);
-    }
-}
-
-static void repack_groups(Team team, void *arg)
-{
-    RepackJob *job = arg;
-    TeamStep step = team_step(team, (job->matrix->rows + LANES - 1) / LANES);
-    while (team_claim(&step)) {
-        for (size_t group = step.begin; group < step.end; group++) {
-            repack_group(job, group);
-        }
-    }
-}
-
 // Reads a vector, which is padded with zeros.
-static void repack_vector(RepackJob *job, size_t bytes)
+static const char *repack_vector(const Tensor *t, const MatrixRows *values, float *out)
 {
-    const size_t n = job->matrix->cols;
-    float *out = (float *)(void *)job->out;
-    memset(out, 0, bytes);
+    const size_t n = t->matrix.cols;
+    memset(out, 0, t->bytes);
     for (size_t i = 0; i < n; i++) {
-        const size_t at = job->source->rotated ? unrotated_row(i, job->head_dim) : i;
-        out[i] = row_value(job->format, job->first_row, at);
+        const size_t at = values->head_dim ? unrotated_row(i, values->head_dim) : i;
+        out[i] = row_value(values->format, values->data, at);
     }
-    job->bad = row_format_check(job->format, job->first_row, n);
+    return row_format_check(values->format, values->data, n);
 }
 
 bool gguf_model_repack(const Checkpoint *c, size_t i, void *out, size_t threads, Error *err)
 {
     const Tensor *tensor = &c->tensors[i];
-    const GgufSource *source = &c->gguf->sources[i];
+    GgufSource *source = &c->gguf->sources[i];
     const GgufTensor *t = source->tensor;
-    const size_t row_bytes = (tensor->vector ? t->type->block_bytes : t->bytes / t->dims[1]);
-    RepackJob job = {.source = source,
-                     .matrix = &tensor->matrix,
-                     .format = row_format_find(t->type->number),
-                     .head_dim = c->config.head_dim,
-                     .first_row = t->data + source->first_row * row_bytes,
-                     .row_bytes = row_bytes,
-                     .out = out};
-    if (tensor->vector) {
-        repack_vector(&job, tensor->bytes);
-    } else {
-        team_run(threads, repack_groups, &job);
-    }
+    const size_t row_bytes = tensor->vector ? t->type->block_bytes : t->bytes / t->dims[1];
+    const MatrixRows rows = {.format = row_format_find(t->type->number),
+                             .data = t->data + source->first_row * row_bytes,
+                             .row_bytes = row_bytes,
+                             .head_dim = source->rotated ? c->config.head_dim : 0};
+    bool exact = true;
+    const char *bad = tensor->vector ? repack_vector(tensor, &rows, out)
+                                     : repack_matrix(&tensor->matrix, &rows, out, threads, &exact);
     mapping_drop(&c->gguf->file.parts[t->part], t->data, t->bytes);
-    c->gguf->sources[i].inexact = job.inexact;
-    const char *bad = job.bad;
+    source->inexact = !exact;
     return !bad || error_set(err, ERROR_INPUT, "%s: tensor %.*s has %s", c->path, (int)t->name.size,
                              t->name.data, bad);
 }
