@@ -124,7 +124,7 @@ class File:
 
 
 def letters():
-    """Byte -> the letter that GPT-2's vocabularies write for it."""
+    """Byte -> the letter that GPT-2's vocabularies write for it: itself where it is visible, else U+0100 and up."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = iter(range(0x100, 0x200))
     return [chr(b) if b in visible else chr(next(hidden)) for b in range(256)]

@@ -10,6 +10,7 @@ import json
 import numpy as np
 
 import models
+from gguf_bytes import letters
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -221,12 +222,21 @@ def weights(config, seed=5):
     return made
 
 
+def native_names(config):
+    """Names in a native file -> Hugging Face's."""
+    names = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight"}
+    if not config["tie_word_embeddings"]:
+        names["head"] = "lm_head.weight"
+    layer = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    layer |= {f"attn.{m}_proj": f"self_attn.{m}_proj" for m in "qkvo"}
+    layer |= {f"mlp.{m}_proj": f"mlp.{m}_proj" for m in ("gate", "up", "down")}
+    for i in range(config["num_hidden_layers"]):
+        names |= {f"blocks.{i}.{ours}": f"model.layers.{i}.{theirs}.weight" for ours, theirs in layer.items()}
+    return names
+
+
 def tokenizer_json():
     """Byte-level BPE with GPT-2's rule for words: 256 bytes, no merges, two special tokens."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    letters = [chr(b) if b in visible else None for b in range(256)]
-    hidden = iter(range(0x100, 0x200))
-    letters = [letter or chr(next(hidden)) for letter in letters]
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
         "version": "1.0",
@@ -238,7 +248,7 @@ def tokenizer_json():
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
         "post_processor": None,
         "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": {letter: i for i, letter in enumerate(letters)}, "merges": []},
+        "model": {"type": "BPE", "vocab": {letter: i for i, letter in enumerate(letters())}, "merges": []},
     }
 
 
@@ -316,9 +326,9 @@ def llama3_factors(config):
     return np.array(factors, "<f4")
 
 
-# Where the blocks of GGUF's types have numbers in f16.
-SCALES = {"Q5_0": (0,), "IQ4_NL": (0,), "IQ4_XS": (0,), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2),
-          "Q6_K": (208,), "MXFP4": ()}  # fmt: skip
+# Where the blocks of GGUF's types have numbers in f16: other bits could be infinite ones.
+SCALES = {"Q8_0": (0,), "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "IQ4_NL": (0,), "IQ4_XS": (0,),
+          "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "MXFP4": ()}  # fmt: skip
 
 
 def random_blocks(shape, kind):

@@ -1,28 +1,23 @@
-"""GGUF files that cannot be used: each case is a small good model with one thing wrong.
-
-Each must end with exit 3, nothing on stdout, and one line on stderr that names the file and the culprit, within 5 seconds
-of processor time and 64 MB of memory beyond what the good model needs. CASES lists them all."""
+"""GGUF files that cannot be used: each case is a small good model with one thing wrong (bad_files.py says what must become
+of it)."""
 
 import struct
 
 import numpy as np
 import pytest
-from conftest import SANITIZED, assert_quick, assert_refused, measured, run
+from bad_files import BadFiles
+from conftest import assert_refused, run
 
 import gguf_bytes
 from gguf_bytes import ARRAY, BOOL, F32, F64, I8, I32, I64, TEXT, U8, U32, U64, File, Key, Tensor
 
-MOST_KILOBYTES = 64 << 10
 MOST32, MOST64 = 2**32 - 1, 2**64 - 1
 GOOD = gguf_bytes.tiny()
 DATA = GOOD.pack()
 SENTENCEPIECE = gguf_bytes.tiny(gguf_bytes.sentencepiece_keys)
 
-CASES = []
-
-
-def case(name, make, *named):
-    CASES.append(pytest.param(make, named, id=name))
+FILES = BadFiles("broken.gguf", DATA, "-i", "a", "-n", "2", "-t", "0", "-q")
+case = FILES.case
 
 
 def changed(change, tokenizer=gguf_bytes.byte_level_keys):
@@ -307,46 +302,21 @@ weight_cases()
 vocabulary_cases()
 
 
-@pytest.fixture(scope="module")
-def attempt(tmp_path_factory):
-    path = tmp_path_factory.mktemp("bad") / "broken.gguf"
-
-    def go(data):
-        path.write_bytes(data)
-        return measured(path, "-i", "a", "-n", "2", "-t", "0", "-q")
-
-    return go
-
-
-@pytest.fixture(scope="module")
-def memory_of_the_good_model(attempt):
-    done, memory = attempt(DATA)
-    done.ok()
-    return memory
-
-
-@pytest.mark.parametrize("make, named", CASES)
-def test_broken_gguf_is_refused_by_name(make, named, attempt, memory_of_the_good_model):
-    done, memory = attempt(make())
-    assert_refused(done, 3, "broken.gguf", *named)
-    assert_quick(done)
-    if not SANITIZED:
-        most = memory_of_the_good_model + MOST_KILOBYTES
-        assert memory < most, f"took {memory} KB, expected less than {most}\n{done}"
+@pytest.mark.parametrize("make, named", FILES.cases)
+def test_broken_gguf_is_refused_by_name(make, named):
+    FILES.assert_refused(make(), named)
 
 
 def test_there_are_600_broken_files_and_no_two_are_the_same():
-    ids = [c.id for c in CASES]
-    assert len(ids) >= 600, f"{len(ids)} cases"
-    assert len(set(ids)) == len(ids), f"the same name twice: {sorted({i for i in ids if ids.count(i) > 1})}"
+    FILES.assert_many(600)
 
 
-def test_the_files_that_are_broken_above_are_good_before(attempt):
+def test_the_files_that_are_broken_above_are_good_before():
     for file in (GOOD, SENTENCEPIECE, File(GOOD.keys, GOOD.tensors, version=2)):
-        attempt(file.pack())[0].ok()
+        FILES.attempt(file.pack())[0].ok()
 
 
-def test_what_is_odd_but_allowed_is_read(attempt):
+def test_what_is_odd_but_allowed_is_read():
     """Tokens without bytes, unknown keys, values of other widths, no merges, empty arrays, data in another order."""
     for change in (
         lambda f: f.key("tokenizer.ggml.tokens").value.__setitem__(256, "") or f.keys.remove(f.key("tokenizer.ggml.merges")),
@@ -357,7 +327,7 @@ def test_what_is_odd_but_allowed_is_read(attempt):
         lambda f: f.tensors.reverse(),
         lambda f: f.keys.reverse(),
     ):
-        attempt(changed(change)())[0].ok()
+        FILES.attempt(changed(change)())[0].ok()
 
 
 def test_parts_that_disagree_are_refused(tmp_path):

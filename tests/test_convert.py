@@ -183,7 +183,7 @@ def test_quantised_models_compute_what_their_weights_say(checkpoint, tmp_path, k
     config = sources.VARIANTS[name]
     path = checkpoint(name, "--type", kind, "--head-type", kind)
     file, weights = native.Native(path), sources.weights(config)
-    for native_name, source in hugging_face_names(config).items():
+    for native_name, source in sources.native_names(config).items():
         if file.sections[native_name].kind == 2:
             weights[source] = np.ascontiguousarray(file.matrix(native_name))
     convert(sources.write_folder(tmp_path / "f32", config, weights), tmp_path / "f32.bin", "--type", "f32").ok()
@@ -196,18 +196,6 @@ def test_quantised_models_compute_what_their_weights_say(checkpoint, tmp_path, k
     else:
         error = np.sqrt(((seen - expected) ** 2).mean()) / expected.std()
         assert error < 0.08, f"the logits differ by {error:.3f} of their standard deviation"
-
-
-def hugging_face_names(config):
-    names = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight"}
-    if not config["tie_word_embeddings"]:
-        names["head"] = "lm_head.weight"
-    layer = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
-    layer |= {f"attn.{m}_proj": f"self_attn.{m}_proj" for m in "qkvo"}
-    layer |= {f"mlp.{m}_proj": f"mlp.{m}_proj" for m in ("gate", "up", "down")}
-    for i in range(config["num_hidden_layers"]):
-        names |= {f"blocks.{i}.{ours}": f"model.layers.{i}.{theirs}.weight" for ours, theirs in layer.items()}
-    return names
 
 
 # ----------------------------------------------------------------------------------------------------------------------

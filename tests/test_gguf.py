@@ -26,19 +26,6 @@ SUBSTITUTES = {"Q3_K": ("q6k", True), "Q2_K": ("q5m", False), "IQ4_XS": ("q4t", 
 NOTE = "a GGUF file, repacked in memory; --convert FILE keeps the result"
 
 
-def names(config):
-    """Names in a native file -> Hugging Face's."""
-    found = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight"}
-    if not config["tie_word_embeddings"]:
-        found["head"] = "lm_head.weight"
-    layer = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
-    layer |= {f"attn.{m}_proj": f"self_attn.{m}_proj" for m in "qkvo"}
-    layer |= {f"mlp.{m}_proj": f"mlp.{m}_proj" for m in ("gate", "up", "down")}
-    for i in range(config["num_hidden_layers"]):
-        found |= {f"blocks.{i}.{ours}": f"model.layers.{i}.{theirs}.weight" for ours, theirs in layer.items()}
-    return found
-
-
 def convert(source, out, *options):
     done = run(source, "--convert", out, *options).ok()
     assert (done.out, done.err) == ("", ""), done
@@ -53,7 +40,7 @@ def convert(source, out, *options):
 def test_weights_are_carried_exactly(tmp_path, kind):
     held = sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, kind)
     file = convert(tmp_path / "m.gguf", tmp_path / "m.bin")
-    for name, source in names(BLOCKS_OF_32).items():
+    for name, source in sources.native_names(BLOCKS_OF_32).items():
         if file.sections[name].kind == 1:
             assert (file.vector(name) == held[source]).all(), name
             continue
@@ -69,7 +56,7 @@ def test_blocks_of_other_types_are_carried_exactly_or_to_the_nearest(tmp_path, k
     done = run(path, "--convert", tmp_path / "m.bin").ok()
     file, matrices = native.Native(tmp_path / "m.bin"), 0
     to, exact = SUBSTITUTES.get(kind, (BLOCKS.get(kind), True))
-    for name, source in names(BLOCKS_OF_256).items():
+    for name, source in sources.native_names(BLOCKS_OF_256).items():
         if file.sections[name].kind == 2:
             matrices += 1
             seen, expected = file.matrix(name), held[source]

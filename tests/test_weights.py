@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from conftest import BUILD_DIR, execute
 
+import sources
+
 gguf = pytest.importorskip("gguf")
 
 EXACT = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "Q3_K")
-# Bytes of a block at which f16 scales and minimums are; random ones could be infinite.
-HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2],
-          "Q6_K": [208], "IQ4_NL": [0], "Q3_K": [108], "IQ4_XS": [0], "Q2_K": [80, 82]}  # fmt: skip
 
 
 def random_blocks(name, rows, cols, seed=1):
@@ -19,7 +18,7 @@ def random_blocks(name, rows, cols, seed=1):
     columns, size = gguf.GGML_QUANT_SIZES[kind]
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (rows * (cols // columns), size), np.uint8)
-    for at in HALVES.get(name, ()):
+    for at in sources.SCALES.get(name, ()):
         scale = rng.normal(0, 0.01, len(blocks)).astype(np.float16)
         scale[::7] = rng.integers(-1024, 1024, len(scale[::7])) * 2.0**-24  # subnormal
         blocks[:, at : at + 2] = scale.view(np.uint8).reshape(-1, 2)

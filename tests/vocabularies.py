@@ -31,6 +31,7 @@ from conftest import ROOT, data_file, run
 import models
 import native
 import strings
+from gguf_bytes import letters
 
 sys.path.append(str(ROOT / "scripts"))
 import vocabulary  # noqa: E402
@@ -92,13 +93,6 @@ def words(rule):
     patterns = DEEPSEEK_SPLITS if rule == "deepseek" else [SPLIT[rule]]
     splits = [pre.Split(tokenizers.Regex(pattern), "isolated") for pattern in patterns]
     return pre.Sequence([*splits, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-
-def letters():
-    """Byte -> the letter that GPT-2's vocabularies write for it: itself where it is visible, else U+0100 and up."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = iter(range(0x100, 0x200))
-    return [chr(b) if b in visible else chr(next(hidden)) for b in range(256)]
 
 
 def smollm2_path():
