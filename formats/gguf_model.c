@@ -50,7 +50,7 @@ typedef enum { PART_NONE, PART_Q, PART_K, PART_V, PART_GATE, PART_UP } FusedPart
 // Names in a native file and in GGUF; for blocks, without the prefixes blocks.N. and blk.N.
 typedef struct {
     const char *name, *gguf;
-    const char *fused;  // the tensor that has its rows where there is no `gguf`
+    const char *fused;  // the tensor that may have its rows instead
     FusedPart part;
 } TensorName;
 
@@ -138,12 +138,22 @@ static bool check_type(const ModelReader *r, const char *name, const GgufTensor 
     return true;
 }
 
-static bool is_fused(const ModelReader *r, const TensorName *n, const char *own)
+// GGUF's name of the tensor that has the rows of ours: of a fused one if the file has it.
+static bool name_source(const ModelReader *r, const Tensor *to, const TensorName *n,
+                        char name[MOST_GGUF_NAME])
 {
     if (n->part == PART_GATE || n->part == PART_UP) {
+        name_in_gguf(to->name, r->architecture->fused_gate ? n->fused : n->gguf, name);
         return r->architecture->fused_gate;
     }
-    return n->part != PART_NONE && !gguf_tensor(r->g, own);
+    if (n->part != PART_NONE) {
+        name_in_gguf(to->name, n->fused, name);
+        if (gguf_tensor(r->g, name)) {
+            return true;
+        }
+    }
+    name_in_gguf(to->name, n->gguf, name);
+    return false;
 }
 
 static bool check_dims(const ModelReader *r, const char *name, const GgufTensor *t, size_t cols,
@@ -157,19 +167,15 @@ static bool check_dims(const ModelReader *r, const char *name, const GgufTensor 
                      r->g->path, name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], cols, rows);
 }
 
-// Finds the source of a tensor, which determines the tensor's type.
+// Finds the source of a tensor, which determines the tensor's type. A file that has both a fused
+// tensor and one of its parts is refused later, as the part is not used.
 static bool find_source(const ModelReader *r, Tensor *to, GgufSource *source)
 {
-    char name[MOST_GGUF_NAME], fused[MOST_GGUF_NAME];
+    char name[MOST_GGUF_NAME];
     const TensorName *n = find_name(to->name);
     size_t cols = to->matrix.cols, rows = to->matrix.rows, first = 0;
-    name_in_gguf(to->name, n->gguf, name);
-    if (is_fused(r, n, name)) {
-        name_in_gguf(to->name, n->fused, fused);
-        if (gguf_tensor(r->g, fused)) {
-            *(to->vector ? &cols : &rows) = fused_rows(&r->c->config, n->part, &first);
-            memcpy(name, fused, sizeof name);
-        }
+    if (name_source(r, to, n, name)) {
+        *(to->vector ? &cols : &rows) = fused_rows(&r->c->config, n->part, &first);
     }
     const GgufTensor *t = gguf_tensor(r->g, name);
     if (!t) {

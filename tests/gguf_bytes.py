@@ -166,22 +166,53 @@ def sentencepiece_keys():
     ]  # fmt: skip
 
 
-def tiny(tokenizer=byte_level_keys, sizes=(32, 64, 1, 2, 1, 16)):
-    """A llama of one layer; its matrices are of all types that can be."""
+def layer_keys(n):
+    """Keys of families, for n layers; without the architecture's name and the dot."""
+    window = [("attention.sliding_window", U32, 5), ("attention.sliding_window_pattern", BOOL, [1] * n)]
+    scales = [(name, F32, 2.0) for name in ("embedding_scale", "residual_scale", "logit_scale", "attention.scale")]
+    yarn = {"factor": 4.0, "yarn_beta_fast": 8.0, "yarn_beta_slow": 1.0, "yarn_log_multiplier": 1.0, "yarn_ext_factor": 1.0,
+            "attn_factor": 1.0}  # fmt: skip
+    original = ("rope.scaling.original_context_length", U32, 16)
+    return {
+        "gemma2": [*window, ("attn_logit_softcapping", F32, 50.0), ("final_logit_softcapping", F32, 30.0)],
+        "gemma3": [*window, ("rope.freq_base_swa", F32, 100.0)],
+        "granite": [*scales, ("rope.scaling.finetuned", BOOL, 1)],
+        "olmo2": window,
+        "exaone4": window,
+        "phi3": [("rope.dimension_count", U32, 12), original, ("rope.scaling.attn_factor", F32, 1.5)],
+        "mistral3": [("rope.scaling.type", TEXT, "yarn"), original, ("attention.temperature_scale", F32, 0.5),
+                     *((f"rope.scaling.{name}", F32, value) for name, value in yarn.items())],
+    }  # fmt: skip
+
+
+def tiny(tokenizer=byte_level_keys, sizes=(32, 64, 1, 2, 1, 16), architecture="llama"):
+    """A model of one layer. The matrices of a llama are of all types that can be."""
     dim, hidden, layers, heads, kv_heads, head_dim = sizes
+    a = architecture
     keys = [
-        Key("general.architecture", TEXT, "llama"), Key("llama.block_count", U32, layers),
-        Key("llama.context_length", U32, 64), Key("llama.embedding_length", U32, dim),
-        Key("llama.feed_forward_length", U32, hidden), Key("llama.attention.head_count", U32, heads),
-        Key("llama.attention.head_count_kv", U32, kv_heads), Key("llama.attention.key_length", U32, head_dim),
-        Key("llama.attention.layer_norm_rms_epsilon", F32, 1e-5), Key("llama.rope.freq_base", F32, 10000.0),
-        *tokenizer(),
+        Key("general.architecture", TEXT, a), Key(f"{a}.block_count", U32, layers),
+        Key(f"{a}.context_length", U32, 64), Key(f"{a}.embedding_length", U32, dim),
+        Key(f"{a}.feed_forward_length", U32, hidden), Key(f"{a}.attention.head_count", U32, heads),
+        Key(f"{a}.attention.head_count_kv", U32, kv_heads), Key(f"{a}.attention.key_length", U32, head_dim),
+        Key(f"{a}.attention.layer_norm_rms_epsilon", F32, 1e-5), Key(f"{a}.rope.freq_base", F32, 10000.0),
+        *(Key(f"{a}.{name}", kind, value) for name, kind, value in layer_keys(layers).get(a, [])), *tokenizer(),
     ]  # fmt: skip
     vocab = len(next(k for k in keys if k.name.endswith(".tokens")).value)
     q, kv = heads * head_dim, kv_heads * head_dim
-    block = {"attn_q": ("Q4_0", q, dim), "attn_k": ("Q8_0", kv, dim), "attn_v": ("Q4_1", kv, dim),
+    block = {"attn_norm": ("F32", None, dim), "ffn_norm": ("F32", None, dim),
+             "attn_q": ("Q4_0", q, dim), "attn_k": ("Q8_0", kv, dim), "attn_v": ("Q4_1", kv, dim),
              "attn_output": ("F16", dim, q), "ffn_gate": ("BF16", hidden, dim), "ffn_up": ("Q4_0", hidden, dim),
              "ffn_down": ("F32", dim, hidden)}  # fmt: skip
+    if a in ("gemma2", "gemma3", "olmo2", "exaone4"):
+        block |= {"post_attention_norm": ("F32", None, dim), "post_ffw_norm": ("F32", None, dim)}
+    if a in ("olmo2", "exaone4"):
+        block = {name: of for name, of in block.items() if name not in ("attn_norm", "ffn_norm")}
+    if a in ("gemma3", "exaone4", "olmo2"):
+        block |= {"attn_q_norm": ("F32", None, q if a == "olmo2" else head_dim),
+                  "attn_k_norm": ("F32", None, kv if a == "olmo2" else head_dim)}  # fmt: skip
+    if a == "phi3":
+        block = {name: of for name, of in block.items() if name not in ("attn_q", "attn_k", "attn_v", "ffn_gate")}
+        block |= {"attn_qkv": ("Q8_0", q + 2 * kv, dim), "ffn_up": ("Q4_0", 2 * hidden, dim)}
     rng, tensors = np.random.default_rng(1), []
 
     def add(name, kind, rows, cols):
@@ -191,10 +222,10 @@ def tiny(tokenizer=byte_level_keys, sizes=(32, 64, 1, 2, 1, 16)):
 
     add("token_embd", "Q8_0", vocab, dim)
     for layer in range(layers):
-        add(f"blk.{layer}.attn_norm", "F32", None, dim)
-        add(f"blk.{layer}.ffn_norm", "F32", None, dim)
         for name, (kind, rows, cols) in block.items():
             add(f"blk.{layer}.{name}", kind, rows, cols)
     add("output_norm", "F32", None, dim)
     add("output", "Q4_1", vocab, dim)
+    for name in ("rope_factors_long", "rope_factors_short") if a == "phi3" else ():
+        add(name, "F32", None, 6)  # half of rope.dimension_count
     return File(keys, tensors)

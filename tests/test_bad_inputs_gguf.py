@@ -292,6 +292,110 @@ def vocabulary_cases():
          "add_space_prefix")  # fmt: skip
 
 
+# Of each family, keys and values that they cannot have; "text" is of that type, and a list has a type of its elements.
+WINDOWS = {"attention.sliding_window": (-1, 0.5, np.nan, (1 << 24) + 1, "text"),
+           "attention.sliding_window_pattern": (-1, 4097, 1.5, np.nan, "text")}  # fmt: skip
+SCALED = (-1.0, 1e-7, 1e7, np.nan, np.inf, "text")
+FAMILY_VALUES = {
+    "gemma2": {**WINDOWS, "attn_logit_softcapping": SCALED, "final_logit_softcapping": SCALED,
+               "rope.freq_base_swa": (500.0, np.nan), "logit_scale": (2.0,), "attention.scale": (0.5,)},
+    "gemma3": {**WINDOWS, "rope.freq_base_swa": (0.0, 0.5, -1.0, 1e13, np.nan, np.inf, "text"),
+               "final_logit_softcapping": SCALED},
+    "granite": {"embedding_scale": SCALED, "residual_scale": SCALED, "attention.scale": SCALED,
+                "logit_scale": (0.0, *SCALED), "rope.scaling.finetuned": (2, -1, 0.5, "text"),
+                "final_logit_softcapping": (30.0,), "attention.temperature_scale": (0.1,)},
+    "olmo2": {**WINDOWS, "rope.freq_base_swa": (0.5, np.nan)},
+    "exaone4": {**WINDOWS, "rope.freq_base_swa": (500.0,), "nextn_predict_layers": (1,)},
+    "phi3": {"rope.dimension_count": (0, 1, 3, 18, -2, 1.5, np.nan, "text"),
+             "rope.scaling.original_context_length": (0, 1, -1, np.nan, np.inf, (1 << 24) + 1, "text"),
+             "rope.scaling.attn_factor": SCALED},
+    "mistral3": {"rope.scaling.factor": (0.0, 0.5, -4.0, 1e7, np.nan, np.inf, "text"),
+                 "rope.scaling.original_context_length": (0, -1, np.nan, np.inf, (1 << 24) + 1, "text"),
+                 "rope.scaling.yarn_beta_fast": (0.0, *SCALED), "rope.scaling.yarn_beta_slow": (0.0, *SCALED),
+                 "rope.scaling.yarn_log_multiplier": (-1.0, 1e7, np.nan, np.inf, "text"),
+                 "rope.scaling.yarn_ext_factor": (0.0, 0.5, 2.0, np.nan, "text"),
+                 "rope.scaling.yarn_attn_factor": SCALED, "rope.scaling.attn_factor": (0.0, *SCALED),
+                 "attention.temperature_scale": (-1.0, 1e7, np.nan, np.inf, "text"), "rope.scaling.type": ("", "none", "longrope", "linear", 1)},
+}  # fmt: skip
+
+
+def of_family(architecture, change, layers=2):
+    def make():
+        file = gguf_bytes.tiny(sizes=(32, 64, layers, 2, 1, 16), architecture=architecture)
+        change(file)
+        return file.pack()
+
+    return make
+
+
+def set_key(name, kind, value):
+    def change(file):
+        file.keys = [key for key in file.keys if key.name != name] + [Key(name, kind, value)]
+
+    return change
+
+
+def family_key_cases():
+    for architecture, fields in FAMILY_VALUES.items():
+        for field, values in fields.items():
+            name = f"{architecture}.{field}"
+            for value in values:
+                kind = TEXT if isinstance(value, str) else F32 if isinstance(value, float) else I64
+                named = {"none": "temperature_scale", "linear": "temperature_scale", "longrope": "rope_factors"}
+                case(f"{name}={value}", of_family(architecture, set_key(name, kind, value)), named.get(value, field))
+            case(f"{name}=array", of_family(architecture, set_key(name, U32, [1, 1, 1])), field)
+        if "attention.sliding_window_pattern" in fields:
+            name = f"{architecture}.attention.sliding_window_pattern"
+            for kind, value in ((BOOL, []), (BOOL, [1]), (BOOL, [1] * 3), (U32, [0, 2]), (I32, [0, -1]), (TEXT, ["1", "0"]),
+                                (F32, [0.0, np.nan]), (F64, [0.5, 1.0])):  # fmt: skip
+                case(f"{name}={value}", of_family(architecture, set_key(name, kind, value)), name, "an array of 2 switches")
+    for field in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
+        for value in ([], [1], [1] * 3, [2, 1], [0, 0], [MOST32] * 2):
+            case(f"granite.{field}={value}", of_family("granite", set_key(f"granite.{field}", U32, value)), f"granite.{field}")
+        case(f"granite.{field}=texts", of_family("granite", set_key(f"granite.{field}", TEXT, ["2", "2"])), f"granite.{field}")
+    case("yarn:factor", of_family("mistral3", lambda f: f.keys.remove(f.key("mistral3.rope.scaling.factor"))), "factor is missing")
+    for architecture in ("gemma", "gemma3n", "gpt-oss", "mamba", "granitemoe", "phimoe", "qwen3moe", "olmo", "exaone"):
+        case(f"architecture={architecture}", with_key("general.architecture", value=architecture), f'"{architecture}"',
+             "expected one of llama, qwen2", "hunyuan-dense")  # fmt: skip
+
+
+def family_tensor_cases():
+    def without(name):
+        return lambda f: f.tensors.remove(f.tensor(name))
+
+    def reshaped(name, dims):
+        return lambda f: vars(f.tensor(name)).update(dims=dims, data=bytes(4 * int(np.prod(dims))), type=0)
+
+    def with_values(name, values):
+        return lambda f: vars(f.tensor(name)).update(data=np.array(values, "<f4").tobytes(), dims=[len(values)])
+
+    for architecture in FAMILY_VALUES:
+        for t in gguf_bytes.tiny(architecture=architecture).tensors:
+            if t.name == "output.weight":  # without which the head is tied
+                continue
+            named = t.name.replace("attn_qkv", "attn_q")
+            case(f"{architecture}:{t.name}:missing", of_family(architecture, without(t.name)), f"tensor {named} is missing")
+            for dims in ([*t.dims[:-1], t.dims[-1] + 1], [*t.dims[:-1], t.dims[-1] - 1], [t.dims[0] * 2, *t.dims[1:]], [*t.dims, 2]):
+                if t.name.startswith("token_embd") and len(dims) == 2 and dims[0] == 32:
+                    continue  # the number of rows is that of tokens
+                case(f"{architecture}:{t.name}:dims={dims}", of_family(architecture, reshaped(t.name, dims)), t.name)
+    q, qkv, up, one = "blk.0.attn_q.weight", "blk.0.attn_qkv.weight", "blk.1.ffn_up.weight", [1.0] * 6
+    for rows in (32, 63, 65, 128):
+        case(f"attn_qkv:{rows}", of_family("phi3", reshaped(qkv, [32, rows])), qkv, "expected 32 x 64")
+    case("ffn_up:64", of_family("phi3", reshaped(up, [32, 64])), up, "expected 32 x 128")
+    case("attn_q:beside", of_family("phi3", lambda f: f.tensors.append(Tensor(q, [32, 32], 0, bytes(4096)))), q)
+    for name in ("rope_factors_long", "rope_factors_short"):
+        for value in (0.0, -1.0, 1e-7, 1e7, np.nan, np.inf):
+            case(f"{name}={value}", of_family("phi3", with_values(f"{name}.weight", [*one[:5], value])), name, "value 5")
+        for n in (1, 5, 7, 8, 4096):
+            case(f"{name}:{n}", of_family("phi3", with_values(f"{name}.weight", [1.0] * n)), name, f"has {n} values", "expected 6")
+        case(f"{name}:linear", of_family("phi3", set_key("phi3.rope.scaling.type", TEXT, "linear")), "rope.scaling.type", "longrope")
+    divisors = Tensor("rope_freqs.weight", [6], 0, np.ones(6, "<f4").tobytes())
+    case("two scalings", of_family("phi3", lambda f: f.tensors.append(divisors)), "rope_freqs.weight", "only one of them")
+    case("yarn and divisors", of_family("mistral3", lambda f: f.tensors.append(divisors)), "rope_freqs.weight", "only one of them")
+    case("longrope without tensors", changed(lambda f: f.keys.append(Key("llama.rope.scaling.type", TEXT, "longrope"))), "rope_factors")
+
+
 header_cases()
 cut_cases()
 key_cases()
@@ -300,6 +404,8 @@ value_cases()
 tensor_cases()
 weight_cases()
 vocabulary_cases()
+family_key_cases()
+family_tensor_cases()
 
 
 @pytest.mark.parametrize("make, named", FILES.cases)
@@ -356,3 +462,8 @@ def test_parts_that_disagree_are_refused(tmp_path):
     write()
     (tmp_path / second).write_bytes(b"GGUF")
     assert_refused(run(tmp_path / "m-00001-of-00002.gguf", "-i", "a", "-q"), 3, second)
+
+
+@pytest.mark.parametrize("architecture", FAMILY_VALUES)
+def test_the_models_that_are_broken_here_are_good_otherwise(architecture, attempt):
+    attempt(of_family(architecture, lambda file: None)())[0].ok()

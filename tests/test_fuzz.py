@@ -7,7 +7,7 @@ TARGETS = sorted(p.stem for p in (TESTS / "fuzz").glob("fuzz_*.c"))
 
 # At least so many inputs of a target's corpus must get through its parser.
 DEEP = {"fuzz_checkpoint": 17, "fuzz_header": 19, "fuzz_llama2c": 13, "fuzz_tokenizer": 30, "fuzz_tokenizer_llama2c": 1,
-        "fuzz_gguf": 6, "fuzz_gguf_model": 40, "fuzz_convert": 40,
+        "fuzz_gguf": 6, "fuzz_gguf_model": 68, "fuzz_convert": 68,
         "fuzz_json": 3, "fuzz_request": 29, "fuzz_constraint": 20,
         "fuzz_chat": 8, "fuzz_jinja": 25, "fuzz_options": 6, "fuzz_prompt_cache": 9}  # fmt: skip
 

@@ -7,10 +7,11 @@
 // out. The bits of `mode`:
 //
 //     1    the file is made as above; else what follows `token` is the file
-//     2    the architecture is qwen2; else llama
+//     2    the lowest bit of the architecture, a row of gguf_families
 //     4    there is a separate output matrix
-//     8    q, k and v have biases
+//     8    q, k and v have biases, and with the highest bit but one of `token` all other matrices too
 //     16   the vocabulary is SentencePiece's; else byte-level
+//     224  the other bits of the architecture
 #ifndef FUZZ_GGUF_H
 #define FUZZ_GGUF_H
 
@@ -19,12 +20,48 @@
 #include "formats/gguf.h"
 #include "fuzz.h"
 
-enum { MADE = 1, QWEN2 = 2, UNTIED = 4, BIASES = 8, SENTENCEPIECE = 16 };
+enum { MADE = 1, UNTIED = 4, BIASES = 8, SENTENCEPIECE = 16 };
+
+// What the files of an architecture have beyond a llama's.
+enum {
+    ONLY_POST = 1,  // no norms before attention and mlp
+    POST = 2,       // norms after them
+    HEAD_NORM = 4,  // of q and k
+    FULL_NORM = 8,
+    WINDOWS = 16,  // keys
+    SCALES = 32,
+    YARN = 64,
+    LONGROPE = 128,  // and fused tensors
+};
+
+static const struct {
+    const char *name;
+    unsigned has;
+} gguf_families[16] = {
+    {"llama", 0},
+    {"qwen2", 0},
+    {"qwen3", HEAD_NORM},
+    {"gemma2", POST | WINDOWS},
+    {"gemma3", POST | HEAD_NORM | WINDOWS},
+    {"smollm3", 0},
+    {"granite", SCALES},
+    {"granitehybrid", SCALES},
+    {"minicpm", SCALES},
+    {"olmo2", ONLY_POST | POST | FULL_NORM | WINDOWS},
+    {"exaone4", ONLY_POST | POST | HEAD_NORM | WINDOWS},
+    {"phi3", LONGROPE},
+    {"mistral3", YARN},
+    {"hunyuan-dense", HEAD_NORM},
+    {"olmo2", ONLY_POST | POST | FULL_NORM | WINDOWS | YARN},
+    {"llama", LONGROPE},
+};
 
 // A file that is being made.
 typedef struct {
     size_t mode, token, skip;
     size_t dim, hidden, layers, heads, kv_heads, head_dim, vocab;
+    const char *architecture;
+    unsigned has;  // see gguf_families
     Buffer keys, table, data;
     size_t n_keys, n_tensors;
     size_t key;  // number of the next key, for `skip`
@@ -45,11 +82,10 @@ static inline bool gguf_put_key(GgufParts *p, const char *name, size_t type)
 {
     char full[64];
     const size_t bit = p->key++ % 32;
-    const char *architecture = p->mode & QWEN2 ? "qwen2" : "llama";
     if (p->skip >> bit & 1) {
         return false;
     }
-    snprintf(full, sizeof full, "%s%s", *name == '.' ? architecture : "", name);
+    snprintf(full, sizeof full, "%s%s", *name == '.' ? p->architecture : "", name);
     gguf_put_text(&p->keys, full);
     gguf_put(&p->keys, type, 4);
     p->n_keys++;
@@ -60,6 +96,13 @@ static inline void gguf_put_count(GgufParts *p, const char *name, size_t value)
 {
     if (gguf_put_key(p, name, GGUF_U32)) {
         gguf_put(&p->keys, value, 4);
+    }
+}
+
+static inline void gguf_put_real(GgufParts *p, const char *name, float value)
+{
+    if (gguf_put_key(p, name, GGUF_F32)) {
+        buffer_add(&p->keys, &value, sizeof value);
     }
 }
 
@@ -93,10 +136,34 @@ static inline void gguf_put_vocabulary(GgufParts *p)
     }
 }
 
+// The keys that only some architectures have.
+static inline void gguf_put_family(GgufParts *p)
+{
+    if (p->has & WINDOWS) {
+        gguf_put_count(p, ".attention.sliding_window", 3);
+        gguf_put_count(p, ".attention.sliding_window_pattern", 2);
+    }
+    if (p->has & SCALES) {
+        gguf_put_real(p, ".logit_scale", 2);
+        gguf_put_real(p, ".embedding_scale", 0.5f);
+        gguf_put_real(p, ".residual_scale", 0.25f);
+    }
+    if (p->has & (YARN | LONGROPE)) {
+        gguf_put_count(p, ".rope.scaling.original_context_length", 16);
+        gguf_put_real(p, ".rope.scaling.attn_factor", 1.5f);
+        gguf_put_name(p, ".rope.scaling.type", p->has & YARN ? "yarn" : "longrope");
+    }
+    if (p->has & YARN) {
+        gguf_put_real(p, ".rope.scaling.factor", 4);
+    }
+    if (strcmp(p->architecture, "mistral3") == 0) {
+        gguf_put_real(p, ".attention.temperature_scale", 0.5f);
+    }
+}
+
 static inline void gguf_put_keys(GgufParts *p)
 {
-    const float eps = 1e-5f;
-    gguf_put_name(p, "general.architecture", p->mode & QWEN2 ? "qwen2" : "llama");
+    gguf_put_name(p, "general.architecture", p->architecture);
     gguf_put_count(p, ".embedding_length", p->dim);
     gguf_put_count(p, ".feed_forward_length", p->hidden);
     gguf_put_count(p, ".block_count", p->layers);
@@ -104,10 +171,9 @@ static inline void gguf_put_keys(GgufParts *p)
     gguf_put_count(p, ".attention.head_count_kv", p->kv_heads);
     gguf_put_count(p, ".attention.key_length", p->head_dim);
     gguf_put_count(p, ".context_length", 128);
-    if (gguf_put_key(p, ".attention.layer_norm_rms_epsilon", GGUF_F32)) {
-        buffer_add(&p->keys, &eps, sizeof eps);
-    }
+    gguf_put_real(p, ".attention.layer_norm_rms_epsilon", 1e-5f);
     gguf_put_vocabulary(p);
+    gguf_put_family(p);
 }
 
 // Adds a tensor of rows (0: a vector) x cols values, of a type that `token` selects.
@@ -132,17 +198,35 @@ static inline void gguf_put_tensor(GgufParts *p, const char *name, size_t rows, 
 static inline void gguf_put_block(GgufParts *p, size_t layer)
 {
     const size_t q = p->heads * p->head_dim, kv = p->kv_heads * p->head_dim;
+    const bool fused = strcmp(p->architecture, "phi3") == 0, pre = !(p->has & ONLY_POST);
+    const bool full = p->has & FULL_NORM, normed = p->has & (FULL_NORM | HEAD_NORM);
+    const bool biases = p->mode & BIASES, all_biases = biases && p->token & 64;
     const struct {
         const char *name;
         bool present;
         size_t rows, cols;
-    } parts[] = {
-        {"attn_norm.weight", true, 0, p->dim},      {"attn_q.weight", true, q, p->dim},
-        {"attn_k.weight", true, kv, p->dim},        {"attn_v.weight", true, kv, p->dim},
-        {"attn_q.bias", p->mode & BIASES, 0, q},    {"attn_k.bias", p->mode & BIASES, 0, kv},
-        {"attn_v.bias", p->mode & BIASES, 0, kv},   {"attn_output.weight", true, p->dim, q},
-        {"ffn_norm.weight", true, 0, p->dim},       {"ffn_gate.weight", true, p->hidden, p->dim},
-        {"ffn_up.weight", true, p->hidden, p->dim}, {"ffn_down.weight", true, p->dim, p->hidden}};
+    } parts[] = {{"attn_norm.weight", pre, 0, p->dim},
+                 {"attn_qkv.weight", fused, q + 2 * kv, p->dim},
+                 {"attn_q.weight", !fused, q, p->dim},
+                 {"attn_k.weight", !fused, kv, p->dim},
+                 {"attn_v.weight", !fused, kv, p->dim},
+                 {"attn_qkv.bias", biases && fused, 0, q + 2 * kv},
+                 {"attn_q.bias", biases && !fused, 0, q},
+                 {"attn_k.bias", biases && !fused, 0, kv},
+                 {"attn_v.bias", biases && !fused, 0, kv},
+                 {"attn_q_norm.weight", normed, 0, full ? q : p->head_dim},
+                 {"attn_k_norm.weight", normed, 0, full ? kv : p->head_dim},
+                 {"attn_output.weight", true, p->dim, q},
+                 {"attn_output.bias", all_biases, 0, p->dim},
+                 {"post_attention_norm.weight", p->has & POST, 0, p->dim},
+                 {"ffn_norm.weight", pre, 0, p->dim},
+                 {"ffn_gate.weight", !fused, p->hidden, p->dim},
+                 {"ffn_up.weight", true, fused ? 2 * p->hidden : p->hidden, p->dim},
+                 {"ffn_down.weight", true, p->dim, p->hidden},
+                 {"ffn_gate.bias", all_biases, 0, p->hidden},
+                 {"ffn_up.bias", all_biases, 0, p->hidden},
+                 {"ffn_down.bias", all_biases, 0, p->dim},
+                 {"post_ffw_norm.weight", p->has & POST, 0, p->dim}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         char name[64];
         snprintf(name, sizeof name, "blk.%zu.%s", layer, parts[i].name);
@@ -168,7 +252,11 @@ static inline void gguf_take_sizes(GgufParts *p, Input *in)
 // The file, an exact_block of *size bytes.
 static inline uint8_t *gguf_file(size_t mode, size_t token, Input in, size_t *size)
 {
-    GgufParts p = {.mode = mode, .token = token};
+    const size_t family = (mode >> 5 << 1 | (mode >> 1 & 1)) % 16;
+    GgufParts p = {.mode = mode,
+                   .token = token,
+                   .architecture = gguf_families[family].name,
+                   .has = gguf_families[family].has};
     Buffer file = {0};
     if (mode & MADE) {
         p.skip = take_number(&in, 4);
@@ -183,6 +271,10 @@ static inline uint8_t *gguf_file(size_t mode, size_t token, Input in, size_t *si
             gguf_put_block(&p, layer);
         }
         gguf_put_tensor(&p, "output_norm.weight", 0, p.dim);
+        if (p.has & LONGROPE) {
+            gguf_put_tensor(&p, "rope_factors_long.weight", 0, p.head_dim / 2);
+            gguf_put_tensor(&p, "rope_factors_short.weight", 0, p.head_dim / 2);
+        }
         if (mode & UNTIED) {
             gguf_put_tensor(&p, "output.weight", p.vocab, p.dim);
         }

@@ -131,6 +131,24 @@ def gguf_models():
         for token in (0, 1, 2, 3, 4, 5, 0x15):
             head = struct.pack("<2BI7BBH", mode, token, 0, 0, 1, 0, 1, 1, 3, 9, 0, 0)
             yield f"{mode}_{token}", head + contents
+    small = struct.pack("<6f", 0.5, 1.5, 0.75, 2, 0.375, 3) * 2  # without the byte 0x80, which Q8_0 does not have
+    families = [(i >> 1) << 5 | (i & 1) << 1 for i in range(2, 16)]  # as fuzz_gguf.h has them
+    for mode in families:
+        for bits, token in ((1, 1), (1 | 4 | 8, 0x5F)):
+            head = struct.pack("<2BI7BBH", mode | bits, token, 0, 0, 1, 1, 1, 1, 3, 9, 0, 0)
+            yield f"{mode | bits}_{token}", head + small
+    g = gguf_bytes
+    keys = {3: [("attention.sliding_window", g.U32, 4), ("attention.sliding_window_pattern", g.BOOL, [1, 0])],
+            4: [("attention.sliding_window", g.U32, 4), ("rope.freq_base_swa", g.F32, 50.0), ("final_logit_softcapping", g.F32, 9.0)],
+            6: [("attention.scale", g.F32, 0.5), ("rope.scaling.finetuned", g.BOOL, 0)],
+            12: [("rope.scaling.yarn_beta_fast", g.F32, 4.0), ("rope.scaling.yarn_beta_slow", g.F32, 0.5),
+                 ("rope.scaling.yarn_log_multiplier", g.F32, 1.0), ("rope.scaling.yarn_ext_factor", g.F32, 1.0)]}  # fmt: skip
+    names = {3: "gemma2", 4: "gemma3", 6: "granite", 12: "mistral3"}
+    for family, added in keys.items():
+        packed = b"".join(g.Key(f"{names[family]}.{name}", kind, value).pack() for name, kind, value in added)
+        skip = 3 << 12 if family in (3, 4) else 0  # the window's keys that it has otherwise
+        head = struct.pack("<2BI7BBH", families[family - 2] | 1, 0, skip, 0, 0, 1, 0, 0, 3, 9, len(added), len(packed))
+        yield f"more_{names[family]}", head + packed + small
     yield "more", struct.pack("<2BI7BBH", 1, 0, 0, 2, 2, 0, 0, 0, 0, 0, 2, len(more)) + more + contents
     yield "missing", struct.pack("<2BI7BBH", 1, 0, 1 << 6, 0, 0, 0, 0, 0, 7, 0, 0, 0) + contents
     yield "whole", b"\0\0" + gguf_bytes.tiny(gguf_bytes.sentencepiece_keys, (32, 32, 1, 1, 1, 2)).pack()
