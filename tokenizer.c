@@ -37,6 +37,7 @@
 #include "base/checksum.h"
 #include "base/files.h"
 #include "text/vocabulary.h"
+#include "text/word_character.h"
 
 #define SPACE_MARK "\xe2\x96\x81"  // U+2581, which SentencePiece takes for a space
 
@@ -594,6 +595,14 @@ static bool encode_stretch(Encoder *e, size_t begin, size_t end)
     return encode_sentence(e, &(Stretch){begin, end, needs_prefix(e, begin, end)});
 }
 
+// Whether the name text[at .. at + size) of a token counts: a single word only if no word touches it.
+static bool stands_alone(const Encoder *e, size_t at, size_t size, int id)
+{
+    return !(e->v->attribute[id] & PIECE_SINGLE_WORD) ||
+           (!ends_with_word(e->text, at) &&
+            !begins_with_word(e->text + at + size, e->size - at - size));
+}
+
 // Finds the names in the text, longest first, and encodes the stretches between them. The name of a
 // special token has to lie within one span that allows it, so that no text of a user can complete
 // it; that of any other token may straddle spans, but a guarded one no guarded span. A name may take
@@ -608,8 +617,9 @@ static bool encode_spans(Encoder *e)
             const NameLimits limits = {e->spans[i].special ? end - at : 0, free_bytes(e, at)};
             const int id = vocabulary_find_name(v, &v->text_names, e->text + at, e->size - at,
                                                 limits);
-            if (id < 0) {
-                at++;
+            const size_t size = id < 0 ? 1 : piece_size(v, (size_t)id);
+            if (id < 0 || !stands_alone(e, at, size, id)) {
+                at += size;
                 continue;
             }
             const bool left = v->attribute[id] & PIECE_STRIPS_LEFT;
@@ -617,7 +627,7 @@ static bool encode_spans(Encoder *e)
             if (!encode_stretch(e, begin, at - stripped) || !put_token(e, id)) {
                 return false;
             }
-            at += piece_size(v, (size_t)id);
+            at += size;
             if (v->attribute[id] & PIECE_STRIPS_RIGHT) {
                 at += leading_space(e->text + at, e->size - at);
             }

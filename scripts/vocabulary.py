@@ -20,7 +20,7 @@ SENTENCEPIECE, BYTE_LEVEL = 0, 1  # kinds
 # Attributes of a piece. Names of ADDED and SPECIAL tokens cut the text; those of USER_DEFINED ones and of
 # SPECIAL_IN_STRETCH are found between the cuts, in the text with SentencePiece's spaces.
 NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT, ADDED, SPECIAL_IN_STRETCH = range(8)
-STRIPS = {"lstrip": 16, "rstrip": 32}  # added to ADDED and SPECIAL
+OPTIONS = {"lstrip": 16, "rstrip": 32, "single_word": 64}  # added to ADDED and SPECIAL
 ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST, PREFIX_NEW, BY_MERGES = 1, 2, 4, 8, 16, 32  # flags
 GPT2, LLAMA3, SMOLLM, QWEN2, QWEN35, GPT4O, TEKKEN, DEEPSEEK = range(1, 9)  # pre-tokenizers
 
@@ -82,7 +82,7 @@ class Vocabulary:
     add_prefix: bool = False  # put a space before each stretch of a text
     prefix_first: bool = False  # only before the first one, if no token cuts the text before it
     prefix_new: bool = False  # only where the stretch does not begin with a space
-    strips: dict = field(default_factory=dict)  # id -> what STRIPS adds to its attribute
+    options: dict = field(default_factory=dict)  # id -> what OPTIONS adds to its attribute
     whole_words: bool = False  # a word that is itself a piece is never split
     chat_template: str = None  # Jinja
 
@@ -107,7 +107,7 @@ class Vocabulary:
         flags |= PREFIX_FIRST * self.prefix_first | PREFIX_NEW * self.prefix_new
         by_merges = self.kind == SENTENCEPIECE and not self.scores
         flags |= BY_MERGES * by_merges
-        attributes = [a | self.strips.get(i, 0) for i, a in enumerate(self.attributes)]
+        attributes = [a | self.options.get(i, 0) for i, a in enumerate(self.attributes)]
         head = struct.pack("<5I2iIQ24x", self.kind, self.pre_tokenizer, flags, n, len(self.merges), self.bos,
                            self.unknown, len(self.end), offsets[-1])  # fmt: skip
         scores = [*self.scores, *[0.0] * absent] if self.scores else []
@@ -344,8 +344,6 @@ def add_tokens(v, tokens, special, where, prepends=False):
     them in other ways too. prepends: the normalizer puts a space before a text. It does so with the text of a
     `normalized` token as well, which is then found only after a space."""
     for token in tokens:
-        if token.get("single_word"):
-            raise VocabularyError(f"{where}: added token {token['content']!r} has single_word, which is not supported")
         extend(v, token["id"] + 1)
     shown = ordinary(v, [token["id"] for token in tokens])
     # SentencePiece's own spaces are not in a text; what it makes of a text's spaces is found by merging.
@@ -356,14 +354,14 @@ def add_tokens(v, tokens, special, where, prepends=False):
     shown |= ordinary(v, [token["id"] for token in tokens])
     for token in tokens:
         id, hidden = token["id"], token.get("special") or token["content"] in special
-        strips = sum(flag for option, flag in STRIPS.items() if token.get(option))
+        options = sum(flag for option, flag in OPTIONS.items() if token.get(option))
         if not (prepends and token.get("normalized", not token.get("special"))):
             v.attributes[id] = SPECIAL if hidden and id not in shown else ADDED
-            v.strips |= {id: strips} if strips else {}
+            v.options |= {id: options} if options else {}
             continue
-        if strips:
+        if options:
             raise VocabularyError(
-                f"{where}: added token {token['content']!r} is normalized and strips white space, which is not supported"
+                f"{where}: added token {token['content']!r} is normalized and has one of {', '.join(OPTIONS)}, which is not supported"
             )
         if id in shown:
             raise VocabularyError(f"{where}: added token {token['content']!r} is normalized and also a piece, which is not supported")

@@ -598,7 +598,7 @@ static const char *expected_attribute(const Vocabulary *v, size_t id)
         return "0 to 7";
     }
     if (a != v->attribute[id] && !is_text_name(v, id)) {
-        return "16 and 32 only with 1 or 6";
+        return "16, 32 and 64 only with 1 or 6";
     }
     if ((a == PIECE_ABSENT) != (piece_size(v, id) == 0)) {
         return "5 for an empty piece and for no other";

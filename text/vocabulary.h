@@ -30,7 +30,9 @@ enum {
     // Added to PIECE_SPECIAL and PIECE_ADDED: the name takes the white space with it that is before
     // it or after it in the text (lstrip and rstrip in Hugging Face's tokenizers).
     PIECE_STRIPS_LEFT = 16,
-    PIECE_STRIPS_RIGHT = 32
+    PIECE_STRIPS_RIGHT = 32,
+    // Likewise: the name counts only where no character of a word is beside it (single_word).
+    PIECE_SINGLE_WORD = 64
 };
 
 // A merge of byte-level BPE, as it lies in the file: two neighbours that become one piece.
@@ -112,10 +114,10 @@ int vocabulary_find(const Vocabulary *v, const char *bytes, size_t size);
 // The merge of two neighbours, given by their ids, or NULL.
 const Merge *vocabulary_merge(const Vocabulary *v, int left, int right);
 
-// The attribute of a piece without PIECE_STRIPS_LEFT and PIECE_STRIPS_RIGHT.
+// The attribute of a piece without what is added to it.
 static inline int piece_kind(const Vocabulary *v, size_t id)
 {
-    return v->attribute[id] & ~(PIECE_STRIPS_LEFT | PIECE_STRIPS_RIGHT);
+    return v->attribute[id] & ~(PIECE_STRIPS_LEFT | PIECE_STRIPS_RIGHT | PIECE_SINGLE_WORD);
 }
 
 static inline bool is_special(const Vocabulary *v, int id)
