@@ -19,13 +19,20 @@ show = $(if $(filter 1,$(V)),,@$(if $(SILENT),,printf '%-4s %s\n' '$(1)' '$(2)' 
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -pedantic
 
+MACHINE := $(shell $(CC) -dumpmachine)
+
+# What makes the headers of the system declare POSIX and madvise. FreeBSD's declare everything unless a standard is named.
+ifneq (,$(findstring darwin,$(MACHINE))$(findstring macos,$(MACHINE)))
+SYSTEM := -D_DARWIN_C_SOURCE
+else ifeq (,$(findstring freebsd,$(MACHINE)))
+SYSTEM := -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L
+endif
+
 # -ffp-contract=off keeps the compiler from fusing a multiplication and an addition of its own accord: the program
 # promises the same bits everywhere, so the source alone decides where a result is rounded.
-CFLAGS_ALL = -I. -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -ffp-contract=off $(WARN) $(OPT) $(SAN) $(OPENMP) \
-             $(HARDEN) $(CFLAGS)
+CFLAGS_ALL = -I. -std=c11 $(SYSTEM) $(SETS:%=-DHAVE_%) -ffp-contract=off $(WARN) $(OPT) $(SAN) $(OPENMP) $(HARDEN) \
+             $(CFLAGS)
 LDLIBS += -lm
-
-MACHINE := $(shell $(CC) -dumpmachine)
 
 # Hardening (SECURITY.md). _FORTIFY_SOURCE works only with optimisation, and the sanitizers have stronger checks of their
 # own. A static executable (LDFLAGS=-static) cannot be position-independent.
@@ -39,16 +46,27 @@ endif
 OPENMP := $(shell printf '\043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n' | \
             $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
 
-# The kernel sets of this architecture, and the flags that each needs. The program picks one when it starts.
+# Yes if the compiler accepts these flags.
+accepts = $(shell echo 'int main(void) { return 0; }' | $(CC) -Werror $(1) -x c -c - -o /dev/null 2>/dev/null && echo yes)
+
+# The flags that each kernel set needs. gcc's scheduler moves all loads of a tile to its beginning, where they do not fit
+# in AArch64's registers.
+SET_avx2 := -mavx2 -mfma -mf16c
+SET_avxvnni := $(SET_avx2) -mavxvnni
+SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+UNSCHEDULED = $(if $(call accepts,-fno-schedule-insns),-fno-schedule-insns)
+SET_dotprod = -march=armv8.2-a+dotprod $(UNSCHEDULED)
+SET_i8mm = -march=armv8.2-a+dotprod+i8mm $(UNSCHEDULED)
+
+# The kernel sets of this architecture, without those whose instructions the compiler does not know (AVX-VNNI: gcc 11,
+# i8mm: gcc 10). The program picks one when it starts.
 ifneq (,$(findstring x86_64,$(MACHINE)))
-SETS := scalar avx2 avx512
-else ifneq (,$(findstring aarch64,$(MACHINE)))
-SETS := scalar neon
+SETS := scalar avx2 avx512 $(if $(call accepts,$(SET_avxvnni)),avxvnni)
+else ifneq (,$(findstring aarch64,$(MACHINE))$(findstring arm64,$(MACHINE)))
+SETS := scalar neon $(foreach set,dotprod i8mm,$(if $(call accepts,$(SET_$(set))),$(set)))
 else
 SETS := scalar
 endif
-SET_avx2 := -mavx2 -mfma -mf16c
-SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Files
@@ -82,6 +100,15 @@ $(BUILD)/%.o: %.c $(BUILD)/compile.flags
 
 $(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJ) $(BUILD)/link.flags
 	$(call show,LD,$@) $(LINK)
+
+# The kernels of AVX-VNNI with its instruction in C, which test_ops compares with the others where there is AVX2.
+ifneq (,$(filter avx2,$(SETS)))
+IN_C := $(BUILD)/tests/simd/avxvnni_in_c.o
+$(BUILD)/tests/test_ops: $(IN_C)
+$(IN_C): simd/avxvnni.c $(BUILD)/compile.flags
+	@mkdir -p $(@D)
+	$(call show,CC,$<) $(CC) $(CFLAGS_ALL) $(SET_avx2) -DDPBUSD_IN_C -MMD -MP -c $< -o $@
+endif
 
 # A fuzz target is linked with a driver that replays files, or in `make fuzz` with libFuzzer (a flag, not a file).
 FUZZ_DRIVER ?= $(BUILD)/tests/fuzz/replay.o
@@ -227,4 +254,4 @@ help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 # Header dependencies, which the compiler wrote beside each object (-MMD).
--include $(patsubst %.o,%.d,$(OBJ) $(BUILD)/run.o $(TESTS:%=%.o) $(FUZZERS:%=%.o) $(BUILD)/tests/fuzz/replay.o)
+-include $(patsubst %.o,%.d,$(OBJ) $(BUILD)/run.o $(IN_C) $(TESTS:%=%.o) $(FUZZERS:%=%.o) $(BUILD)/tests/fuzz/replay.o)

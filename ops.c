@@ -6,55 +6,47 @@
 #include "ops.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
-
-#if defined(__x86_64__) && !defined(SCALAR_ONLY)
-#include <cpuid.h>
-#endif
+#include "base/processor.h"
 
 // --------------------------------------------------------------------------------------------
 // The instruction set
 
-#if defined(__x86_64__) && !defined(SCALAR_ONLY)
-static bool has_avx2(void)
-{
-    unsigned a, b, c, d;
-    // In older compilers __builtin_cpu_supports does not know F16C.
-    const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
-}
-
-static bool has_avx512(void)
-{
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni");
-}
-#endif
-
 static bool always(void) { return true; }
 
-// The sets of this architecture, best first; the last one runs everywhere.
+// The sets that were compiled (HAVE_.., from the Makefile), best first; the last one runs everywhere.
 static const struct {
     const Kernels *kernels;
     bool (*supported)(void);
 } sets[] = {
-#if defined(SCALAR_ONLY)
-#elif defined(__x86_64__)
-    {&kernels_avx512, has_avx512},
-    {&kernels_avx2, has_avx2},
-#elif defined(__aarch64__)
+#ifdef HAVE_avx512
+    {&kernels_avx512, processor_has_avx512},
+#endif
+#ifdef HAVE_avxvnni
+    {&kernels_avxvnni, processor_has_avxvnni},
+#endif
+#ifdef HAVE_avx2
+    {&kernels_avx2, processor_has_avx2},
+#endif
+#ifdef HAVE_i8mm
+    {&kernels_i8mm, processor_has_i8mm},
+#endif
+#ifdef HAVE_dotprod
+    {&kernels_dotprod, processor_has_dotprod},
+#endif
+#ifdef HAVE_neon
     {&kernels_neon, always},
 #endif
     {&kernels_scalar, always},
 };
 
+_Static_assert(sizeof sets / sizeof *sets <= MAX_SETS, "room for the names of all sets");
+
 const Kernels *ops_kernels = &kernels_scalar;
 
-size_t ops_available(const char *names[4])
+size_t ops_available(const char *names[MAX_SETS])
 {
     size_t n = 0;
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
@@ -74,13 +66,13 @@ bool ops_select(const char *name, Error *err)
             return true;
         }
     }
-    const char *names[4] = {"", "", "", ""};
+    const char *names[MAX_SETS] = {"", "", "", ""};
     const size_t n = ops_available(names);
-    char list[64];
-    snprintf(list, sizeof list, "auto, %s%s%s%s%s", names[0], n > 1 ? ", " : "", names[1],
-             n > 2 ? ", " : "", names[2]);
-    return error_set(err, ERROR_USAGE,
-                     "--simd %s: not a kernel set of this processor, which has: %s", name, list);
+    return error_set(
+        err, ERROR_USAGE,
+        "--simd %s: not a kernel set of this processor, which has: auto%s%s%s%s%s%s%s%s", name,
+        n > 0 ? ", " : "", names[0], n > 1 ? ", " : "", names[1], n > 2 ? ", " : "", names[2],
+        n > 3 ? ", " : "", names[3]);
 }
 
 // --------------------------------------------------------------------------------------------

@@ -15,8 +15,11 @@
 // before any op; without it the scalar ones run. Error: ERROR_USAGE naming the available sets.
 bool ops_select(const char *name, Error *err);
 
+// The most sets of one architecture.
+#define MAX_SETS 4
+
 // Fills in the names of the sets that this processor can run, best first; returns how many.
-size_t ops_available(const char *names[4]);
+size_t ops_available(const char *names[MAX_SETS]);
 
 extern const Kernels *ops_kernels;  // changed by ops_select only
 

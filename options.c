@@ -175,7 +175,7 @@ static const Option option_table[] = {
     {'j', "threads", "N", COUNT, AT(engine.threads), .min = 1, .max = 1024,
      .help = "default: OMP_NUM_THREADS, or the fastest within affinity and quota"},
     {0, "simd", "SET", TEXT, AT(engine.simd),
-     .help = "kernels: auto, avx512, avx2, neon or scalar; never changes the text"},
+     .help = "kernels: auto, avx512, avxvnni, avx2, i8mm, dotprod, neon or scalar"},
     {0, "parallel", "N", COUNT, AT(parallel), .min = 1, .max = 1024, .initial = 64,
      .help = "batch requests to run together ({default}); never changes the text"},
     {0, "lines", NULL, FLAG, AT(lines), .help = "each line of the batch is a prompt"},

@@ -165,5 +165,5 @@ int main(int argc, char **argv)
         output_error(&err);
         return (int)err.kind;
     }
-    return *output_interrupted() ? 128 + *output_interrupted() : 0;
+    return *output_interrupted() ? 128 + (int)*output_interrupted() : 0;
 }

@@ -67,7 +67,7 @@ typedef struct {
 static void peak_thread(Team team, void *arg)
 {
     Peak *p = arg;
-    uint8_t operands[PEAK_OPERANDS];
+    _Alignas(64) uint8_t operands[PEAK_OPERANDS];
     memset(operands, 3, sizeof operands);  // small, so that the sums stay below 2^31
     TeamStep step = team_step(team,
                               p->what == PEAK_READ ? READ_BYTES / 4096 : team.size * PEAK_PARTS);

@@ -38,7 +38,7 @@ _run() {
     --chunk) COMPREPLY=(); return ;;
     --lookup) COMPREPLY=(); return ;;
     -j | --threads) COMPREPLY=(); return ;;
-    --simd) mapfile -t COMPREPLY < <(compgen -W "auto avx512 avx2 neon scalar" -- "$current"); return ;;
+    --simd) mapfile -t COMPREPLY < <(compgen -W "auto avx512 avxvnni avx2 i8mm dotprod neon scalar" -- "$current"); return ;;
     --parallel) COMPREPLY=(); return ;;
     --first-line) COMPREPLY=(); return ;;
     --prompt-cache) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;

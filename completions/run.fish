@@ -48,7 +48,7 @@ complete -c run -l kv -x -a 'f16 f32' -d 'type of cached keys and values: f32 or
 complete -c run -l chunk -x -d 'prompt tokens to run together (256); never changes the text'
 complete -c run -l lookup -x -d 'tokens proposed from earlier text and checked in one pass (8); 0: off'
 complete -c run -s j -l threads -x -d 'default: OMP_NUM_THREADS, or the fastest within affinity and quota'
-complete -c run -l simd -x -a 'auto avx512 avx2 neon scalar' -d 'kernels: auto, avx512, avx2, neon or scalar; never changes the text'
+complete -c run -l simd -x -a 'auto avx512 avxvnni avx2 i8mm dotprod neon scalar' -d 'kernels: auto, avx512, avxvnni, avx2, i8mm, dotprod, neon or scalar'
 complete -c run -l parallel -x -d 'batch requests to run together (64); never changes the text'
 complete -c run -l lines -d 'each line of the batch is a prompt'
 complete -c run -l resume -d 'keep the results in the output file and continue after them'

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MANUAL = Path(__file__).with_name("run.1.in")
 FILES = {"MODEL", "FILE"}  # values that complete to file names
 CHOICES = {  # values that complete to one of a few words
-    "simd": ["auto", "avx512", "avx2", "neon", "scalar"],
+    "simd": ["auto", "avx512", "avxvnni", "avx2", "i8mm", "dotprod", "neon", "scalar"],
     "kv": ["f16", "f32"],
     "mode": ["generate", "chat"],
     "think": ["on", "off"],

@@ -31,7 +31,6 @@ TOP = """\
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
-#define SCALAR_ONLY
 
 """
 BANNER = "\n// {:=<97}\n// {}\n\n"

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "simd/simd.h"
+
 #define KERNELS      kernels_avx512
 #define KERNELS_NAME "avx512"
 
@@ -136,10 +138,10 @@ static inline VB vb_lookup(const uint8_t *table, VB a)
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), a);
 }
 // The 4 activations of a step, for every lane.
-static inline __m512i broadcast_4(const int8_t *x)
+static inline __m512i broadcast_4(ActivationStep x)
 {
     int32_t four;
-    memcpy(&four, x, sizeof four);
+    memcpy(&four, x.q + 4 * x.index, sizeof four);
     return _mm512_set1_epi32(four);
 }
 
@@ -148,20 +150,20 @@ static inline __m512i broadcast_4(const int8_t *x)
 // any start.
 typedef __m512i NibbleSum;
 static inline NibbleSum nibble_begin(int32_t start) { return _mm512_set1_epi32(start); }
-static inline NibbleSum nibble_add(NibbleSum s, VB w, const int8_t *x)
+static inline NibbleSum nibble_add(NibbleSum s, VB w, ActivationStep x)
 {
     return _mm512_dpbusd_epi32(s, w, broadcast_4(x));
 }
-static inline VI nibble_end(NibbleSum s, int32_t start)
+static inline V nibble_end(NibbleSum s, int32_t start)
 {
     (void)start;
-    return s;
+    return vi_to_float(s);
 }
 
 typedef __m512i ByteSum;
 static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
-static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
-static inline VI byte_end(ByteSum s) { return s; }
+static inline ByteSum byte_add(ByteSum s, VB w, ActivationStep x) { return nibble_add(s, w, x); }
+static inline V byte_end(ByteSum s) { return vi_to_float(s); }
 
 // Parts and their scales are multiplied as f32, which is faster than as integers and as exact: all
 // values are below 2^24.
@@ -173,13 +175,13 @@ typedef struct {
     V total;
 } ScaledSum;
 static inline ScaledSum scaled_begin(void) { return (ScaledSum){_mm512_setzero_si512(), v_zero()}; }
-static inline ScaledSum scaled_add(ScaledSum s, VB w, const int8_t *x)
+static inline ScaledSum scaled_add(ScaledSum s, VB w, ActivationStep x)
 {
     s.part = nibble_add(s.part, w, x);
     return s;
 }
 // The instruction wants unsigned weights: 32 times the activations is taken away again.
-static inline ScaledSum scaled_add_6(ScaledSum s, VB w, const int8_t *x)
+static inline ScaledSum scaled_add_6(ScaledSum s, VB w, ActivationStep x)
 {
     const __m512i offset = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(32),
                                                broadcast_4(x));

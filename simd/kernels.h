@@ -1,8 +1,8 @@
 // kernels.h - every kernel, written once for the 16 lanes that the including file defines.
 //
-// avx2.c, avx512.c, neon.c and scalar.c each include their lanes (V, v_load, v_fma, ..) and then
-// this file, and so fill one table of kernels. simd.h says what each kernel computes, and how
-// matrices, keys and values are laid out.
+// avx2.c, avx512.c, neon.c, scalar.c and the others each include their lanes (V, v_load, v_fma, ..)
+// and then this file, and so fill one table of kernels. simd.h says what each kernel computes, and
+// how matrices, keys and values are laid out.
 //
 // The canonical order of arithmetic. Floating-point sums depend on their order, so the order is
 // part of the result: every set, thread count and batch size must add the same numbers in the same
@@ -471,7 +471,7 @@ INLINE void block_begin(const WeightType type, BlockSum *s, int32_t begin)
 }
 
 // Adds the k-th step. Scaled parts are 4 steps; of q4k 8, as more would still fit.
-INLINE void block_add(const WeightType type, BlockSum *s, VB weights, const int8_t *x,
+INLINE void block_add(const WeightType type, BlockSum *s, VB weights, ActivationStep x,
                       const BlockScales *scales, const size_t k)
 {
     if (sums_bytes(type)) {
@@ -491,8 +491,8 @@ INLINE void block_add(const WeightType type, BlockSum *s, VB weights, const int8
 
 INLINE V block_end(const WeightType type, const BlockSum *s, int32_t begin)
 {
-    return sums_bytes(type)     ? vi_to_float(byte_end(s->bytes))
-           : sums_nibbles(type) ? vi_to_float(nibble_end(s->nibbles, begin))
+    return sums_bytes(type)     ? byte_end(s->bytes)
+           : sums_nibbles(type) ? nibble_end(s->nibbles, begin)
            : type == WEIGHT_Q5  ? v_add(scaled_end(s->scaled), v_set1((float)begin))
                                 : scaled_end(s->scaled);
 }
@@ -542,7 +542,7 @@ INLINE void tile_block(const size_t T, const WeightType type, V *sum, const uint
         for (size_t t = 0; t < T; t++) {
             UNROLL
             for (size_t k = 0; k < STEPS_HELD; k++) {
-                const int8_t *four = x->q + t * QUANT_BLOCK + 4 * nth_step(type, first + k);
+                const ActivationStep four = {x->q + t * QUANT_BLOCK, nth_step(type, first + k)};
                 block_add(type, &block[t], held[k], four, scales, first + k);
             }
         }
@@ -1548,13 +1548,14 @@ static float peak_int8(size_t steps, const uint8_t *operands)
         const VB weights = vb_load(operands + i % 4 * 64);
         UNROLL
         for (size_t t = 0; t < TILE_ROWS_QUANTIZED; t++) {
-            sum[t] = nibble_add(sum[t], weights, (const int8_t *)operands + t * 4);
+            const ActivationStep four = {(const int8_t *)operands, t};
+            sum[t] = nibble_add(sum[t], weights, four);
         }
     }
     float total = 0;
     UNROLL
     for (size_t t = 0; t < TILE_ROWS_QUANTIZED; t++) {
-        total += v_sum(vi_to_float(nibble_end(sum[t], 0)));
+        total += v_sum(nibble_end(sum[t], 0));
     }
     return total;
 }

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "simd/half.h"
+#include "simd/simd.h"
 
 #define KERNELS             kernels_scalar
 #define KERNELS_NAME        "scalar"
@@ -286,19 +287,20 @@ static inline NibbleSum nibble_begin(int32_t start)
         r.lane[i] = start;
     return r;
 }
-static inline NibbleSum nibble_add(NibbleSum s, VB w, const int8_t *x)
+static inline NibbleSum nibble_add(NibbleSum s, VB w, ActivationStep x)
 {
+    const int8_t *four = x.q + 4 * x.index;
     EACH_LANE {
         for (int j = 0; j < 4; j++) {
-            s.lane[i] += w.byte[4 * i + j] * x[j];
+            s.lane[i] += w.byte[4 * i + j] * four[j];
         }
     }
     return s;
 }
-static inline VI nibble_end(NibbleSum s, int32_t start)
+static inline V nibble_end(NibbleSum s, int32_t start)
 {
     (void)start;
-    return s;
+    return vi_to_float(s);
 }
 
 // Sums of (weight - 128) times activations, with weights of 0 .. 255 stored unsigned. `start` is
@@ -306,8 +308,8 @@ static inline VI nibble_end(NibbleSum s, int32_t start)
 // it.
 typedef VI ByteSum;
 static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
-static inline ByteSum byte_add(ByteSum s, VB w, const int8_t *x) { return nibble_add(s, w, x); }
-static inline VI byte_end(ByteSum s) { return s; }
+static inline ByteSum byte_add(ByteSum s, VB w, ActivationStep x) { return nibble_add(s, w, x); }
+static inline V byte_end(ByteSum s) { return vi_to_float(s); }
 
 // Sums of weights times activations, in parts that have scales of their own: the result is the sum
 // of the parts times their scales, an integer below 2^24 and so exact in f32. scaled_part ends a
@@ -327,16 +329,17 @@ typedef struct {
     VI part, total;
 } ScaledSum;
 static inline ScaledSum scaled_begin(void) { return (ScaledSum){nibble_begin(0), nibble_begin(0)}; }
-static inline ScaledSum scaled_add(ScaledSum s, VB w, const int8_t *x)
+static inline ScaledSum scaled_add(ScaledSum s, VB w, ActivationStep x)
 {
     s.part = nibble_add(s.part, w, x);
     return s;
 }
-static inline ScaledSum scaled_add_6(ScaledSum s, VB w, const int8_t *x)
+static inline ScaledSum scaled_add_6(ScaledSum s, VB w, ActivationStep x)
 {
+    const int8_t *four = x.q + 4 * x.index;
     EACH_LANE {
         for (int j = 0; j < 4; j++) {
-            s.part.lane[i] += (w.byte[4 * i + j] - 32) * x[j];
+            s.part.lane[i] += (w.byte[4 * i + j] - 32) * four[j];
         }
     }
     return s;

@@ -124,6 +124,13 @@ static inline size_t activation_block(const Activations *a, size_t row, size_t b
     return (row / a->tile * (a->stride / QUANT_BLOCK) + block) * a->tile + row % a->tile;
 }
 
+// Step `index` (0 .. 7) of a quantisation block of a row: its activations 4 index .. 4 index + 3,
+// which a kernel multiplies by the weights of the same columns (scalar.h).
+typedef struct {
+    const int8_t *q;  // (QUANT_BLOCK), the whole block, aligned to 16
+    size_t index;
+} ActivationStep;
+
 // out[r][o] = sum over i of w[o][i] * in[r][i], for all rows r and the outputs o of groups
 // group_begin .. group_end - 1. A thread's part of a product is a range of groups.
 typedef struct {
@@ -224,21 +231,16 @@ typedef struct {
     // The machine's limits, for --bench. The results only keep the compiler from removing the work.
     // The sum of n values in memory, a multiple of 64.
     float (*read)(const float *p, size_t n);
-    // `steps` steps of int8 multiply-adds; operands: 256 bytes below 16, which stay in the
-    // first-level cache.
+    // `steps` steps of int8 multiply-adds; operands: 256 bytes below 16, aligned to 16, which stay
+    // in the first-level cache.
     float (*peak_int8)(size_t steps, const uint8_t *operands);
     // `steps` steps of f32 multiply-adds; operands: 32 values, which stay in registers.
     float (*peak_f32)(size_t steps, const float *operands);
     size_t int8_macs_per_step, f32_macs_per_step;  // multiply-adds in a step
 } Kernels;
 
-// SCALAR_ONLY leaves out the sets that need special compiler flags (make single).
-extern const Kernels kernels_scalar;
-#if defined(SCALAR_ONLY)
-#elif defined(__x86_64__)
-extern const Kernels kernels_avx2, kernels_avx512;
-#elif defined(__aarch64__)
-extern const Kernels kernels_neon;
-#endif
+// Each set is one file of this folder, of which the Makefile compiles those of the architecture.
+extern const Kernels kernels_scalar, kernels_avx2, kernels_avxvnni, kernels_avx512, kernels_neon,
+    kernels_dotprod, kernels_i8mm;
 
 #endif

@@ -110,7 +110,7 @@ soak: $(RUN)
 ## test-aarch64: another machine: cross-compiled, run by qemu-user, the same bits
 test-aarch64: .venv/installed
 	@$(MAKE) CC=aarch64-linux-gnu-gcc BUILD=build/aarch64 LDFLAGS=-static tests
-	EMULATOR=qemu-aarch64 $(call pytest,build/aarch64/run,build/aarch64) $(BITS)
+	EMULATOR=qemu-aarch64 $(call pytest,build/aarch64/run,build/aarch64) $(BITS) tests/test_kernel_sets.py
 
 ## test-musl: another libc, without OpenMP
 test-musl: .venv/installed

@@ -296,7 +296,7 @@ def chain(tmp_path):
 def simd_sets(tiny):
     """The names of the kernel sets that this processor can run; the others are refused by name."""
     sets = []
-    for name in ("scalar", "avx2", "avx512", "neon"):
+    for name in ("scalar", "avx2", "avxvnni", "avx512", "neon", "dotprod", "i8mm"):
         done = tiny.generate("-i", "a", "-n", "1", "--simd", name)
         if done.code == 0:
             sets.append(name)

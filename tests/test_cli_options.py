@@ -127,7 +127,7 @@ def test_logprobs_without_json_exits_2(tiny):
     assert_refused(tiny.generate("-i", "a", "--logprobs", "3"), 2, "--logprobs")
 
 
-@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon"])
+@pytest.mark.parametrize("simd", ["avx512", "avxvnni", "avx2", "i8mm", "dotprod", "neon"])
 def test_kernel_set_that_the_processor_lacks_exits_2(tiny, simd_sets, simd):
     if simd in simd_sets:
         pytest.skip(f"{simd} works here")

@@ -49,7 +49,7 @@ def test_stats_name_what_the_prompt_cache_gave(stories, tmp_path):
 
 def test_what_goes_first_where_the_statistics_are_too_long(stories):
     """The longer the seed is, the more parts are left out, in the order that the man page gives."""
-    parts = {"kernels": r", (avx2|avx512|neon|scalar)", "threads": r"\d threads?", "prompt speed": r"^prompt \d+ tokens in [\d.]+ ms, [\d.]+ tok/s",
+    parts = {"kernels": r", (avx512|avxvnni|avx2|i8mm|dotprod|neon|scalar)", "threads": r"\d threads?", "prompt speed": r"^prompt \d+ tokens in [\d.]+ ms, [\d.]+ tok/s",
              "first token": r"^prompt \d+ tokens in [\d.]+ ms", "prompt": r"^prompt \d+ tokens",
              "speed": r"; cut at 90 tokens \(-n\), [\d.]+ tok/s"}  # fmt: skip
     lines = [stories.generate(*PROMPT, "-n", "90", "--ignore-eos", "--lookup", "0", *seed, "--stats").ok().err.rstrip("\n")

@@ -46,20 +46,40 @@ static void check_same_bits(const char *what, const char *set, const float *a, c
     }
 }
 
+// The sets that the tests compare with the scalar one: those of this processor, and a set whose
+// instructions it lacks with those in C.
+extern const Kernels kernels_avxvnni_in_c;
+static size_t all_sets(const Kernels *sets[MAX_SETS + 1])
+{
+    const char *names[MAX_SETS];
+    const size_t n_sets = ops_available(names);
+    size_t n = 0;
+    for (size_t i = 0; i < n_sets; i++) {
+        use_set(names[i]);
+        sets[n++] = ops_kernels;
+#ifdef HAVE_avx2
+        if (strcmp(names[i], "avx2") == 0) {
+            sets[n++] = &kernels_avxvnni_in_c;
+        }
+#endif
+    }
+    return n;
+}
+
 // Runs a computation that fills `n` floats on the scalar set and on every other, and compares bits.
 static void check_all_sets(const char *what, size_t n, void (*compute)(float *out, const void *arg),
                            const void *arg)
 {
-    const char *names[4];
-    size_t n_sets = ops_available(names);
+    const Kernels *sets[MAX_SETS + 1];
+    const size_t n_sets = all_sets(sets);
     float *want = alloc_zeroed(n, sizeof *want), *got = alloc_zeroed(n, sizeof *got);
     use_set("scalar");
     compute(want, arg);
     for (size_t s = 0; s < n_sets; s++) {
-        use_set(names[s]);
+        ops_kernels = sets[s];
         memset(got, 0, n * sizeof *got);
         compute(got, arg);
-        check_same_bits(what, names[s], got, want, n);
+        check_same_bits(what, sets[s]->name, got, want, n);
     }
     use_set("auto");
     free(want);

@@ -139,7 +139,7 @@ TEST(test_values_that_a_type_has_are_kept)
 
 TEST(test_all_sets_choose_the_same_bytes)
 {
-    const char *names[4];
+    const char *names[MAX_SETS];
     const size_t n_sets = ops_available(names);
     const ErrorMeasure measure = {0};
     for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
