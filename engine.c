@@ -203,6 +203,7 @@ static bool open_model(Engine *e, Error *err)
         return false;
     }
     e->threads = choose_threads(e);
+    e->threads_adapt = e->threads > 1 && !e->options->threads && !getenv("OMP_NUM_THREADS");
     return true;
 }
 

@@ -67,13 +67,14 @@ typedef struct {
     Buffer variable_names;                         // owned: each with its NUL
     Error chat_error;  // why that of a file of another format could not be; else ERROR_NONE
     Model model;       // its weights are in the checkpoint
-    size_t context;   // positions per sequence that a cache will have (afterwards, the cache knows)
-    bool f16;         // type of cached keys and values: f16 or f32
-    size_t threads;   // that run the model
-    size_t n_lanes;   // of the cache's sequences the last, in which choices run (classify.h)
-    Cache cache;      // engine_open_cache
-    Scratch scratch;  // engine_open_cache
-    Row *rows;        // (scratch.max_rows), owned: the rows of one forward pass
+    size_t context;  // positions per sequence that a cache will have (afterwards, the cache knows)
+    bool f16;        // type of cached keys and values: f16 or f32
+    size_t threads;  // that run the model, at most
+    bool threads_adapt;  // fewer may, if that is faster at the moment
+    size_t n_lanes;      // of the cache's sequences the last, in which choices run (classify.h)
+    Cache cache;         // engine_open_cache
+    Scratch scratch;     // engine_open_cache
+    Row *rows;           // (scratch.max_rows), owned: the rows of one forward pass
     PassCost pass_cost;  // how long passes of few rows take: measured by decode
 } Engine;
 

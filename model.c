@@ -317,6 +317,7 @@ static void forward_pass(Team team, void *arg)
     embed(team, pass);
     for (size_t layer = 0; layer < pass->model->config.n_layers; layer++) {
         block(team, pass, layer);
+        team_adapt(team, pass->n_rows);
     }
     if (pass->n_logits) {
         lm_head(team, pass);

@@ -132,7 +132,7 @@ static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
         const bool converses = o->mode == MODE_GENERATE && o->chat && prompt_is_typed(o);
         ModeFunction *run = converses ? mode_converse : modes[o->mode].run;
         ReadyMode mode = {run, e, o, out, err, false};
-        team_host(e->threads, run_ready, &mode);
+        team_host(e->threads, e->threads_adapt, run_ready, &mode);
         ok = mode.ok;
     }
     if (ok && *output_interrupted() && out->file.temporary) {

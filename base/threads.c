@@ -34,15 +34,21 @@
 // Either the sleeper's second look sees that the wait has ended, or the other one sees `asleep`:
 // both are sequentially consistent. tests/threads_model.py tries all interleavings.
 //
+// HOW MANY threads are used may change with every step: a step has as many shares, and threads with
+// higher numbers leave the job and sleep until there are more.
+//
 // `gate` counts the threads in the job. The caller of team_run closes it when its steps are done,
 // and waits until the count is zero, before what the job uses goes away.
 #include "base/threads.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/futex.h"
 #include "base/memory.h"
+#include "base/pace.h"
 #include "base/quota.h"
 
 #ifdef _OPENMP
@@ -51,6 +57,9 @@
 
 // Some tens of microseconds: longer than threads with a processor of their own wait for each other.
 #define SPINS 1000
+
+// Seconds between two looks at the processor time, which cost system calls.
+#define USAGE_INTERVAL 0.01
 
 // The parts of Crew.gate: the number of the job, whether it can be entered, who is in it.
 #define GATE_JOB    ((uint64_t)1 << 32)
@@ -66,6 +75,7 @@ typedef struct {
     uint32_t job;                // that it was in last
     uint32_t back_at;            // the step in which it returns to that job; UINT32_MAX: never
     bool left;                   // it has left the job before the end
+    double left_at;              // when it did so because another one was late; else 0
 } Seat;
 
 struct Crew {
@@ -76,10 +86,24 @@ struct Crew {
     void (*work)(Team team, void *arg);
     void *arg;
     size_t threads;  // that may take part: those with lower numbers
+    // Of the first thread, which tells the pace.
+    bool adapts;
+    Pace pace;
+    double unit_start;
+    double own;              // parts of the unit's steps that it has done, summed
+    size_t n_steps;          // of the unit
+    uint64_t own_slept;      // nanoseconds that it slept in the unit
+    _Atomic uint64_t slept;  // and the others
+    struct Usage {
+        double now, own, all;  // time, and seconds of processors: of this thread, and of all
+        double own_slept, slept;
+    } usage;      // since the last time that `late` was computed
+    double late;  // see PaceUnit
     _Alignas(64) _Atomic uint64_t gate;
     _Alignas(64) _Atomic uint64_t now;  // number of the step << 32 | its shares
     _Alignas(64) atomic_size_t done;    // units of the step
     _Alignas(64) atomic_size_t sleepers;
+    atomic_size_t limit;  // threads in use, from the next step
     atomic_bool disbanded;
 };
 
@@ -127,6 +151,17 @@ static bool spin(const Crew *crew, const Seat *seat, IsOver *is_over)
     return false;
 }
 
+// A thread has slept since `start` because another one is late.
+static void note_sleep(Crew *crew, size_t id, double start)
+{
+    const uint64_t slept = crew->adapts ? (uint64_t)((now_seconds() - start) * 1e9) : 0;
+    if (id == 0) {
+        crew->own_slept += slept;
+    } else {
+        atomic_fetch_add(&crew->slept, slept);
+    }
+}
+
 static void wait_until(Crew *crew, Seat *seat, IsOver *is_over)
 {
     while (!spin(crew, seat, is_over)) {
@@ -165,7 +200,8 @@ static size_t least_of(size_t a, size_t b) { return a < b ? a : b; }
 static void begin_step(Crew *crew, uint32_t number)
 {
     atomic_store_explicit(&crew->done, 0, memory_order_relaxed);
-    atomic_store(&crew->now, (uint64_t)number << 32 | crew->threads);
+    const size_t limit = atomic_load_explicit(&crew->limit, memory_order_relaxed);
+    atomic_store(&crew->now, (uint64_t)number << 32 | least_of(limit, crew->threads));
 }
 
 TeamStep team_step(Team team, size_t n)
@@ -177,7 +213,12 @@ TeamStep team_step(Team team, size_t n)
     Seat *own = &team.crew->seats[team.id];
     s.number = own->step++;
     const uint64_t now = atomic_load_explicit(&team.crew->now, memory_order_acquire);
-    s.n_shares = !own->left && (uint32_t)(now >> 32) == s.number ? (uint32_t)now : 0;
+    const bool present = !own->left && (uint32_t)(now >> 32) == s.number;
+    if (present && team.id >= (uint32_t)now) {
+        own->left = true;
+        own->back_at = s.number;
+    }
+    s.n_shares = present && !own->left ? (uint32_t)now : 0;
     return s;
 }
 
@@ -211,16 +252,25 @@ static void end_step(const TeamStep *s)
 {
     Crew *crew = s->team.crew;
     Seat *own = &crew->seats[s->team.id];
+    if (s->team.id == 0) {
+        crew->own += (double)s->finished / (double)s->n;
+        crew->n_steps++;
+    }
     if (s->finished &&
         atomic_fetch_add_explicit(&crew->done, s->finished, memory_order_acq_rel) + s->finished ==
             s->n) {
         begin_step(crew, s->number + 1);
-        wake_range(crew, 0, least_of(crew->threads, crew->processors));
-    } else if (s->team.id == 0) {
-        wait_until(crew, own, step_is_over);
+        wake_range(crew, 0, least_of(atomic_load(&crew->limit), crew->processors));
     } else if (!spin(crew, own, step_is_over)) {
-        own->left = true;
-        own->back_at = own->step;
+        const double start = crew->adapts ? now_seconds() : 0;
+        if (s->team.id == 0) {
+            wait_until(crew, own, step_is_over);
+            note_sleep(crew, 0, start);
+        } else {
+            own->left = true;
+            own->back_at = own->step;
+            own->left_at = start;
+        }
     }
 }
 
@@ -261,20 +311,22 @@ static void run_job(Crew *crew, size_t threads, void (*work)(Team team, void *ar
     own->step = 1;
     begin_step(crew, 1);
     atomic_fetch_add(&crew->gate, GATE_JOB + GATE_OPEN);
-    wake_range(crew, 1, least_of(crew->threads, crew->processors));
+    wake_range(crew, 1, least_of(atomic_load(&crew->limit), crew->processors));
+    crew->unit_start = crew->adapts ? now_seconds() : 0;
     work((Team){0, crew->threads, crew}, arg);
     atomic_fetch_and(&crew->gate, ~GATE_OPEN);
     wait_until(crew, own, job_is_left);
 }
 
 #ifdef _OPENMP
-// Another thread waits for a job, or in the job that it has left for a step that is not over yet.
+// Another thread waits for a job, or in the job that it has left for a step that is not over yet; in
+// both cases until it has a share.
 static bool work_is_there(const Crew *crew, const Seat *seat)
 {
-    const uint64_t gate = atomic_load(&crew->gate);
+    const uint64_t gate = atomic_load(&crew->gate), now = atomic_load(&crew->now);
     return atomic_load(&crew->disbanded) ||
-           (gate & GATE_OPEN &&
-            ((uint32_t)(gate / GATE_JOB) != seat->job || step_now(crew) >= seat->back_at));
+           (gate & GATE_OPEN && (size_t)(seat - crew->seats) < (uint32_t)now &&
+            ((uint32_t)(gate / GATE_JOB) != seat->job || (uint32_t)(now >> 32) >= seat->back_at));
 }
 
 static void join_job(Crew *crew, size_t id)
@@ -282,6 +334,10 @@ static void join_job(Crew *crew, size_t id)
     Seat *own = &crew->seats[id];
     const uint64_t gate = atomic_fetch_add(&crew->gate, 1);
     if (gate & GATE_OPEN) {
+        if (own->left_at > 0 && own->job == (uint32_t)(gate / GATE_JOB)) {
+            note_sleep(crew, id, own->left_at);
+        }
+        own->left_at = 0;
         own->job = (uint32_t)(gate / GATE_JOB);
         own->step = 1;
         own->back_at = UINT32_MAX;
@@ -323,6 +379,8 @@ static void with_crew(size_t threads, void (*body)(Crew *crew, void *arg), void 
                 serve(crew, id);
             } else {
                 crew->size = (size_t)omp_get_num_threads();
+                crew->pace.most = crew->pace.threads = crew->size;
+                atomic_store(&crew->limit, crew->size);
                 body(crew, arg);
                 atomic_store(&crew->disbanded, true);
                 wake_range(crew, 1, crew->size);
@@ -339,6 +397,7 @@ static void with_crew(size_t threads, void (*body)(Crew *crew, void *arg), void 
 }
 
 typedef struct {
+    bool adapts;
     void (*body)(void *arg);
     void *arg;
 } Hosting;
@@ -347,14 +406,67 @@ static void host(Crew *crew, void *arg)
 {
     const Hosting *h = arg;
     hosted = crew;
+    if (crew) {
+        crew->adapts = h->adapts;
+    }
     h->body(h->arg);
     hosted = NULL;
 }
 
-void team_host(size_t threads, void (*body)(void *arg), void *arg)
+void team_host(size_t threads, bool adapts, void (*body)(void *arg), void *arg)
 {
-    with_crew(threads, host, &(Hosting){body, arg});
+    with_crew(threads, host, &(Hosting){adapts, body, arg});
 }
+
+static double clock_seconds(clockid_t clock)
+{
+    struct timespec t = {0};
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+// Computes `late` now and then: who neither ran nor slept wanted a processor and had none.
+static void note_usage(Crew *crew, double now, double own_slept, double slept)
+{
+    struct Usage *u = &crew->usage;
+    u->own_slept += own_slept;
+    u->slept += slept;
+    const double elapsed = now - u->now, others = (double)crew->pace.threads - 1;
+    if (elapsed < USAGE_INTERVAL) {
+        return;
+    }
+    const double own = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
+    const double all = clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
+    const double own_late = 1 - (own - u->own + u->own_slept) / elapsed;
+    const double late = 1 -
+                        (all - own - (u->all - u->own) + u->slept) / (elapsed * fmax(others, 1));
+    crew->late = u->now > 0 && others > 0 ? fmax(fmin(own_late, late), 0) : 0;
+    *u = (struct Usage){.now = now, .own = own, .all = all};
+}
+
+void team_adapt(Team team, size_t rows)
+{
+    Crew *crew = team.crew;
+    if (team.id > 0 || !crew || !crew->adapts) {
+        return;
+    }
+    const double now = now_seconds(), own_slept = (double)crew->own_slept * 1e-9;
+    const double slept = (double)atomic_exchange(&crew->slept, 0) * 1e-9;
+    note_usage(crew, now, own_slept, slept);
+    const PaceUnit unit = {.rows = rows,
+                           .seconds = now - crew->unit_start,
+                           .slept = own_slept + slept,
+                           .own = crew->n_steps ? crew->own / (double)crew->n_steps : 0,
+                           .late = crew->late};
+    pace_note(&crew->pace, &unit);
+    crew->unit_start = now;
+    crew->own_slept = 0;
+    crew->own = 0;
+    crew->n_steps = 0;
+    atomic_store_explicit(&crew->limit, crew->pace.threads, memory_order_relaxed);
+}
+
+double team_mean(void) { return hosted ? pace_mean(&hosted->pace) : 1; }
 
 typedef struct {
     size_t threads;

@@ -49,8 +49,8 @@ typedef struct {
 
 // Runs body(arg) on this thread and keeps threads - 1 others for the team_run calls in it, asleep
 // in between. Without it, each team_run starts and ends threads of its own. If the system provides
-// fewer threads, there are fewer.
-void team_host(size_t threads, void (*body)(void *arg), void *arg);
+// fewer threads, there are fewer. If `adapts`, team_adapt chooses how many of them are used.
+void team_host(size_t threads, bool adapts, void (*body)(void *arg), void *arg);
 
 // Runs work(team, arg) on this thread and on up to threads - 1 others, and returns when all steps
 // are done and no other thread is in `work` any more. All threads have to call team_step for the
@@ -63,6 +63,13 @@ TeamStep team_step(Team team, size_t n);
 // Ends the piece that this thread holds, if any, and claims the next one: sets begin and end. False
 // if the step is over; then all that the team wrote in it can be read in the next one.
 bool team_claim(TeamStep *step);
+
+// Ends a unit of work, begun with the job or by the last call: `rows` rows, in the same steps for as
+// many rows. In a team that adapts, the number of threads then follows what is fastest (pace.h).
+void team_adapt(Team team, size_t rows);
+
+// The mean number of threads that were used, of those of team_host; 1 without them.
+double team_mean(void);
 
 // The number of threads worth starting: OMP_NUM_THREADS, else the processors that this process may
 // use, but no more than its CPU quota keeps busy; 1 without OpenMP.

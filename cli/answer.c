@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/threads.h"
 #include "batch/choice.h"
 #include "cli/constraint_file.h"
 #include "cli/prompt.h"
@@ -27,7 +28,12 @@ void stats_add_speed(StatsLine *line, int rank, double speed)
 
 void stats_add_threads(StatsLine *line, int rank, const Engine *e)
 {
-    stats_add(line, rank, "; %zu thread%s", e->threads, e->threads == 1 ? "" : "s");
+    const double mean = team_mean();
+    if (e->threads_adapt && mean < (double)e->threads - 0.05) {
+        stats_add(line, rank, "; %.1f of %zu threads", mean, e->threads);
+    } else {
+        stats_add(line, rank, "; %zu thread%s", e->threads, e->threads == 1 ? "" : "s");
+    }
 }
 
 // --------------------------------------------------------------------------------------------

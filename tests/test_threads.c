@@ -91,7 +91,7 @@ static void run_jobs(void *arg)
 TEST(test_a_hosted_team_runs_one_job_after_another)
 {
     static Sums s;
-    team_host(4, run_jobs, &s);
+    team_host(4, false, run_jobs, &s);
 }
 
 TEST(test_a_thread_alone_takes_a_step_in_one_piece)
@@ -143,7 +143,7 @@ static void measure_idleness(void *arg)
 TEST(test_nobody_spins_while_one_thread_works_alone)
 {
     double seconds[2] = {0};
-    team_host(4, measure_idleness, seconds);
+    team_host(4, false, measure_idleness, seconds);
     CHECK(seconds[0] < 0.05, "%g s of processor time in 0.2 s between jobs", seconds[0]);
     CHECK(seconds[1] < 0.05, "%g s of processor time in a step of 0.2 s", seconds[1]);
 }

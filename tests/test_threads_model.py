@@ -5,7 +5,7 @@ import os
 import pytest
 from threads_model import BROKEN, Model, explore
 
-SHORT = [(2, 2, (2, 1)), (2, 1, (3, 2))]
+SHORT = [(2, 2, (2, 1)), (2, 1, (2, 2))]
 LONG = [(2, 2, (3, 2)), (2, 3, (2, 2)), (3, 1, (2,))]
 
 

@@ -11,7 +11,7 @@ every order in which the threads can go on, one atomic operation at a time, and 
 
 Memory is sequentially consistent here. In C the operations on `claimed` are relaxed, as a word's own order is all that they
 need, and what a step has written is released through `done` and acquired through `now`. A thread may stop spinning at any
-time. Names are those of threads.c. `broken` leaves something out of it; tests show that the model notices.
+time, and each step may have any number of shares: threads without one leave. Names are those of threads.c. `broken` leaves something out of it; tests show that the model notices.
 """
 
 import sys
@@ -19,8 +19,8 @@ from collections import namedtuple
 
 State = namedtuple("State", "gate now done claimed sleepers asleep blocked disbanded computed alive threads")
 # pc: where it is; then: where it goes on after a check (`then` if the wait is over) or after waking others
-Thread = namedtuple("Thread", "pc then step job back_at left share old piece finished kind look")
-START = Thread("spin", None, 1, 0, 99, False, 0, None, None, 0, "work", None)
+Thread = namedtuple("Thread", "pc then step job back_at left shares share old piece finished kind look")
+START = Thread("spin", None, 1, 0, 99, False, 0, 0, None, None, 0, "work", None)
 BROKEN = ("no second look", "no wake after a step", "no wake when leaving", "nobody counts the threads inside",
           "claims are not tagged", "the step ends with the claims")  # fmt: skip
 
@@ -33,7 +33,7 @@ class Model:
         n = self.threads
         threads = (START._replace(pc="begin"),) + (START,) * (n - 1)
         computed = (0,) * (self.jobs * sum(self.units))
-        return State((0, False, 0), 0, 0, ((0, 0),) * n, 0, (0,) * n, (False,) * n, False, computed, False, threads)
+        return State((0, False, 0), (0, n), 0, ((0, 0),) * n, 0, (0,) * n, (False,) * n, False, computed, False, threads)
 
     def is_end(self, s):
         return all(t.pc == "end" for t in s.threads)
@@ -45,20 +45,21 @@ class Model:
 
     # --- Waiting: every look is as many atomic loads as in C.
 
-    def is_over(self, s, t):
+    def is_over(self, s, i, t):
+        number, shares = s.now
         if t.kind == "step":
-            return s.now >= t.step
+            return number >= t.step
         if t.kind == "left":
             return s.gate[2] == 0 or self.broken == "nobody counts the threads inside"
         job, is_open, _ = t.look
-        return s.disbanded or (is_open and (job != t.job or s.now >= t.back_at))
+        return s.disbanded or (is_open and i < shares and (job != t.job or number >= t.back_at))
 
     def look(self, s, i, t, over, not_over):
         """Loads the gate and then the rest: `now` may be newer."""
         if t.kind == "work" and t.look is None:
             yield put(s, i, look=s.gate)
         else:
-            yield put(s, i, pc=over if self.is_over(s, t) else not_over, look=None)
+            yield put(s, i, pc=over if self.is_over(s, i, t) else not_over, look=None)
 
     def spin(self, s, i, t):
         yield from self.look(s, i, t, t.then or "disband_or_join", "count_sleeper")
@@ -107,19 +108,23 @@ class Model:
         if t.step > len(self.units):
             yield put(s, i, pc="close" if i == 0 else "leave")
             return
-        part = not t.left and s.now == t.step
-        yield put(s, i, pc="load_claimed" if part else "team_step", step=t.step + 1, share=0, finished=0)
+        present, shares = not t.left and s.now[0] == t.step, s.now[1]
+        if present and i >= shares:
+            yield put(s, i, left=True, back_at=t.step, step=t.step + 1)
+        else:
+            yield put(s, i, pc="load_claimed" if present else "team_step", step=t.step + 1, shares=shares if present else 0,
+                      share=0, finished=0)  # fmt: skip
 
     def load_claimed(self, s, i, t):
-        if t.share == self.threads:
+        if t.share == t.shares:
             yield put(s, i, pc="add_done" if t.finished else "wait_for_step")
         else:
-            yield put(s, i, pc="claim", old=s.claimed[(i + t.share) % self.threads])
+            yield put(s, i, pc="claim", old=s.claimed[(i + t.share) % t.shares])
 
     def claim(self, s, i, t):
-        number, share = t.step - 1, (i + t.share) % self.threads
+        number, share = t.step - 1, (i + t.share) % t.shares
         n = self.units[number - 1]
-        size, rest = divmod(n, self.threads)
+        size, rest = divmod(n, t.shares)
         begin, units = share * size + min(share, rest), size + (share < rest)
         tagged = self.broken != "claims are not tagged"
         gone = t.old[1] if t.old[0] == number or not tagged else 0
@@ -132,7 +137,7 @@ class Model:
             s = s._replace(claimed=at(s.claimed, share, (number, to)))
             if self.broken == "the step ends with the claims":
                 done = s.done + to - gone
-                s = s._replace(done=done % n, now=s.now + (done == n))
+                s = s._replace(done=done % n, now=(s.now[0] + (done == n), s.now[1]))
             yield put(s, i, pc="compute", piece=(begin + gone, begin + to))
 
     def compute(self, s, i, t):
@@ -157,14 +162,16 @@ class Model:
 
     def begin_step(self, s, i, t):
         wakes = self.broken != "no wake after a step"
-        yield put(s._replace(now=t.step), i, pc="wake_range" if wakes else "team_step", then="team_step", old=0,
-                  piece=self.threads)  # fmt: skip
+        for shares in range(1, self.threads + 1):
+            yield put(s._replace(now=(t.step, shares)), i, pc="wake_range" if wakes else "team_step", then="team_step",
+                      old=0, piece=shares)  # fmt: skip
 
     def wait_for_step(self, s, i, t):
         if i == 0:
             yield put(s, i, pc="spin", kind="step", then="team_step", old=None)
         else:  # spins; may stop at any time
-            yield put(s, i, pc="team_step", left=s.now < t.step, back_at=t.step if s.now < t.step else 99, old=None)
+            leaves = s.now[0] < t.step
+            yield put(s, i, pc="team_step", left=leaves, back_at=t.step if leaves else 99, old=None)
 
     # --- Jobs: the first thread
 
@@ -174,8 +181,9 @@ class Model:
         if s.gate[0] == self.jobs:
             yield put(s._replace(disbanded=True), i, pc="wake_range", then="end", old=1, piece=self.threads)
             return
-        s = s._replace(claimed=((0, 0),) * self.threads, done=0, now=1, alive=True)
-        yield put(s, i, pc="open_gate", step=1)
+        for shares in range(1, self.threads + 1):
+            after = s._replace(claimed=((0, 0),) * self.threads, done=0, now=(1, shares), alive=True)
+            yield put(after, i, pc="open_gate", step=1)
 
     def open_gate(self, s, i, t):
         yield put(s._replace(gate=(s.gate[0] + 1, True, s.gate[2])), i, pc="wake_range", then="team_step", old=1,

@@ -1,0 +1,166 @@
+// pace.c - how many threads are fastest at the moment. See pace.h.
+//
+//     threads  2 ========.                        .====.          .=========
+//              1         '====|===================     |==========
+//                        trial  kept              trial, not kept  trial, kept
+//     gain               1.5                      0.7              1.6
+//                     a neighbour comes                            it has gone
+//
+// The gain is how long the runs of the trial would usually have taken with the number before, divided
+// by how long they took. It is computed per kind, so it does not matter which kinds a trial meets.
+//
+// Fewer threads are tried when it is likely that they are faster: when threads sleep so much, waiting
+// for one that was put aside, that without it the others would do about as much. On an idle machine
+// that never happens, so nothing is tried. More threads are tried again, at last 2.5 times a second. A
+// trial that goes badly is given up after 16 ms: that is what a wrong number costs.
+#include "base/pace.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+#define LONG_RUN       0.005  // seconds of a run: units of one kind, measured together
+#define WINDOW         0.05   // seconds: several time slices of the system's scheduler
+#define FIRST_TRIAL    0.1    // not before so many seconds: files are read, and the caches fill
+#define SETTLING       0.01   // of a trial: who has slept before may run for longer than usual
+#define SHORTEST_TRIAL 0.006  // after that, before it is given up
+#define LONGEST_TRIAL  0.15   // if few of its runs are of a kind whose usual time is known
+#define PROMISING      1.0    // the least expected gain with which fewer threads are tried
+#define ALL_LATE       0.08   // but not if no thread has a processor for itself
+#define HOPELESS       0.8    // a gain with which a trial is given up
+#define GAIN           1.04   // the least gain with which a trial is kept
+#define NEWS           1.25   // times the usual time in a window: calls for a trial soon
+#define MEMORY         0.1    // seconds that a kind's usual time remembers, about
+#define SHORT_INTERVAL 0.05   // seconds between trials, after one that was kept
+#define LONG_INTERVAL  0.4    // after several that were not
+
+static size_t kind_of(size_t rows)
+{
+    size_t kind = rows;
+    if (rows > 32) {
+        for (kind = 32; rows > 32 && kind < PACE_KINDS - 1; rows /= 2) {
+            kind++;
+        }
+    }
+    return kind;
+}
+
+static void begin_window(Pace *p)
+{
+    p->usual_seconds = p->seconds = p->slept = p->own = p->late = 0;
+    p->window_start = p->clock;
+}
+
+// By how many threads the number changes: a quarter, at least one.
+static size_t change_of(size_t threads) { return threads / 4 ? threads / 4 : 1; }
+
+static void begin_trial(Pace *p, int direction)
+{
+    const size_t change = change_of(p->threads);
+    p->before = p->threads;
+    p->direction = direction;
+    p->threads = direction < 0 ? p->threads - change : p->threads + change;
+    p->threads = p->threads > p->most ? p->most : p->threads;
+}
+
+// What fewer threads would gain if those that are left did as much as now and never slept. Of two
+// threads, the one that does more is left.
+static double expected_gain(const Pace *p)
+{
+    const double elapsed = p->clock - p->window_start, own = p->own / elapsed;
+    const double left = p->threads == 2 ? fmax(own, 1 - own)
+                                        : 1 - (double)change_of(p->threads) / (double)p->threads;
+    return left / fmax(1 - p->slept / elapsed, 0.1);
+}
+
+static void end_trial(Pace *p, bool keep)
+{
+    const double longer = fmin(fmax(2 * p->interval, SHORT_INTERVAL), LONG_INTERVAL);
+    // What the trial has changed for its kinds, it has changed for all.
+    for (size_t i = 0; i < PACE_KINDS && keep; i++) {
+        p->usual[i] *= p->seconds / p->usual_seconds;
+    }
+    p->threads = keep ? p->threads : p->before;
+    p->interval = keep ? SHORT_INTERVAL : longer;
+    p->next_trial = p->clock + p->interval;
+    p->before = 0;
+    begin_window(p);
+}
+
+static void go_on_with_trial(Pace *p)
+{
+    const double gain = p->seconds > 0 ? p->usual_seconds / p->seconds : 0;
+    if (p->seconds >= WINDOW) {
+        end_trial(p, gain > GAIN);
+    } else if ((p->seconds >= SHORTEST_TRIAL && gain < HOPELESS) ||
+               p->clock - p->window_start >= LONGEST_TRIAL) {
+        end_trial(p, false);
+    }
+}
+
+// Decides at the end of a window whether another number is to be tried.
+static void end_window(Pace *p)
+{
+    const bool news = p->seconds > NEWS * p->usual_seconds;
+    const double next = p->next_trial - (news ? p->interval - SHORT_INTERVAL : 0);
+    const bool up = p->threads < p->most;
+    // Where all processors are busy, fewer threads only get less of them.
+    const bool all_late = p->late > ALL_LATE * (p->clock - p->window_start);
+    const bool down = p->threads > 1 && !all_late && expected_gain(p) > PROMISING;
+    begin_window(p);
+    if (p->clock < FIRST_TRIAL || p->clock < next) {
+        return;
+    }
+    // Between the ends, both directions take turns.
+    if (up && (!down || p->direction < 0)) {
+        begin_trial(p, 1);
+    } else if (down) {
+        begin_trial(p, -1);
+    }
+}
+
+// Adds the finished run to the window or trial. Units are measured in runs, since one alone may seem
+// to take no time: a thread that was put aside finds that the others have done the work.
+static void end_run(Pace *p)
+{
+    double *usual = &p->usual[p->kind];
+    const double per_row = p->run_seconds / p->run_rows;
+    const bool settles = p->before && p->clock - p->window_start < SETTLING;
+    if (*usual > 0 && !settles) {
+        p->usual_seconds += *usual * p->run_rows;
+        p->seconds += p->run_seconds;
+    }
+    if (!p->before) {
+        const double memory = p->clock < FIRST_TRIAL || *usual <= 0 ? 0 : MEMORY;
+        *usual += p->run_seconds / (p->run_seconds + memory) * (per_row - *usual);
+    }
+    p->run_rows = p->run_seconds = 0;
+    if (p->before) {
+        go_on_with_trial(p);
+    } else if (p->clock - p->window_start >= WINDOW) {
+        end_window(p);
+    }
+}
+
+void pace_note(Pace *p, const PaceUnit *unit)
+{
+    if (unit->rows == 0 || unit->seconds <= 0) {
+        return;
+    }
+    const size_t kind = kind_of(unit->rows);
+    if (kind != p->kind && p->run_seconds > 0) {
+        end_run(p);
+    }
+    p->kind = kind;
+    p->run_rows += (double)unit->rows;
+    p->run_seconds += unit->seconds;
+    p->slept += unit->slept;
+    p->own += unit->own * unit->seconds;
+    p->late += unit->late * unit->seconds;
+    p->clock += unit->seconds;
+    p->used += (double)p->threads * unit->seconds;
+    if (p->run_seconds >= LONG_RUN) {
+        end_run(p);
+    }
+}
+
+double pace_mean(const Pace *p) { return p->clock > 0 ? p->used / p->clock : (double)p->most; }
