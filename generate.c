@@ -198,7 +198,7 @@ static bool check_text(const Sequence *s, Error *err)
 // --------------------------------------------------------------------------------------------
 // A sequence
 
-// Instead of a sampled token: a text of the template was forced in its place.
+// Instead of a sampled token: others were forced in its place.
 #define NO_TOKEN (-1)
 
 const char *sequence_token_text(const Sequence *s, size_t place, size_t *size)
@@ -686,6 +686,75 @@ static bool complete_own_text(Sequence *s, ThinkingPhase before, Error *err)
     return true;
 }
 
+// The most bytes that are forced at a time: more than names of properties and constants have.
+#define MAX_FORCED_BYTES 256
+
+// How many of the tokens after the first, `out`, stand for these bytes such that no longer entry of
+// the vocabulary could take a token's place: those after them are left to be sampled, unless the text
+// `ends` with these bytes.
+static size_t count_forced(const Sequence *s, const ForcedBytes *forced, bool ends,
+                           const Tokens *out)
+{
+    const TokenTrie *trie = guide_trie(s->match.guide);
+    size_t at = 0, n = 1;
+    for (; n < out->size; n++) {
+        const char *rest = forced->bytes + at;
+        const size_t left = forced->size - at;
+        size_t size;
+        const char *bytes = tokenizer_decode(s->tokenizer, out->ids[n - 1], out->ids[n], &size);
+        if (!size || size > left || memcmp(bytes, rest, size) != 0 ||
+            (!ends && token_trie_extends(trie, rest, left))) {
+            break;
+        }
+        at += size;
+    }
+    return n - 1;
+}
+
+// Cuts what has to come next in a guided text into tokens, after the sequence's last one. There may
+// be none.
+static bool cut_forced(Sequence *s, Tokens *out, Error *err)
+{
+    char bytes[MAX_FORCED_BYTES];
+    ForcedBytes forced = {.bytes = bytes, .most = sizeof bytes};
+    bool ends;
+    Error why = {0};
+    if (!match_forced(&s->match, &forced, &ends, err) ||
+        !tokens_append(out, s->tokens.ids[s->tokens.size - 1], err)) {
+        return false;
+    }
+    const TextSpan span = {bytes, forced.size, false, true};
+    if (forced.size && !tokenizer_encode(s->tokenizer, &span, 1, false, out, &why)) {
+        *err = why;
+        out->size = 1;
+        return why.kind != ERROR_RUN;  // the vocabulary lacks a byte
+    }
+    out->size = 1 + count_forced(s, &forced, ends, out);
+    return true;
+}
+
+// Appends the tokens of what has to come next, so that they run in one pass. Each takes a draw of the
+// generator, as if it had been sampled; `drawn`: the first has had it.
+static bool force_bytes(Sequence *s, bool drawn, Error *err)
+{
+    Tokens tokens = {0};
+    bool ok = cut_forced(s, &tokens, err), taken = true;
+    for (size_t i = 1; ok && i < tokens.size && tokens_left(s); i++) {
+        ok = take_guided(s, tokens.ids[i], &taken, err);
+        if (!ok || !taken) {
+            break;
+        }
+        if (!drawn) {
+            sampler_skip(&s->sampler);
+        }
+        drawn = false;
+        ok = note_logprob(s, tokens.ids[i], NULL, err) && append_token(s, tokens.ids[i], err);
+        s->n_forced++;
+    }
+    tokens_free(&tokens);
+    return ok;
+}
+
 // Forces what has to follow the last token. `before` is the phase in which it was sampled.
 static bool force_texts(Sequence *s, ThinkingPhase before, Error *err)
 {
@@ -700,9 +769,34 @@ static bool force_texts(Sequence *s, ThinkingPhase before, Error *err)
     if (guided && s->filter.phase == PHASE_ANSWER && s->filter.found) {
         s->answer_begin = count_new(s);  // after the white space that was forced
     }
-    return true;
+    return !is_guided(s) || !s->match.text.size || s->match.is_final || force_bytes(s, false, err);
 }
 
+// Begins the guided answer with what it has to begin with.
+static bool begin_answer(Sequence *s, bool drawn, Error *err)
+{
+    s->filter.phase = PHASE_ANSWER;
+    s->filter.skips_space = false;  // white space is part of the text
+    return force_bytes(s, drawn, err);
+}
+
+// Decides about a token that was drawn under a guide; *token is NO_TOKEN if others are forced.
+static bool guide_token(Sequence *s, const float *logits, SamplerInput *in, int *token, Error *err)
+{
+    const Buffer *instead = is_guided(s) ? NULL : text_instead(s, *token);
+    bool ok = true;
+    if (instead && instead->size) {
+        ok = force_text(s, instead->data, instead->size, err);
+    } else if (instead) {  // an answer that nothing precedes
+        ok = begin_answer(s, true, err);
+    }
+    if (s->n_forced) {
+        *token = NO_TOKEN;
+    }
+    return ok && (*token == NO_TOKEN || !is_guided(s) || sample_allowed(s, logits, in, token, err));
+}
+
+// Samples the next token; NO_TOKEN if others are forced.
 static bool sample_token(Sequence *s, const float *logits, int *token, Error *err)
 {
     const GenerateOptions *o = s->options;
@@ -714,23 +808,15 @@ static bool sample_token(Sequence *s, const float *logits, int *token, Error *er
                        .n_biases = o->biases.n,
                        .banned = s->enders.ids,
                        .n_banned = may_end ? 0 : s->enders.size};
+    *token = NO_TOKEN;
+    if (is_guided(s) && !s->match.text.size && !begin_answer(s, false, err)) {
+        return false;
+    }
+    if (s->n_forced) {
+        return true;
+    }
     *token = sampler_next(&s->sampler, logits, &in);
-    if (!s->match.guide) {
-        return true;
-    }
-    const Buffer *instead = is_guided(s) ? NULL : text_instead(s, *token);
-    if (instead && instead->size) {
-        *token = NO_TOKEN;
-        return force_text(s, instead->data, instead->size, err);
-    }
-    if (instead) {  // an answer that nothing precedes
-        s->filter.phase = PHASE_ANSWER;
-    }
-    if (!is_guided(s)) {
-        return true;
-    }
-    s->filter.skips_space = false;  // white space is part of the text
-    return sample_allowed(s, logits, &in, token, err);
+    return !s->match.guide || guide_token(s, logits, &in, token, err);
 }
 
 // Ends a guided text where nothing can follow; one that is complete is not cut.

@@ -294,3 +294,10 @@ int sampler_next(Sampler *s, const float *logits, const SamplerInput *in)
     }
     return draw_from_best(s, o->top_k ? o->top_k : s->vocab_size, nucleus, least, coin);
 }
+
+void sampler_skip(Sampler *s)
+{
+    if (s->options.temperature != 0.0f) {
+        draw(&s->state);
+    }
+}

@@ -66,4 +66,7 @@ void sampler_free(Sampler *s);
 // the most probable.
 int sampler_next(Sampler *s, const float *logits, const SamplerInput *in);
 
+// Goes past the draw of a token that was not sampled, as if it had been.
+void sampler_skip(Sampler *s);
+
 #endif

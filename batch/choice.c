@@ -149,15 +149,16 @@ static void put_best(JsonWriter *w, const Sequence *s, size_t index, Buffer *lab
         }
         const char *text = token_text(s, token_place(s, index), token->id, &size);
         add_label(labels, text, size);
+        buffer_add(labels, "", 1);  // a NUL, so that only a token that is missing has no bytes
         const char *label = labels->data + ends[k];
         size = labels->size - ends[k];
         bool listed = false;
         for (size_t j = 0; j < k && !listed; j++) {
-            listed = ends[j + 1] - ends[j] == size && size &&
+            listed = ends[j + 1] - ends[j] == size &&
                      memcmp(labels->data + ends[j], label, size) == 0;
         }
-        if (!listed) {
-            json_put_name(w, label, size);
+        if (!listed && size) {
+            json_put_name(w, label, size - 1);
             json_put_real(w, NULL, token->logprob, DECIMALS);
         }
         ends[k + 1] = labels->size;

@@ -69,6 +69,37 @@ def test_a_draw_that_the_constraint_allows_is_that_of_free_text(stories):
     assert bound == free
 
 
+def entries(stories, *args):
+    """(token, logprob) of an answer's tokens: those that were forced have no log-probability."""
+    done = json.loads(answer(stories, *args, "--logprobs", "0").out)
+    assert "".join(e["token"] for e in done["logprobs"]).replace("▁", " ") == done["text"], done
+    return [(e["token"].replace("▁", " "), e["logprob"]) for e in done["logprobs"]]
+
+
+def test_what_has_to_come_next_is_forced(stories):
+    assert all(p is None for _, p in entries(stories, "--json-schema", '{"const": {"once": "upon a time"}}'))
+    found = entries(stories, "--json-schema", json.dumps(PERSON), "-t", "0")
+    forced = "".join(t for t, p in found if p is None)
+    assert "name" in forced and "ag" in forced and any(p is not None for _, p in found), found
+
+
+def test_a_token_that_a_longer_one_could_replace_is_not_forced(stories):
+    for regex in (" the(re|n) was", " the[rn]"):
+        token, logprob = entries(stories, "--regex", regex)[0]
+        assert token in (" the", " there", " then") and logprob is not None, (regex, token)
+    assert entries(stories, "--regex", " there")[0] == (" there", None)
+
+
+def test_forced_tokens_leave_the_generator_where_free_text_does(stories):
+    equal = 0
+    for seed in range(6):
+        args = ["-i", "Once upon a time", "--no-echo", "-n", "90", "-t", "0.8", "-s", str(seed)]
+        free = stories.generate(*args).ok().out.rstrip("\n")
+        begin = free[: free.index(" ", 30)]
+        equal += stories.generate(*args, "--regex", "(?s)" + re.escape(begin) + ".*").ok().out.rstrip("\n") == free
+    assert equal >= 5, equal  # where the model did not cut the beginning as the tokenizer does, texts may differ
+
+
 def test_a_schema_is_read_from_a_file(stories, tmp_path):
     path = tmp_path / "person.json"
     path.write_text(json.dumps(PERSON))

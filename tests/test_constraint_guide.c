@@ -140,6 +140,51 @@ TEST(test_threads_may_share_a_constraint)
     token_trie_free(&trie);
 }
 
+TEST(test_forced_bytes_and_whether_the_text_ends_with_them)
+{
+    static const struct {
+        const char *regex, *forced;
+        bool ends;
+    } cases[] = {{"abc", "abc", true},       {"abcd?", "abc", false}, {"ab(c|d)", "ab", false},
+                 {"(a|b)c", "", false},      {"abc*", "ab", false},   {"", "", true},
+                 {"ab(cd|ce)", "abc", false}};
+    TokenTrie trie;
+    make_trie(&trie);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Guide *g = open_regex(&trie, cases[i].regex);
+        Match m = {0};
+        Error err = {0};
+        char bytes[8];
+        bool ends;
+        ForcedBytes forced = {bytes, sizeof bytes, 0};
+        CHECK(match_begin(&m, g, &err), "%s", err.message);
+        CHECK(match_forced(&m, &forced, &ends, &err), "%s", err.message);
+        CHECK(forced.size == strlen(cases[i].forced) &&
+                  memcmp(bytes, cases[i].forced, forced.size) == 0 && ends == cases[i].ends,
+              "%s: %.*s, ends %d", cases[i].regex, (int)forced.size, bytes, ends);
+        CHECK(m.text.size == 0, "asking changed the text");
+        match_free(&m);
+        guide_close(g);
+    }
+    token_trie_free(&trie);
+}
+
+TEST(test_longer_tokens_are_found)
+{
+    static const TokenText texts[] = {{"ab", 2}, {"abcd", 4}, {"b", 1}, {"\xff", 1}};
+    TokenTrie trie;
+    Error err;
+    CHECK(token_trie_create(&trie, texts, 4, &err), "%s", err.message);
+    CHECK(token_trie_extends(&trie, "a", 1) && token_trie_extends(&trie, "ab", 2) &&
+              token_trie_extends(&trie, "abc", 3),
+          "a longer token is not found");
+    CHECK(!token_trie_extends(&trie, "abcd", 4) && !token_trie_extends(&trie, "b", 1) &&
+              !token_trie_extends(&trie, "\xff", 1) && !token_trie_extends(&trie, "c", 1) &&
+              !token_trie_extends(&trie, "abce", 4),
+          "a longer token is found");
+    token_trie_free(&trie);
+}
+
 TEST(test_a_guide_lives_as_long_as_it_has_users)
 {
     TokenTrie trie;
@@ -166,6 +211,8 @@ int main(int argc, char **argv)
                      (UnitTest[]){UNIT(test_texts_that_reach_the_bounds_together_go_on),
                                   UNIT(test_a_text_that_reaches_a_bound_alone_fails_and_names_it),
                                   UNIT(test_threads_may_share_a_constraint),
+                                  UNIT(test_forced_bytes_and_whether_the_text_ends_with_them),
+                                  UNIT(test_longer_tokens_are_found),
                                   UNIT(test_a_guide_lives_as_long_as_it_has_users),
                                   {0}});
 }

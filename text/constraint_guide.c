@@ -81,6 +81,7 @@ void guide_close(Guide *g)
     }
 }
 
+const TokenTrie *guide_trie(const Guide *g) { return g->trie; }
 size_t guide_words(const Guide *g) { return g->trie->n_words; }
 const char *guide_notes(const Guide *g) { return constraint_notes(g->constraint); }
 
@@ -210,4 +211,27 @@ bool match_tokens(Match *m, MaskQuery query, uint64_t *tokens, Error *err)
     CopyTokens copy = {query, tokens};
     const Inquiry q = {ask_for_tokens, &copy};
     return inquire(m, &q, err);
+}
+
+typedef struct {
+    ForcedBytes *forced;
+    bool ends;
+} AskForced;
+
+static bool ask_for_forced(Match *m, void *question)
+{
+    AskForced *q = question;
+    Constraint *c = m->guide->constraint;
+    const MatchState state = constraint_forced(c, m->state, q->forced);
+    q->ends = constraint_is_final(c, state);
+    return state != MATCH_FAILED;
+}
+
+bool match_forced(Match *m, ForcedBytes *forced, bool *ends, Error *err)
+{
+    AskForced forced_bytes = {forced, false};
+    const Inquiry q = {ask_for_forced, &forced_bytes};
+    const bool ok = inquire(m, &q, err);
+    *ends = forced_bytes.ends;
+    return ok;
 }

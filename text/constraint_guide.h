@@ -38,6 +38,7 @@ bool guide_open(Guide **out, ConstraintKind kind, ConstraintText text, const Tok
 Guide *guide_share(Guide *g);
 void guide_close(Guide *g);
 
+const TokenTrie *guide_trie(const Guide *g);
 size_t guide_words(const Guide *g);       // of 64 bits, of a set of tokens
 const char *guide_notes(const Guide *g);  // constraint_notes
 
@@ -51,7 +52,7 @@ typedef struct {
     bool is_final;      // it is complete, and nothing can follow
 } Match;
 
-// Errors of all three: ERROR_INPUT naming the bound that the constraint exceeds; ERROR_RUN if out of
+// Errors of these: ERROR_INPUT naming the bound that the constraint exceeds; ERROR_RUN if out of
 // memory.
 
 // Begins a text.
@@ -64,5 +65,9 @@ bool match_take(Match *m, ConstraintText bytes, uint32_t most, bool *taken, Erro
 // Copies the set of tokens that may follow (mask_cache_get; the query's state is set here) to
 // *tokens (guide_words).
 bool match_tokens(Match *m, MaskQuery query, uint64_t *tokens, Error *err);
+
+// The bytes that every completion of the text begins with (constraint_forced). *ends: they complete
+// it, and nothing can follow.
+bool match_forced(Match *m, ForcedBytes *forced, bool *ends, Error *err);
 
 #endif

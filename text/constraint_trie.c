@@ -206,3 +206,20 @@ void token_trie_add_plain(const TokenTrie *t, uint32_t characters, uint64_t *tok
         tokens[t->longer[i].token / 64] |= (uint64_t)1 << t->longer[i].token % 64;
     }
 }
+
+bool token_trie_extends(const TokenTrie *t, const char *bytes, size_t size)
+{
+    const TokenTree *tree = &t->all;
+    uint32_t node = 0, end = (uint32_t)tree->n;
+    for (size_t i = 0; i < size; i++) {
+        while (node < end && tree->byte[node] != (uint8_t)bytes[i]) {
+            node = tree->skip[node];
+        }
+        if (node >= end) {
+            return false;
+        }
+        end = tree->skip[node];
+        node++;
+    }
+    return node < end;
+}

@@ -52,6 +52,9 @@ typedef struct {
 bool token_trie_create(TokenTrie *t, const TokenText *texts, size_t vocab_size, Error *err);
 void token_trie_free(TokenTrie *t);
 
+// Does a longer token begin with these bytes, of which there is at least one?
+bool token_trie_extends(const TokenTrie *t, const char *bytes, size_t size);
+
 // Adds the plain tokens of at most so many characters to a set.
 void token_trie_add_plain(const TokenTrie *t, uint32_t characters, uint64_t *tokens);
 
