@@ -32,6 +32,12 @@ def name(value):
     return str(value.relative_to(ROOT)) if hasattr(value, "relative_to") else value.splitlines()[0][:60]
 
 
+def skip_without_tools(command):
+    for tool in ("flock", "jq"):
+        if re.search(rf"\b{tool}\b", command) and not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the tree to run the commands in, with the default build only, and without what a clone does not have but a
@@ -71,6 +77,7 @@ def test_commands_of_the_documentation_run(copy, page, block):
     for command, why in NOT_HERE.items():
         if block.startswith(command):
             pytest.skip(f"{command}: {why}")
+    skip_without_tools(block)
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=copy, env=environment(), timeout=300,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     assert done.returncode == 0, f"{page.name}:\n{block}exit {done.returncode}:\n{done.stdout.decode()[-2000:]}"
@@ -200,9 +207,7 @@ def test_fields_of_requests_in_the_manual_are_those_that_the_sources_have():
 def test_examples_of_the_manual_run(tmp_path, talker, example):
     """In a home with the files that they name. Of a line for crontab, the command."""
     command = re.sub(r"^(?:[\d*]+ ){5}", "", example)
-    for tool in ("flock", "jq"):
-        if re.search(rf"\b{tool}\b", command) and not shutil.which(tool):
-            pytest.skip(f"{tool} is not installed")
+    skip_without_tools(command)
     for folder in ("bin", ".local/bin"):  # where PATH leads, and where cron's does not
         program = tmp_path / folder / "run"
         program.parent.mkdir(parents=True)
