@@ -37,7 +37,7 @@ typedef struct {{
 }} CaseSpecial;
 """
 
-CASES = {"upper": str.upper, "lower": str.lower, "title": str.title, "fold": str.casefold}
+CASES = {"upper": str.upper, "lower": str.lower, "title": str.title}
 
 
 def ignorable(c):

@@ -9,18 +9,15 @@
 #include "unit.h"
 
 static const char source[] =
-    "{% macro m(x, y=[1]) %}{{ x }}{{ varargs }}{{ kwargs }}{{ caller(y) if caller }}{% endmacro %}"
-    "{% set ns = namespace(n=0, s='') %}"
+    "{% macro m(x, y=[1]) %}{{ x }}{{ y }}{% endmacro %}{% set ns = namespace(n=0, s='') %}"
     "{% for k, v in d.items() if k != 'z' %}{% set ns.s = ns.s ~ k ~ loop.last %}{% endfor %}"
-    "{% for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}"
-    "{% call(z) m('a', 2, 3, q=4) %}{{ z }}{% endcall %}{% filter upper %}t{{ ns.s }}{% endfilter "
-    "%}"
-    "{{ d | tojson(indent=2) }}{{ d }}{{ l | map('string') | join('-') }}{{ l | sort | reverse | "
-    "list }}"
+    "{% for x in [1, [2, [3]]] %}{{ x if x is iterable }}{% else %}none{% endfor %}{{ m('a') }}"
+    "{{ m('a', y=2) }}{% filter upper %}t{{ ns.s }}{% endfilter %}{% set t | trim %} a {% endset %}"
+    "{{ d | tojson(indent=2) }}{{ d }}{{ l | map('string') | join('-') }}{{ t }}"
+    "{{ l | sort | reverse | list }}{{ '{}|{a}'.format('a', a=l) }}{{ 'a b c'.split() }}"
     "{{ messages | selectattr('role', 'eq', 'user') | map(attribute='content') | list }}"
-    "{{ '%s %05.2f' % ('x', 1.5) }}{{ '{:>8}|{!r}'.format('a', l) }}{{ 'a b c'.split() }}"
-    "{{ messages[0].content | replace('i', '<|e|>') | title | indent }}{{ 'x' * 3 }}{{ l[::-1] }}"
-    "{{ dict(a=1) | dictsort }}{{ [3, 1] | unique | first }}";
+    "{{ messages[0].content | replace('i', '<|e|>') | capitalize | indent }}{{ 'x' * 3 }}"
+    "{{ l[::-1] }}{{ dict(a=1) | dictsort }}{{ [3, 1] | unique | first }}{{ 'a<' + 'b' | safe }}";
 static const char variables[] =
     "{\"messages\": [{\"role\": \"user\", \"content\": \"hi <|e|>\"}], \"l\": [3, 1, 2],"
     " \"d\": {\"a\": 1, \"b\": [null, true, 1.5], \"z\": \"\"}}";

@@ -28,12 +28,18 @@ OBJECT = re.compile(r" at 0x[0-9a-f]+|<generator|<built-in|<function|<Macro|<jin
 
 
 def compare(pairs):
-    """Fails for the first of (template, context) that comes out differently, showing both."""
+    """Fails for the first of (template, context) that comes out differently, showing both. Returns how many that
+    jinja2 renders are refused as not supported."""
+    refused = 0
     for (source, context), ours in zip(pairs, jinja_oracle.rendered(pairs)):
         theirs = jinja_oracle.expected(source, context)
         if OBJECT.search(theirs.text) or "64 bits" in ours.text:  # Python's integers have no end
             continue
+        if ours.kind in ("failed", "syntax") and "not supported" in ours.text:
+            refused += theirs.kind == "text"
+            continue
         assert ours.same(theirs), f"template:\n{source}\ncontext: {context}\nexpected: {theirs}\nfound: {ours}"
+    return refused
 
 
 def test_real_templates_are_there():
@@ -43,13 +49,14 @@ def test_real_templates_are_there():
 
 @pytest.mark.parametrize("path", ALL, ids=NAMES)
 def test_a_template_renders_as_in_jinja2(path):
-    compare([(path.read_text(encoding="utf-8"), context) for context in jinja_chats.contexts(CHATS)])
+    assert compare([(path.read_text(encoding="utf-8"), context) for context in jinja_chats.contexts(CHATS)]) == 0
 
 
 @pytest.mark.parametrize("part", range(10))
 def test_random_programs_render_as_in_jinja2(part):
     seeds = range(part, PROGRAMS, 10)
-    compare([(jinja_programs.program(seed), jinja_programs.CONTEXT) for seed in seeds])
+    refused = compare([(jinja_programs.program(seed), jinja_programs.CONTEXT) for seed in seeds])
+    assert refused < len(seeds) / 5, f"{refused} of {len(seeds)} programs are refused as not supported"
 
 
 # --- whose text is it?
@@ -94,7 +101,7 @@ def test_text_of_the_user_is_never_the_templates_in_random_programs():
     ("{{ messages[0].upper() }}", [("<|X|>", False)]),
     ("{{ (messages[0] ~ '<|e|>')[3:] | replace('<|e', '<|f') }}", [("|>", False), ("<|f|>", True)]),
     ("{{ messages | join('<|e|>') }}", [("<|x|>", False), ("<|e|>", True), ("y", False)]),
-    ("{{ '%s-%s' % (messages[1], 'z') }}", [("y", False), ("-z", True)]),
+    ("{{ '{}-{}'.format(messages[1], 'z') }}", [("y", False), ("-z", True)]),
     ("{{ messages | tojson }}", [('["<|x|>", "y"]', False)]),
     ("{{ messages }}", [("['<|x|>', 'y']", False)]),
     ("{{ {'k': messages[1]} | tojson }}", [('{"k": ', True), ('"y"', False), ("}", True)]),
@@ -122,7 +129,7 @@ def test_a_byte_that_is_not_utf8_is_one_character(template, text):
     ("{% for x in y %}\n\n", "line 2: found the end of the template, expected else endfor"),
     ("\n\n{{ x.y }}", "line 3: 'x' is undefined"),
     ("{% set x = {} %}\n{{ x.y.z }}", "line 2: a dict object has no attribute 'y'"),
-    ("{{ 'a' | nothing }}", "line 1: there is no filter 'nothing'"),
+    ("{{ 'a' | nothing }}", "line 1: the filter 'nothing' is not supported"),
     ("{{ [].append(1) }}", "line 1: access to 'append' of a list is not allowed"),
     ("{% block x %}{% endblock %}", "line 1: found 'block', expected a statement that is supported"),
     ("{{ 9223372036854775807 + 1 }}", "line 1: an integer does not fit 64 bits"),

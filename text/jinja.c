@@ -1,6 +1,6 @@
 // jinja.c - compiles and renders templates. See jinja.h.
 //
-//     source --jinja_parse--> tree --jinja_bind_names--> scopes and slots --jinja_run--> text
+//     source --jinja_parse--> tree --jinja_find_hidden--> names hidden by scopes --jinja_run--> text
 #include "text/jinja.h"
 
 #include <errno.h>
@@ -45,7 +45,7 @@ bool jinja_compile(JinjaTemplate **out, const char *name, const char *source, si
     j.left = (JinjaLimits){COMPILE_STEPS, COMPILE_MEMORY, SIZE_MAX, COMPILE_DEPTH};
     jinja_parse(&j, t, source, size);
     if (!j.failed) {
-        jinja_bind_names(&j, t);
+        jinja_find_hidden(&j, t);
     }
     if (j.failed) {
         jinja_free(t);
@@ -163,20 +163,18 @@ static uint32_t first_mark(const JinjaInput *input, size_t i)
 // Sets the globals of the template: variables of the input, else functions, else nothing.
 static void load_globals(Jinja *j, const JinjaTemplate *t)
 {
-    j->globals = jinja_take(j, t->n_globals, sizeof *j->globals);
-    for (size_t g = 0; g < t->n_globals && !j->failed; g++) {
-        const char *name = jinja_bytes(t->globals[g]);
-        const size_t size = t->globals[g].size;
+    j->globals = jinja_take(j, t->names.n, sizeof *j->globals);
+    for (size_t g = 0; g < t->names.n && !j->failed; g++) {
+        const char *name = jinja_bytes(t->names.items[g]);
+        const size_t size = t->names.items[g].size;
         const JBuiltin *function = jinja_function(name, size);
         if (function) {
             j->globals[g] = (JValue){.kind = J_FUNCTION, .function = function};
         }
-        for (size_t n = j->input->n_variables; n > 0; n--) {
-            const size_t i = n - 1;
+        for (size_t i = 0; i < j->input->n_variables; i++) {  // of two the last counts
             const JinjaVariable *v = &j->input->variables[i];
             if (strlen(v->name) == size && memcmp(v->name, name, size) == 0) {
                 j->globals[g] = load(j, v->value, 0, v->user ? first_mark(j->input, i) : 0);
-                break;
             }
         }
     }

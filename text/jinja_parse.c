@@ -46,6 +46,9 @@ typedef struct {
     bool has_ahead;
     JNode spare;                // stands for nodes after an error
     unsigned loops, breakable;  // for statements around, and those that break can leave
+    unsigned ifs, macros;       // if statements and macros around
+    const JNode *missing;       // a filter or test of this expression that there is not
+    JList *names;               // of variables
 } Parser;
 
 static JNode *parse_expression(Parser *p, bool conditional);
@@ -147,40 +150,6 @@ static char sign_at(const Parser *p, size_t at)
 
 // Marks the tag that ended at p->at.
 static void end_of_tag(Parser *p) { p->line_start = source_byte(p, p->at - 1) == '\n'; }
-
-// Reads {% raw %} .. {% endraw %} at the tag at p->at; false if that is another tag.
-static bool lex_raw(Parser *p, JToken *t)
-{
-    size_t at = skip_white(p, p->at + 2 + (sign_at(p, p->at + 2) != 0));
-    if (!source_has(p, at, "raw")) {
-        return false;
-    }
-    const size_t begin = tag_end(p, skip_white(p, at + 3), "%}", false, false);
-    if (!begin) {
-        return false;
-    }
-    p->line_start = source_byte(p, begin - 1) == '\n';
-    for (size_t i = begin; i < p->source.size; i++) {
-        if (!source_has(p, i, "{%")) {
-            continue;
-        }
-        const char sign = sign_at(p, i + 2);
-        at = skip_white(p, i + 2 + (sign != 0));
-        const size_t end = source_has(p, at, "endraw")
-                               ? tag_end(p, skip_white(p, at + 6), "%}", true, true)
-                               : 0;
-        if (end) {
-            *t = (JToken){T_DATA, 0, line_at(p, begin), data_before(p, begin, i, sign, true)};
-            p->at = end;
-            end_of_tag(p);
-            return true;
-        }
-    }
-    p->j->line = line_at(p, p->at);
-    jinja_fail(p->j, "{%% raw %%} has no {%% endraw %%}");
-    return true;
-}
-
 static void skip_comment(Parser *p)
 {
     for (size_t at = p->at + 2 + (sign_at(p, p->at + 2) != 0); at < p->source.size; at++) {
@@ -214,7 +183,8 @@ static JToken lex_outside(Parser *p)
         }
         const size_t tag = (size_t)(brace - jinja_bytes(p->source));
         const char kind = brace[1], sign = sign_at(p, tag + 2);
-        JToken t = {T_DATA, 0, line_at(p, p->at), data_before(p, p->at, tag, sign, kind != '{')};
+        const JToken t = {T_DATA, 0, line_at(p, p->at),
+                          data_before(p, p->at, tag, sign, kind != '{')};
         if (tag > p->at) {
             p->at = tag;
             p->line_start = false;
@@ -222,44 +192,22 @@ static JToken lex_outside(Parser *p)
                 return t;
             }
         }
-        if (kind == '#') {
-            skip_comment(p);
-        } else if (kind != '%' || !lex_raw(p, &t)) {
+        if (kind != '#') {
             p->at = tag + 2 + (sign != 0);
             p->tag = kind;
             return (JToken){kind == '{' ? T_PRINT : T_BLOCK, 0, line_at(p, tag), {0}};
-        } else if (t.value.size) {
-            return t;
         }
+        skip_comment(p);
     }
     return (JToken){T_END_OF_TEMPLATE, 0, line_at(p, p->source.size), {0}};
 }
-
-// The value of n hexadecimal (or octal) digits at *at, which it passes; -1 if there are fewer.
-static int64_t lex_digits(const Parser *p, size_t *at, size_t end, size_t n, int base)
-{
-    char digits[12] = "";
-    for (size_t i = 0; i < n; i++) {
-        const char c = *at + i < end ? source_byte(p, *at + i) : '\0';
-        if (!c || !strchr(base == 8 ? "01234567" : "0123456789abcdefABCDEF", c)) {
-            if (base == 16 || i == 0) {
-                return -1;
-            }
-            n = i;
-            break;
-        }
-        digits[i] = c;
-    }
-    *at += n;
-    return strtoll(digits, NULL, base);
-}
-
 // Adds what the escape at *at, after its backslash, stands for.
 static void lex_escape(Parser *p, JText *to, size_t *at, size_t end)
 {
+    static const char letters[] = "n\nt\tr\ra\ab\bf\fv\v\\\\\'\'\"\"";
     const char c = source_byte(p, *at);
-    static const char letters[] = "n\nt\tr\ra\ab\bf\fv\v\\\\'\'\"\"";
     const size_t n_hex = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
+    char digits[12] = "", *stop = digits;
     for (size_t i = 0; i < sizeof letters - 1; i += 2) {
         if (letters[i] == c) {
             jinja_add(p->j, to, &letters[i + 1], 1, 0);
@@ -269,15 +217,19 @@ static void lex_escape(Parser *p, JText *to, size_t *at, size_t end)
     }
     if (c == '\n') {
         ++*at;
-    } else if (n_hex || (c >= '0' && c <= '7')) {
-        *at += n_hex ? 1 : 0;
-        const int64_t code = lex_digits(p, at, end, n_hex ? n_hex : 3, n_hex ? 16 : 8);
-        if (code < 0 || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) {
+    } else if (n_hex) {
+        for (size_t i = 0; i < n_hex && *at + 1 + i < end; i++) {
+            digits[i] = source_byte(p, *at + 1 + i);
+        }
+        const unsigned long code = strtoul(digits, &stop, 16);
+        if (stop != digits + n_hex || !strchr("0123456789abcdefABCDEF", *digits) ||
+            code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) {
             jinja_fail(p->j, "a string has an invalid escape \\%c", c);
         }
+        *at += 1 + n_hex;
         jinja_add_code(p->j, to, (uint32_t)code, 0);
-    } else if (c == 'N') {
-        jinja_fail(p->j, "a string has an escape \\N, which is not supported");
+    } else if (c == 'N' || (c >= '0' && c <= '7')) {
+        jinja_fail(p->j, "the escape \\%c of a string is not supported", c);
     } else {
         jinja_add_text(p->j, to, "\\", 0);
     }
@@ -316,68 +268,49 @@ static JToken lex_string(Parser *p)
     return t;
 }
 
-// The end of digits at `at`, with single underscores between them.
-static size_t digits_end(const Parser *p, size_t at, const char *allowed)
+static size_t digits_end(const Parser *p, size_t at)
 {
-    for (;; at++) {
-        const char c = source_byte(p, at), after = source_byte(p, at + 1);
-        const bool underscore = c == '_' && after && strchr(allowed, after);
-        if (!c || (!strchr(allowed, c) && !underscore)) {
-            return at;
-        }
+    while (source_byte(p, at) >= '0' && source_byte(p, at) <= '9') {
+        at++;
     }
+    return at;
 }
 
 // The end of the decimals and exponent at `at`; `at` if there are none.
 static size_t fraction_end(const Parser *p, size_t at)
 {
-    const char *decimal = "0123456789";
     size_t end = at;
-    if (source_byte(p, end) == '.' && source_byte(p, end + 1) >= '0' &&
-        source_byte(p, end + 1) <= '9') {
-        end = digits_end(p, end + 1, decimal);
+    if (source_byte(p, at) == '.' && digits_end(p, at + 1) > at + 1) {
+        end = digits_end(p, at + 1);
     }
-    if (source_byte(p, end) == 'e' || source_byte(p, end) == 'E') {
+    if ((source_byte(p, end) | 32) == 'e') {
         const char sign = source_byte(p, end + 1);
         const size_t digits = end + 1 + (sign == '+' || sign == '-');
-        const char first = source_byte(p, digits);
-        end = first >= '0' && first <= '9' ? digits_end(p, digits, decimal) : end;
+        end = digits_end(p, digits) > digits ? digits_end(p, digits) : end;
     }
     return end;
 }
 
+// A decimal number: other bases and underscores between digits are not supported.
 static JToken lex_number(Parser *p)
 {
-    const size_t at = p->at;
-    const char prefix = (char)(source_byte(p, at) == '0' ? source_byte(p, at + 1) | 32 : 0);
-    const int base = prefix == 'x' ? 16 : prefix == 'o' ? 8 : prefix == 'b' ? 2 : 10;
-    const char *allowed = base == 16  ? "0123456789abcdefABCDEF"
-                          : base == 8 ? "01234567"
-                          : base == 2 ? "01"
-                                      : "0123456789";
-    size_t end = digits_end(p, at + (base != 10 ? 2 : 0), allowed);
-    const bool after_dot = at > 0 && source_byte(p, at - 1) == '.';
-    const size_t fraction = base == 10 && !after_dot ? fraction_end(p, end) : end;
-    if (fraction == end && base == 10 && source_byte(p, at) == '0') {
-        end = digits_end(p, at, "0");
-    }
-    const bool real = fraction > end;
-    char digits[400];
-    size_t n = 0;
-    for (size_t i = at + (base != 10 ? 2 : 0); i < (real ? fraction : end) && n + 1 < sizeof digits;
-         i++) {
-        digits[n] = source_byte(p, i);
-        n += digits[n] != '_';
-    }
-    digits[n] = '\0';
-    JToken t = {T_NUMBER, 0, line_at(p, at), {0}};
+    const size_t whole = digits_end(p, p->at), end = fraction_end(p, whole);
+    const size_t n = end - p->at;
+    char digits[400] = "";
+    uint32_t c = 0;
+    JToken t = {T_NUMBER, 0, line_at(p, p->at), {0}};
     p->j->line = t.line;
-    errno = 0;
-    t.value = real ? jinja_real(strtod(digits, NULL)) : jinja_int(strtoll(digits, NULL, base));
-    if (!real && (errno || n == 0)) {
-        jinja_fail(p->j, "'%s' is not an integer of 64 bits", digits);
+    memcpy(digits, jinja_bytes(p->source) + p->at, n < sizeof digits ? n : 0);
+    if (end < p->source.size) {
+        jinja_char(p->source, end, &c);
     }
-    p->at = real ? fraction : end;
+    errno = 0;
+    t.value = end > whole ? jinja_real(strtod(digits, NULL)) : jinja_int(strtoll(digits, NULL, 10));
+    if (n >= sizeof digits || jinja_flags(c) & CASE_NAME ||
+        (end == whole && (errno || (n > 1 && *digits == '0')))) {
+        jinja_fail(p->j, "a number like %.20s%s is not supported", digits, end > whole ? "" : "..");
+    }
+    p->at = end;
     return t;
 }
 
@@ -508,7 +441,6 @@ static JNode *new_node(Parser *p, JNodeKind kind)
     JNode *n = jinja_take(p->j, 1, sizeof *n);
     n = n ? n : &p->spare;
     *n = (JNode){.kind = (uint8_t)kind, .line = p->now.line};
-    n->caller = n->kwargs = n->varargs = -1;
     return n;
 }
 
@@ -519,6 +451,19 @@ static JNode *node_of(Parser *p, JNodeKind kind, JNode *a, JNode *b)
     n->b = b;
     n->line = a ? a->line : n->line;
     return n;
+}
+
+// The number of a variable's name.
+static uint32_t number_of(Parser *p, JValue name)
+{
+    size_t i = 0;
+    while (i < p->names->n && !jinja_equal(p->j, p->names->items[i], name)) {
+        i++;
+    }
+    if (i == p->names->n) {
+        jinja_push(p->j, p->names, name);
+    }
+    return (uint32_t)i;
 }
 
 // Takes a name; its node's value.
@@ -538,6 +483,9 @@ static JNode *named_node(Parser *p, JNodeKind kind)
 {
     JNode *n = new_node(p, kind);
     n->value = take_name(p);
+    if (!p->j->failed && (kind == N_NAME || kind == N_PARAM)) {
+        n->id = number_of(p, n->value);
+    }
     return n;
 }
 
@@ -549,34 +497,20 @@ static void append(Parser *p, JNode ***tail, JNode *n)
     }
 }
 
-// f(a, *b, c=1, **d): the arguments, up to the closing bracket.
+// f(a, c=1): the arguments, up to the closing bracket.
 static JNode *parse_arguments(Parser *p)
 {
     JNode *first = NULL, **tail = &first;
-    bool named = false, star = false, stars = false;
+    bool named = false;
     expect_op(p, '(');
     while (!at_op(p, ')') && !p->j->failed) {
-        JNodeKind kind = N_CONST;
-        if (skip_op(p, '*')) {
-            kind = N_STAR;
-        } else if (skip_op(p, 'P')) {
-            kind = N_STARS;
-        } else if (p->now.kind == T_NAME && look_ahead(p)->kind == T_OPERATOR &&
-                   p->ahead.op == '=') {
-            kind = N_KEYWORD;
+        const bool name = p->now.kind == T_NAME && look_ahead(p)->kind == T_OPERATOR &&
+                          p->ahead.op == '=';
+        JNode *n = name ? named_node(p, N_KEYWORD) : NULL;
+        if (at_op(p, '*') || at_op(p, 'P') || (named && !name)) {
+            syntax(p, "arguments by position, then by name: no other is supported");
         }
-        if (stars || (kind == N_CONST && (named || star)) || (kind == N_STAR && star)) {
-            syntax(p, "arguments in the order of Python's");
-        }
-        named |= kind == N_KEYWORD;
-        star |= kind == N_STAR;
-        stars |= kind == N_STARS;
-        JNode *n = kind == N_KEYWORD ? named_node(p, kind)
-                   : kind == N_CONST ? NULL
-                                     : new_node(p, kind);
-        if (kind == N_KEYWORD) {
-            expect_op(p, '=');
-        }
+        named |= skip_if(p, name);
         JNode *value = parse_expression(p, true);
         if (n) {
             n->a = value;
@@ -641,6 +575,9 @@ static JNode *parse_tuple(Parser *p, bool target, bool conditional, const char *
 
 static JNode *parse_name(Parser *p, bool target)
 {
+    // Functions that Jinja2 has, and what it gives to macros.
+    static const char *const missing[] = {"cycler", "joiner",  "lipsum",
+                                          "caller", "varargs", "kwargs"};
     static const char *const constants[] = {"true", "True", "false", "False", "none", "None"};
     for (size_t i = 0; i < 6; i++) {
         if (at_name(p, constants[i])) {
@@ -648,6 +585,12 @@ static JNode *parse_name(Parser *p, bool target)
             n->value = i < 4 ? jinja_bool(i < 2) : jinja_none();
             next_token(p);
             return n;
+        }
+    }
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+        if ((i < 3 || p->macros) && at_name(p, missing[i])) {
+            p->j->line = p->now.line;
+            jinja_fail(p->j, "'%s' is not supported", missing[i]);
         }
     }
     JNode *n = named_node(p, N_NAME);
@@ -690,56 +633,35 @@ static JNode *parse_primary(Parser *p, bool target)
     return n;
 }
 
-// [a], [a:b:c] or [a, b], after the bracket.
-static JNode *parse_subscript(Parser *p)
-{
-    JNode *part[3] = {NULL}, *slice = new_node(p, N_SLICE);
-    size_t n = 0;
-    bool colon = false;
-    while (!at_op(p, ']') && !at_op(p, ',') && !p->j->failed && n < 3) {
-        if (at_op(p, ':')) {
-            next_token(p);
-            colon = true;
-            n++;
-        } else if (part[n]) {
-            break;
-        } else {
-            part[n] = parse_expression(p, true);
-        }
-    }
-    if (!colon && !part[0]) {
-        syntax(p, "an index");
-    }
-    if (!colon || p->j->failed) {
-        return part[0];
-    }
-    slice->a = part[0];
-    slice->b = part[1];
-    slice->c = part[2];
-    return slice;
-}
-
+// [a] or [a:b:c].
 static JNode *parse_item(Parser *p, JNode *owner)
 {
-    JNode *first = NULL, **tail = &first;
+    JNode *part[3] = {NULL}, *n = node_of(p, N_ITEM, owner, NULL);
+    size_t at = 0;
     next_token(p);
     while (!at_op(p, ']') && !p->j->failed) {
-        append(p, &tail, parse_subscript(p));
-        expect_comma(p, ']');
+        if (skip_op(p, ':') && at < 2) {
+            n->kind = N_SLICE;
+            at++;
+        } else if (part[at]) {
+            syntax(p, "':' or ']'");
+        } else {
+            part[at] = parse_expression(p, true);
+        }
+    }
+    if (n->kind == N_ITEM && !part[0]) {
+        syntax(p, "an index");
     }
     expect_op(p, ']');
-    if (first && !first->next) {
-        return node_of(p, N_ITEM, owner, first);
-    }
-    return node_of(p, N_ITEM, owner, node_of(p, N_TUPLE, first, NULL));
+    n->b = part[0];
+    n->c = part[1];
+    n->d = part[2];
+    return n;
 }
 
 static JNode *parse_attribute(Parser *p, JNode *owner)
 {
     next_token(p);
-    if (p->now.kind == T_NUMBER && p->now.value.kind == J_INT) {
-        return node_of(p, N_ITEM, owner, parse_primary(p, false));
-    }
     JNode *n = node_of(p, N_ATTRIBUTE, owner, NULL);
     n->value = take_name(p);
     return n;
@@ -773,6 +695,7 @@ static JNode *parse_builtin(Parser *p, JNode *input, JNodeKind kind)
     n->line = p->now.line;
     n->value = name;
     n->builtin = (kind == N_FILTER ? jinja_filter : jinja_test)(jinja_bytes(name), name.size);
+    p->missing = n->builtin ? p->missing : n;
     return n;
 }
 
@@ -830,11 +753,11 @@ static JNode *parse_unary(Parser *p, bool filters)
     return n;
 }
 
-// Levels of binary operators, from the one that binds least: a + b, then a ~ b, a * b, a ** b.
+// Levels of binary operators, from the one that binds least: a + b, then a ~ b, a * b.
 static JNode *parse_math(Parser *p, int level)
 {
-    static const char *const ops[] = {"+-", "~", "*/D%", "P"};
-    if (level == 4) {
+    static const char *const ops[] = {"+-", "~", "*/D%"};
+    if (level == 3) {
         return parse_unary(p, true);
     }
     JNode *n = parse_math(p, level + 1);
@@ -892,16 +815,31 @@ static JNode *parse_logic(Parser *p, bool or)
     return n;
 }
 
+// What an if may leave out fails only when it is run.
 static JNode *parse_expression(Parser *p, bool conditional)
 {
+    const JNode *outer = p->missing;
     JNode *n = parse_logic(p, true);
     while (conditional && skip_name(p, "if") && jinja_enter(p->j)) {
         JNode *test = parse_logic(p, true);
         n = node_of(p, N_COND, test, n);
         n->c = skip_name(p, "else") ? parse_expression(p, true) : NULL;
+        p->missing = outer;
         jinja_leave(p->j);
     }
     return n;
+}
+
+// Fails for a filter or test that there is not, unless it is in an if.
+static void check_builtins(Parser *p)
+{
+    const JNode *n = p->missing;
+    if (n && !p->ifs && !p->j->failed) {
+        p->j->line = n->line;
+        jinja_fail(p->j, JINJA_NO_BUILTIN, n->kind == N_FILTER ? "filter" : "test",
+                   (int)n->value.size, jinja_bytes(n->value));
+    }
+    p->missing = NULL;
 }
 
 // --------------------------------------------------------------------------------------------
@@ -955,6 +893,7 @@ static JNode *parse_inner(Parser *p, const char *end, bool leaves_loop)
 
 static void parse_if(Parser *p, JNode *n)
 {
+    p->ifs++;
     n->a = parse_tuple(p, false, false, NULL, false);
     n->c = parse_body(p, "elif else endif");
     if (at_name(p, "elif") && jinja_enter(p->j)) {
@@ -962,10 +901,11 @@ static void parse_if(Parser *p, JNode *n)
         next_token(p);
         parse_if(p, n->d);
         jinja_leave(p->j);
-        return;
+    } else {
+        n->d = skip_name(p, "else") ? parse_body(p, "endif") : NULL;
+        next_token(p);
     }
-    n->d = skip_name(p, "else") ? parse_body(p, "endif") : NULL;
-    next_token(p);
+    p->ifs--;
 }
 
 static void parse_for(Parser *p, JNode *n)
@@ -974,20 +914,27 @@ static void parse_for(Parser *p, JNode *n)
     if (!skip_name(p, "in")) {
         syntax(p, "'in'");
     }
-    n->b = parse_tuple(p, false, false, "recursive", false);
+    n->b = parse_tuple(p, false, false, NULL, false);
     n->e = skip_name(p, "if") ? parse_expression(p, true) : NULL;
-    n->recursive = skip_name(p, "recursive");
-    const unsigned breakable = p->breakable;
     p->loops++;
     p->breakable++;
     n->c = parse_body(p, "else endfor");
-    p->breakable = n->recursive ? 0 : breakable;
-    if (skip_name(p, "else")) {
-        n->d = parse_body(p, "endfor");
-    }
-    p->breakable = breakable;
     p->loops--;
+    p->breakable--;
+    if (skip_name(p, "else")) {
+        n->d = new_node(p, N_BLOCK);
+        n->d->c = parse_body(p, "endfor");
+    }
     next_token(p);
+}
+
+// | filter | filter ..; NULL if there is none and no input.
+static JNode *parse_chain(Parser *p, JNode *input)
+{
+    while (skip_op(p, '|')) {
+        input = parse_filter(p, input ? input : new_node(p, N_COLLECTED));
+    }
+    return input;
 }
 
 static void parse_set(Parser *p, JNode *n)
@@ -998,9 +945,7 @@ static void parse_set(Parser *p, JNode *n)
         return;
     }
     n->kind = N_SET_BLOCK;
-    while (skip_op(p, '|')) {
-        n->b = parse_filter(p, n->b);
-    }
+    n->b = parse_chain(p, NULL);
     n->c = parse_inner(p, "endset", false);
 }
 
@@ -1028,58 +973,19 @@ static JNode *parse_parameters(Parser *p)
 static void parse_macro(Parser *p, JNode *n)
 {
     n->value = take_name(p);
+    n->id = p->j->failed ? 0 : number_of(p, n->value);
     n->a = parse_parameters(p);
+    p->macros++;
     n->c = parse_inner(p, "endmacro", true);
+    p->macros--;
 }
-
-static void parse_call_block(Parser *p, JNode *n)
-{
-    n->a = at_op(p, '(') ? parse_parameters(p) : NULL;
-    n->b = parse_expression(p, true);
-    if (!p->j->failed && n->b->kind != N_CALL) {
-        syntax(p, "a call");
-    }
-    n->c = parse_inner(p, "endcall", true);
-}
-
 static void parse_generation(Parser *p, JNode *n) { n->c = parse_inner(p, "endgeneration", true); }
 
 static void parse_filter_block(Parser *p, JNode *n)
 {
-    n->b = parse_filter(p, NULL);
-    while (skip_op(p, '|')) {
-        n->b = parse_filter(p, n->b);
-    }
+    n->b = parse_chain(p, parse_filter(p, new_node(p, N_COLLECTED)));
     n->c = parse_inner(p, "endfilter", false);
 }
-
-static void parse_with(Parser *p, JNode *n)
-{
-    JNode **tail = &n->a;
-    while (p->now.kind != T_END && !p->j->failed) {
-        JNode *set = new_node(p, N_SET);
-        set->a = parse_target(p, NULL, false);
-        expect_op(p, '=');
-        set->b = parse_expression(p, true);
-        append(p, &tail, set);
-        if (p->now.kind != T_END) {
-            expect_op(p, ',');
-        }
-    }
-    n->c = parse_inner(p, "endwith", false);
-}
-
-static void parse_print(Parser *p, JNode *n)
-{
-    JNode **tail = &n->a;
-    while (p->now.kind != T_END && !p->j->failed) {
-        append(p, &tail, parse_expression(p, true));
-        if (p->now.kind != T_END) {
-            expect_op(p, ',');
-        }
-    }
-}
-
 static void parse_jump(Parser *p, JNode *n)
 {
     if (!p->breakable) {
@@ -1099,19 +1005,17 @@ static JNode *parse_statement(Parser *p)
         {"for", N_FOR, parse_for},
         {"set", N_SET, parse_set},
         {"macro", N_MACRO, parse_macro},
-        {"call", N_CALL_BLOCK, parse_call_block},
         {"filter", N_FILTER_BLOCK, parse_filter_block},
-        {"with", N_WITH, parse_with},
-        {"print", N_OUTPUT, parse_print},
         {"break", N_BREAK, parse_jump},
         {"continue", N_CONTINUE, parse_jump},
-        {"generation", N_GENERATION, parse_generation},
+        {"generation", N_BLOCK, parse_generation},
     };
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
         if (at_name(p, statements[i].name)) {
             JNode *n = new_node(p, statements[i].kind);
             next_token(p);
             statements[i].parse(p, n);
+            check_builtins(p);
             return n;
         }
     }
@@ -1147,6 +1051,7 @@ static JNode *parse_output(Parser *p)
     JNode *n = new_node(p, N_OUTPUT);
     next_token(p);
     n->a = parse_tuple(p, false, true, NULL, false);
+    check_builtins(p);
     if (p->now.kind != T_END) {
         syntax(p, "'}}'");
     }
@@ -1203,7 +1108,13 @@ static JValue normalized(Jinja *j, const char *source, size_t size)
 
 void jinja_parse(Jinja *j, struct JinjaTemplate *t, const char *source, size_t size)
 {
-    Parser p = {.j = j, .source = normalized(j, source, size), .line = 1, .line_start = true};
+    Parser p = {.j = j,
+                .source = normalized(j, source, size),
+                .line = 1,
+                .line_start = true,
+                .names = &t->names};
+    t->body = new_node(&p, N_BLOCK);
+    t->loop = number_of(&p, jinja_literal(j, "loop"));
     next_token(&p);
-    t->body = parse_statements(&p, "");
+    t->body->c = parse_statements(&p, "");
 }

@@ -76,7 +76,7 @@ struct JinjaArena {
     } * newest;
 };
 
-#define FIRST_BLOCK ((size_t)1 << 16)
+#define FIRST_BLOCK ((size_t)1 << 13)
 
 JinjaArena *jinja_arena_new(void) { return calloc(1, sizeof(JinjaArena)); }
 
@@ -128,8 +128,7 @@ void *jinja_take(Jinja *j, size_t count, size_t size)
     return memset(p, 0, bytes);
 }
 
-// Moves n items to a new place, twice as large or more.
-static void *grow(Jinja *j, const void *old, size_t n, size_t *capacity, size_t item)
+void *jinja_grow(Jinja *j, const void *old, size_t n, size_t *capacity, size_t item)
 {
     const size_t more = *capacity ? 2 * *capacity : 8;
     void *p = jinja_take(j, more, item);
@@ -168,7 +167,7 @@ static bool text_reserve(Jinja *j, JText *t, size_t size)
             jinja_fail(j, "a string is too long");
             return false;
         }
-        char *bytes = grow(j, t->bytes, t->used, &capacity, 1);
+        char *bytes = jinja_grow(j, t->bytes, t->used, &capacity, 1);
         if (!bytes) {
             return false;
         }
@@ -177,7 +176,7 @@ static bool text_reserve(Jinja *j, JText *t, size_t size)
     }
     if (t->n_runs == t->runs_capacity) {
         size_t capacity = t->runs_capacity;
-        JRun *runs = grow(j, t->runs, t->n_runs, &capacity, sizeof *runs);
+        JRun *runs = jinja_grow(j, t->runs, t->n_runs, &capacity, sizeof *runs);
         if (!runs) {
             return false;
         }
@@ -333,20 +332,18 @@ void jinja_add_code(Jinja *j, JText *t, uint32_t c, uint32_t mark)
     jinja_add(j, t, b, n, mark);
 }
 
-JValue jinja_escape(Jinja *j, JValue v)
+// A safe string stays as it is; HTML's signs in others are escaped.
+static JValue escape(Jinja *j, JValue s)
 {
-    static const char escapes[][7] = {"&&amp;", "<&lt;", ">&gt;", "'&#39;", "\"&#34;"};
-    const JValue s = jinja_str(j, v);
+    static const char signs[] = "&<>'\"";
+    static const char *const escapes[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
     JText *t = jinja_text(j);
-    for (size_t i = 0; i < s.size && !v.safe && !j->failed; i++) {
-        const char *c = jinja_bytes(s) + i, *escape = NULL;
-        for (size_t k = 0; k < 5; k++) {
-            escape = escapes[k][0] == *c ? escapes[k] + 1 : escape;
-        }
-        const uint32_t mark = jinja_mark_at(s, i);
-        jinja_add(j, t, escape ? escape : c, escape ? strlen(escape) : 1, mark);
+    for (size_t i = 0; i < s.size && !s.safe && !j->failed; i++) {
+        const char *c = jinja_bytes(s) + i, *sign = *c ? strchr(signs, *c) : NULL;
+        const char *text = sign ? escapes[sign - signs] : c;
+        jinja_add(j, t, text, sign ? strlen(text) : 1, jinja_mark_at(s, i));
     }
-    JValue escaped = v.safe ? s : jinja_string(t);
+    JValue escaped = s.safe ? s : jinja_string(t);
     escaped.safe = true;
     return escaped;
 }
@@ -369,13 +366,30 @@ JList *jinja_list(Jinja *j, size_t capacity)
 void jinja_push(Jinja *j, JList *l, JValue v)
 {
     if (l->n == l->capacity) {
-        JValue *items = grow(j, l->items, l->n, &l->capacity, sizeof *items);
+        JValue *items = jinja_grow(j, l->items, l->n, &l->capacity, sizeof *items);
         if (!items) {
             return;
         }
         l->items = items;
     }
     l->items[l->n++] = v;
+}
+
+JValue jinja_pair(Jinja *j, JValue a, JValue b)
+{
+    JList *l = jinja_list(j, 2);
+    jinja_push(j, l, a);
+    jinja_push(j, l, b);
+    return jinja_list_value(J_TUPLE, l);
+}
+
+void jinja_reverse(JList *l)
+{
+    for (size_t i = 0; i < l->n / 2; i++) {
+        const JValue swap = l->items[i];
+        l->items[i] = l->items[l->n - 1 - i];
+        l->items[l->n - 1 - i] = swap;
+    }
 }
 
 JValue jinja_list_value(JKind kind, JList *l) { return (JValue){.kind = (uint8_t)kind, .list = l}; }
@@ -432,21 +446,27 @@ static bool hashable(Jinja *j, JValue v)
     return ok;
 }
 
-void jinja_put(Jinja *j, JDict *d, JValue key, JValue value)
+JValue *jinja_find_key(Jinja *j, const JDict *d, JValue key)
 {
     if (!hashable(j, key)) {
         jinja_fail(j, "a %s cannot be the key of a dict", jinja_kind(key));
-        return;
     }
-    JValue *old = jinja_find(j, d, key);
+    return jinja_find(j, d, key);
+}
+
+void jinja_put(Jinja *j, JDict *d, JValue key, JValue value)
+{
+    JValue *old = jinja_find_key(j, d, key);
     if (old) {
         *old = value;
+    }
+    if (old || j->failed) {
         return;
     }
     if (d->n == d->capacity) {
         size_t capacity = d->capacity;
-        JValue *keys = grow(j, d->keys, d->n, &capacity, sizeof *keys);
-        JValue *values = grow(j, d->values, d->n, &d->capacity, sizeof *values);
+        JValue *keys = jinja_grow(j, d->keys, d->n, &capacity, sizeof *keys);
+        JValue *values = jinja_grow(j, d->values, d->n, &d->capacity, sizeof *values);
         if (!keys || !values) {
             return;
         }
@@ -505,9 +525,9 @@ JList *jinja_items(Jinja *j, JValue v)
 const char *jinja_kind(JValue v)
 {
     static const char *const names[] = {
-        "missing value", "Undefined", "NoneType", "bool", "int",       "float",       "str",
-        "list",          "tuple",     "range",    "view", "generator", "dict object", "Namespace",
-        "macro",         "method",    "function", "loop", "cycler",    "joiner"};
+        "missing value", "Undefined", "NoneType", "bool",   "int",      "float",
+        "str",           "list",      "tuple",    "range",  "view",     "generator",
+        "dict object",   "Namespace", "macro",    "method", "function", "loop"};
     return names[v.kind];
 }
 
@@ -604,20 +624,12 @@ int jinja_compare(Jinja *j, JValue a, JValue b)
         return compare_numbers(a, b);
     } else if (a.kind == J_STRING && b.kind == J_STRING) {
         return compare_strings(j, a, b);
-    } else if (a.kind != b.kind || (a.kind != J_LIST && a.kind != J_TUPLE)) {
-        jinja_fail(j, "a %s and a %s have no order", jinja_kind(a), jinja_kind(b));
+    } else {
+        const bool lists = a.kind == b.kind && (a.kind == J_LIST || a.kind == J_TUPLE);
+        jinja_fail(j, "a %s and a %s have no order%s", jinja_kind(a), jinja_kind(b),
+                   lists ? ": that of lists is not supported" : "");
     }
-    if (!jinja_step(j, 1) || !jinja_enter(j)) {
-        return 0;
-    }
-    int order = 0;
-    for (size_t i = 0; !order && i < a.list->n && i < b.list->n && !j->failed; i++) {
-        if (!jinja_equal(j, a.list->items[i], b.list->items[i])) {
-            order = jinja_compare(j, a.list->items[i], b.list->items[i]);
-        }
-    }
-    jinja_leave(j);
-    return order ? order : (a.list->n > b.list->n) - (a.list->n < b.list->n);
+    return 0;
 }
 
 bool jinja_contains(Jinja *j, JValue c, JValue item)
@@ -630,10 +642,7 @@ bool jinja_contains(Jinja *j, JValue c, JValue item)
         return jinja_search(j, c, 0, item) != NULL;
     }
     if (c.kind == J_DICT) {
-        if (!hashable(j, item)) {
-            jinja_fail(j, "a %s cannot be the key of a dict", jinja_kind(item));
-        }
-        return jinja_find(j, c.dict, item);
+        return jinja_find_key(j, c.dict, item);
     }
     const JList *l = jinja_items(j, c);
     bool found = false;
@@ -643,79 +652,36 @@ bool jinja_contains(Jinja *j, JValue c, JValue item)
     return found;
 }
 
-// Merge sort of the order (n) by keys; `space` (n) is overwritten. Equal ones keep their order.
-static void sort_order(Jinja *j, size_t *order, size_t *space, size_t n, const JList *keys)
+void jinja_sort(Jinja *j, JList *l, JList *keys, bool reverse)
 {
-    if (n < 2 || !jinja_step(j, n)) {
-        return;
-    }
-    const size_t half = n / 2;
-    sort_order(j, order, space, half, keys);
-    sort_order(j, order + half, space, n - half, keys);
-    memcpy(space, order, half * sizeof *order);
-    for (size_t a = 0, b = half, to = 0; a < half; to++) {
-        const bool right = b < n && !j->failed &&
-                           jinja_compare(j, keys->items[order[b]], keys->items[space[a]]) < 0;
-        order[to] = right ? order[b++] : space[a++];
-    }
-}
-
-void jinja_sort(Jinja *j, JList *l, const JList *keys, bool reverse)
-{
-    const size_t n = l->n;
-    size_t *order = jinja_take(j, 2 * n, sizeof *order);
-    JValue *items = jinja_take(j, n, sizeof *items);
-    if (!order || !items) {
-        return;
-    }
-    // A reversed sort is stable too: sort the mirror image, and mirror the result.
-    for (size_t i = 0; i < n; i++) {
-        order[i] = reverse ? n - 1 - i : i;
-        items[i] = l->items[i];
-    }
-    sort_order(j, order, order + n, n, keys);
-    for (size_t i = 0; i < n; i++) {
-        l->items[reverse ? n - 1 - i : i] = items[order[i]];
+    for (size_t i = 1; i < l->n && !j->failed; i++) {
+        const JValue item = l->items[i], key = keys->items[i];
+        size_t to = i;  // equal ones keep their order
+        for (; to > 0 && jinja_step(j, 1); to--) {
+            const JValue before = keys->items[to - 1];
+            if (reverse ? jinja_compare(j, before, key) >= 0 : jinja_compare(j, key, before) >= 0) {
+                break;
+            }
+            l->items[to] = l->items[to - 1];
+            keys->items[to] = before;
+        }
+        l->items[to] = item;
+        keys->items[to] = key;
     }
 }
 
 // --------------------------------------------------------------------------------------------
 // Arithmetic
 
-// a * b of a sequence and a number of times.
-static JValue repeat(Jinja *j, JValue a, int64_t times)
+static JValue repeat(Jinja *j, JValue s, int64_t times)
 {
-    if (a.kind == J_STRING) {
-        JText *t = jinja_text(j);
-        for (int64_t i = 0; i < times && a.size && jinja_step(j, 1); i++) {
-            jinja_add_string(j, t, a);
-        }
-        JValue s = jinja_string(t);
-        s.safe = a.safe;
-        return s;
+    JText *t = jinja_text(j);
+    for (int64_t i = 0; i < times && s.size && jinja_step(j, 1); i++) {
+        jinja_add_string(j, t, s);
     }
-    JList *l = jinja_list(j, 0);
-    for (int64_t i = 0; i < times && a.list->n && jinja_step(j, a.list->n); i++) {
-        for (size_t k = 0; k < a.list->n; k++) {
-            jinja_push(j, l, a.list->items[k]);
-        }
-    }
-    return jinja_list_value(a.kind, l);
-}
-
-// a ** b of integers, b >= 0; false if it does not fit.
-static bool power(int64_t a, int64_t b, int64_t *out)
-{
-    *out = 1;
-    if (a >= -1 && a <= 1) {
-        *out = b == 0 ? 1 : a < 0 && b % 2 == 0 ? 1 : a;
-        return true;
-    }
-    bool ok = true;
-    for (; ok && b > 0; b--) {  // fails after 63 rounds at most
-        ok = !__builtin_mul_overflow(*out, a, out);
-    }
-    return ok;
+    JValue repeated = jinja_string(t);
+    repeated.safe = s.safe;
+    return repeated;
 }
 
 static JValue integers(Jinja *j, int op, int64_t a, int64_t b)
@@ -728,8 +694,6 @@ static JValue integers(Jinja *j, int op, int64_t a, int64_t b)
         fits = !__builtin_sub_overflow(a, b, &n);
     } else if (op == '*') {
         fits = !__builtin_mul_overflow(a, b, &n);
-    } else if (op == 'P') {
-        fits = power(a, b, &n);
     } else if (b == 0) {
         return jinja_fail(j, "division by zero");
     } else if (b == -1) {
@@ -743,22 +707,14 @@ static JValue integers(Jinja *j, int op, int64_t a, int64_t b)
 
 static JValue reals(Jinja *j, int op, double a, double b)
 {
-    if ((op == '/' || op == 'D' || op == '%') && b == 0) {
+    if (op == '/' && b == 0) {
         return jinja_fail(j, "division by zero");
     }
-    const double rest = op == 'D' || op == '%' ? fmod(a, b) : 0;
-    const double up = rest != 0 && (rest < 0) != (b < 0) ? b : 0;
-    double d = op == '+'   ? a + b
-               : op == '-' ? a - b
-               : op == '*' ? a * b
-               : op == '/' ? a / b
-               : op == 'P' ? pow(a, b)
-               : op == '%' ? (rest + up == 0 ? copysign(0, b) : rest + up)
-                           : floor((a - rest - up) / b + 0.5);
-    if (op == 'P' && (isnan(d) || isinf(d)) && isfinite(a) && isfinite(b)) {
-        return jinja_fail(j, "the power has no finite real value");
-    }
-    return jinja_real(d);
+    return op == '+'   ? jinja_real(a + b)
+           : op == '-' ? jinja_real(a - b)
+           : op == '*' ? jinja_real(a * b)
+           : op == '/' ? jinja_real(a / b)
+                       : jinja_fail(j, "// and %% of floats are not supported");
 }
 
 static JValue join_lists(Jinja *j, JValue a, JValue b)
@@ -773,40 +729,27 @@ static JValue join_lists(Jinja *j, JValue a, JValue b)
 JValue jinja_binary(Jinja *j, int op, JValue a, JValue b)
 {
     double x, y;
-    const bool left = jinja_number(a, &x), right = jinja_number(b, &y), numbers = left && right;
+    const bool left = jinja_number(a, &x), numbers = jinja_number(b, &y) && left;
     const bool whole = numbers && a.kind != J_FLOAT && b.kind != J_FLOAT;
-    const bool sequence = a.kind == J_STRING || a.kind == J_LIST || a.kind == J_TUPLE;
-    if (op == '%' && a.kind == J_STRING) {
-        return jinja_format(j, a, b);
-    }
     if (a.kind == J_UNDEFINED || b.kind == J_UNDEFINED) {
         return jinja_fail_undefined(j, a.kind == J_UNDEFINED ? a : b);
     }
-    if (whole && op != '/' && (op != 'P' || b.integer >= 0)) {
-        return integers(j, op, a.integer, b.integer);
-    }
     if (numbers) {
-        return reals(j, op, x, y);
+        return whole && op != '/' ? integers(j, op, a.integer, b.integer) : reals(j, op, x, y);
     }
     if (op == '+' && a.kind == J_STRING && b.kind == J_STRING) {
-        return a.safe || b.safe ? jinja_concat(j, jinja_escape(j, a), jinja_escape(j, b))
+        return a.safe || b.safe ? jinja_concat(j, escape(j, a), escape(j, b))
                                 : jinja_concat(j, a, b);
     }
-    if (op == '+' && sequence && a.kind == b.kind) {
+    if (op == '+' && (a.kind == J_LIST || a.kind == J_TUPLE) && a.kind == b.kind) {
         return join_lists(j, a, b);
     }
-    if (op == '*' && sequence && (b.kind == J_INT || b.kind == J_BOOL)) {
+    if (op == '*' && a.kind == J_STRING && (b.kind == J_INT || b.kind == J_BOOL)) {
         return repeat(j, a, b.integer);
     }
-    if (op == '*' && (a.kind == J_INT || a.kind == J_BOOL) && b.kind >= J_STRING &&
-        b.kind <= J_TUPLE) {
-        return repeat(j, b, a.integer);
-    }
-    return jinja_fail(j, "unsupported operands of %s: %s and %s",
-                      op == 'D'   ? "//"
-                      : op == 'P' ? "**"
-                                  : (char[]){(char)op, 0},
-                      jinja_kind(a), jinja_kind(b));
+    const bool ours = op != '*' && (op != '%' || a.kind != J_STRING);  // Python has no other
+    return jinja_fail(j, ours ? "%s of a %s and a %s" : "%s of a %s and a %s is not supported",
+                      op == 'D' ? "//" : (char[]){(char)op, 0}, jinja_kind(a), jinja_kind(b));
 }
 
 // --------------------------------------------------------------------------------------------
@@ -864,48 +807,30 @@ static void write_quoted(Jinja *j, JText *to, JValue s)
 
 static void write_list(Jinja *j, JText *to, JValue v)
 {
-    const bool tuple = v.kind == J_TUPLE, view = v.kind == J_VIEW;
-    jinja_add_text(j, to, view ? v.list->name : "", v.mark);
-    jinja_add_text(j, to, view ? "([" : tuple ? "(" : "[", v.mark);
+    const bool tuple = v.kind == J_TUPLE;
+    jinja_add_text(j, to, tuple ? "(" : "[", v.mark);
     for (size_t i = 0; i < v.list->n && jinja_step(j, 1); i++) {
         jinja_add_text(j, to, i ? ", " : "", v.mark);
         jinja_write(j, to, v.list->items[i], true);
     }
-    jinja_add_text(j, to, tuple && v.list->n == 1 ? ",)" : view ? "])" : tuple ? ")" : "]", v.mark);
+    jinja_add_text(j, to, tuple && v.list->n == 1 ? ",)" : tuple ? ")" : "]", v.mark);
 }
 
 static void write_dict(Jinja *j, JText *to, JValue v)
 {
-    jinja_add_text(j, to, v.kind == J_NAMESPACE ? "<Namespace {" : "{", v.mark);
+    jinja_add_text(j, to, "{", v.mark);
     for (size_t i = 0; i < v.dict->n && jinja_step(j, 1); i++) {
         jinja_add_text(j, to, i ? ", " : "", v.mark);
         jinja_write(j, to, v.dict->keys[i], true);
         jinja_add_text(j, to, ": ", v.mark);
         jinja_write(j, to, v.dict->values[i], true);
     }
-    jinja_add_text(j, to, v.kind == J_NAMESPACE ? "}>" : "}", v.mark);
-}
-
-static void write_scalar(Jinja *j, JText *to, JValue v)
-{
-    char text[80] = "";
-    if (v.kind == J_INT) {
-        snprintf(text, sizeof text, "%lld", (long long)v.integer);
-    } else if (v.kind == J_RANGE) {
-        const JList *l = v.list;
-        snprintf(text, sizeof text, l->step == 1 ? "range(%lld, %lld)" : "range(%lld, %lld, %lld)",
-                 (long long)l->begin, (long long)l->stop, (long long)l->step);
-    } else {
-        snprintf(text, sizeof text, v.kind > J_FLOAT ? "<%s>" : "%s",
-                 v.kind == J_NONE   ? "None"
-                 : v.kind == J_BOOL ? (v.integer ? "True" : "False")
-                                    : jinja_kind(v));
-    }
-    jinja_add_text(j, to, text, v.mark);
+    jinja_add_text(j, to, "}", v.mark);
 }
 
 void jinja_write(Jinja *j, JText *to, JValue v, bool repr)
 {
+    char digits[24];
     if (!jinja_enter(j)) {
         return;
     }
@@ -915,14 +840,19 @@ void jinja_write(Jinja *j, JText *to, JValue v, bool repr)
         jinja_add_string(j, to, v);
     } else if (v.kind == J_STRING) {
         write_quoted(j, to, v);
+    } else if (v.kind == J_INT) {
+        snprintf(digits, sizeof digits, "%lld", (long long)v.integer);
+        jinja_add_text(j, to, digits, v.mark);
     } else if (v.kind == J_FLOAT) {
         write_real(j, to, v);
-    } else if (v.kind == J_LIST || v.kind == J_TUPLE || v.kind == J_VIEW) {
+    } else if (v.kind == J_NONE || v.kind == J_BOOL) {
+        jinja_add_text(j, to, v.kind == J_NONE ? "None" : v.integer ? "True" : "False", v.mark);
+    } else if (v.kind == J_LIST || v.kind == J_TUPLE) {
         write_list(j, to, v);
-    } else if (v.kind == J_DICT || v.kind == J_NAMESPACE) {
+    } else if (v.kind == J_DICT) {
         write_dict(j, to, v);
     } else {
-        write_scalar(j, to, v);
+        jinja_fail(j, "the text of a %s is not supported", jinja_kind(v));
     }
     jinja_leave(j);
 }

@@ -27,11 +27,9 @@ typedef enum {
     J_DICT,
     J_NAMESPACE,
     J_MACRO,
-    J_METHOD,
+    J_METHOD,  // one that is not called at once
     J_FUNCTION,
     J_LOOP,
-    J_CYCLER,
-    J_JOINER,
 } JKind;
 
 // Consecutive bytes of a text, up to `end`, with the same origin.
@@ -51,7 +49,6 @@ typedef struct {
 struct JList;
 struct JDict;
 struct JMacro;
-struct JMethod;
 struct JLoop;
 struct JBuiltin;
 
@@ -59,7 +56,8 @@ struct JBuiltin;
 typedef struct {
     uint8_t kind;
     uint8_t owner;  // J_UNDEFINED: JKind of the object that lacks the name; J_MISSING: none does
-    bool safe;      // J_STRING: what Python calls Markup; J_UNDEFINED: the sandbox forbids it
+    bool safe;      // J_STRING: what Python calls Markup, to which other text is added escaped;
+                    // .. J_UNDEFINED: the sandbox forbids it
     uint32_t mark;  // where it came from, of all but strings, whose text knows
     union {
         int64_t integer;
@@ -68,7 +66,6 @@ typedef struct {
         struct JList *list;
         struct JDict *dict;
         struct JMacro *macro;
-        struct JMethod *method;
         struct JLoop *loop;
         const struct JBuiltin *function;
     };
@@ -78,9 +75,7 @@ typedef struct {
 typedef struct JList {
     JValue *items;  // (capacity)
     size_t n, capacity;
-    size_t next;                // J_ITERATOR, J_CYCLER, J_JOINER: items read
-    int64_t begin, stop, step;  // J_RANGE
-    const char *name;           // J_VIEW: "dict_keys", ..
+    size_t next;  // J_ITERATOR: items read
 } JList;
 
 // In order of insertion, as Python's; searched from the start, since those of chats are small.
@@ -100,9 +95,10 @@ typedef struct {
     uint32_t line;     // being run
     JinjaLimits left;  // of the limits; what is left of output is checked at the end
     JText *out;        // where text goes now: the output, or what a block collects
+    JValue collected;  // what a block has collected, for its filter
     const struct JinjaTemplate *template;
     const JinjaInput *input;
-    JValue *globals;  // (template->n_globals) variables and functions by the template's numbering
+    JValue *globals;  // (template->names.n) variables and functions, by the numbers of the names
     bool used_date, refused;
 } Jinja;
 
@@ -122,17 +118,16 @@ typedef struct JBuiltin {
     const char *params;
     unsigned least;  // parameters that must be given
     int how;         // for functions that several builtins share
+    bool safe;       // takes strings that are safe: the result does not depend on it
 } JBuiltin;
-
-typedef struct JMethod {
-    JValue self;
-    const JBuiltin *builtin;
-} JMethod;
 
 // Bytes that are as much work as a step.
 #define BYTES_PER_STEP 16
 
 #define JINJA_MAX_PARAMS 6
+
+// With the kind and the name.
+#define JINJA_NO_BUILTIN "the %s '%.*s' is not supported"
 
 // --- errors, limits, memory
 
@@ -149,6 +144,8 @@ void jinja_arena_reset(JinjaArena *a);
 void jinja_arena_free(JinjaArena *a);
 // Zeroed memory; NULL, and an error, when the limit is reached or there is none.
 void *jinja_take(Jinja *j, size_t count, size_t size);
+// Moves n items to a new place, twice as large or more, and sets *capacity. NULL: as above.
+void *jinja_grow(Jinja *j, const void *old, size_t n, size_t *capacity, size_t item);
 
 // --- strings
 
@@ -195,9 +192,12 @@ void jinja_add_code(Jinja *j, JText *to, uint32_t code_point, uint32_t mark);
 JList *jinja_list(Jinja *j, size_t capacity);
 void jinja_push(Jinja *j, JList *l, JValue v);
 JValue jinja_list_value(JKind kind, JList *l);
+JValue jinja_pair(Jinja *j, JValue a, JValue b);  // a tuple of two
+void jinja_reverse(JList *l);
 JDict *jinja_dict(Jinja *j, size_t capacity);
 JValue jinja_dict_value(JDict *d);
-JValue *jinja_find(Jinja *j, const JDict *d, JValue key);  // NULL: not there
+JValue *jinja_find(Jinja *j, const JDict *d, JValue key);      // NULL: not there
+JValue *jinja_find_key(Jinja *j, const JDict *d, JValue key);  // an error if it cannot be a key
 JValue *jinja_find_name(const JDict *d, const char *name, size_t size);
 void jinja_put(Jinja *j, JDict *d, JValue key, JValue value);
 
@@ -213,28 +213,34 @@ bool jinja_number(JValue v, double *real);  // of bool, int or float
 bool jinja_equal(Jinja *j, JValue a, JValue b);
 int jinja_compare(Jinja *j, JValue a, JValue b);  // < 0, 0, > 0; an error if they have no order
 bool jinja_contains(Jinja *j, JValue container, JValue item);
-JValue jinja_binary(Jinja *j, int op, JValue a, JValue b);   // op: + - * / % and D for //, P for **
-JValue jinja_str(Jinja *j, JValue v);                        // str(v)
-void jinja_write(Jinja *j, JText *to, JValue v, bool repr);  // str(v) or repr(v)
-JValue jinja_escape(Jinja *j, JValue v);                     // HTML; a safe string stays as it is
-void jinja_sort(Jinja *j, JList *l, const JList *keys, bool reverse);
+JValue jinja_binary(Jinja *j, int op, JValue a, JValue b);       // op: + - * / % and D for //
+JValue jinja_str(Jinja *j, JValue v);                            // str(v)
+void jinja_write(Jinja *j, JText *to, JValue v, bool repr);      // str(v) or repr(v)
+void jinja_sort(Jinja *j, JList *l, JList *keys, bool reverse);  // keys are sorted, too
 
 // --- the other files
+
+// Arguments of builtins. Given: not left out, and not None. jinja_flag: given and true. An argument
+// of another type is an error.
+static inline bool jinja_given(const JArgs *a, size_t i) { return a->values[i].kind > J_NONE; }
+bool jinja_flag(const JArgs *a, size_t i);
+int64_t jinja_whole(Jinja *j, const JArgs *a, size_t i, int64_t otherwise);
+JValue jinja_text_arg(Jinja *j, const JArgs *a, size_t i);
 
 // Sets out[0 .. params) to the arguments of a builtin by its params; an error if they do not fit.
 bool jinja_bind(Jinja *j, const JBuiltin *b, const JArgs *args, JValue *out);
 JValue jinja_invoke(Jinja *j, const JBuiltin *b, JValue self, const JArgs *args);
-JValue jinja_call(Jinja *j, JValue callee, const JArgs *args);
 JValue jinja_attribute(Jinja *j, JValue v, JValue name);
 JValue jinja_item(Jinja *j, JValue v, JValue key);
 
 const JBuiltin *jinja_filter(const char *name, size_t size);
 const JBuiltin *jinja_test(const char *name, size_t size);
 const JBuiltin *jinja_function(const char *name, size_t size);
-// NULL: the type has no such method. *forbidden: it has, but it changes the value.
-const JBuiltin *jinja_method(JValue self, const char *name, size_t size, bool *forbidden);
-JValue jinja_format(Jinja *j, JValue format, JValue args);  // format % args
-JValue jinja_recase(Jinja *j, JValue s, int how);           // 'u'pper, 'l'ower, 't'itle, ..
+const JBuiltin *jinja_builtin(const JBuiltin *table, size_t n, const char *name, size_t size);
+// NULL: the type has no such method. *forbidden: it has, but it changes the value. One that Python
+// has and we have not is an error.
+const JBuiltin *jinja_method(Jinja *j, JValue self, JValue name, bool *forbidden);
+JValue jinja_recase(Jinja *j, JValue s, int how);  // 'u'pper, 'l'ower, 't'itle, 'c'apitalize
 bool jinja_is_space(uint32_t code_point);
 int jinja_flags(uint32_t code_point);  // CASE_ flags of text/case_tables.h
 JValue jinja_strip(JValue s, JValue characters, bool left, bool right);

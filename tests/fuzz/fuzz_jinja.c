@@ -19,6 +19,15 @@ static const char chat[] =
     " \"documents\": null, \"add_generation_prompt\": true, \"bos_token\": \"<s>\", \"i\": 7,"
     " \"l\": [3, 1, 2], \"s\": \"Hello, World\", \"d\": {\"a\": 1, \"b\": [\"x\"]}}";
 
+// Parsed once: it is the same for most inputs.
+static const JsonValue *armenian_chat(void)
+{
+    static Json json;
+    Error err = {0};
+    FUZZ_CHECK(json.values || json_read(&json, chat, sizeof chat - 1, &err), "%s", err.message);
+    return json.values;
+}
+
 static bool has_armenian(const char *text, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
@@ -52,8 +61,8 @@ static void render(const JinjaTemplate *t, const JsonValue *root, bool marks)
         variables[n] = (JinjaVariable){v->name, v, user};
     }
     JinjaInput input = {variables, n, 2026, 2, 28, JINJA_LIMITS};
-    input.limits.steps = 20000;
-    input.limits.memory = (size_t)4 << 20;
+    input.limits.steps = 2000;
+    input.limits.memory = (size_t)256 << 10;
     JinjaOutput out = {0};
     Error err = {0};
     if (jinja_render(t, &input, &out, &err)) {
@@ -69,7 +78,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const uint8_t *zero = size ? memchr(data, 0, size) : NULL;
     const size_t n = zero ? (size_t)(zero - data) : size;
-    const char *variables = zero ? (const char *)zero + 1 : chat;
     char *source = (char *)exact_block(n);
     if (n) {
         memcpy(source, data, n);
@@ -80,10 +88,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!jinja_compile(&t, "fuzz", source, n, &err)) {
         check_error(&err);
         FUZZ_CHECK(!t, "%p", (void *)t);
-    } else if (json_read(&json, variables, zero ? size - n - 1 : sizeof chat - 1, &err) &&
+    } else if (!zero) {
+        render(t, armenian_chat(), !has_armenian(source, n) && (!n || !memchr(source, '\\', n)));
+    } else if (json_read(&json, (const char *)zero + 1, size - n - 1, &err) &&
                json.values->kind == JSON_OBJECT) {
-        render(t, json.values,
-               !zero && !has_armenian(source, n) && (!n || !memchr(source, '\\', n)));
+        render(t, json.values, false);
     }
     json_free(&json);
     jinja_free(t);
