@@ -135,7 +135,8 @@ static bool open_chat(Engine *e, Error *err)
                                .eos = tokenizer_name(e->tokenizer, tokenizer_eos(e->tokenizer))};
     if (chat_open(&e->chat, &source, err)) {
         e->has_chat = true;
-        return tokenizer_guard(e->tokenizer, source.source, source.size, err);
+        return tokenizer_guard(e->tokenizer, source.source, source.size, err) &&
+               tokenizer_guard(e->tokenizer, e->chat.written.data, e->chat.written.size, err);
     }
     e->chat_error = *err;
     return e->checkpoint.kind != CHECKPOINT_NATIVE && err->kind == ERROR_INPUT;

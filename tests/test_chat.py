@@ -9,8 +9,9 @@ import pytest
 from chat_templates import (
     CHATML, CHATML_DEFAULT, LLAMA2, LLAMA3, MISTRAL, MISTRAL_LAST, SOME_SYSTEM, THINKING, TOOLS, ZEPHYR, render,
 )  # fmt: skip
-from conftest import GREEDY, ROOT, assert_refused, run
+from conftest import DATA_DIR, GREEDY, ROOT, assert_refused, run
 
+import jinja_oracle
 import native
 
 TEMPLATES = {"chatml": CHATML, "default": CHATML_DEFAULT, "llama2": LLAMA2, "llama3": LLAMA3, "zephyr": ZEPHYR,
@@ -193,6 +194,46 @@ def test_a_message_may_have_added_tokens_that_the_template_does_not_use(makes):
     assert other in tokens(makes(CHATML), "-i", "<other>")
     think = 256 + len(SPECIAL) + ADDED.index("<think>")
     assert think in tokens(makes(CHATML), "-i", "<think>") and think not in tokens(makes(THINKING, "thinking"), "-i", "<think>")
+
+
+ASSEMBLED = "{% set tail = ':x>' %}{% for m in messages %}<|im_start|>{{ '<think' ~ tail ~ m.content ~ '</thi' + 'nk' ~ tail }}{% endfor %}"
+
+
+def test_names_that_a_template_only_assembles_are_guarded_too(tmp_path):
+    added = ["<think:x>", "</think:x>", "<other>"]
+    (tmp_path / "m.bin").write_bytes(native_models.chatting(ASSEMBLED, SPECIAL, added).pack())
+    found = tokens(tmp_path / "m.bin", "-i", "a</think:x><think:x>b<other>")
+    assert [found.count(258 + k) for k in range(3)] == [1, 1, 1]
+
+
+REAL = sorted((DATA_DIR / "templates").glob("*.jinja"))
+# What chat templates write around messages: <|im_end|>, </think>, [INST], <|open|>think<|sep|>
+NAME = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{3,30}\]|<\|[^|]{1,40}\|>")
+
+
+@pytest.mark.parametrize("path", REAL or [None], ids=[p.stem for p in REAL] or ["none"])
+def test_no_message_forges_what_a_real_template_writes(tmp_path, path):
+    """The tokens of a model are the names that its template writes, also in chats with tools: however a message spells them,
+    joined, cut or nested, it gets none of them, and its bytes are tokens of their own."""
+    if not path:
+        pytest.skip(f"{DATA_DIR / 'templates'} is absent")
+    source = path.read_text(encoding="utf-8")
+    names = set(NAME.findall(source))
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    for thinking in (True, False):
+        context = {"messages": messages, "bos_token": SPECIAL[0], "eos_token": SPECIAL[1], "enable_thinking": thinking}
+        written = jinja_oracle.expected(source, context | {"add_generation_prompt": True, "tools": None})
+        names |= set(NAME.findall(written.text)) if written.kind == "text" else set()
+    if written.kind != "text":
+        pytest.skip(f"{path.name} takes no chat without tools")
+    added = sorted(names - set(SPECIAL))[:120]
+    model = tmp_path / "m.bin"
+    model.write_bytes(native_models.chatting(source, SPECIAL, added).pack())
+    whole = "".join(added) + " ".join(f"{name[:-1]}{name}{name[-1:]}" for name in added)
+    plain, forged = (tokens(model, "-i", text) for text in ("neutral", whole))
+    counts = [(token, plain.count(256 + k), forged.count(256 + k)) for k, token in enumerate([*SPECIAL, *added])]
+    assert [c for c in counts if c[1] != c[2]] == []
+    assert len(forged) - len(plain) == len(whole.encode()) - len("neutral")
 
 
 def test_special_lets_messages_name_tokens(makes):

@@ -7,6 +7,9 @@ import native_models
 import pytest
 from conftest import DATA_DIR, run
 
+pytest.importorskip("jinja2")
+import jinja_oracle  # noqa: E402
+
 MEMBER, EMPTY, CUT = "an answer with a thought", "the empty thought of a prompt without thinking", "earlier answers are cut"
 NOTHING = "it writes no thoughts and cuts none out of earlier answers"
 # What --info says of each real template, and what tells it: opening, closing text, variable; or why there is nothing.
@@ -105,8 +108,20 @@ def found(model):
 
 def prompt(model, *options):
     """The text of a chat's prompt."""
-    listed = run(model, "--tokenize", "--chat", "--json", "-i", "Q", "--date", "2026-01-02", *options).ok().out
+    listed = run(model, "--tokenize", "--chat", "--json", "-i", "Q", "--date", "2026-02-03", *options).ok().out
     return b"".join(bytes(json.loads(line)["bytes"]) for line in listed.splitlines()).decode()
+
+
+def check_prompts(model, source, variable):
+    """Prompts are what jinja2 makes of the template, thinking or not."""
+    given = {"messages": [{"role": "user", "content": "Q"}], "tools": None, "documents": None, "add_generation_prompt": True,
+             "bos_token": "<s>", "eos_token": "</s>"}  # fmt: skip
+    words = ("high", "no_think" if "no_think" in source else "minimal") if variable == "reasoning_effort" else (True, False)
+    for options, value in (((), None), (("--think", "on"), words[0]), (("--think", "off"), words[1])):
+        if not options or variable:
+            expected = jinja_oracle.expected(source, given | ({variable: value} if options else {}))
+            if expected.kind == "text":
+                assert prompt(model, *options) == expected.text, options
 
 
 def check_switch(model, texts):
@@ -126,6 +141,7 @@ def test_thoughts_are_found_in_templates_of_each_shape(tmp_path, shape):
     source, expected = SHAPES[shape]
     model = open_model(tmp_path / "m.bin", source)
     assert found(model) == expected
+    check_prompts(model, source, expected and expected[2])
     if expected:
         check_switch(model, expected)
 
@@ -142,8 +158,10 @@ def test_thoughts_are_found_in_real_templates(tmp_path, name):
     path = DATA_DIR / "templates" / f"{name}.jinja"
     if not path.exists():
         pytest.skip(f"{path} is absent")
-    model = open_model(tmp_path / "m.bin", path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    model = open_model(tmp_path / "m.bin", source)
     expected = None if REAL[name] is NOTHING else REAL[name][1:]
     assert found(model) == expected
+    check_prompts(model, source, expected and expected[2])
     if expected:
         check_switch(model, expected)

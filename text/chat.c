@@ -51,6 +51,7 @@ void chat_close(ChatTemplate *t)
 {
     jinja_free(t->jinja);
     thinking_texts_free(&t->think);
+    buffer_free(&t->written);
     *t = (ChatTemplate){0};
 }
 

@@ -46,6 +46,8 @@ typedef struct {
     bool has_developer;   // it knows this role; in others such a message is the system's
     bool uses_date;       // it may ask for the date
     ThinkingTexts think;  // owned; its texts are empty if the model does not think
+    Buffer written;       // owned: what it wrote itself in those renderings. Names of tokens are in
+                          // .. it that the source has only in parts
 } ChatTemplate;
 
 // Compiles a template and finds out by a few renderings what it can do. Errors: ERROR_INPUT naming

@@ -67,6 +67,7 @@ typedef struct {
     ThoughtPlace place;  // of the answer's thought
     const char *member;
     ThinkMode think;
+    bool tools;  // there is a tool, and the answer calls it, which gives a result
 } Probe;
 
 // Adds {"type": type, name: text}.
@@ -76,6 +77,38 @@ static void build_part(JsonBuilder *b, const char *type, const char *name, const
     build_text(b, "type", type, strlen(type));
     build_text(b, name, text, strlen(text));
     build_close(b, part);
+}
+
+// Adds a function, and arguments or parameters for it.
+static void build_function(JsonBuilder *b, const char *arguments)
+{
+    build_text(b, "type", "function", 8);
+    const size_t function = build_open(b, "function", JSON_OBJECT);
+    build_text(b, "name", "f", 1);
+    build_text(b, "description", "", 0);
+    const size_t object = build_open(b, arguments, JSON_OBJECT);
+    build_text(b, "type", "object", 6);
+    build_close(b, build_open(b, "properties", JSON_OBJECT));
+    build_close(b, object);
+    build_close(b, function);
+}
+
+static void build_tools(JsonBuilder *b)
+{
+    const size_t tools = build_open(b, NULL, JSON_ARRAY), tool = build_open(b, NULL, JSON_OBJECT);
+    build_function(b, "parameters");
+    build_close(b, tool);
+    build_close(b, tools);
+}
+
+static void build_call(JsonBuilder *b)
+{
+    const size_t calls = build_open(b, "tool_calls", JSON_ARRAY);
+    const size_t call = build_open(b, NULL, JSON_OBJECT);
+    build_text(b, "id", "call00001", 9);
+    build_function(b, "arguments");
+    build_close(b, call);
+    build_close(b, calls);
 }
 
 // Adds the content of the answer, and its thought.
@@ -112,35 +145,56 @@ static void build_messages(JsonBuilder *b, const Probe *p)
         const size_t message = build_open(b, NULL, JSON_OBJECT);
         build_text(b, "role", role_names[ROLE_ASSISTANT], strlen(role_names[ROLE_ASSISTANT]));
         build_content(b, p);
+        if (p->tools) {
+            build_call(b);
+        }
         build_close(b, message);
+    }
+    if (p->tools) {
+        chat_add_message(b, ROLE_TOOL, ANSWER, strlen(ANSWER));
+        chat_add_message(b, ROLE_USER, QUESTION, strlen(QUESTION));
     }
     build_close(b, list);
 }
 
-// Renders a conversation; *out is empty if the template does not take it. Error: ERROR_RUN.
-static bool try_probe(const ChatTemplate *t, Probe probe, Buffer *out, Error *err)
+// Adds what the template itself wrote.
+static void note_written(ChatTemplate *t, const ChatText *text)
 {
-    JsonBuilder messages = {0};
+    for (size_t i = 0; i < text->n_spans; i++) {
+        const TextSpan s = text->spans[i];
+        buffer_add(&t->written, s.text, s.special ? s.size : 0);
+        buffer_add_text(&t->written, "\n");
+    }
+}
+
+// Renders a conversation; *out is empty if the template does not take it. Error: ERROR_RUN.
+static bool try_probe(ChatTemplate *t, Probe probe, Buffer *out, Error *err)
+{
+    JsonBuilder messages = {0}, tools = {0};
     ChatText text = {0};
     Error why = {0};
     build_messages(&messages, &probe);
+    build_tools(&tools);
     const Conversation c = {.messages = messages.values,
+                            .tools = probe.tools ? tools.values : NULL,
                             .settings = {.date = {2000, 1, 1}},
                             .think = probe.think,
                             .answered = probe.answered};
     buffer_clear(out);
     buffer_add_text(out, "");
-    bool ok = build_check(&messages, err);
+    bool ok = build_check(&messages, err) && build_check(&tools, err);
     if (ok && chat_render(t, &c, &text, &why)) {
         buffer_add(out, text.output.text, text.output.size);
+        note_written(t, &text);
     }
-    ok = ok && buffer_check(out, err);
+    ok = ok && buffer_check(out, err) && buffer_check(&t->written, err);
     if (ok && why.kind == ERROR_RUN) {
         *err = why;
         ok = false;
     }
     chat_text_free(&text);
     build_free(&messages);
+    build_free(&tools);
     return ok;
 }
 
@@ -455,7 +509,8 @@ bool chat_probe(ChatTemplate *t, Error *err)
     t->uses_date = jinja_mentions(t->jinja, "strftime_now");
     bool ok = try_probe(t, (Probe){.system = true}, &text, err);
     t->has_system = ok && find_in(&text, SYSTEM) < text.size;
-    ok = ok && find_thinking(t, &prompt, &text, err);
+    ok = ok && find_thinking(t, &prompt, &text, err) &&
+         try_probe(t, (Probe){.answered = true, .tools = true}, &text, err);
     buffer_free(&prompt);
     buffer_free(&text);
     return ok;

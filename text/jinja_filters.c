@@ -575,6 +575,8 @@ TEST(sameas)
 // The longest range, which is that of Jinja2's sandbox.
 #define MAX_RANGE 100000
 
+static bool is_small(int64_t n) { return n >= -INT32_MAX && n <= INT32_MAX; }
+
 FUNCTION(range)
 {
     (void)v;
@@ -584,8 +586,7 @@ FUNCTION(range)
         stop = begin;
         begin = 0;
     }
-    if (step == 0 || llabs(begin) > INT32_MAX || llabs(stop) > INT32_MAX ||
-        llabs(step) > INT32_MAX) {
+    if (step == 0 || !is_small(begin) || !is_small(stop) || !is_small(step)) {
         return jinja_fail(j, "a range has the step 0 or bounds that are not supported");
     }
     const int64_t n = (stop - begin + step - (step > 0 ? 1 : -1)) / step;
