@@ -915,7 +915,7 @@ void request_failure(const Request *r, Buffer *out)
 }
 
 // The date of a result, in either form; month 0 if there is none.
-static Date find_date(const JsonValue *root)
+static Date date_of(const JsonValue *root)
 {
     const JsonValue *response = json_member(root, "response"), *body = NULL;
     Date date = {0};
@@ -945,6 +945,6 @@ bool result_read(Json *json, const Line *line, OldResult *out, Error *err)
         out->failed_line = strtoull(message->text + length, NULL, 10);
     }
     out->lacks_hash = is_object && json_member(root, "index") && !json_member(root, "hash");
-    out->date = is_object ? find_date(root) : (Date){0};
+    out->date = is_object ? date_of(root) : (Date){0};
     return true;
 }

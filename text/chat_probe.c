@@ -266,7 +266,7 @@ static void set_open_from_prompt(ThinkingTexts *t, const char *prompt, size_t si
 }
 
 // The bytes of white space at the end of a text.
-static size_t trailing_space(const char *text, size_t size)
+static size_t space_at_end(const char *text, size_t size)
 {
     size_t n = 0;
     while (n < size && is_ascii_space(text[size - n - 1])) {
@@ -279,7 +279,7 @@ static size_t trailing_space(const char *text, size_t size)
 // space between them each gets a half.
 static void set_by_empty(ThinkingTexts *think, const char *text, size_t close, size_t size)
 {
-    const size_t at = close - trailing_space(text, close) / 2;
+    const size_t at = close - space_at_end(text, close) / 2;
     set_text(&think->open, text, at);
     set_text(&think->close, text + at, size - at);
 }
@@ -432,10 +432,10 @@ static void set_by_name(ThinkingTexts *think, const char *open, const char *clos
                         const Buffer *answered)
 {
     const size_t answer = find_in(answered, ANSWER);
-    size_t at = answer - trailing_space(answered->data, answer);
+    size_t at = answer - space_at_end(answered->data, answer);
     if (answer < answered->size && cut_end(answered->data, &at, close)) {
         const size_t close_at = at;
-        at -= trailing_space(answered->data, at);
+        at -= space_at_end(answered->data, at);
         if (cut_end(answered->data, &at, open)) {
             set_by_empty(think, answered->data + at, close_at - at, answer - at);
             return;
