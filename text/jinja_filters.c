@@ -25,7 +25,8 @@ static JValue text_or(Jinja *j, const JArgs *a, size_t i, const char *otherwise)
 
 static JValue nothing(void)
 {
-    static JText no_name;
+    static char empty[1];
+    static JText no_name = {.bytes = empty};
     return (JValue){.kind = J_UNDEFINED, .owner = J_MISSING, .text = &no_name};
 }
 
