@@ -118,7 +118,7 @@ static void run_ready(void *arg)
 static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
 {
     ByteCount repacking = {out, "repacking"};
-    output_watch(out, &e->checkpoint.file, o->engine.model);
+    output_watch(out, &e->checkpoint);
     output_configure(out, o);
     o->engine.progress = output_byte_progress(&repacking);
     bool ok = open_engine(e, o, err);
@@ -126,7 +126,7 @@ static bool run_mode(Engine *e, Options *o, Output *out, Error *err)
     ok = ok && options_override(o, &e->checkpoint.sampling, err) &&
          options_recommend(o, o->engine.model, &e->checkpoint.sampling, err) &&
          (!e->tokenizer || options_check_tokens(o, tokenizer_vocab_size(e->tokenizer), err)) &&
-         output_open(out, o, err);
+         output_open(out, o, &e->checkpoint, err);
     if (ok) {
         output_note_repacked(out, e);
         const bool converses = o->mode == MODE_GENERATE && o->chat && prompt_is_typed(o);

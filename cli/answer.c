@@ -193,7 +193,7 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
     if (!engine_open_cache(e, 1, o->chunk > checked ? o->chunk : checked, checked, err)) {
         return false;
     }
-    if (!prompt_cache_attach(&a->prompt_cache, e, o, out, err) || !open_guide(a, err)) {
+    if (!prompt_cache_attach(&a->prompt_cache, e, o, err) || !open_guide(a, err)) {
         answer_close(a);
         return false;
     }

@@ -93,7 +93,7 @@ static bool run_batch(Engine *e, const Options *o, Output *out, Error *err)
                            err)) {
         return false;
     }
-    bool ok = prompt_cache_attach(&prompt_cache, e, o, out, err);
+    bool ok = prompt_cache_attach(&prompt_cache, e, o, err);
     // Of a file without checksums it takes long: not twice.
     uint64_t fingerprint = prompt_cache.model.fingerprint;
     ok = ok && (o->prompt_cache || checkpoint_fingerprint(&e->checkpoint, &fingerprint, err));

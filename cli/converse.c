@@ -149,7 +149,7 @@ static bool save(Talk *t, const char *text, Error *err)
     Buffer json = {0};
     dialogue_write(&t->dialogue, &json);
     Error why;
-    const bool ok = output_save(t->options, text, &json, &why);
+    const bool ok = output_save(t->options, &t->engine->checkpoint, text, &json, &why);
     buffer_free(&json);
     if (ok) {
         output_note("(saved to %s)", text);

@@ -14,20 +14,13 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 
-// Mapped files of a run: the checkpoint and the prompt cache.
-#define MAX_WATCHED 2
-
-// The handler of SIGBUS must not call printf, so the message is formatted beforehand.
-typedef struct {
-    const Mapping *file;  // NULL: an unused element
-    char message[sizeof(Error) + 16];
-} WatchedFile;
-
 // What the signal handlers use.
 static volatile sig_atomic_t interrupted;
 static struct {
-    WatchedFile files[MAX_WATCHED];
-    const Output *out;  // its temporary file is removed when a signal ends the program
+    const Checkpoint *checkpoint;  // its files are watched, and:
+    const Mapping *file;           // the prompt cache; NULL: there is none
+    const char *path;              // of that
+    const Output *out;             // its temporary file is removed when a signal ends the program
     void (*end)(int status);
 } watched;
 
@@ -54,18 +47,41 @@ static bool same_file(const char *a, const char *b)
            x.st_ino == y.st_ino;
 }
 
-// Refuses to replace a file that the run reads. `what` precedes its name in the message.
-static bool check_not_read(const Options *o, const char *what, const char *path, Error *err)
+// Is it one of the files of the model?
+static bool is_of_model(const char *path, const Checkpoint *c)
 {
-    static const char *const names[] = {"model", "tokenizer", "text of --calibrate"};
-    const char *read[] = {o->engine.model, o->engine.tokenizer, o->calibrate};
-    for (size_t i = 0; i < sizeof read / sizeof *read; i++) {
-        if (same_file(path, read[i])) {
-            return error_set(err, ERROR_USAGE, "%s%s: is the %s, expected another file", what, path,
-                             names[i]);
-        }
+    const Mapping *file;
+    bool is = false;
+    for (size_t i = 0; i < checkpoint_n_files(c); i++) {
+        is |= same_file(path, checkpoint_file(c, i, &file));
     }
-    return true;
+    return is;
+}
+
+// Refuses to replace a file that the run reads. `what` precedes its name in the message.
+static bool check_not_read(const Options *o, const Checkpoint *c, const char *what,
+                           const char *path, Error *err)
+{
+    const char *is = is_of_model(path, c)                   ? "model"
+                     : same_file(path, o->engine.tokenizer) ? "tokenizer"
+                     : same_file(path, o->calibrate)        ? "text of --calibrate"
+                                                            : NULL;
+    return !is ||
+           error_set(err, ERROR_USAGE, "%s%s: is the %s, expected another file", what, path, is);
+}
+
+// Refuses to write a checkpoint into what cannot be replaced by a complete file. To be called before
+// anything is opened: a FIFO would be waited for.
+static bool check_replaceable(const char *what, const char *path, Error *err)
+{
+    struct stat st;
+    const char *is = stat(path, &st) != 0 || S_ISREG(st.st_mode) ? NULL
+                     : S_ISDIR(st.st_mode)                       ? "a directory"
+                     : S_ISFIFO(st.st_mode)                      ? "a pipe"
+                     : S_ISSOCK(st.st_mode)                      ? "a socket"
+                                                                 : "a device";
+    return !is || error_set(err, ERROR_USAGE, "%s%s: is %s, expected a regular file or a new name",
+                            what, path, is);
 }
 
 static void handle_signals(void (*handler)(int number))
@@ -100,20 +116,32 @@ void output_configure(Output *out, const Options *o)
                     .digest = HASH_BEGIN};
 }
 
-bool output_open(Output *out, const Options *o, Error *err)
+bool output_open(Output *out, const Options *o, const Checkpoint *c, Error *err)
 {
-    if (!o->output || o->mode == MODE_BATCH) {
+    const bool convert = o->mode == MODE_CONVERT;
+    const char *option = convert ? "--convert " : "--output ";
+    if (!o->output) {
+        return true;
+    }
+    if (!check_not_read(o, c, option, o->output, err) ||
+        (convert && !check_replaceable(option, o->output, err))) {
+        return false;
+    }
+    if (o->mode == MODE_BATCH) {
         return true;
     }
     handle_signals(on_last_signal);
-    const char *option = o->mode == MODE_CONVERT ? "--convert " : "--output ";
-    return check_not_read(o, option, o->output, err) && new_file_create(&out->file, o->output, err);
+    return new_file_create(&out->file, o->output, err) &&
+           (!convert || out->file.temporary ||
+            error_set(err, ERROR_USAGE,
+                      "%s%s: is a descriptor, expected a regular file or a new name", option,
+                      o->output));
 }
 
-bool output_save(const Options *o, const char *path, Buffer *text, Error *err)
+bool output_save(const Options *o, const Checkpoint *c, const char *path, Buffer *text, Error *err)
 {
     Output file = {0};
-    if (!check_not_read(o, "", path, err) || !new_file_create(&file.file, path, err)) {
+    if (!check_not_read(o, c, "", path, err) || !new_file_create(&file.file, path, err)) {
         return false;
     }
     const bool ok = output_write(&file, text, err);
@@ -317,20 +345,52 @@ const volatile sig_atomic_t *output_interrupted(void) { return &interrupted; }
 // --------------------------------------------------------------------------------------------
 // Mapped files that are cut short
 
+static bool is_in(const Mapping *file, uintptr_t at)
+{
+    const uintptr_t begin = (uintptr_t)file->data;
+    return file->data && at >= begin && at - begin < round_up(file->size, 4096);
+}
+
+// The path of the watched file that is mapped at an address, or NULL.
+static const char *path_at(uintptr_t at)
+{
+    if (watched.file && is_in(watched.file, at)) {
+        return watched.path;
+    }
+    for (size_t i = 0; i < checkpoint_n_files(watched.checkpoint); i++) {
+        const Mapping *file;
+        const char *path = checkpoint_file(watched.checkpoint, i, &file);
+        if (is_in(file, at)) {
+            return path;
+        }
+    }
+    return NULL;
+}
+
+// Prints the message about a file, as a signal handler may: without printf. Control characters become
+// '?', as in any error.
+static void write_truncated(const char *path)
+{
+    static const char begin[] = "run: ",
+                      end[] = ": was truncated by another program while in use\n";
+    char line[sizeof begin + sizeof(Error) + sizeof end];
+    size_t n = sizeof begin - 1;
+    memcpy(line, begin, n);
+    for (; *path && n < sizeof(Error); path++) {
+        const unsigned char c = (unsigned char)*path;
+        line[n++] = c < ' ' || c == 0x7f ? '?' : *path;
+    }
+    memcpy(line + n, end, sizeof end - 1);
+    const ssize_t written = write(STDERR_FILENO, line, n + sizeof end - 1);
+    (void)written;  // there is nobody left to tell
+}
+
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
     static atomic_flag first = ATOMIC_FLAG_INIT;
-    const uintptr_t at = (uintptr_t)info->si_addr;
-    const char *message = NULL;
+    const char *path = path_at((uintptr_t)info->si_addr);
     (void)context;
-    for (size_t i = 0; i < MAX_WATCHED; i++) {
-        const Mapping *file = watched.files[i].file;
-        if (file && at >= (uintptr_t)file->data &&
-            at - (uintptr_t)file->data < round_up(file->size, 4096)) {
-            message = watched.files[i].message;
-        }
-    }
-    if (!message) {
+    if (!path) {
         signal(number, SIG_DFL);  // another address: the fault repeats, and ends the program
         return;
     }
@@ -338,32 +398,21 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
         pause();  // another thread was first, and is about to end the program
     }
     remove_temporary();
-    const ssize_t written = write(STDERR_FILENO, message, strlen(message));
-    (void)written;  // there is nobody left to tell
+    write_truncated(path);
     watched.end(ERROR_INPUT);
 }
 
-void output_watch(const Output *out, const Mapping *file, const char *path)
+void output_watch(const Output *out, const Checkpoint *c)
 {
-    WatchedFile *w = watched.files;
-    while (w->file && w < watched.files + MAX_WATCHED - 1) {
-        w++;
-    }
-    Error err = {0};
-    error_set(&err, ERROR_INPUT, "%s: was truncated by another program while in use", path);
-    snprintf(w->message, sizeof w->message, "run: %s\n", err.message);
-    w->file = file;
+    watched.checkpoint = c;
     watched.out = out;
     struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
     sigemptyset(&action.sa_mask);
     sigaction(SIGBUS, &action, NULL);
 }
 
-void output_unwatch(const Mapping *file)
+void output_watch_cache(const Mapping *file, const char *path)
 {
-    for (size_t i = 0; i < MAX_WATCHED; i++) {
-        if (watched.files[i].file == file) {
-            watched.files[i].file = NULL;
-        }
-    }
+    watched.path = path;
+    watched.file = file;
 }

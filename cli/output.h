@@ -36,9 +36,10 @@ bool output_prepare(void (*end)(int status));
 // Sets what is shown while the program runs: statistics, progress.
 void output_configure(Output *out, const Options *o);
 
-// Opens the file of --output or --convert, or standard output; a batch opens its results itself. Errors:
-// ERROR_USAGE if the run reads that file; ERROR_RUN if it cannot be created.
-bool output_open(Output *out, const Options *o, Error *err);
+// Opens the file of --output or --convert, or standard output; a batch opens its results itself.
+// Errors: ERROR_USAGE if the run reads that file, or if it is to be a checkpoint and is not a regular
+// file; ERROR_RUN if it cannot be created. *c is the checkpoint that is open.
+bool output_open(Output *out, const Options *o, const Checkpoint *c, Error *err);
 
 // Completes the output (keep), or removes an output file, unless it was written in place. Error:
 // ERROR_RUN.
@@ -47,7 +48,7 @@ bool output_close(Output *out, bool keep, Error *err);
 // Writes the text to a file other than the output. A regular file is written completely or not at
 // all. Errors: ERROR_USAGE if the run reads that file; ERROR_RUN if it cannot be written, or memory
 // ran out while the text was made.
-bool output_save(const Options *o, const char *path, Buffer *text, Error *err);
+bool output_save(const Options *o, const Checkpoint *c, const char *path, Buffer *text, Error *err);
 
 // Writes the text to the output and clears it. Error: ERROR_RUN if it cannot be written, or memory
 // ran out while the text was made.
@@ -128,9 +129,9 @@ bool output_go_on(void);
 // Files are read where they are mapped. If another program truncates such a file, the pages past
 // its new end are gone, and a thread that reads one gets SIGBUS: nothing can be computed any more.
 // From output_watch on, the program then prints a message that names the file, and ends with
-// ERROR_INPUT. `file` must exist until output_unwatch, though the mapping may be opened and closed
-// in between. The temporary file of `out` is removed.
-void output_watch(const Output *out, const Mapping *file, const char *path);
-void output_unwatch(const Mapping *file);
+// ERROR_INPUT. The temporary file of `out` is removed. The files of *c are watched, which may be
+// opened and closed in between, and the one of output_watch_cache: a prompt cache, or NULL for none.
+void output_watch(const Output *out, const Checkpoint *c);
+void output_watch_cache(const Mapping *file, const char *path);
 
 #endif

@@ -156,7 +156,7 @@ bool prompt_read(const Engine *e, const Options *o, Prompt *out, Error *err)
     return ok;
 }
 
-bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, const Output *out, Error *err)
+bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, Error *err)
 {
     CachedModel model = {o->engine.model, 0};
     *p = (PromptCache){0};
@@ -164,7 +164,7 @@ bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, const Outp
     if (o->prompt_cache && !checkpoint_fingerprint(&e->checkpoint, &model.fingerprint, err)) {
         return false;
     }
-    output_watch(out, &p->file, o->prompt_cache ? o->prompt_cache : "");
+    output_watch_cache(&p->file, o->prompt_cache);
     return prompt_cache_open(p, o->prompt_cache, model, &e->cache, err);
 }
 
@@ -179,6 +179,6 @@ void prompt_cache_detach(PromptCache *p, Engine *e, const Output *out)
                     p->path, PAGE_POSITIONS);
     }
     engine_close_cache(e);
-    output_unwatch(&p->file);
+    output_watch_cache(NULL, NULL);
     prompt_cache_close(p);
 }

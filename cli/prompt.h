@@ -25,8 +25,7 @@ bool prompt_check_system(const Engine *e, const Options *o, Error *err);
 // Opens the file of --prompt-cache for the engine's cache, which exists by then. Closing it closes
 // the engine's cache first, as that reads the file's pages; with the statistics it says what became
 // of a file that the prompt does not fit.
-bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, const Output *out,
-                         Error *err);
+bool prompt_cache_attach(PromptCache *p, Engine *e, const Options *o, Error *err);
 void prompt_cache_detach(PromptCache *p, Engine *e, const Output *out);
 
 #endif

@@ -438,6 +438,14 @@ void checkpoint_close(Checkpoint *c)
     *c = (Checkpoint){0};
 }
 
+size_t checkpoint_n_files(const Checkpoint *c) { return c->gguf ? gguf_model_n_files(c->gguf) : 1; }
+
+const char *checkpoint_file(const Checkpoint *c, size_t i, const Mapping **file)
+{
+    *file = &c->file;
+    return i == 0 ? c->path : gguf_model_file(c->gguf, i, file);
+}
+
 // --------------------------------------------------------------------------------------------
 // Tensors that are repacked
 

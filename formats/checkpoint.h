@@ -41,7 +41,7 @@ typedef struct {
     size_t n_tensors;
     Tensor **by_name;  // (n_tensors): pointers to them, sorted by name; owned
     Bytes config_section, tokenizer, chat, provenance;
-    size_t file_bytes;  // of the file; of a GGUF file that is split, of its first part
+    size_t file_bytes;  // of all its files
     Mapping file;       // owned; a native file's tensors point into it
     void *memory;       // tensors that were repacked into the layout of the kernels; owned; or NULL
     size_t memory_bytes;  // size of memory
@@ -64,6 +64,12 @@ void checkpoint_close(Checkpoint *c);
 // The first matrix that the file has row by row: such a file, written by a converter, is there to be
 // converted, not to be run. NULL: there is none.
 const Tensor *checkpoint_row_major(const Checkpoint *c);
+
+// The files of a checkpoint: one, or the parts of a GGUF file that is split. checkpoint_file returns
+// the path of file i, and sets *file to its mapping. Both may also be called while the checkpoint is
+// being opened, by the handler of a signal: they then know the files that are mapped so far.
+size_t checkpoint_n_files(const Checkpoint *c);
+const char *checkpoint_file(const Checkpoint *c, size_t i, const Mapping **file);
 
 // Repacks tensors that have no data yet into memory, one after the other. Errors: ERROR_INPUT naming
 // a tensor with a value that is not finite; ERROR_RUN if out of memory.

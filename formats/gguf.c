@@ -540,7 +540,8 @@ static bool check_split(const Cursor *c, const GgufKey *keys, size_t n, const ch
 // Reads the keys and tensors of one file. Those of the first one stay in *g.
 static bool read_part(Gguf *g, const char *path, size_t part, Error *err)
 {
-    Cursor c = {.path = path, .data = g->parts[part].data, .size = g->parts[part].size, .err = err};
+    const Mapping *file = &g->parts[part].file;
+    Cursor c = {.path = path, .data = file->data, .size = file->size, .err = err};
     Counts counts = {0};
     GgufKey *keys = NULL;
     size_t alignment = DEFAULT_ALIGNMENT;
@@ -580,9 +581,15 @@ static bool count_parts(const Gguf *g, size_t *n, Error *err)
     return check_split(&c, g->keys, g->n_keys, "split.no", 0);
 }
 
-// The path of a further part: that of the first one ends in -00001-of-0000N.gguf.
-static bool part_path(const Gguf *g, size_t part, Buffer *path, Error *err)
+const char *gguf_part_path(const Gguf *g, size_t part)
 {
+    return part == 0 ? g->path : g->parts[part].path;
+}
+
+// Sets the path of a further part: that of the first one ends in -00001-of-0000N.gguf.
+static bool name_part(Gguf *g, size_t part, Error *err)
+{
+    Buffer path = {0};
     char first[32];
     const int suffix = snprintf(first, sizeof first, "-%05d-of-%05zu.gguf", 1, g->n_parts);
     const size_t length = strlen(g->path), size = (size_t)suffix;
@@ -592,16 +599,20 @@ static bool part_path(const Gguf *g, size_t part, Buffer *path, Error *err)
                          "the first one",
                          g->path, g->n_parts, first);
     }
-    buffer_clear(path);
-    buffer_add(path, g->path, length - size);
-    buffer_addf(path, "-%05zu-of-%05zu.gguf", part + 1, g->n_parts);
-    return buffer_check(path, err);
+    buffer_add(&path, g->path, length - size);
+    buffer_addf(&path, "-%05zu-of-%05zu.gguf", part + 1, g->n_parts);
+    if (!buffer_check(&path, err)) {
+        buffer_free(&path);
+        return false;
+    }
+    g->parts[part].path = path.data;
+    return true;
 }
 
 // Maps and reads the parts after the first of n.
 static bool read_further_parts(Gguf *g, size_t n, Error *err)
 {
-    Mapping *parts = calloc(n, sizeof *parts);
+    GgufPart *parts = calloc(n, sizeof *parts);
     if (!parts) {
         return error_memory(err, "the list of files", n * sizeof *parts);
     }
@@ -609,13 +620,11 @@ static bool read_further_parts(Gguf *g, size_t n, Error *err)
     free(g->parts);
     g->parts = parts;
     g->n_parts = n;
-    Buffer path = {0};
     bool ok = true;
     for (size_t i = 1; ok && i < n; i++) {
-        ok = part_path(g, i, &path, err) && mapping_open(&g->parts[i], path.data, err) &&
-             read_part(g, path.data, i, err);
+        ok = name_part(g, i, err) && mapping_open(&parts[i].file, parts[i].path, err) &&
+             read_part(g, parts[i].path, i, err);
     }
-    buffer_free(&path);
     const Cursor c = {.path = g->path, .err = err};
     return ok && (!gguf_key(g, "split.tensors.count") ||
                   check_split(&c, g->keys, g->n_keys, "split.tensors.count", g->n_tensors));
@@ -628,8 +637,8 @@ static bool sort_by_name(Gguf *g, Error *err)
     for (size_t i = 1; i < g->n_tensors; i++) {
         const GgufText name = g->tensors[i].name;
         if (compare_texts(g->tensors[i - 1].name, name) == 0) {
-            return error_set(err, ERROR_INPUT, "%s: duplicate tensor %.*s", g->path, shown(name),
-                             name.data);
+            return error_set(err, ERROR_INPUT, "%s: duplicate tensor %.*s",
+                             gguf_part_path(g, g->tensors[i].part), shown(name), name.data);
         }
     }
     return true;
@@ -641,7 +650,7 @@ bool gguf_open(Gguf *g, const char *path, Mapping file, Error *err)
     if (!g->parts) {
         return error_memory(err, "the list of files", sizeof *g->parts);
     }
-    g->parts[0] = file;
+    g->parts[0].file = file;
     size_t n = 1;
     const bool ok = read_part(g, path, 0, err) && count_parts(g, &n, err) &&
                     (n == 1 || read_further_parts(g, n, err)) && sort_by_name(g, err);
@@ -654,7 +663,8 @@ bool gguf_open(Gguf *g, const char *path, Mapping file, Error *err)
 void gguf_close(Gguf *g)
 {
     for (size_t i = 1; i < g->n_parts && g->parts; i++) {
-        mapping_close(&g->parts[i]);
+        mapping_close(&g->parts[i].file);
+        free(g->parts[i].path);
     }
     free(g->parts);
     free(g->keys);

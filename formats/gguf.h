@@ -70,9 +70,15 @@ typedef struct {
     size_t part;  // the file that holds it: of Gguf.parts
 } GgufTensor;
 
+// One file of a model.
+typedef struct {
+    Mapping file;  // owned; but that of the first part belongs to the caller
+    char *path;    // owned; NULL for the first part, whose path is that of the model
+} GgufPart;
+
 typedef struct {
     const char *path;     // of the first part, for messages; the caller's
-    Mapping *parts;       // (n_parts), owned; but the first mapping belongs to the caller
+    GgufPart *parts;      // (n_parts), owned
     size_t n_parts;       // 1 unless the model is split
     GgufKey *keys;        // (n_keys), sorted by name; owned
     GgufTensor *tensors;  // (n_tensors) of all parts, sorted by name; owned
@@ -89,6 +95,9 @@ typedef struct {
 // expected; ERROR_RUN if out of memory. On failure *g is closed.
 bool gguf_open(Gguf *g, const char *path, Mapping file, Error *err);
 void gguf_close(Gguf *g);
+
+// The path of a part.
+const char *gguf_part_path(const Gguf *g, size_t part);
 
 // The type with this ggml number, or NULL.
 const GgmlType *ggml_type(uint32_t number);

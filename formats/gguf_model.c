@@ -126,14 +126,14 @@ static bool check_type(const ModelReader *r, const char *name, const GgufTensor 
         return error_set(r->err, ERROR_INPUT,
                          "%s: tensor %s has the type %s, which is not supported; expected a file "
                          "of another quantisation, such as Q8_0 or Q4_0",
-                         r->g->path, name, t->type->name);
+                         gguf_part_path(r->g, t->part), name, t->type->name);
     }
     to->matrix.type = to->vector ? WEIGHT_F32 : format->type;
     if (to->vector && !row_format_is_plain(format)) {
         return error_set(r->err, ERROR_INPUT,
                          "%s: tensor %s has the type %s, expected F32, F16 or BF16, as it is a "
                          "vector",
-                         r->g->path, name, t->type->name);
+                         gguf_part_path(r->g, t->part), name, t->type->name);
     }
     return true;
 }
@@ -164,7 +164,8 @@ static bool check_dims(const ModelReader *r, const char *name, const GgufTensor 
     }
     return error_set(r->err, ERROR_INPUT,
                      "%s: tensor %s has %zu x %zu x %zu x %zu values, expected %zu x %zu",
-                     r->g->path, name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], cols, rows);
+                     gguf_part_path(r->g, t->part), name, t->dims[0], t->dims[1], t->dims[2],
+                     t->dims[3], cols, rows);
 }
 
 // Finds the source of a tensor, which determines the tensor's type. A file that has both a fused
@@ -208,8 +209,9 @@ static bool check_all_used(const ModelReader *r, const GgufModel *m, Error *err)
     }
     const GgufText name = g->tensors[i].name;
     return error_set(err, ERROR_INPUT,
-                     "%s: tensor %.*s is not part of a model of the architecture %s", g->path,
-                     name.size < 100 ? (int)name.size : 100, name.data, r->architecture->name);
+                     "%s: tensor %.*s is not part of a model of the architecture %s",
+                     gguf_part_path(g, g->tensors[i].part), name.size < 100 ? (int)name.size : 100,
+                     name.data, r->architecture->name);
 }
 
 static bool find_sources(ModelReader *r, GgufModel *m)
@@ -341,7 +343,21 @@ bool gguf_model_open(Checkpoint *c, Error *err)
     c->kind = CHECKPOINT_GGUF;
     c->gguf = m;
     ModelReader r = {.c = c, .g = &m->file, .err = err};
-    return gguf_open(&m->file, c->path, c->file, err) && read_gguf_model(&r, m);
+    if (!gguf_open(&m->file, c->path, c->file, err)) {
+        return false;
+    }
+    for (size_t i = 1; i < m->file.n_parts; i++) {
+        c->file_bytes += m->file.parts[i].file.size;
+    }
+    return read_gguf_model(&r, m);
+}
+
+size_t gguf_model_n_files(const GgufModel *m) { return m->file.n_parts; }
+
+const char *gguf_model_file(const GgufModel *m, size_t i, const Mapping **file)
+{
+    *file = &m->file.parts[i].file;
+    return gguf_part_path(&m->file, i);
 }
 
 void gguf_model_close(GgufModel *m)
@@ -383,10 +399,11 @@ bool gguf_model_repack(const Checkpoint *c, size_t i, void *out, size_t threads,
     bool exact = true;
     const char *bad = tensor->vector ? repack_vector(tensor, &rows, out)
                                      : repack_matrix(&tensor->matrix, &rows, out, threads, &exact);
-    mapping_drop(&c->gguf->file.parts[t->part], t->data, t->bytes);
+    mapping_drop(&c->gguf->file.parts[t->part].file, t->data, t->bytes);
     source->inexact = !exact;
-    return !bad || error_set(err, ERROR_INPUT, "%s: tensor %.*s has %s", c->path, (int)t->name.size,
-                             t->name.data, bad);
+    return !bad ||
+           error_set(err, ERROR_INPUT, "%s: tensor %.*s has %s",
+                     gguf_part_path(&c->gguf->file, t->part), (int)t->name.size, t->name.data, bad);
 }
 
 size_t gguf_model_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUTES])

@@ -18,6 +18,10 @@ void gguf_model_close(GgufModel *m);  // NULL is allowed
 // value or scale that is not finite.
 bool gguf_model_repack(const Checkpoint *c, size_t i, void *out, size_t threads, Error *err);
 
+// See checkpoint_n_files and checkpoint_file.
+size_t gguf_model_n_files(const GgufModel *m);
+const char *gguf_model_file(const GgufModel *m, size_t i, const Mapping **file);
+
 // See checkpoint_substitutes.
 size_t gguf_model_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUTES]);
 

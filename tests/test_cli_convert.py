@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 
 import numpy as np
 import pytest
@@ -218,6 +219,25 @@ def test_the_model_itself_is_not_replaced(tmp_path, llama2c):
     assert llama2c[0].read_bytes() == before
 
 
+def test_what_cannot_be_replaced_is_refused_before_any_work(tmp_path):
+    """Work would be the calibration: its text does not exist, which would be the error."""
+    source, regular = tmp_path / "m.bin", tmp_path / "regular"
+    source.write_bytes(native_models.tiny().pack())
+    regular.write_bytes(b"older")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    with socket.socket(socket.AF_UNIX) as listener, regular.open("ab") as opened:
+        listener.bind(str(tmp_path / "socket"))
+        targets = {"/dev/full": "a device", tmp_path: "a directory", tmp_path / "fifo": "a pipe",
+                   tmp_path / "link": "a pipe", tmp_path / "socket": "a socket",
+                   f"/dev/fd/{opened.fileno()}": "a descriptor"}  # fmt: skip
+        for target, kind in targets.items():
+            done = run(source, "--convert", target, "--type", "q4t", "--calibrate", tmp_path / "absent",
+                       pass_fds=[opened.fileno()])  # fmt: skip
+            assert_refused(done, 2, f"--convert {target}: is {kind}, expected a regular file or a new name")
+    assert regular.read_bytes() == b"older"
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     source, out = tmp_path / "m.bin", tmp_path / "out.bin"
     out.write_bytes(b"older")
@@ -237,11 +257,10 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert contents(out) == contents(source) and out.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("target", ["absent/out.bin", "/dev/full"])
-def test_a_file_that_cannot_be_written_exits_with_1(tmp_path, target):
+def test_a_file_that_cannot_be_written_exits_with_1(tmp_path):
     source = tmp_path / "m.bin"
     source.write_bytes(native_models.tiny().pack())
-    assert_refused(run(source, "--convert", tmp_path / target), 1, target)
+    assert_refused(run(source, "--convert", tmp_path / "absent" / "out.bin"), 1, "absent/out.bin")
 
 
 def test_a_damaged_tokenizer_or_template_is_not_carried_over(tmp_path):

@@ -8,11 +8,13 @@ import re
 import resource
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import ADDRESS_SANITIZED, EXECUTABLE, SANITIZED, TESTS, TIMEOUT, assert_refused, execute, finish, run, start
 
 import native_models
+import sources
 
 # ----------------------------------------------------------------------------------------------------------------------
 # The file under the mapping.
@@ -48,6 +50,29 @@ def test_prompt_cache_cut_short_while_it_is_used_ends_with_a_message(tmp_path):
     prompt, options = "ab" * 300, ("--no-echo", "--prompt-cache", cache)
     run(model, "-i", prompt, *options, "-n", "1").ok()
     cut(begin(model, *options, prompt=prompt), cache)
+
+
+@mapped
+def test_any_part_of_a_split_model_cut_short_while_it_is_used_ends_with_a_message(tmp_path):
+    """The last part is truncated as soon as it is mapped: its tensors are repacked after those of the others."""
+    pytest.importorskip("gguf")
+    shape = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 3, "num_key_value_heads": 2}
+    sources.write_gguf(tmp_path / "m.gguf", {**sources.LLAMA, **shape}, "F32", split=14)
+    parts = sorted(tmp_path.iterdir())
+    assert len(parts) == 3, f"expected 3 parts, found {parts}"
+    whole = parts[2].read_bytes()
+    for _ in range(5):  # it may also be finished first
+        process = start(parts[0], "--convert", tmp_path / "out.bin", "-j", "1")
+        maps = Path(f"/proc/{process.pid}/maps")
+        while process.poll() is None and parts[2].name not in maps.read_text(errors="replace"):
+            pass
+        os.truncate(parts[2], 4096)
+        done = finish(process)
+        if done.code != 0:
+            break
+        parts[2].write_bytes(whole)
+    assert_refused(done, 3, f"{parts[2]}: was truncated by another program while in use")
+    assert sorted(tmp_path.iterdir()) == parts, "a half-written file is left"
 
 
 @mapped

@@ -1,6 +1,7 @@
 """GGUF files: weights, tokenizer, config and sampling values are those that the gguf package wrote; what cannot be used
 is refused by the name of the key or tensor. test_bad_inputs_gguf.py has the hostile files."""
 
+import os
 import struct
 import sys
 
@@ -170,6 +171,42 @@ def test_parts_of_a_split_model_are_found_beside_the_first(tmp_path, most):
     renamed = tmp_path / "parts" / "renamed.gguf"
     parts[0].rename(renamed)
     assert_refused(run(renamed, "-i", "a"), 3, "renamed.gguf", f"-00001-of-{len(parts):05}.gguf")
+
+
+def test_no_part_of_a_split_model_is_replaced(tmp_path):
+    sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, "Q8_0", split=8)
+    parts = sorted(tmp_path.iterdir())
+    before = [part.read_bytes() for part in parts]
+    (tmp_path / "soft").symlink_to(parts[1].name)
+    os.link(parts[2], tmp_path / "hard")
+    batch = ["--batch", tmp_path / "requests", "--resume"]
+    for target in [*parts, tmp_path / "soft", tmp_path / "hard"]:
+        refusal = f"{target}: is the model, expected another file"
+        assert_refused(run(parts[0], "--convert", target), 2, f"--convert {refusal}")
+        for options in ([], ["--tokenize"], ["--info"]):
+            assert_refused(run(parts[0], "-i", "a", "-q", *options, "-o", target), 2, f"--output {refusal}")
+        assert_refused(run(parts[0], *batch, "-q", "-o", target), 2, f"--output {refusal}")
+    assert [part.read_bytes() for part in parts] == before
+
+
+def test_the_size_of_a_split_model_is_that_of_all_parts(tmp_path):
+    sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, "F32", split=8)
+    parts = sorted(tmp_path.iterdir())
+    megabytes = sum(part.stat().st_size for part in parts) / 1e6
+    assert f"{megabytes:.1f} MB" in run(parts[0], "--info").ok().out
+    assert f"{parts[0].stat().st_size / 1e6:.1f}" != f"{megabytes:.1f}"
+
+
+def test_messages_about_a_tensor_name_its_part(tmp_path):
+    sources.write_gguf(tmp_path / "m.gguf", BLOCKS_OF_32, "Q8_0", split=8)
+    parts = sorted(tmp_path.iterdir())
+    names = [t.name for t in gguf.GGUFReader(parts[2]).tensors if len(t.shape) == 2]
+    data = parts[2].read_bytes()
+    tensor = next(t for t in gguf.GGUFReader(parts[2]).tensors if t.name == names[0])
+    parts[2].write_bytes(data[: tensor.data_offset] + b"\x00\x7c" + data[tensor.data_offset + 2 :])
+    assert_refused(run(parts[0], "-i", "a", "-q"), 3, f"{parts[2]}: tensor {names[0]} has a scale that is not finite")
+    parts[2].write_bytes(data.replace(names[0].encode(), b"x" * len(names[0])))
+    assert_refused(run(parts[0], "-i", "a", "-q"), 3, f"{names[0]} is missing")
 
 
 def test_a_file_without_tensors_is_a_vocabulary(tmp_path):
