@@ -451,3 +451,22 @@ def test_4096_layers_of_a_small_file_are_opened_at_once(tmp_path):
     tokenizer.write_bytes(models.tokenizer_bytes(models.tiny_pieces()))
     done, _ = measured(model, "-z", tokenizer, "-i", "a", "-n", "1", "-t", "0", "-j", "1")
     assert_quick(done.ok())
+
+
+def test_a_template_is_compared_with_many_long_names_at_once(tmp_path):
+    """In time proportional to both: 4,000 names that nearly occur everywhere in the template."""
+    vocabulary = native_models.vocabulary
+    names = [b"a" * 2000 + b"%d" % i for i in range(4000)] + [b"a" * 100]
+    pieces = [*(bytes([b]) for b in range(256)), b"<s>", *names]
+    kinds = [vocabulary.NORMAL] * 256 + [vocabulary.SPECIAL] + [vocabulary.ADDED] * len(names)
+    section = vocabulary.Vocabulary(vocabulary.BYTE_LEVEL, pieces, kinds, merges=[], pre_tokenizer=vocabulary.GPT2, bos=256,
+                                    eos=256, end=[256]).section()  # fmt: skip
+    writer = native.Writer({**native_models.TINY, "vocab_size": len(pieces)}, section, lambda _, s: np.zeros(s, np.float32))
+    source = "{{ messages[0].content }}{# " + "a" * 400000 + " #}"
+    writer.add("chat", 0, 0, 0, source.encode())
+    writer.entries.insert(3, writer.entries.pop())
+    path = tmp_path / "names.bin"
+    path.write_bytes(writer.pack())
+    done, _ = measured(path, "--tokenize", "--chat", "-i", "a" * 100 + "b")
+    assert_quick(done.ok())
+    assert len(done.out.split()) == 101, f"expected the name in the template not to count in the message\n{done}"

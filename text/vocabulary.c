@@ -33,6 +33,7 @@
 
 #include "base/checksum.h"
 #include "base/memory.h"
+#include "text/substrings.h"
 
 enum {
     FLAG_BOS = 1,
@@ -258,14 +259,13 @@ static bool is_white_space(const char *bytes, size_t size)
 }
 
 // Marks the names of a table that are in the text.
-static void guard_names(Vocabulary *v, const NameTable *names, const char *text, size_t size)
+static void guard_names(Vocabulary *v, const NameTable *names, const Substrings *text)
 {
     for (size_t i = 0; i < names->n; i++) {
         const uint32_t id = names->ids[i];
         const size_t n = piece_size(v, id);
-        for (size_t at = 0; at + n <= size && !v->guarded[id]; at++) {
-            v->guarded[id] = memcmp(text + at, piece_bytes(v, id), n) == 0 &&
-                             !is_white_space(piece_bytes(v, id), n);
+        if (substrings_has(text, piece_bytes(v, id), n) && !is_white_space(piece_bytes(v, id), n)) {
+            v->guarded[id] = 1;
         }
     }
 }
@@ -278,8 +278,13 @@ bool vocabulary_guard(Vocabulary *v, const char *text, size_t size, Error *err)
     if (!v->guarded) {
         return error_memory(err, "the guarded tokens", v->size);
     }
-    guard_names(v, &v->text_names, text, size);
-    guard_names(v, &v->stretch_names, text, size);
+    Substrings *substrings;
+    if (!substrings_create(&substrings, text, size, err)) {
+        return false;
+    }
+    guard_names(v, &v->text_names, substrings);
+    guard_names(v, &v->stretch_names, substrings);
+    substrings_free(substrings);
     for (size_t i = 0; i < v->n_end; i++) {
         v->guarded[v->end[i]] = 1;
     }
