@@ -398,19 +398,35 @@ float row_value(const RowFormat *format, const uint8_t *row, size_t col)
     return value;
 }
 
+static bool is_finite_half(uint16_t half) { return (half & 0x7c00) != 0x7c00; }
+
 // A block of MXFP4 begins with a power of two, of which 255 is no number.
 static bool has_finite_scales(const Format *f, const uint8_t *block)
 {
     bool finite = f->unpack != unpack_mxfp4 || *block != 255;
     for (size_t i = 0; i < f->n_scales; i++) {
-        finite &= (load_16(block + f->scales[i]) & 0x7c00) != 0x7c00;
+        finite &= is_finite_half(load_16(block + f->scales[i]));
     }
     return finite;
+}
+
+// Formats that become another one have scales that are products, or powers of two: are those of the
+// other one in the range of f16?
+static bool fits_other_format(const Format *f, const uint8_t *block)
+{
+    RowBlock parts[SUPERBLOCK / QUANT_BLOCK] = {0};
+    bool fits = true;
+    f->unpack(block, parts);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        fits &= is_finite_half(parts[i].scale) && is_finite_half(parts[i].minimum);
+    }
+    return fits;
 }
 
 const char *row_format_check(const RowFormat *format, const uint8_t *row, size_t cols)
 {
     const Format *f = (const Format *)format;  // its first member
+    const bool becomes_other = f->unpack && row_format_of(format->type) != format;
     for (size_t col = 0; col < cols; col += format->block_cols, row += format->block_bytes) {
         if (!f->unpack && !isfinite(row_value(format, row, 0))) {
             return "a value that is not finite";
@@ -418,8 +434,8 @@ const char *row_format_check(const RowFormat *format, const uint8_t *row, size_t
         if (f->unpack && !has_finite_scales(f, row)) {
             return "a scale that is not finite";
         }
-        if (format->type == WEIGHT_Q8 && memchr(row + 2, 0x80, QUANT_BLOCK)) {
-            return "the value -128, expected -127 to 127";
+        if (becomes_other && !fits_other_format(f, row)) {
+            return "a scale above 65504, the largest number in f16, in which it is stored here";
         }
     }
     return NULL;

@@ -15,6 +15,7 @@
 // so every kernel set, compiler and number of threads gives the same bytes.
 #include "formats/quantize.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,12 @@ typedef struct {
     float scale, minimum, inverse;      // what they stand for, and 1 / scale
 } Scaled;
 
+// The nearest finite number in f16.
+static uint16_t nearest_half(float x)
+{
+    return f32_to_f16(x > LARGEST_F16 ? LARGEST_F16 : x < -LARGEST_F16 ? -LARGEST_F16 : x);
+}
+
 static Scaled choose_scale(WeightType type, const WeightBlock *b, bool thorough)
 {
     const Grid *g = &grids[type];
@@ -90,8 +97,8 @@ static Scaled choose_scale(WeightType type, const WeightBlock *b, bool thorough)
                                 .step_refits = thorough ? REFITS : 0};
     const FoundScale found = type == WEIGHT_Q4M ? find_line(&search) : find_scale(&search);
     Scaled s = {.type = type};
-    s.half_scale = f32_to_f16(found.scale);
-    s.half_minimum = f32_to_f16(found.minimum);
+    s.half_scale = nearest_half(found.scale);
+    s.half_minimum = nearest_half(found.minimum);
     s.scale = f16_to_f32(s.half_scale);
     s.minimum = f16_to_f32(s.half_minimum);
     s.inverse = s.scale != 0 ? 1.0f / s.scale : 0;
@@ -192,23 +199,40 @@ static void round_columns(const Scaled *s, float *x, size_t cols, size_t begin, 
     }
 }
 
-static void quantize_blocks(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
-                            uint8_t *out)
+// The first of n values that is above `most` in magnitude, or no number; NULL if there is none.
+static const float *find_above(const float *x, size_t n, float most)
+{
+    size_t i = 0;
+    while (i < n && fabsf(x[i]) <= most) {
+        i++;
+    }
+    return i < n ? x + i : NULL;
+}
+
+// Values may grow beyond what the type holds where errors are compensated: so each block is checked
+// when its columns are reached.
+static const float *quantize_blocks(WeightType type, float *x, size_t cols,
+                                    const ErrorMeasure *measure, uint8_t *out)
 {
     const float *importance = measure->importance;
     for (size_t begin = 0; begin < cols; begin += QUANT_BLOCK) {
         const size_t n = cols - begin < QUANT_BLOCK ? cols - begin : QUANT_BLOCK;
         WeightBlock b;
         uint8_t values[QUANT_BLOCK];
+        const float *above = find_above(x + begin, n, quantize_most(type));
+        if (above) {
+            return above;
+        }
         fill_block(&b, x + begin, importance ? importance + begin : NULL, n);
         const Scaled s = choose_scale(type, &b, measure->compensation);
         round_columns(&s, x, cols, begin, measure->compensation, values);
         write_block(&s, values, out);
         out += row_format_of(type)->block_bytes;
     }
+    return NULL;
 }
 
-// Rounds to the upper 16 bits, ties to even.
+// Rounds to the upper 16 bits, ties to even: the largest f32 becomes infinity.
 static uint16_t f32_to_bf16(float x)
 {
     uint32_t bits;
@@ -216,12 +240,18 @@ static uint16_t f32_to_bf16(float x)
     return (uint16_t)((bits + ((bits >> 16 & 1) + 0x7fff)) >> 16);
 }
 
-static void write_halves(WeightType type, const float *x, size_t cols, uint8_t *out)
+// Returns the first value that is rounded to infinity, or is no number; else NULL.
+static const float *write_halves(WeightType type, const float *x, size_t cols, uint8_t *out)
 {
+    const uint16_t exponent = type == WEIGHT_F16 ? 0x7c00 : 0x7f80;
     for (size_t i = 0; i < cols; i++) {
         const uint16_t half = type == WEIGHT_F16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
+        if (!isfinite(x[i]) || (half & exponent) == exponent) {
+            return x + i;
+        }
         memcpy(out + i * sizeof half, &half, sizeof half);
     }
+    return NULL;
 }
 
 bool quantize_has(WeightType type)
@@ -232,27 +262,45 @@ bool quantize_has(WeightType type)
     return has[type];
 }
 
-bool quantize_row(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
-                  uint8_t *blocks)
+// With a scale of at most LARGEST_F16 in magnitude, of either sign, a grid reaches from its smaller end
+// on both sides. The minimum of q4m is in f16 too.
+float quantize_most(WeightType type)
 {
-    const float most = type == WEIGHT_F32 || type == WEIGHT_BF16 ? INFINITY : LARGEST_F16;
-    for (size_t i = 0; i < cols; i++) {
-        if (!isfinite(x[i]) || fabsf(x[i]) > most) {
-            return false;
-        }
-    }
+    static const float most[N_WEIGHT_TYPES] = {
+        [WEIGHT_F32] = FLT_MAX,           [WEIGHT_BF16] = 0x1.fep127f,   [WEIGHT_F16] = LARGEST_F16,
+        [WEIGHT_Q8] = 127 * LARGEST_F16,  [WEIGHT_Q4] = 7 * LARGEST_F16, [WEIGHT_Q4M] = LARGEST_F16,
+        [WEIGHT_Q4T] = 113 * LARGEST_F16,
+    };
+    return most[type];
+}
+
+bool quantize_row(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
+                  uint8_t *blocks, float *refused)
+{
+    const float *bad;
     if (type == WEIGHT_F32) {
+        bad = find_above(x, cols, FLT_MAX);
         memcpy(blocks, x, cols * sizeof *x);
     } else if (type == WEIGHT_F16 || type == WEIGHT_BF16) {
-        write_halves(type, x, cols, blocks);
+        bad = write_halves(type, x, cols, blocks);
     } else {
-        quantize_blocks(type, x, cols, measure, blocks);
+        bad = quantize_blocks(type, x, cols, measure, blocks);
     }
-    return true;
+    if (bad) {
+        *refused = *bad;
+    }
+    return !bad;
 }
 
 // --------------------------------------------------------------------------------------------
 // Matrices
+
+// A value that the type cannot hold.
+typedef struct {
+    bool found;
+    size_t row;
+    float value;
+} RefusedValue;
 
 typedef struct {
     const Matrix *from;
@@ -262,7 +310,7 @@ typedef struct {
     size_t row_stride, row_bytes;  // values of a buffered row, and bytes of its blocks
     float *rows;                   // (threads, row_stride), owned
     uint8_t *blocks;               // (threads, LANES, row_bytes), owned
-    bool *refused;                 // (threads): a row of this thread has a value that does not fit
+    RefusedValue *refused;         // (threads), owned: that of the first row of each thread
 } MatrixJob;
 
 // Quantises a group of LANES rows, in the buffers of a thread.
@@ -271,11 +319,17 @@ static void quantize_group(const MatrixJob *job, size_t thread, size_t group)
     const Matrix *from = job->from;
     float *x = job->rows + thread * job->row_stride;
     uint8_t *blocks = job->blocks + thread * LANES * job->row_bytes;
+    RefusedValue *refused = &job->refused[thread];
     const void *rows[LANES] = {NULL};
     for (size_t i = 0; i < LANES && group * LANES + i < from->rows; i++) {
+        const size_t r = group * LANES + i;
         uint8_t *row = blocks + i * job->row_bytes;
-        matrix_row(from, group * LANES + i, x);
-        job->refused[thread] |= !quantize_row(job->type, x, from->cols, job->measure, row);
+        float value = 0;
+        matrix_row(from, r, x);
+        if (!quantize_row(job->type, x, from->cols, job->measure, row, &value) &&
+            (!refused->found || r < refused->row)) {
+            *refused = (RefusedValue){true, r, value};
+        }
         rows[i] = row;
     }
     weight_pack(row_format_of(job->type), rows, from->cols,
@@ -293,6 +347,26 @@ static void quantize_groups(Team team, void *arg)
     }
 }
 
+// The refused value in the first row that has one, whichever thread found it.
+static bool check_refused(const MatrixJob *job, size_t threads, Error *err)
+{
+    const RefusedValue *first = NULL;
+    for (size_t i = 0; i < threads; i++) {
+        const RefusedValue *r = &job->refused[i];
+        first = r->found && (!first || r->row < first->row) ? r : first;
+    }
+    if (!first) {
+        return true;
+    }
+    const char *type = weight_types[job->type].name;
+    return isfinite(first->value)
+               ? error_set(err, ERROR_INPUT,
+                           "row %zu has the value %.9g, expected at most %.9g in magnitude, for %s",
+                           first->row, (double)first->value, (double)quantize_most(job->type), type)
+               : error_set(err, ERROR_INPUT, "row %zu has the value %g, expected finite numbers",
+                           first->row, (double)first->value);
+}
+
 bool quantize_matrix(const Matrix *from, WeightType type, const ErrorMeasure *measure, void *out,
                      size_t threads, Error *err)
 {
@@ -307,11 +381,7 @@ bool quantize_matrix(const Matrix *from, WeightType type, const ErrorMeasure *me
     if (ok) {
         team_run(threads, quantize_groups, &job);
     }
-    for (size_t i = 0; ok && i < threads; i++) {
-        ok = !job.refused[i] ||
-             error_set(err, ERROR_INPUT, "a value is not finite or above %g, the largest of %s",
-                       (double)LARGEST_F16, weight_types[type].name);
-    }
+    ok = ok && check_refused(&job, threads, err);
     free(job.rows);
     free(job.blocks);
     free(job.refused);

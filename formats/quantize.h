@@ -24,17 +24,22 @@ typedef struct {
 
 // Quantises a row of cols values, which are changed if errors are compensated, and writes its
 // blocks: row_format_bytes(row_format_of(type), cols) of them. The result depends on nothing but
-// the arguments. Returns false if a value is not finite, or is larger than the type can hold.
+// the arguments. Returns false, and sets *refused to the first such value, if one is no number or the
+// type cannot hold it; the blocks are then incomplete.
 bool quantize_row(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
-                  uint8_t *blocks);
+                  uint8_t *blocks, float *refused);
+
+// The largest magnitude that a type holds in any place; in f16 and bf16 larger values are also held
+// that are nearer to this one than to infinity.
+float quantize_most(WeightType type);
 
 // Quantises a matrix of any type to `type` with `threads` threads. *out has room for the result,
-// padding included (matrix_bytes). Errors: ERROR_INPUT if a value is not finite or larger than the
-// type can hold (the message does not name the matrix); ERROR_RUN if out of memory.
+// padding included (matrix_bytes). Errors: ERROR_INPUT naming row, value and limit (but not the
+// matrix) if a value is no number or the type cannot hold it; ERROR_RUN if out of memory.
 bool quantize_matrix(const Matrix *from, WeightType type, const ErrorMeasure *measure, void *out,
                      size_t threads, Error *err);
 
-// The largest magnitude that a type with a scale in f16 holds.
+// The largest finite number in f16, the type of scales and minimums.
 #define LARGEST_F16 65504.0f
 
 #endif

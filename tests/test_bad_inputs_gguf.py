@@ -211,7 +211,7 @@ def tensor_cases():
 
 
 def weight_cases():
-    """Values and scales that are not finite, and the value of Q8_0 that no writer makes, at both ends of a tensor."""
+    """Values and scales that are not finite, at both ends of a tensor."""
     def with_data(name, at, data):
         old = GOOD.tensor(name).data
         return with_tensor(name, data=old[:at] + data + old[at + len(data) :])
@@ -227,9 +227,6 @@ def weight_cases():
                 case(f"{t.name}:{label}@{at}", with_data(t.name, at, word), f"tensor {t.name} has a {what} that is not finite")
             if kind == "Q4_1":
                 case(f"{t.name}:minimum={label}", with_data(t.name, 2, word), f"tensor {t.name} has a scale")
-        if kind == "Q8_0":
-            for at in (2, 33, len(t.data) - 1):
-                case(f"{t.name}:-128@{at}", with_data(t.name, at, b"\x80"), f"tensor {t.name} has the value -128")
 
 
 def vocabulary_cases():

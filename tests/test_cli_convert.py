@@ -169,6 +169,29 @@ def test_a_calibrated_model_is_nearer_to_the_original(tmp_path, stories):
     assert loss["calibrated"] < 0.7 * loss["plain"], loss
 
 
+MOST_HELD = {"bf16": 2.0**128 - 2.0**120, "f16": 65504.0, "q8": 65504.0 * 127, "q4": 65504.0 * 7, "q4m": 65504.0,
+             "q4t": 65504.0 * 113}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MOST_HELD)
+def test_a_value_that_the_type_cannot_hold_is_refused_by_name(tmp_path, kind):
+    source, out = tmp_path / "m.bin", tmp_path / "out.bin"
+    most = np.float32(MOST_HELD[kind])
+    for value in (most, np.float32(min(float(most) * 1.01, np.finfo(np.float32).max))):
+        writer = native_models.tiny()
+        entry = writer.entries[writer.index("blocks.1.mlp.up_proj")]
+        data = np.frombuffer(entry["data"], "<f4").copy()
+        data[16 * 3 + 5] = value  # row 5, column 3
+        entry["data"] = data.tobytes()
+        source.write_bytes(writer.pack())
+        done = run(source, "--convert", out, "--type", kind, "-j", "2")
+        if value == most:
+            matrix = native.Native(out).matrix("blocks.1.mlp.up_proj") if done.ok() else None
+            assert np.isfinite(matrix).all() and abs(matrix[5, 3] / value - 1) < 0.1
+    named = ("tensor blocks.1.mlp.up_proj: row 5 has the value", f"expected at most {most:.9g} in magnitude, for {kind}")
+    assert_refused(done, 3, "m.bin", *named)
+
+
 @pytest.mark.parametrize("options, names", [
     (["--type", "q5"], ["--type", "q5"]), (["--head-type", "x"], ["--head-type", "x"]),
     (["--calibrate", "text"], ["--calibrate", "--type"]),

@@ -229,6 +229,36 @@ TEST(test_matmul_of_each_type_agrees_with_double_precision_and_all_sets_agree_in
     }
 }
 
+// No intermediate sum of any set overflows: all activations are 127 or -127, all bits of the weights,
+// and of the small scales, the same or alternating. So q8 is tried at -128 in every place.
+TEST(test_matmul_of_the_largest_integers_is_exact_in_all_sets)
+{
+    enum { ROWS = 17, COLS = 2 * SUPERBLOCK, N = 13 };
+    static const uint8_t fills[] = {0x00, 0xff, 0x80, 0x7f, 0x55, 0xaa};
+    for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
+        for (size_t f = 0; weight_types[type].quantized && f < sizeof fills; f++) {
+            MatmulCase c = {random_matrix(type, ROWS, COLS), random_activations(N, COLS), N, false};
+            const size_t block = weight_types[type].block_bytes,
+                         halves = has_minimum(type) ? 32 : 16;
+            uint8_t *data = (void *)(uintptr_t)c.m.data;
+            for (size_t at = 0; at < 2 * COLS / weight_types[type].block_cols * block;
+                 at += block) {
+                memset(data + at + 2 * halves, fills[f], block - 2 * halves);
+            }
+            for (size_t i = 0; i < N * COLS; i++) {
+                const size_t row = i / COLS;
+                c.in.x[i] = row % 3 == 0 || (row % 3 == 1 && i % 2) ? -1.0f : 1.0f;
+            }
+            for (size_t row = 0; row < N; row++) {
+                quantize(&c.in, row, 0, COLS);
+            }
+            check_matmul(c);
+            free(data);
+            free_activations(&c.in);
+        }
+    }
+}
+
 // A second reading of the blocks, written from docs/format.md.
 
 // Element i of an array of f16.
@@ -896,6 +926,7 @@ int main(int argc, char **argv)
         argc, argv,
         (UnitTest[]){
             UNIT(test_matmul_of_each_type_agrees_with_double_precision_and_all_sets_agree_in_bits),
+            UNIT(test_matmul_of_the_largest_integers_is_exact_in_all_sets),
             UNIT(test_rows_are_decoded_as_the_format_says),
             UNIT(test_quantize_rounds_to_127_steps_of_the_largest_and_lets_nan_show),
             UNIT(

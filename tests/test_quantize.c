@@ -33,6 +33,8 @@ static void use_set(const char *name)
     }
 }
 
+static float refused;  // by the last quantize_row that failed
+
 // Quantises a row and reads it back through the kernels.
 static bool through(WeightType type, const float *x, const ErrorMeasure *measure, float *out)
 {
@@ -42,7 +44,7 @@ static bool through(WeightType type, const float *x, const ErrorMeasure *measure
     matrix_bytes(type, 1, COLS, &bytes);
     Matrix m = {type, 1, COLS, alloc_zeroed(bytes, 1)};
     memcpy(copy, x, sizeof copy);
-    const bool ok = quantize_row(type, copy, COLS, measure, blocks);
+    const bool ok = quantize_row(type, copy, COLS, measure, blocks, &refused);
     if (ok) {
         weight_pack(row_format_of(type), (const void *const[LANES]){blocks}, COLS,
                     (void *)(uintptr_t)m.data);
@@ -153,7 +155,7 @@ TEST(test_all_sets_choose_the_same_bytes)
             for (size_t s = n_sets; s-- > 0;) {
                 use_set(names[s]);
                 memcpy(copy, x, sizeof x);
-                quantize_row(type, copy, COLS, &measure, got);
+                quantize_row(type, copy, COLS, &measure, got, &refused);
                 if (s == n_sets - 1) {
                     memcpy(want, got, sizeof want);
                 }
@@ -236,27 +238,73 @@ TEST(test_values_that_no_type_can_hold_are_refused)
     float x[COLS] = {0}, y[COLS];
     const ErrorMeasure measure = {0};
     for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
-        if (!quantize_has(type)) {
-            continue;
+        const float wrong[] = {NAN, -INFINITY, INFINITY, 1.003f * quantize_most(type)};
+        for (size_t i = 0; quantize_has(type) && i < sizeof wrong / sizeof *wrong; i++) {
+            x[7] = wrong[i];
+            CHECK(!through(type, x, &measure, y), "%s took %g", weight_types[type].name,
+                  (double)wrong[i]);
+            CHECK(memcmp(&refused, &wrong[i], sizeof refused) == 0, "%s: refused %g, expected %g",
+                  weight_types[type].name, (double)refused, (double)wrong[i]);
         }
-        x[7] = NAN;
-        CHECK(!through(type, x, &measure, y), "%s took a NaN", weight_types[type].name);
-        x[7] = -INFINITY;
-        CHECK(!through(type, x, &measure, y), "%s took an infinity", weight_types[type].name);
-        x[7] = 70000;
-        const bool wide = type == WEIGHT_F32 || type == WEIGHT_BF16;
-        CHECK(through(type, x, &measure, y) == wide, "%s and 70000", weight_types[type].name);
+    }
+}
+
+// Neither scales nor minimums become infinite, whatever the values beside the largest.
+TEST(test_the_largest_values_of_a_type_are_held)
+{
+    float x[COLS], y[COLS];
+    const ErrorMeasure measure = {0};
+    for (WeightType type = 0; type < N_WEIGHT_TYPES; type++) {
+        const float most = quantize_most(type);
+        for (int row = 0; quantize_has(type) && row < 40; row++) {
+            for (size_t i = 0; i < COLS; i++) {
+                x[i] = i % 7 == 0 ? (row & 1 ? most : -most) : i % 5 == 0 && row & 2 ? -most : 0;
+                x[i] += row >= 4 ? most / 4 * random_float() : 0;
+                x[i] = fmaxf(-most, fminf(most, x[i]));
+            }
+            CHECK(through(type, x, &measure, y), "%s refused %g of at most %g",
+                  weight_types[type].name, (double)refused, (double)most);
+            for (size_t i = 0; i < COLS; i++) {
+                const double off = fabs((double)x[i] / most - (double)y[i] / most);
+                CHECK(off < 0.2, "%s: %g became %g", weight_types[type].name, x[i], y[i]);
+            }
+        }
+    }
+}
+
+// f16 and bf16 round to nearest: some values above the largest become that.
+TEST(test_halves_are_rounded_to_the_nearest_and_never_to_infinity)
+{
+    static const struct {
+        WeightType type;
+        float x, y;  // y: 0 where x is refused
+    } cases[] = {{WEIGHT_F16, 65519, 65504},
+                 {WEIGHT_F16, -65519, -65504},
+                 {WEIGHT_F16, 65520, 0},
+                 {WEIGHT_BF16, 0x1.fefffep127f, 0x1.fep127f},
+                 {WEIGHT_BF16, -0x1.fffffep127f, 0},
+                 {WEIGHT_BF16, 0x1.ffp127f, 0}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        float x[COLS] = {0}, y[COLS] = {0};
+        x[199] = cases[c].x;
+        const bool held = through(cases[c].type, x, &(ErrorMeasure){0}, y);
+        CHECK(held == (cases[c].y != 0) && (!held || y[199] == cases[c].y),
+              "%s: %a became %a, expected %a", weight_types[cases[c].type].name, cases[c].x, y[199],
+              cases[c].y);
     }
 }
 
 int main(int argc, char **argv)
 {
-    return unit_main(argc, argv,
-                     (UnitTest[]){UNIT(test_errors_are_smaller_than_those_of_plain_rules),
-                                  UNIT(test_values_that_a_type_has_are_kept),
-                                  UNIT(test_all_sets_choose_the_same_bytes),
-                                  UNIT(test_compensation_inverts_the_products_of_activations),
-                                  UNIT(test_compensation_makes_up_for_errors_in_later_columns),
-                                  UNIT(test_values_that_no_type_can_hold_are_refused),
-                                  {0}});
+    return unit_main(
+        argc, argv,
+        (UnitTest[]){UNIT(test_errors_are_smaller_than_those_of_plain_rules),
+                     UNIT(test_values_that_a_type_has_are_kept),
+                     UNIT(test_all_sets_choose_the_same_bytes),
+                     UNIT(test_compensation_inverts_the_products_of_activations),
+                     UNIT(test_compensation_makes_up_for_errors_in_later_columns),
+                     UNIT(test_values_that_no_type_can_hold_are_refused),
+                     UNIT(test_the_largest_values_of_a_type_are_held),
+                     UNIT(test_halves_are_rounded_to_the_nearest_and_never_to_infinity),
+                     {0}});
 }

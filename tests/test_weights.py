@@ -52,6 +52,15 @@ def test_values_of_a_type_are_those_of_gguf_to_the_bit(name, simd_sets):
         assert not different, f"{simd}, row and column {different[0]}: {found[different[0]]}, expected {want[different[0]]}"
 
 
+def test_every_byte_is_a_value_of_q8_0(simd_sets):
+    """-128 as well, though llama.cpp writes none."""
+    blocks = random_blocks("Q8_0", 32, 256)
+    blocks.reshape(32, 8, 34)[:, :, 2:] = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    for simd in simd_sets:
+        found, exact = packed("Q8_0", blocks, 256, simd)
+        assert exact and np.array_equal(found, expected("Q8_0", blocks)), simd
+
+
 def test_mxfp4_is_exact_where_f16_has_its_scale():
     blocks = random_blocks("MXFP4", 20, 256)
     found, exact = packed("MXFP4", blocks, 256)
