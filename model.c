@@ -126,18 +126,23 @@ static void scale_values(float *x, size_t n, float factor)
     }
 }
 
-// x = embedding[token] * embedding_scale
+// x = embedding[token] * embedding_scale, or what a pass over later blocks begins with
 static void embed(Team team, const Pass *pass)
 {
     const Scratch *s = pass->scratch;
     const size_t dim = pass->model->config.dim;
     const float scale = scale_factor(pass->model->config.embedding_scale);
+    const float *in = s->range ? s->range->in : NULL;
     TeamStep step = team_step(team, pass->n_rows);
     while (team_claim(&step)) {
         for (size_t r = step.begin; r < step.end; r++) {
             float *x = s->x + r * s->dim_stride;
-            matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, x);
-            scale_values(x, dim, scale);
+            if (in) {
+                memcpy(x, in + r * dim, dim * sizeof *x);
+            } else {
+                matrix_row(&pass->model->embedding, (size_t)pass->rows[r].token, x);
+                scale_values(x, dim, scale);
+            }
             // norm reads the padding, where a pass that failed may have left NaNs (0 * NaN).
             memset(x + dim, 0, (s->dim_stride - dim) * sizeof *x);
         }
@@ -310,17 +315,35 @@ static void lm_head(Team team, const Pass *pass)
     }
 }
 
+// Copies x to where the caller of a pass over some blocks wants it.
+static void leave(Team team, const Pass *pass, float *out)
+{
+    const Scratch *s = pass->scratch;
+    const size_t dim = pass->model->config.dim;
+    TeamStep step = team_step(team, pass->n_rows);
+    while (team_claim(&step)) {
+        for (size_t r = step.begin; r < step.end; r++) {
+            memcpy(out + r * dim, s->x + r * s->dim_stride, dim * sizeof *out);
+        }
+    }
+}
+
 // The pass: what each thread of the team runs.
 static void forward_pass(Team team, void *arg)
 {
     const Pass *pass = arg;
+    const BlockRange all = {.end = pass->model->config.n_layers};
+    const BlockRange *range = pass->scratch->range ? pass->scratch->range : &all;
     embed(team, pass);
-    for (size_t layer = 0; layer < pass->model->config.n_layers; layer++) {
+    for (size_t layer = range->begin; layer < range->end; layer++) {
         block(team, pass, layer);
         team_adapt(team, pass->n_rows);
     }
     if (pass->n_logits) {
         lm_head(team, pass);
+    }
+    if (range->out) {
+        leave(team, pass, range->out);
     }
 }
 

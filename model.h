@@ -84,11 +84,20 @@ typedef struct {
     void *arg;
 } Observer;
 
+// A pass over some of the blocks: begin .. end - 1.
+typedef struct {
+    size_t begin, end;
+    const float
+        *in;     // (n_rows, dim): what enters block `begin`; NULL: the embeddings of the tokens
+    float *out;  // (n_rows, dim), set to what leaves block end - 1; may be `in`; NULL: not wanted
+} BlockRange;
+
 // The buffers of a pass. Rows of floats are padded with zeros to a multiple of QUANT_BLOCK, their
 // stride, so kernels see only full quantisation blocks.
 typedef struct {
     size_t max_rows, max_logits, threads;  // see ScratchSizes
     const Observer *observer;              // of the passes, the caller's; NULL: none
+    const BlockRange *range;               // of the passes, the caller's; NULL: all blocks
 
     float *x;                   // (max_rows, dim_stride): the residual stream
     float *branch;              // (max_rows, dim_stride): what attention or mlp adds to it

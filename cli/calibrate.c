@@ -6,11 +6,20 @@
 // together, H = sum of x x^T over the activations x of a text, with which an error in one column is
 // made up for in others.
 //
+// The tokens go through the model block by block, all of them through one before the next:
+//
+//     states        --- block, as it is ------> statistics of what its matrices read
+//     (tokens, dim)                             its matrices are quantised
+//                   --- block, quantised -----> states of the next block
+//
+// So only the statistics of one block are in memory, and with a text each block is measured with
+// what the quantised blocks before it compute, and makes up for a part of their errors.
+//
 // H is a product like any other, of X^T (columns, tokens) with itself: the same kernels compute it, in
 // the same canonical order.
 #include "cli/calibrate.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,30 +31,42 @@
 #define WINDOW        512   // tokens that see one another; also of a pass
 #define RANDOM_TOKENS 512   // without a text
 #define TEXT_TOKENS   8192  // of a text, at most
+#define FEW_TOKENS    1024  // fewer show less than they could
 #define MAX_TEXT      ((size_t)64 << 20)
 
 // What the matrices with the same input share.
 typedef struct {
     size_t cols;
-    double *squares;    // (cols): sums of squares of activations; owned
-    float *h;           // (cols, stride), owned; NULL: errors are not compensated
-    size_t stride;      // of h: cols rounded up to LANES
-    float *importance;  // (cols), owned: the mean squares
+    double *squares;      // (cols): sums of squares of activations; owned
+    float *h;             // (cols, stride), owned; NULL: errors are not compensated
+    size_t stride;        // of h: cols rounded up to LANES
+    float *importance;    // (cols), owned: the mean squares
+    bool compensated;     // compensation was computed: it is NULL if h allows none
+    float *compensation;  // ErrorMeasure.compensation, owned
 } InputStatistics;
 
+// The matrices of a block, in the order of block_matrices.
+#define N_BLOCK_MATRICES 7
+
 struct Calibration {
-    InputStatistics *inputs;  // (n_layers, N_BLOCK_INPUTS), owned
-    size_t n_inputs, threads;
-    size_t n_tokens;       // seen
-    float *interleaved;    // (cols / LANES, WINDOW, LANES): X^T of a pass as a matrix; owned
-    float *transposed;     // (cols, WINDOW): X^T as activations; owned
-    ErrorMeasure measure;  // the last one returned
-    size_t compensated;    // the input that its compensation belongs to
-    float *compensation;   // owned
+    Engine *engine;
+    Output *output;
+    Tokens tokens;
+    float
+        *states;  // (tokens, dim), owned: what enters block `layer`, if nothing is compensated what
+                  // leaves it
+    size_t layer;   // whose statistics these are
+    bool measured;  // they are complete
+    bool compensate;
+    InputStatistics inputs[N_BLOCK_INPUTS];
+    float *interleaved;  // (cols / LANES, WINDOW, LANES): X^T of a pass as a matrix; owned
+    float *transposed;   // (cols, WINDOW): X^T as activations; owned
+    Model model;         // that of the engine, but with the quantised matrices of block `layer`
+    void *quantized[N_BLOCK_MATRICES];  // owned: the data of those; NULL: as in the engine's model
 };
 
 // --------------------------------------------------------------------------------------------
-// Statistics
+// The statistics of a block
 
 // Copies LANES columns of the activations of a pass into both forms of X^T.
 static void transpose(const Calibration *c, const InputStatistics *s, const Activations *in,
@@ -79,7 +100,8 @@ static void see(Team team, void *arg, size_t layer, BlockInput input, const Acti
                 size_t n_rows)
 {
     const Calibration *c = arg;
-    const InputStatistics *s = &c->inputs[layer * N_BLOCK_INPUTS + input];
+    const InputStatistics *s = &c->inputs[input];
+    (void)layer;
     TeamStep step = team_step(team, s->stride / LANES);
     while (team_claim(&step)) {
         for (size_t group = step.begin; group < step.end; group++) {
@@ -102,35 +124,64 @@ static void see(Team team, void *arg, size_t layer, BlockInput input, const Acti
 
 static bool alloc_input(InputStatistics *s, size_t cols, bool compensate, Error *err)
 {
+    size_t bytes;
     s->cols = cols;
     s->stride = round_up(cols, LANES);
+    if (!size_mul(cols, s->stride, &bytes) || !size_mul(bytes, sizeof *s->h, &bytes)) {
+        return error_memory(err, "products of activations", SIZE_MAX);
+    }
     s->squares = alloc_zeroed(s->stride, sizeof *s->squares);
     s->importance = alloc_zeroed(s->stride, sizeof *s->importance);
-    s->h = compensate ? memory_map(s->cols * s->stride * sizeof *s->h) : NULL;
+    s->h = compensate ? memory_map(bytes) : NULL;
     return (s->squares && s->importance && (s->h || !compensate)) ||
-           error_memory(err, "activations", s->cols * s->stride * sizeof *s->h);
+           error_memory(err, "products of activations", bytes);
 }
 
-static bool alloc_statistics(Calibration *c, const Config *p, bool compensate, Error *err)
+static bool alloc_statistics(Calibration *c, Error *err)
 {
-    const size_t q_dim = p->n_heads * p->head_dim;
+    const Config *p = &c->engine->model.config;
     const size_t cols[N_BLOCK_INPUTS] = {[INPUT_ATTN] = p->dim,
-                                         [INPUT_O] = q_dim,
+                                         [INPUT_O] = p->n_heads * p->head_dim,
                                          [INPUT_MLP] = p->dim,
                                          [INPUT_DOWN] = p->hidden_dim};
     size_t most = 0;
-    c->n_inputs = p->n_layers * N_BLOCK_INPUTS;
-    c->compensated = c->n_inputs;
-    c->inputs = calloc(c->n_inputs, sizeof *c->inputs);
-    bool ok = c->inputs || error_memory(err, "activations", c->n_inputs * sizeof *c->inputs);
-    for (size_t i = 0; ok && i < c->n_inputs; i++) {
-        ok = alloc_input(&c->inputs[i], cols[i % N_BLOCK_INPUTS], compensate, err);
-        most = ok && c->inputs[i].stride > most ? c->inputs[i].stride : most;
+    for (size_t i = 0; i < N_BLOCK_INPUTS; i++) {
+        if (!alloc_input(&c->inputs[i], cols[i], c->compensate, err)) {
+            return false;
+        }
+        most = c->inputs[i].stride > most ? c->inputs[i].stride : most;
     }
-    c->interleaved = ok && compensate ? alloc_zeroed(most * WINDOW, sizeof(float)) : NULL;
-    c->transposed = ok && compensate ? alloc_zeroed(most * WINDOW, sizeof(float)) : NULL;
-    return ok && ((c->interleaved && c->transposed) || !compensate ||
-                  error_memory(err, "activations", 2 * most * WINDOW * sizeof(float)));
+    if (!c->compensate) {
+        return true;
+    }
+    c->interleaved = alloc_zeroed(most * WINDOW, sizeof(float));
+    c->transposed = alloc_zeroed(most * WINDOW, sizeof(float));
+    return (c->interleaved && c->transposed) ||
+           error_memory(err, "activations", 2 * most * WINDOW * sizeof(float));
+}
+
+static void clear_statistics(Calibration *c)
+{
+    for (size_t i = 0; i < N_BLOCK_INPUTS; i++) {
+        InputStatistics *s = &c->inputs[i];
+        memset(s->squares, 0, s->cols * sizeof *s->squares);
+        if (s->h) {
+            memset(s->h, 0, s->cols * s->stride * sizeof *s->h);
+        }
+        free(s->compensation);
+        s->compensation = NULL;
+        s->compensated = false;
+    }
+}
+
+static void finish_statistics(Calibration *c)
+{
+    for (size_t i = 0; i < N_BLOCK_INPUTS; i++) {
+        InputStatistics *s = &c->inputs[i];
+        for (size_t k = 0; k < s->cols; k++) {
+            s->importance[k] = (float)(s->squares[k] / (double)c->tokens.size);
+        }
+    }
 }
 
 // --------------------------------------------------------------------------------------------
@@ -148,73 +199,204 @@ static bool random_tokens(Tokens *out, size_t vocab_size, Error *err)
     return ok;
 }
 
-static bool text_tokens(Tokens *out, const Engine *e, const char *path, Error *err)
+static bool text_tokens(Calibration *c, const char *path, Error *err)
 {
     Buffer text = {0};
+    Tokens *out = &c->tokens;
     bool ok = read_file(path, MAX_TEXT, &text, err);
     if (ok) {
         const TextSpan span = {.text = text.data, .size = text.size};
-        ok = tokenizer_encode(e->tokenizer, &span, 1, true, out, err);
+        ok = tokenizer_encode(c->engine->tokenizer, &span, 1, true, out, err);
     }
     if (ok && out->size < 2) {
         ok = error_set(err, ERROR_INPUT, "%s: has %zu tokens, expected a text", path, out->size);
+    } else if (ok && out->size < FEW_TOKENS && !c->output->quiet) {
+        output_note("run: %s: has %zu tokens; up to %d are used, and more show more", path,
+                    out->size, TEXT_TOKENS);
     }
     buffer_free(&text);
     out->size = out->size < TEXT_TOKENS ? out->size : TEXT_TOKENS;
     return ok;
 }
 
-// Runs all tokens, in windows.
-static bool run_windows(Calibration *c, Engine *e, const Tokens *tokens, Output *output, Error *err)
+// Runs all tokens through blocks begin .. end - 1 of a model, in windows. in: from the states;
+// otherwise from the embeddings. out: the result becomes the states.
+static bool run_windows(Calibration *c, const Model *m, BlockRange range, bool in, bool out,
+                        Error *err)
 {
+    Engine *e = c->engine;
     const size_t window = e->cache.context < WINDOW ? e->cache.context : WINDOW;
     bool ok = true;
-    for (size_t i = 0; ok && i < tokens->size && !*output_interrupted(); i += window) {
-        const size_t left = tokens->size - i, n = left < window ? left : window;
+    e->scratch.range = &range;
+    for (size_t i = 0; ok && i < c->tokens.size; i += window) {
+        const size_t left = c->tokens.size - i, n = left < window ? left : window;
+        float *states = c->states + i * m->config.dim;
         for (size_t k = 0; k < n; k++) {
-            e->rows[k] = (Row){.token = tokens->ids[i + k]};
+            e->rows[k] = (Row){.token = c->tokens.ids[i + k]};
         }
+        range.in = in ? states : NULL;
+        range.out = out ? states : NULL;
         cache_truncate(&e->cache, 0, 0);
-        ok = forward(&e->model, &e->cache, &e->scratch, e->rows, n, err);
-        c->n_tokens += n;
-        output_progress(output, "calibrated on %zu of %zu tokens", c->n_tokens, tokens->size);
+        ok = forward(m, &e->cache, &e->scratch, e->rows, n, err);
     }
-    output_wipe(output);
+    e->scratch.range = NULL;
     return ok;
 }
 
-static void finish_statistics(Calibration *c)
+// --------------------------------------------------------------------------------------------
+// Blocks
+
+// The matrices of a block that are quantised.
+static const struct {
+    const char *name;  // in a native file, after that of the block
+    BlockInput input;
+    size_t offset;  // in Block
+} block_matrices[N_BLOCK_MATRICES] = {
+    {"attn.q_proj", INPUT_ATTN, offsetof(Block, q_proj)},
+    {"attn.k_proj", INPUT_ATTN, offsetof(Block, k_proj)},
+    {"attn.v_proj", INPUT_ATTN, offsetof(Block, v_proj)},
+    {"attn.o_proj", INPUT_O, offsetof(Block, o_proj)},
+    {"mlp.gate_proj", INPUT_MLP, offsetof(Block, gate_proj)},
+    {"mlp.up_proj", INPUT_MLP, offsetof(Block, up_proj)},
+    {"mlp.down_proj", INPUT_DOWN, offsetof(Block, down_proj)},
+};
+
+// The index in block_matrices of a tensor, and its block; N_BLOCK_MATRICES if it is in none.
+static size_t find_matrix(const char *name, size_t *layer)
 {
-    for (size_t i = 0; i < c->n_inputs; i++) {
-        for (size_t k = 0; k < c->inputs[i].cols; k++) {
-            c->inputs[i].importance[k] = (float)(c->inputs[i].squares[k] / (double)c->n_tokens);
-        }
+    static const char prefix[] = "blocks.";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) {
+        return N_BLOCK_MATRICES;
     }
+    char *end;
+    size_t i = 0;
+    *layer = strtoul(name + sizeof prefix - 1, &end, 10);
+    while (i < N_BLOCK_MATRICES && !(*end == '.' && strcmp(end + 1, block_matrices[i].name) == 0)) {
+        i++;
+    }
+    return i;
+}
+
+// Measures what the matrices of the block read.
+static bool measure_block(Calibration *c, Error *err)
+{
+    const Observer observer = {see, c};
+    Engine *e = c->engine;
+    output_progress(c->output, "calibrating block %zu of %zu", c->layer + 1,
+                    e->model.config.n_layers);
+    clear_statistics(c);
+    e->scratch.observer = &observer;
+    c->measured = run_windows(c, &e->model, (BlockRange){.begin = c->layer, .end = c->layer + 1},
+                              true, !c->compensate, err);
+    e->scratch.observer = NULL;
+    finish_statistics(c);
+    return c->measured;
+}
+
+// Goes on to the next block: the states become what leaves this one, as it is quantised.
+static bool leave_block(Calibration *c, Error *err)
+{
+    const bool run = c->compensate || !c->measured;
+    const BlockRange range = {.begin = c->layer, .end = c->layer + 1};
+    const bool ok = !run || run_windows(c, &c->model, range, true, true, err);
+    for (size_t i = 0; i < N_BLOCK_MATRICES; i++) {
+        free(c->quantized[i]);
+        c->quantized[i] = NULL;
+    }
+    c->layer++;
+    c->measured = false;
+    return ok;
+}
+
+// Without the memory for compensation a conversion would give another file: that is an error.
+static bool compensate_input(Calibration *c, InputStatistics *s, Error *err)
+{
+    Error why = {0};
+    if (s->h && !s->compensated) {
+        s->compensation = compensation_create(s->h, s->cols, s->stride, c->engine->threads, &why);
+        s->compensated = true;
+    }
+    if (why.kind) {
+        *err = why;
+        return false;
+    }
+    return true;
+}
+
+bool calibration_measure(void *arg, const char *name, ErrorMeasure *out, Error *err)
+{
+    Calibration *c = arg;
+    size_t layer = 0;
+    const size_t i = find_matrix(name, &layer);
+    bool ok = true;
+    *out = (ErrorMeasure){0};
+    if (i == N_BLOCK_MATRICES) {
+        return true;
+    }
+    while (ok && c->layer < layer) {
+        ok = leave_block(c, err);
+    }
+    InputStatistics *s = &c->inputs[block_matrices[i].input];
+    ok = ok && (c->measured || measure_block(c, err)) && compensate_input(c, s, err);
+    *out = (ErrorMeasure){s->importance, s->compensation};
+    return ok;
+}
+
+bool calibration_quantized(void *arg, const char *name, const Matrix *m, size_t bytes, Error *err)
+{
+    Calibration *c = arg;
+    size_t layer = 0;
+    const size_t i = find_matrix(name, &layer);
+    if (i == N_BLOCK_MATRICES || !c->compensate) {
+        return true;
+    }
+    c->quantized[i] = alloc_zeroed(bytes, 1);
+    if (!c->quantized[i]) {
+        return error_memory(err, "a quantised matrix", bytes);
+    }
+    memcpy(c->quantized[i], m->data, bytes);
+    Matrix *in_block = (Matrix *)(void *)((char *)&c->model.blocks[layer] +
+                                          block_matrices[i].offset);
+    *in_block = *m;
+    in_block->data = c->quantized[i];
+    c->model.quantized |= weight_types[m->type].quantized;
+    return true;
+}
+
+// --------------------------------------------------------------------------------------------
+// Opening and closing
+
+static bool open_model(Calibration *c, const char *text, Error *err)
+{
+    Engine *e = c->engine;
+    if (!engine_open_parts(e, ENGINE_MODEL, err) ||
+        !(text ? text_tokens(c, text, err)
+               : random_tokens(&c->tokens, e->model.config.vocab_size, err))) {
+        return false;
+    }
+    const size_t n_layers = e->model.config.n_layers, dim = e->model.config.dim;
+    c->model = e->model;
+    c->model.blocks = calloc(n_layers, sizeof *c->model.blocks);
+    c->states = alloc_zeroed(c->tokens.size * dim, sizeof *c->states);
+    if (!c->model.blocks || !c->states) {
+        return error_memory(err, "activations", c->tokens.size * dim * sizeof *c->states);
+    }
+    memcpy(c->model.blocks, e->model.blocks, n_layers * sizeof *c->model.blocks);
+    return engine_open_cache(e, 1, WINDOW, 1, err) && alloc_statistics(c, err) &&
+           run_windows(c, &e->model, (BlockRange){0}, false, true, err);
 }
 
 bool calibrate(Calibration **out, Engine *e, const Options *o, Output *output, Error *err)
 {
     Calibration *c = calloc(1, sizeof *c);
-    Tokens tokens = {0};
     *out = NULL;
     if (!c) {
         return error_memory(err, "activations", sizeof *c);
     }
-    const Observer observer = {see, c};
-    bool ok = engine_open_parts(e, ENGINE_MODEL, err) &&
-              (o->calibrate ? text_tokens(&tokens, e, o->calibrate, err)
-                            : random_tokens(&tokens, e->model.config.vocab_size, err)) &&
-              engine_open_cache(e, 1, WINDOW, 1, err) &&
-              alloc_statistics(c, &e->model.config, o->calibrate, err);
-    if (ok) {
-        c->threads = e->threads;
-        e->scratch.observer = &observer;
-        ok = run_windows(c, e, &tokens, output, err);
-        finish_statistics(c);
-    }
-    engine_close_cache(e);
-    tokens_free(&tokens);
-    if (!ok) {
+    c->engine = e;
+    c->output = output;
+    c->compensate = o->calibrate;
+    if (!open_model(c, o->calibrate, err)) {
         calibration_free(c);
         return false;
     }
@@ -224,62 +406,23 @@ bool calibrate(Calibration **out, Engine *e, const Options *o, Output *output, E
 
 void calibration_free(Calibration *c)
 {
-    for (size_t i = 0; c && c->inputs && i < c->n_inputs; i++) {
+    for (size_t i = 0; c && i < N_BLOCK_INPUTS; i++) {
         const InputStatistics *s = &c->inputs[i];
         free(s->squares);
         free(s->importance);
+        free(s->compensation);
         memory_unmap(s->h, s->cols * s->stride * sizeof *s->h);
     }
+    for (size_t i = 0; c && i < N_BLOCK_MATRICES; i++) {
+        free(c->quantized[i]);
+    }
     if (c) {
-        free(c->inputs);
+        engine_close_cache(c->engine);
+        tokens_free(&c->tokens);
+        free(c->states);
         free(c->interleaved);
         free(c->transposed);
-        free(c->compensation);
+        free(c->model.blocks);
     }
     free(c);
-}
-
-// --------------------------------------------------------------------------------------------
-// Measures
-
-// The index of what a matrix reads; n_inputs if it is in no block.
-static size_t input_of(const Calibration *c, const char *name)
-{
-    static const struct {
-        const char *matrix;
-        BlockInput input;
-    } matrices[] = {{"attn.q_proj", INPUT_ATTN},  {"attn.k_proj", INPUT_ATTN},
-                    {"attn.v_proj", INPUT_ATTN},  {"attn.o_proj", INPUT_O},
-                    {"mlp.gate_proj", INPUT_MLP}, {"mlp.up_proj", INPUT_MLP},
-                    {"mlp.down_proj", INPUT_DOWN}};
-    static const char prefix[] = "blocks.";
-    char *end;
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0) {
-        return c->n_inputs;
-    }
-    const size_t layer = strtoul(name + sizeof prefix - 1, &end, 10);
-    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
-        if (*end == '.' && strcmp(end + 1, matrices[i].matrix) == 0) {
-            return layer * N_BLOCK_INPUTS + matrices[i].input;
-        }
-    }
-    return c->n_inputs;
-}
-
-const ErrorMeasure *calibration_measure(void *arg, const char *name)
-{
-    Calibration *c = arg;
-    const size_t i = input_of(c, name);
-    if (i >= c->n_inputs) {
-        return NULL;
-    }
-    const InputStatistics *s = &c->inputs[i];
-    if (s->h && c->compensated != i) {
-        Error ignored;  // without memory for it, errors are not compensated
-        free(c->compensation);
-        c->compensation = compensation_create(s->h, s->cols, s->stride, c->threads, &ignored);
-        c->compensated = i;
-    }
-    c->measure = (ErrorMeasure){s->importance, s->h ? c->compensation : NULL};
-    return &c->measure;
 }

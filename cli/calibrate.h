@@ -9,15 +9,19 @@
 
 typedef struct Calibration Calibration;
 
-// Opens the model and its cache, runs the text of --calibrate through it, or without that some random
-// tokens, and records what the matrices of the blocks read. With a text, errors are compensated too
-// (GPTQ). Errors: ERROR_INPUT if the text cannot be read or encoded, or the model computes a value
-// that is not finite; ERROR_RUN if out of memory. On failure *out is NULL.
+// Opens the model and its cache, and prepares to run the text of --calibrate through it, or without
+// that some random tokens, while its matrices are quantised. With a text, errors are compensated too
+// (GPTQ), and memory is needed for up to 8192 * dim floats, the sums of products of one block,
+// 3 * dim^2 + hidden_dim^2 floats, and 20 bytes for each element of the largest of these sums.
+// Errors: ERROR_INPUT if the text cannot be read or encoded; ERROR_RUN if out of memory. On failure
+// *out is NULL.
 bool calibrate(Calibration **out, Engine *e, const Options *o, Output *output, Error *err);
 void calibration_free(Calibration *c);
 
-// How the error of a matrix is measured; NULL for embedding and lm_head, which get no compensation
-// and whose columns are alike. The result lasts until the next call. `arg` is the Calibration.
-const ErrorMeasure *calibration_measure(void *arg, const char *name);
+// The functions of a QuantizationGuide, whose arg is the Calibration. Embedding and lm_head get no
+// compensation, and their columns are alike. Errors: ERROR_INPUT if the model computes a value that
+// is not finite; ERROR_RUN if out of memory.
+bool calibration_measure(void *arg, const char *name, ErrorMeasure *out, Error *err);
+bool calibration_quantized(void *arg, const char *name, const Matrix *m, size_t bytes, Error *err);
 
 #endif

@@ -88,6 +88,23 @@ static bool needs_importance(const Checkpoint *c, WeightType type)
     return any && type != KEEP_TYPE && weight_types[type].quantized;
 }
 
+// A text from which nothing would be learnt must not be thought to have been of use.
+static bool check_calibrates(const Checkpoint *c, const Options *o, Error *err)
+{
+    if (!o->calibrate || needs_importance(c, o->weight_type)) {
+        return true;
+    }
+    const char *type = weight_types[o->weight_type].name;
+    return !weight_types[o->weight_type].quantized
+               ? error_set(err, ERROR_USAGE,
+                           "--calibrate: weights are not quantised by --type %s, expected q8, q4, "
+                           "q4m or q4t",
+                           type)
+               : error_set(err, ERROR_INPUT,
+                           "%s: --calibrate: has no matrices that would be quantised to %s",
+                           c->path, type);
+}
+
 static bool write_converted(const Engine *e, const Options *o, Conversion *v, Output *out,
                             Error *err)
 {
@@ -119,11 +136,10 @@ bool mode_convert(Engine *e, const Options *o, Output *out, Error *err)
     Calibration *calibration = NULL;
     Conversion v = {0};
     read_types(&v, o);
-    bool ok = check_complete(&e->checkpoint, err);
+    bool ok = check_complete(&e->checkpoint, err) && check_calibrates(&e->checkpoint, o, err);
     if (ok && needs_importance(&e->checkpoint, v.type)) {
         ok = calibrate(&calibration, e, o, out, err);
-        v.measure = calibration_measure;
-        v.measure_arg = calibration;
+        v.guide = (QuantizationGuide){calibration_measure, calibration_quantized, calibration};
     }
     ok = ok && write_converted(e, o, &v, out, err);
     calibration_free(calibration);

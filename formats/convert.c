@@ -88,21 +88,23 @@ static bool make_buffers(Converter *v, Error *err)
 
 static const void *quantized_data(Converter *v, size_t i, const void *data, Error *err)
 {
-    static const ErrorMeasure plain = {0};
-    const Conversion *conversion = v->conversion;
+    const QuantizationGuide *guide = &v->conversion->guide;
     const Tensor *t = &v->tensors[i];
-    const ErrorMeasure *measure = conversion->measure
-                                      ? conversion->measure(conversion->measure_arg, t->name)
-                                      : NULL;
-    Matrix from = v->source[i]->matrix;
+    ErrorMeasure measure = {0};
+    Matrix from = v->source[i]->matrix, to = t->matrix;
     from.data = data;
-    if (!quantize_matrix(&from, t->matrix.type, measure ? measure : &plain, v->quantized,
-                         conversion->threads, err)) {
+    to.data = v->quantized;
+    if (guide->measure && !guide->measure(guide->arg, t->name, &measure, err)) {
+        return NULL;
+    }
+    if (!quantize_matrix(&from, to.type, &measure, v->quantized, v->conversion->threads, err)) {
         const Error why = *err;
         error_set(err, why.kind, "%s: tensor %s: %s", v->c->path, t->name, why.message);
         return NULL;
     }
-    return v->quantized;
+    return !guide->quantized || guide->quantized(guide->arg, t->name, &to, t->bytes, err)
+               ? v->quantized
+               : NULL;
 }
 
 static const void *converted_data(void *arg, size_t i, Error *err)

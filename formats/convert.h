@@ -7,16 +7,23 @@
 #include "formats/checkpoint.h"
 #include "formats/quantize.h"
 
+// Is asked about each matrix that is quantised, and told the result, in the order of the tensors. Both
+// functions may be NULL, and return false with an Error if the conversion must fail.
+typedef struct {
+    // Sets how the error of the matrix of that name is measured, which is valid until the next call.
+    // Without it all columns are alike.
+    bool (*measure)(void *arg, const char *name, ErrorMeasure *out, Error *err);
+    bool (*quantized)(void *arg, const char *name, const Matrix *m, size_t bytes, Error *err);
+    void *arg;
+} QuantizationGuide;
+
 // What the new file has besides the config and the tensors of the old one.
 typedef struct {
     Bytes provenance, tokenizer;
     Bytes chat;  // data NULL: there is none
     // The weight types of the blocks' matrices, and of embedding and head; KEEP_TYPE: as they are.
     WeightType type, head_type;
-    // How the error of a matrix of that name is measured where it is quantised; NULL or a NULL result:
-    // all columns are alike. The result is used until the next call.
-    const ErrorMeasure *(*measure)(void *arg, const char *name);
-    void *measure_arg;
+    QuantizationGuide guide;
     size_t threads;
     Progress progress;
 } Conversion;
@@ -25,7 +32,7 @@ typedef struct {
 // GGUF file's weights need not be loaded: they are then repacked tensor by tensor. The bytes of the
 // result depend neither on the number of threads nor on the kernel set. Errors: ERROR_INPUT if a
 // tensor is missing, is not part of such a model, or has a value that is not finite or that its new
-// type cannot hold; ERROR_RUN if out of memory or writing fails.
+// type cannot hold; ERROR_RUN if out of memory or writing fails; those of the guide.
 bool checkpoint_convert(const Checkpoint *c, const Conversion *v, int fd, const char *name,
                         Error *err);
 

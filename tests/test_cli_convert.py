@@ -2,11 +2,12 @@
 
 import json
 import os
+import resource
 import socket
 
 import numpy as np
 import pytest
-from conftest import THREADS, assert_refused, logits, run
+from conftest import SANITIZED, THREADS, assert_refused, logits, run
 
 import models
 import native
@@ -190,6 +191,56 @@ def test_a_value_that_the_type_cannot_hold_is_refused_by_name(tmp_path, kind):
             assert np.isfinite(matrix).all() and abs(matrix[5, 3] / value - 1) < 0.1
     named = ("tensor blocks.1.mlp.up_proj: row 5 has the value", f"expected at most {most:.9g} in magnitude, for {kind}")
     assert_refused(done, 3, "m.bin", *named)
+
+
+def test_a_calibration_of_which_nothing_would_come_is_refused(tmp_path):
+    source, out, text = tmp_path / "m.bin", tmp_path / "out.bin", tmp_path / "text"
+    text.write_bytes(b"ab cab bac " * 40)
+    source.write_bytes(native_models.tiny().pack())
+    for kind in ("f32", "f16", "bf16"):
+        done = run(source, "--convert", out, "--type", kind, "--calibrate", text)
+        assert_refused(done, 2, "--calibrate", f"not quantised by --type {kind}, expected q8, q4, q4m or q4t")
+    source.write_bytes(native_models.typed("q8"))
+    done = run(source, "--convert", out, "--type", "q8", "--head-type", "q4", "--calibrate", text)
+    assert_refused(done, 3, "m.bin: --calibrate: has no matrices that would be quantised to q8")
+    assert not out.exists()
+
+
+def test_a_text_that_cannot_be_used_or_shows_little_is_told(tmp_path):
+    source, out, text = tmp_path / "m.bin", tmp_path / "out.bin", tmp_path / "text"
+    source.write_bytes(native_models.tiny(add_bos=False).pack())
+    options = ["--convert", out, "--type", "q4t", "--calibrate"]
+    assert_refused(run(source, *options, tmp_path / "absent"), 3, "absent", "No such file")
+    assert_refused(run(source, *options, tmp_path), 3, f"{tmp_path}: cannot be read")
+    for short in (b"", b"a"):
+        text.write_bytes(short)
+        assert_refused(run(source, *options, text), 3, f"{text}: has {len(short)} tokens, expected a text")
+    assert not out.exists()
+    text.write_bytes(b"a b")
+    note = f"run: {text}: has 3 tokens; up to 8192 are used, and more show more\n"
+    assert run(source, *options, text).ok().err == note
+    assert run(source, *options, text, "-q").ok().err == ""
+    assert native.Native(out).bytes("provenance").decode().splitlines()[-1] == "calibrated: yes"
+
+
+def test_calibration_needs_memory_for_one_block_at_a_time(tmp_path):
+    """The sums of products of all 20 blocks would take 20 * (256^2 * 3 + 512^2) * 4 bytes, 37 MB."""
+    if SANITIZED:
+        pytest.skip("the sanitizer needs memory of its own")
+    source, out, text = tmp_path / "m.bin", tmp_path / "out.bin", tmp_path / "text"
+    shape = {"dim": 256, "hidden_dim": 512, "n_heads": 8, "n_kv_heads": 2, "head_dim": 32, "n_layers": 20}
+    source.write_bytes(native_models.tiny(**shape).pack())
+    text.write_bytes(b"ab cab bac " * 40)
+
+    def within(megabytes):
+        most = megabytes << 20
+        return run(source, "--convert", out, "--type", "q4t", "--calibrate", text, "-q", "-j", "1",
+                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most)))  # fmt: skip
+
+    within(28).ok()
+    out.unlink()
+    assert_refused(within(14), 1, "out of memory")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("options, names", [
