@@ -47,7 +47,7 @@ OPENMP := $(shell printf '\043include <omp.h>\nint main(void) { return omp_get_m
             $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
 
 # Yes if the compiler accepts these flags.
-accepts = $(shell echo 'int main(void) { return 0; }' | $(CC) -Werror $(1) -x c -c - -o /dev/null 2>/dev/null && echo yes)
+accepts = $(shell echo 'int main(void) { return 0; }' | $(CC) -Werror $(1) -x c -E - >/dev/null 2>&1 && echo yes)
 
 # The flags that each kernel set needs. gcc's scheduler moves all loads of a tile to its beginning, where they do not fit
 # in AArch64's registers.
