@@ -202,7 +202,7 @@ static bool rewind_results(const Batch *b, Error *err)
 }
 
 // Looks for a date in the results of a file, which it reads from where it is.
-static bool find_date(Batch *b, int fd, Date *date, Error *err)
+static bool find_results_date(Batch *b, int fd, Date *date, Error *err)
 {
     bool ok = true;
     b->old = (Lines){.fd = fd, .name = b->results.name, .limit = MAX_RESULT_BYTES};
@@ -217,12 +217,12 @@ static bool find_date(Batch *b, int fd, Date *date, Error *err)
 // errors, those that an earlier retry left.
 static bool find_old_date(Batch *b, Date *date, Error *err)
 {
-    if (!find_date(b, b->results.fd, date, err)) {
+    if (!find_results_date(b, b->results.fd, date, err)) {
         return false;
     }
     const int fd = b->setup->options->retry && !date->month ? results_open_retried(&b->results)
                                                             : -1;
-    const bool ok = fd < 0 || find_date(b, fd, date, err);
+    const bool ok = fd < 0 || find_results_date(b, fd, date, err);
     if (fd >= 0) {
         close(fd);
     }
