@@ -116,3 +116,12 @@ test-aarch64: .venv/installed
 test-musl: .venv/installed
 	@$(MAKE) CC=musl-gcc BUILD=build/musl LDFLAGS=-static OPENMP= tests
 	$(call pytest,build/musl/run,build/musl) $(BITS) tests/test_cli_*.py
+
+.PHONY: test-riscv64
+# Only what these tests need is built.
+## test-riscv64: a machine that has the kernels in plain C only: cross-compiled, run by qemu-user, the same bits
+test-riscv64: .venv/installed
+	@$(MAKE) CC=riscv64-linux-gnu-gcc BUILD=build/riscv64 OPT=-O1 LDFLAGS=-static OPENMP= build/riscv64/run \
+	    build/riscv64/tests/logits build/riscv64/tests/test_ops
+	EMULATOR=qemu-riscv64 $(call pytest,build/riscv64/run,build/riscv64) tests/test_units.py tests/test_golden.py \
+	    -k "test_ops or every_machine"
