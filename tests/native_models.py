@@ -83,7 +83,11 @@ def chatting(source, special, added, words=(), after=(), **fields):
     return writer
 
 
-TYPES = ("f32", "bf16", "q8", "q4", "q4m")  # in the order of their numbers in the file
+TYPES = [name for name, _, _ in native.TYPES.values()]  # in the order of their numbers in the file
+# What a block of random bits begins with, so that weights stay at about 0.1: its scales in f16, and their minimums, each
+# as the exponent and the sign of its numbers.
+HALVES = {"q8": [(-11, 0)], "q4": [(-7, 0)], "q4m": [(-7, 0), (-5, 1)], "q4t": [(-10, 0)], "q5": [(-7, 0)],
+          "q5m": [(-8, 0), (-5, 1)], "q4k": [(-12, 0), (-9, 0)], "q5k": [(-13, 0), (-9, 0)], "q6k": [(-14, 0)]}  # fmt: skip
 TYPED = {**TINY, "dim": 96, "hidden_dim": 160, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "head_dim": 16}
 
 
@@ -95,14 +99,12 @@ def f16_bits(seed, shape, exponent, sign=0):
 
 def random_blocks(kind, rows, cols, seed):
     """A matrix of a block type with random bits, except that scales keep weights at about 0.1."""
-    blocks = -(-rows // 16) * -(-cols // 32)
-    values = (models.splitmix64(seed + 1, blocks * 16 * 32) >> np.uint64(56)).astype(np.uint8).reshape(blocks, -1)
-    if kind == "q8":
-        return np.hstack([f16_bits(seed, (blocks, 16), -11).view(np.uint8), np.maximum(values, 1)]).tobytes()
-    scales = [f16_bits(seed, (blocks, 16), -7).view(np.uint8)]
-    if kind == "q4m":
-        scales.append(f16_bits(seed + 2, (blocks, 16), -5, sign=1).view(np.uint8))
-    return np.hstack([*scales, values[:, : 16 * 16]]).tobytes()
+    _, block_cols, size = native.TYPES[TYPES.index(kind)]
+    blocks = -(-rows // 16) * -(-cols // block_cols)
+    values = (models.splitmix64(seed + 1, blocks * 16 * block_cols) >> np.uint64(56)).astype(np.uint8).reshape(blocks, -1)
+    halves = [f16_bits(seed + 2 * i, (blocks, 16), *half).view(np.uint8) for i, half in enumerate(HALVES[kind])]
+    values = np.maximum(values, 1) if kind == "q8" else values
+    return np.hstack([*halves, values[:, : size - 32 * len(halves)]]).tobytes()
 
 
 def typed(kind):
@@ -115,6 +117,8 @@ def typed(kind):
             e["type"] = TYPES.index(kind)
             if kind == "bf16":
                 e["data"] = np.frombuffer(e["data"], "<u4").__rshift__(16).astype("<u2").tobytes()
+            elif kind == "f16":
+                e["data"] = np.frombuffer(e["data"], "<f4").astype("<f2").tobytes()
             else:
                 e["data"] = random_blocks(kind, e["rows"], e["cols"], 1000 + 10 * i)
     return writer.pack()
