@@ -7,12 +7,14 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import ADDRESS_SANITIZED, EXECUTABLE, SANITIZED, TESTS, TIMEOUT, assert_refused, execute, finish, run, start
 
+import gguf_bytes
 import native_models
 import sources
 
@@ -103,7 +105,7 @@ def test_checkpoint_replaced_by_rename_is_finished_from_the_old_file(tmp_path):
 # ----------------------------------------------------------------------------------------------------------------------
 # Each call failing in turn.
 
-CALLS = ("memory", "open", "read", "mmap", "write", "fsync", "rename")
+CALLS = ("memory", "open", "read", "mmap", "write", "short", "seek", "fsync", "rename")
 MODES = {
     "generate": ("-i", "ab", "-n", "3", "-t", "0", "-j", "1", "--stop", "zzz"),
     "output": ("-i", "ab", "-n", "3", "-t", "0", "-j", "1", "-o", "OUT"),
@@ -113,6 +115,9 @@ MODES = {
     "chat": ("-i", "ab", "--chat", "-n", "3", "-t", "0", "-j", "1"),
     "info": ("--info", "--json"),
     "verify": ("--verify",),
+    "convert": ("--convert", "OUT", "-j", "1"),
+    "quantise": ("--convert", "OUT", "--type", "q4t", "-j", "1"),
+    "calibrate": ("--convert", "OUT", "--type", "q4t", "--calibrate", "PROMPT", "-j", "1"),
 }
 
 
@@ -148,20 +153,32 @@ def faulty_runs(faults, arguments, *fresh):
                 yield done
 
 
-# llama2.c's files have neither a chat template nor checksums.
+# llama2.c's files have neither a chat template nor checksums. GGUF files differ in how they are opened and repacked.
 FAULTY = [(mode, kind) for kind in ("native", "llama2c") for mode in MODES
           if kind == "native" or mode not in ("chat", "verify")]  # fmt: skip
+FAULTY += [(mode, "gguf") for mode in ("generate", "tokenize", "info", "convert", "quantise", "calibrate")]
+
+
+def write_split_gguf(folder):
+    """A model in two parts; returns the path of the first."""
+    whole = gguf_bytes.tiny()
+    half = len(whole.tensors) // 2
+    for no, (keys, tensors) in enumerate([(whole.keys, whole.tensors[:half]), ([], whole.tensors[half:])]):
+        keys = [*keys, *(gguf_bytes.Key(f"split.{name}", gguf_bytes.U16, value) for name, value in (("no", no), ("count", 2)))]
+        (folder / f"m-0000{no + 1}-of-00002.gguf").write_bytes(gguf_bytes.File(keys, tensors).pack())
+    return folder / "m-00001-of-00002.gguf"
 
 
 @pytest.mark.parametrize("mode, kind", FAULTY)
 def test_every_call_that_fails_is_reported_and_leaves_nothing_half_done(faults, mode, kind, tiny, tmp_path):
-    model = [*tiny] if kind == "llama2c" else [tmp_path / "tiny.bin"]
+    model = [*tiny] if kind == "llama2c" else [tmp_path / "tiny.bin"] if kind == "native" else [write_split_gguf(tmp_path)]
     if kind == "native":
         model[0].write_bytes(native_models.tiny(chat=True).pack())
     (tmp_path / "prompt").write_bytes(b"ab" * 40)
     out = tmp_path / "out"
     places = {"OUT": out, "PROMPT": tmp_path / "prompt"}
-    arguments = [EXECUTABLE, *model, *(places.get(a, a) for a in MODES[mode])]
+    arguments = [EXECUTABLE, *model, "-q", *(places.get(a, a) for a in MODES[mode])]
+    writes = "OUT" in MODES[mode]
     expected = execute(arguments).ok().bytes
     wanted_out = out.read_bytes() if out.exists() else None
     tried = survived = 0
@@ -170,9 +187,9 @@ def test_every_call_that_fails_is_reported_and_leaves_nothing_half_done(faults, 
         survived += done.code == 0
         check_fault(done, expected, mode)
         left = [p.name for p in tmp_path.iterdir() if p.name.startswith("out")]
-        if done.code == 0 and mode == "output":
-            assert out.read_bytes() == wanted_out, f"expected the whole text in the file\n{done}"
-        elif mode == "output":
+        if done.code == 0 and writes:
+            assert out.read_bytes() == wanted_out, f"expected the whole file\n{done}"
+        elif writes:
             assert not left, f"expected no file, found {left}\n{done}"
     assert tried >= 8, f"only {tried} faults were tried"
     print(f"{kind} {mode}: {tried} faults, {survived} without effect")
@@ -230,6 +247,23 @@ def check_fault(done, expected, mode):
     assert len(lines) == 1, f"expected one line on stderr\n{done}"
     assert lines[0].startswith("run: "), f"expected a message of the program's\n{done}"
     assert expected.startswith(done.bytes) or mode == "json", f"expected the beginning of the text\n{done}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", ["quantise", "calibrate"])
+def test_a_signal_ends_a_conversion_at_once_and_leaves_the_older_file(mode, number, tmp_path):
+    model, folder = native_models.write_slow(tmp_path / "slow.bin"), tmp_path / "out"
+    (tmp_path / "prompt").write_bytes(b"ab" * 40000)
+    folder.mkdir()
+    (folder / "m.bin").write_bytes(b"older")
+    places = {"OUT": folder / "m.bin", "PROMPT": tmp_path / "prompt"}
+    process = start(model, *(places.get(a, a) for a in MODES[mode]))
+    while len(list(folder.iterdir())) == 1 and process.poll() is None:
+        pass
+    process.send_signal(number)
+    done = finish(process)
+    assert done.code == 128 + number and not done.out, f"expected exit {128 + number}\n{done}"
+    assert [p.read_bytes() for p in folder.iterdir()] == [b"older"], f"expected the older file only\n{done}"
 
 
 # ----------------------------------------------------------------------------------------------------------------------

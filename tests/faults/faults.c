@@ -3,7 +3,7 @@
 //     FAULT="memory 3 once"    only the third malloc, calloc, realloc or aligned_alloc fails
 //     FAULT="write 1 on"       every write fails, from the first on
 //
-// Kinds: memory, open, read, mmap, write, fsync, rename. Counting starts with main, so that the
+// Kinds: memory, open, read, mmap, write, short (a write that writes half), seek, fsync, rename. Counting starts with main, so that the
 // calls of the loader and of constructors are left out. A run that ends before its n-th call prints
 // "[no fault]" to stderr: tests/test_faults.py then knows that it has tried every n.
 #define _GNU_SOURCE
@@ -97,7 +97,15 @@ void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offse
 
 ssize_t write(int fd, const void *data, size_t size)
 {
+    if (size > 1 && fails("short", 0)) {
+        size /= 2;
+    }
     return fails("write", ENOSPC) ? -1 : syscall(SYS_write, fd, data, size);
+}
+
+off_t lseek(int fd, off_t offset, int from)
+{
+    return fails("seek", EIO) ? -1 : (off_t)syscall(SYS_lseek, fd, offset, from);
 }
 
 int fsync(int fd) { return fails("fsync", EIO) ? -1 : (int)syscall(SYS_fsync, fd); }
