@@ -18,10 +18,9 @@ typedef struct Calibration Calibration;
 bool calibrate(Calibration **out, Engine *e, const Options *o, Output *output, Error *err);
 void calibration_free(Calibration *c);
 
-// The functions of a QuantizationGuide, whose arg is the Calibration. Embedding and lm_head get no
+// The function of a QuantizationGuide, whose arg is the Calibration. Embedding and lm_head get no
 // compensation, and their columns are alike. Errors: ERROR_INPUT if the model computes a value that
 // is not finite; ERROR_RUN if out of memory.
 bool calibration_measure(void *arg, const char *name, ErrorMeasure *out, Error *err);
-bool calibration_quantized(void *arg, const char *name, const Matrix *m, size_t bytes, Error *err);
 
 #endif

@@ -139,7 +139,7 @@ bool mode_convert(Engine *e, const Options *o, Output *out, Error *err)
     bool ok = check_complete(&e->checkpoint, err) && check_calibrates(&e->checkpoint, o, err);
     if (ok && needs_importance(&e->checkpoint, v.type)) {
         ok = calibrate(&calibration, e, o, out, err);
-        v.guide = (QuantizationGuide){calibration_measure, calibration_quantized, calibration};
+        v.guide = (QuantizationGuide){calibration_measure, calibration};
     }
     ok = ok && write_converted(e, o, &v, out, err);
     calibration_free(calibration);

@@ -91,20 +91,18 @@ static const void *quantized_data(Converter *v, size_t i, const void *data, Erro
     const QuantizationGuide *guide = &v->conversion->guide;
     const Tensor *t = &v->tensors[i];
     ErrorMeasure measure = {0};
-    Matrix from = v->source[i]->matrix, to = t->matrix;
+    Matrix from = v->source[i]->matrix;
     from.data = data;
-    to.data = v->quantized;
     if (guide->measure && !guide->measure(guide->arg, t->name, &measure, err)) {
         return NULL;
     }
-    if (!quantize_matrix(&from, to.type, &measure, v->quantized, v->conversion->threads, err)) {
+    if (!quantize_matrix(&from, t->matrix.type, &measure, v->quantized, v->conversion->threads,
+                         err)) {
         const Error why = *err;
         error_set(err, why.kind, "%s: tensor %s: %s", v->c->path, t->name, why.message);
         return NULL;
     }
-    return !guide->quantized || guide->quantized(guide->arg, t->name, &to, t->bytes, err)
-               ? v->quantized
-               : NULL;
+    return v->quantized;
 }
 
 static const void *converted_data(void *arg, size_t i, Error *err)

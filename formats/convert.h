@@ -7,13 +7,11 @@
 #include "formats/checkpoint.h"
 #include "formats/quantize.h"
 
-// Is asked about each matrix that is quantised, and told the result, in the order of the tensors. Both
-// functions may be NULL, and return false with an Error if the conversion must fail.
+// Is asked about each matrix that is quantised, in the order of the tensors.
 typedef struct {
-    // Sets how the error of the matrix of that name is measured, which is valid until the next call.
-    // Without it all columns are alike.
+    // Sets how the error of the matrix of that name is measured, which is valid until the next call;
+    // false, with an Error, if the conversion must fail. NULL: all columns are alike.
     bool (*measure)(void *arg, const char *name, ErrorMeasure *out, Error *err);
-    bool (*quantized)(void *arg, const char *name, const Matrix *m, size_t bytes, Error *err);
     void *arg;
 } QuantizationGuide;
 
