@@ -199,29 +199,30 @@ static void round_columns(const Scaled *s, float *x, size_t cols, size_t begin, 
     }
 }
 
-// The first of n values that is above `most` in magnitude, or no number; NULL if there is none.
-static const float *find_above(const float *x, size_t n, float most)
+// The index of the first of n values that is above `most` in magnitude, or no number; n if there is
+// none.
+static size_t find_above(const float *x, size_t n, float most)
 {
     size_t i = 0;
     while (i < n && fabsf(x[i]) <= most) {
         i++;
     }
-    return i < n ? x + i : NULL;
+    return i;
 }
 
 // Values may grow beyond what the type holds where errors are compensated: so each block is checked
-// when its columns are reached.
-static const float *quantize_blocks(WeightType type, float *x, size_t cols,
-                                    const ErrorMeasure *measure, uint8_t *out)
+// when its columns are reached. Returns the index of a value that it does not hold, or cols.
+static size_t quantize_blocks(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
+                              uint8_t *out)
 {
     const float *importance = measure->importance;
     for (size_t begin = 0; begin < cols; begin += QUANT_BLOCK) {
         const size_t n = cols - begin < QUANT_BLOCK ? cols - begin : QUANT_BLOCK;
         WeightBlock b;
         uint8_t values[QUANT_BLOCK];
-        const float *above = find_above(x + begin, n, quantize_most(type));
-        if (above) {
-            return above;
+        const size_t held = find_above(x + begin, n, quantize_most(type));
+        if (held < n) {
+            return begin + held;
         }
         fill_block(&b, x + begin, importance ? importance + begin : NULL, n);
         const Scaled s = choose_scale(type, &b, measure->compensation);
@@ -229,7 +230,7 @@ static const float *quantize_blocks(WeightType type, float *x, size_t cols,
         write_block(&s, values, out);
         out += row_format_of(type)->block_bytes;
     }
-    return NULL;
+    return cols;
 }
 
 // Rounds to the upper 16 bits, ties to even: the largest f32 becomes infinity.
@@ -240,18 +241,19 @@ static uint16_t f32_to_bf16(float x)
     return (uint16_t)((bits + ((bits >> 16 & 1) + 0x7fff)) >> 16);
 }
 
-// Returns the first value that is rounded to infinity, or is no number; else NULL.
-static const float *write_halves(WeightType type, const float *x, size_t cols, uint8_t *out)
+// Returns the index of the first value that is rounded to infinity, or is no number; cols if there is
+// none.
+static size_t write_halves(WeightType type, const float *x, size_t cols, uint8_t *out)
 {
     const uint16_t exponent = type == WEIGHT_F16 ? 0x7c00 : 0x7f80;
     for (size_t i = 0; i < cols; i++) {
         const uint16_t half = type == WEIGHT_F16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
         if (!isfinite(x[i]) || (half & exponent) == exponent) {
-            return x + i;
+            return i;
         }
         memcpy(out + i * sizeof half, &half, sizeof half);
     }
-    return NULL;
+    return cols;
 }
 
 bool quantize_has(WeightType type)
@@ -277,19 +279,19 @@ float quantize_most(WeightType type)
 bool quantize_row(WeightType type, float *x, size_t cols, const ErrorMeasure *measure,
                   uint8_t *blocks, float *refused)
 {
-    const float *bad;
+    size_t held;  // the number of values before the first that is refused
     if (type == WEIGHT_F32) {
-        bad = find_above(x, cols, FLT_MAX);
+        held = find_above(x, cols, FLT_MAX);
         memcpy(blocks, x, cols * sizeof *x);
     } else if (type == WEIGHT_F16 || type == WEIGHT_BF16) {
-        bad = write_halves(type, x, cols, blocks);
+        held = write_halves(type, x, cols, blocks);
     } else {
-        bad = quantize_blocks(type, x, cols, measure, blocks);
+        held = quantize_blocks(type, x, cols, measure, blocks);
     }
-    if (bad) {
-        *refused = *bad;
+    if (held < cols) {
+        *refused = x[held];
     }
-    return !bad;
+    return held == cols;
 }
 
 // --------------------------------------------------------------------------------------------
