@@ -96,13 +96,23 @@ typedef struct {
 // The two parts of a block, in this order.
 static void attention(Team, const Pass *, size_t layer, Normed *);
 static void mlp(Team, const Pass *, size_t layer, Normed *);
+static void experts(Team, const Pass *, size_t layer, Normed *);
 // Defined below forward: the steps of these two, and what precedes and follows the graph.
 static Normed norm(Team, const Pass *, Normed rows);
 static const Activations *normed_rows(Team, const Pass *, Normed *);
 static Units units_of(const Matrix *, const TeamStep *, size_t *offset);
 static void project(const Projection *, const Activations *in, Units);
 static void add_branch(Team, const Pass *, const Branch *, const Activations *in);
+static void norm_branch(Team, const Pass *, const float *norm);
+static void add_columns(const Pass *, Units);
 static void norm_all_heads(Team, const Pass *, const Block *);
+static void route(const Pass *, size_t n_groups);
+static void gather_row(const Pass *, const Activations *h, size_t row);
+static Activations slots_of(const Activations *, const ExpertRows *);
+static void mix_columns(const Pass *, Units);
+static void gate_experts(Team, const Pass *, const Block *, Normed *h, size_t n_groups);
+static void expert_outputs(const Pass *, const Block *, size_t n_groups, Units);
+static void observe_slots(Team, const Pass *, size_t layer);
 static Item nth_item(const Pass *, size_t index);
 static void place_head(const Pass *, size_t layer, size_t row, size_t kv_head);
 static void attend_item(Team, const Pass *, size_t layer, const Item *item);
@@ -150,11 +160,11 @@ static void embed(Team team, const Pass *pass)
 }
 
 static void observe(Team team, const Pass *pass, size_t layer, BlockInput input,
-                    const Activations *in)
+                    const Activations *in, size_t n_rows)
 {
     const Observer *o = pass->scratch->observer;
     if (o) {
-        o->see(team, o->arg, layer, input, in, pass->n_rows);
+        o->see(team, o->arg, layer, input, in, n_rows);
     }
 }
 
@@ -167,11 +177,15 @@ static void block(Team team, const Pass *pass, size_t layer)
     const Block *b = &pass->model->blocks[layer];
     const size_t n = pass->n_rows;
     Normed h = norm(team, pass, (Normed){.weight = b->attn_norm, .n = n, .x_step = layer});
-    observe(team, pass, layer, INPUT_ATTN, &h.h);
+    observe(team, pass, layer, INPUT_ATTN, &h.h, n);
     attention(team, pass, layer, &h);
     h = norm(team, pass, (Normed){.weight = b->mlp_norm, .n = n, .x_step = layer + 1});
-    observe(team, pass, layer, INPUT_MLP, &h.h);
-    mlp(team, pass, layer, &h);
+    observe(team, pass, layer, INPUT_MLP, &h.h, n);
+    if (pass->model->config.n_experts) {
+        experts(team, pass, layer, &h);
+    } else {
+        mlp(team, pass, layer, &h);
+    }
 }
 
 // ATTENTION. The work is cut into items, which the threads claim. With two kv_heads and a
@@ -239,48 +253,104 @@ static void attention(Team team, const Pass *pass, size_t layer, Normed *h)
     }
 
     // 3. x.
-    observe(team, pass, layer, INPUT_O, &s->attended);
+    observe(team, pass, layer, INPUT_O, &s->attended, n);
     add_branch(team, pass, &(Branch){&b->o_proj, b->o_bias, b->attn_post_norm}, &s->attended);
 }
 
-// gate = silu(gate) * up in the columns of these units, quantised for down_proj.
-static void activate(const Pass *pass, Units units)
+// gate = silu(gate_proj(in)) * up_proj(in), the columns of these units, quantised for down_proj: n
+// rows of gate, from `first` on. Gemma has the tanh form of gelu in place of silu. The two products
+// have the same shape, so the units of both are the same columns.
+static void gated(const Pass *pass, const Block *b, const Activations *in, size_t first, size_t n,
+                  Units units)
 {
     const Scratch *s = pass->scratch;
+    const Activations gate = slots_of(&s->gate, &(ExpertRows){.first = first, .n = n});
+    float *up = s->up + first * s->hidden_stride;
     const size_t begin = units.begin * QUANT_BLOCK, end = units.end * QUANT_BLOCK;
-    for (size_t r = 0; r < pass->n_rows; r++) {
+    project(&(Projection){&b->gate_proj, b->gate_bias, {gate.x, s->hidden_stride, n}}, in, units);
+    project(&(Projection){&b->up_proj, b->up_bias, {up, s->hidden_stride, n}}, in, units);
+    for (size_t r = 0; r < n; r++) {
         const size_t columns = r * s->hidden_stride + begin;
         if (pass->model->config.activation == ACTIVATION_GELU_TANH) {
-            geglu(s->gate.x + columns, s->up + columns, end - begin);
+            geglu(gate.x + columns, up + columns, end - begin);
         } else {
-            swiglu(s->gate.x + columns, s->up + columns, end - begin);
+            swiglu(gate.x + columns, up + columns, end - begin);
         }
         if (pass->model->quantized) {
-            quantize(&s->gate, r, begin, end);
+            quantize(&gate, r, begin, end);
         }
     }
 }
 
 // x += down_proj(silu(gate_proj(h)) * up_proj(h))                       (SwiGLU, arXiv:2002.05202)
-// Gemma has the tanh form of gelu in place of silu.
 static void mlp(Team team, const Pass *pass, size_t layer, Normed *h)
 {
     const Block *b = &pass->model->blocks[layer];
     const Scratch *s = pass->scratch;
     const size_t n = pass->n_rows;
-    // 4. gate: a piece is the same columns of both products, which have the same shape.
-    const Projection gate = {&b->gate_proj, b->gate_bias, {s->gate.x, s->hidden_stride, n}};
-    const Projection up = {&b->up_proj, b->up_bias, {s->up, s->hidden_stride, n}};
+    // 4. gate.
     TeamStep step = team_step(team, matmul_units(&b->gate_proj));
     while (team_claim(&step)) {
-        const Units units = {step.begin, step.end};
-        project(&gate, normed_rows(team, pass, h), units);
-        project(&up, normed_rows(team, pass, h), units);
-        activate(pass, units);
+        gated(pass, b, normed_rows(team, pass, h), 0, n, (Units){step.begin, step.end});
     }
     // 5. x.
-    observe(team, pass, layer, INPUT_DOWN, &s->gate);
+    observe(team, pass, layer, INPUT_DOWN, &s->gate, n);
     add_branch(team, pass, &(Branch){&b->down_proj, b->down_bias, b->mlp_post_norm}, &s->gate);
+}
+
+// EXPERTS in place of the mlp (arXiv:1701.06538; as in Qwen 3, arXiv:2505.09388). A token goes
+// through the mlps that a router chooses for it, and adds their outputs with weights p:
+//
+//     x += sum of p_e mlp_e(h) over the n_experts_used experts e with the largest (router h)_e
+//     p  = softmax of these (router h)_e
+//
+// Rows are gathered by expert, so that a pass reads the matrices of each expert once. A gathered row
+// is in a slot. With four rows that use two experts of five,
+//
+//     row 0: 1, 4    row 1: 0, 4    row 2: 1, 2    row 3: 0, 4
+//
+//     group     0         1         2       3
+//     expert    0         1         2       4
+//     rows      1  3      0  2      2       0  1  3
+//
+// Equal logits choose the lower expert, and a row adds its outputs in the order of the experts, so
+// the other rows of the pass do not change a bit of it. Which groups there are is known in a step only:
+// their number before is an upper limit, and groups without rows follow the others.
+static void experts(Team team, const Pass *pass, size_t layer, Normed *h)
+{
+    const Block *b = &pass->model->blocks[layer];
+    const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
+    const size_t n = pass->n_rows, n_routes = n * p->n_experts_used;
+    const size_t n_groups = n_routes < p->n_experts ? n_routes : p->n_experts;
+    const Projection router = {&b->router, NULL, {s->router, s->router_stride, n}};
+    TeamStep step = team_step(team, matmul_units(&b->router));
+    while (team_claim(&step)) {
+        project(&router, normed_rows(team, pass, h), (Units){step.begin, step.end});
+    }
+    step = team_step(team, 1);
+    while (team_claim(&step)) {
+        route(pass, n_groups);
+    }
+    // A single row needs no copies.
+    step = team_step(team, n > 1 ? n : 0);
+    while (team_claim(&step)) {
+        for (size_t r = step.begin; r < step.end; r++) {
+            gather_row(pass, &h->h, r);
+        }
+    }
+    gate_experts(team, pass, b, h, n_groups);
+    observe_slots(team, pass, layer);
+    step = team_step(team, (p->dim + QUANT_BLOCK - 1) / QUANT_BLOCK);
+    while (team_claim(&step)) {
+        const Units units = {step.begin, step.end};
+        expert_outputs(pass, b, n_groups, units);
+        mix_columns(pass, units);
+        if (!b->mlp_post_norm) {
+            add_columns(pass, units);
+        }
+    }
+    norm_branch(team, pass, b->mlp_post_norm);
 }
 
 // logits = lm_head(norm(x)) * logit_scale, for the rows that want them   (n_logits, vocab_size)
@@ -316,7 +386,7 @@ static void lm_head(Team team, const Pass *pass)
 }
 
 // Copies x to where the caller of a pass over some blocks wants it.
-static void leave(Team team, const Pass *pass, float *out)
+static void leave_blocks(Team team, const Pass *pass, float *out)
 {
     const Scratch *s = pass->scratch;
     const size_t dim = pass->model->config.dim;
@@ -343,7 +413,7 @@ static void forward_pass(Team team, void *arg)
         lm_head(team, pass);
     }
     if (range->out) {
-        leave(team, pass, range->out);
+        leave_blocks(team, pass, range->out);
     }
 }
 
@@ -480,11 +550,38 @@ static void project(const Projection *p, const Activations *in, Units units)
     }
 }
 
-// x += branch * scale in columns begin .. end - 1.
-static void add_scaled(float *x, const float *branch, size_t begin, size_t end, float scale)
+// x += branch * residual_scale in columns begin .. end - 1 of a row.
+static void add_scaled(const Pass *pass, size_t row, size_t begin, size_t end)
 {
+    const Scratch *s = pass->scratch;
+    const float scale = scale_factor(pass->model->config.residual_scale);
+    float *x = s->x + row * s->dim_stride;
+    const float *branch = s->branch + row * s->dim_stride;
     for (size_t i = begin; i < end; i++) {
         x[i] += branch[i] * scale;
+    }
+}
+
+// The same in the columns of these units of all rows.
+static void add_columns(const Pass *pass, Units units)
+{
+    for (size_t r = 0; r < pass->n_rows; r++) {
+        add_scaled(pass, r, units.begin * QUANT_BLOCK, units.end * QUANT_BLOCK);
+    }
+}
+
+// x += norm(branch) * residual_scale, if there is such a norm.
+static void norm_branch(Team team, const Pass *pass, const float *norm)
+{
+    const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
+    TeamStep step = team_step(team, norm ? pass->n_rows : 0);
+    while (team_claim(&step)) {
+        for (size_t r = step.begin; r < step.end; r++) {
+            float *row = s->branch + r * s->dim_stride;
+            rms_norm(row, row, norm, p->dim, (float)p->norm_eps);
+            add_scaled(pass, r, 0, p->dim);
+        }
     }
 }
 
@@ -494,10 +591,9 @@ static void add_scaled(float *x, const float *branch, size_t begin, size_t end, 
 static void add_branch(Team team, const Pass *pass, const Branch *b, const Activations *in)
 {
     const Scratch *s = pass->scratch;
-    const Config *p = &pass->model->config;
     const size_t n = pass->n_rows;
-    const float scale = scale_factor(p->residual_scale);
-    const bool plain = !b->bias && !b->norm && scale == 1.0f;
+    const bool plain = !b->bias && !b->norm &&
+                       scale_factor(pass->model->config.residual_scale) == 1.0f;
     const Projection branch = {b->w, b->bias, {s->branch, s->dim_stride, n}};
     TeamStep step = team_step(team, matmul_units(b->w));
     while (team_claim(&step)) {
@@ -507,19 +603,11 @@ static void add_branch(Team team, const Pass *pass, const Branch *b, const Activ
             continue;
         }
         project(&branch, in, units);
-        const size_t begin = units.begin * QUANT_BLOCK, end = units.end * QUANT_BLOCK;
-        for (size_t r = 0; r < n && !b->norm; r++) {
-            add_scaled(s->x + r * s->dim_stride, s->branch + r * s->dim_stride, begin, end, scale);
+        if (!b->norm) {
+            add_columns(pass, units);
         }
     }
-    step = team_step(team, b->norm ? n : 0);
-    while (team_claim(&step)) {
-        for (size_t r = step.begin; r < step.end; r++) {
-            float *row = s->branch + r * s->dim_stride;
-            rms_norm(row, row, b->norm, p->dim, (float)p->norm_eps);
-            add_scaled(s->x + r * s->dim_stride, row, 0, p->dim, scale);
-        }
-    }
+    norm_branch(team, pass, b->norm);
 }
 
 // q = rms_norm(q), k = rms_norm(k), each row over all of its heads together, before RoPE (OLMo 2,
@@ -539,6 +627,201 @@ static void norm_all_heads(Team team, const Pass *pass, const Block *b)
                 rms_norm(k, k, b->k_norm, p->n_kv_heads * p->head_dim, eps);
             }
         }
+    }
+}
+
+// --------------------------------------------------------------------------------------------
+// Experts
+
+// Slots for n rows of an expert, in full tiles (activation_tile).
+static size_t slots_of_rows(size_t n) { return n ? n + n / ACTIVATION_TILE + 1 : 0; }
+
+// The rows of a group in activations that have a row for each slot, in tiles of their own.
+static Activations slots_of(const Activations *a, const ExpertRows *rows)
+{
+    const size_t values = rows->first * a->stride, blocks = values / QUANT_BLOCK;
+    return (Activations){.stride = a->stride,
+                         .tile = activation_tile(rows->n),
+                         .x = a->x + values,
+                         .q = a->q + values,
+                         .q_scale = a->q_scale + blocks,
+                         .q_total = a->q_total + blocks,
+                         .q_begin4 = a->q_begin4 + blocks,
+                         .q_begin8 = a->q_begin8 + blocks};
+}
+
+// The matrices of one expert.
+static Block expert_block(const Config *p, const Block *b, size_t expert)
+{
+    const size_t first = expert * p->hidden_dim;
+    return (Block){.gate_proj = matrix_rows(&b->gate_proj, first, p->hidden_dim),
+                   .up_proj = matrix_rows(&b->up_proj, first, p->hidden_dim),
+                   .down_proj = matrix_rows(&b->down_proj, expert * p->dim, p->dim)};
+}
+
+// Chooses the experts with the n_used largest logits; at equal ones, the lower expert. Fills in
+// chosen (n_used) in ascending order.
+static void choose_experts(const float *logits, size_t n_experts, size_t n_used, size_t *chosen)
+{
+    size_t n = 0;
+    for (size_t e = 0; e < n_experts; e++) {
+        size_t at = n;
+        while (at > 0 && logits[e] > logits[chosen[at - 1]]) {
+            at--;
+        }
+        if (at < n_used) {
+            n += n < n_used;
+            memmove(chosen + at + 1, chosen + at, (n - at - 1) * sizeof *chosen);
+            chosen[at] = e;
+        }
+    }
+    for (size_t i = 1; i < n; i++) {
+        const size_t e = chosen[i];
+        size_t at = i;
+        for (; at > 0 && chosen[at - 1] > e; at--) {
+            chosen[at] = chosen[at - 1];
+        }
+        chosen[at] = e;
+    }
+}
+
+// The routes of a row: to which experts, and how much each counts.
+static void route_row(const Config *p, const float *logits, Route *routes)
+{
+    size_t chosen[MOST_EXPERTS_USED];
+    float weights[MOST_EXPERTS_USED];
+    const size_t n = p->n_experts_used, padded = round_up(n, LANES);
+    choose_experts(logits, p->n_experts, n, chosen);
+    for (size_t i = 0; i < padded; i++) {
+        weights[i] = i < n ? logits[chosen[i]] : -INFINITY;
+    }
+    softmax(weights, padded, 1);
+    for (size_t i = 0; i < n; i++) {
+        routes[i] = (Route){.group = chosen[i], .weight = weights[i]};
+    }
+}
+
+// Makes groups of the experts that have rows: counts these, then gives them their slots. Until then
+// a route's group is the number of its expert.
+static void make_groups(const Pass *pass, size_t n_groups)
+{
+    const Scratch *s = pass->scratch;
+    const size_t n_experts = pass->model->config.n_experts;
+    size_t group_of[MOST_EXPERTS], counts[MOST_EXPERTS] = {0}, end = 0, n = 0;
+    const size_t n_routes = pass->n_rows * pass->model->config.n_experts_used;
+    for (size_t i = 0; i < n_routes; i++) {
+        counts[s->routes[i].group]++;
+    }
+    for (size_t e = 0; e < n_experts; e++) {
+        if (counts[e]) {
+            group_of[e] = n;
+            s->groups[n++] = (ExpertRows){e, end, 0};
+            end += slots_of_rows(counts[e]);
+        }
+    }
+    for (; n < n_groups; n++) {
+        s->groups[n] = (ExpertRows){0, end, 0};
+    }
+    for (size_t i = 0; i < n_routes; i++) {
+        Route *route = &s->routes[i];
+        route->group = group_of[route->group];
+        route->slot = s->groups[route->group].first + s->groups[route->group].n++;
+    }
+}
+
+// Chooses the experts of all rows.
+static void route(const Pass *pass, size_t n_groups)
+{
+    const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
+    for (size_t r = 0; r < pass->n_rows; r++) {
+        route_row(p, s->router + r * s->router_stride, s->routes + r * p->n_experts_used);
+    }
+    make_groups(pass, n_groups);
+    // An observer sees all slots, also those between the groups.
+    if (s->observer) {
+        memset(s->gate.x, 0, s->n_slots * s->hidden_stride * sizeof *s->gate.x);
+    }
+}
+
+// Copies a row of h into its slots.
+static void gather_row(const Pass *pass, const Activations *h, size_t row)
+{
+    const Scratch *s = pass->scratch;
+    const size_t n_used = pass->model->config.n_experts_used;
+    for (size_t i = 0; i < n_used; i++) {
+        const Route *route = &s->routes[row * n_used + i];
+        const ExpertRows *group = &s->groups[route->group];
+        const Activations in = slots_of(&s->slot_normed, group);
+        const size_t at = route->slot - group->first;
+        memcpy(in.x + at * in.stride, h->x + row * h->stride, in.stride * sizeof *in.x);
+        if (pass->model->quantized) {
+            quantize(&in, at, 0, in.stride);
+        }
+    }
+}
+
+// gate of all slots. The units are those of the groups, one group after the other.
+static void gate_experts(Team team, const Pass *pass, const Block *b, Normed *h, size_t n_groups)
+{
+    const Scratch *s = pass->scratch;
+    const Config *p = &pass->model->config;
+    TeamStep step = team_step(team, n_groups * (p->hidden_dim / QUANT_BLOCK));
+    while (team_claim(&step)) {
+        size_t offset = 0;
+        for (size_t g = 0; g < n_groups && s->groups[g].n; g++) {
+            const ExpertRows *rows = &s->groups[g];
+            const Block expert = expert_block(p, b, rows->expert);
+            const Units units = units_of(&expert.gate_proj, &step, &offset);
+            const Activations in = slots_of(&s->slot_normed, rows);
+            if (units.begin < units.end) {
+                gated(pass, &expert, pass->n_rows == 1 ? normed_rows(team, pass, h) : &in,
+                      rows->first, rows->n, units);
+            }
+        }
+    }
+}
+
+// slot_out = down_proj(gate) of all slots, the columns of these units.
+static void expert_outputs(const Pass *pass, const Block *b, size_t n_groups, Units units)
+{
+    const Scratch *s = pass->scratch;
+    for (size_t g = 0; g < n_groups && s->groups[g].n; g++) {
+        const ExpertRows *rows = &s->groups[g];
+        const Block expert = expert_block(&pass->model->config, b, rows->expert);
+        const Activations in = slots_of(&s->gate, rows);
+        float *out = s->slot_out + rows->first * s->dim_stride;
+        matmul(&expert.down_proj, &in, (OutputRows){out, s->dim_stride, rows->n}, units);
+    }
+}
+
+// branch = the outputs of a row's experts, added with their weights, in the columns of these units.
+static void mix_columns(const Pass *pass, Units units)
+{
+    const Scratch *s = pass->scratch;
+    const size_t n_used = pass->model->config.n_experts_used;
+    const size_t begin = units.begin * QUANT_BLOCK, end = units.end * QUANT_BLOCK;
+    for (size_t r = 0; r < pass->n_rows; r++) {
+        float *branch = s->branch + r * s->dim_stride;
+        memset(branch + begin, 0, (end - begin) * sizeof *branch);
+        for (size_t i = 0; i < n_used; i++) {
+            const Route *route = &s->routes[r * n_used + i];
+            const float *out = s->slot_out + route->slot * s->dim_stride;
+            for (size_t k = begin; k < end; k++) {
+                branch[k] += route->weight * out[k];
+            }
+        }
+    }
+}
+
+// Shows all slots to an observer, as many rows at a time as a pass has at most.
+static void observe_slots(Team team, const Pass *pass, size_t layer)
+{
+    const Scratch *s = pass->scratch;
+    for (size_t first = 0; s->observer && first < s->n_slots; first += s->max_rows) {
+        const size_t left = s->n_slots - first, n = left < s->max_rows ? left : s->max_rows;
+        const Activations in = slots_of(&s->gate, &(ExpertRows){.first = first, .n = n});
+        observe(team, pass, layer, INPUT_DOWN, &in, n);
     }
 }
 
@@ -917,7 +1200,7 @@ static bool check_finite(const Pass *pass, Error *err)
 //
 // Each starts on a cache line, so no two share one. An overflow sticks and is checked once, at the
 // end.
-enum { MAX_BUFFERS = 33 };  // 9, and 6 for each of the 4 Activations
+enum { MAX_BUFFERS = 43 };  // 13, and 6 for each of the 5 Activations
 
 typedef struct {
     struct {
@@ -974,10 +1257,17 @@ static void reserve_buffers(Layout *l, Scratch *s)
     layout_add(l, &s->k, rows, s->kv_stride, f32);
     layout_add(l, &s->v, rows, s->kv_stride, f32);
     reserve_activations(l, &s->attended, rows, padded_rows, s->q_stride, s->q_stride / QUANT_BLOCK);
-    reserve_activations(l, &s->gate, rows, padded_rows, s->hidden_stride,
+    const size_t mlp_rows = s->n_slots ? s->n_slots : padded_rows;
+    reserve_activations(l, &s->gate, mlp_rows, mlp_rows, s->hidden_stride,
                         s->hidden_stride / QUANT_BLOCK);
-    layout_add(l, &s->up, rows, s->hidden_stride, f32);
+    layout_add(l, &s->up, mlp_rows, s->hidden_stride, f32);
     layout_add(l, &s->logits, s->max_logits, s->vocab_stride, f32);
+    reserve_activations(l, &s->slot_normed, s->n_slots, s->n_slots, s->dim_stride,
+                        s->dim_stride / QUANT_BLOCK);
+    layout_add(l, &s->slot_out, s->n_slots, s->dim_stride, f32);
+    layout_add(l, &s->router, rows, s->router_stride, f32);
+    layout_add(l, &s->routes, s->n_routes, 1, sizeof *s->routes);
+    layout_add(l, &s->groups, s->n_groups, 1, sizeof *s->groups);
     layout_add(l, &s->results, s->n_results, s->result_stride, f32);
     layout_add(l, &s->thread_scratch, s->threads, s->thread_stride, f32);
 }
@@ -997,6 +1287,8 @@ bool scratch_create(Scratch *s, const Config *p, const Cache *cache, ScratchSize
         .kv_stride = round_up(p->n_kv_heads * p->head_dim, QUANT_BLOCK),
         .hidden_stride = round_up(p->hidden_dim, QUANT_BLOCK),
         .vocab_stride = round_up(p->vocab_size, QUANT_BLOCK),
+        .router_stride = round_up(p->n_experts, QUANT_BLOCK),
+        .n_routes = rows * p->n_experts_used,
         .result_stride = result_stride,
         // One per (row, head), and for a few rows one per split too: enough to give every thread a
         // few items.
@@ -1004,6 +1296,8 @@ bool scratch_create(Scratch *s, const Config *p, const Cache *cache, ScratchSize
         .thread_stride = round_up(TILE_QUERIES * (p->head_dim + SPLIT_POSITIONS + result_stride),
                                   LANES),
     };
+    s->n_groups = s->n_routes < p->n_experts ? s->n_routes : p->n_experts;
+    s->n_slots = s->n_routes + s->n_routes / ACTIVATION_TILE + s->n_groups;
     Layout layout = {0};
     reserve_buffers(&layout, s);
     if (layout.overflows) {
@@ -1046,6 +1340,7 @@ static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
     const size_t q_dim = p->n_heads * p->head_dim, kv_dim = p->n_kv_heads * p->head_dim;
     const bool full = p->qk_norm == QK_NORM_FULL;
     const bool pre = p->norm_placement != NORM_POST, post = p->norm_placement != NORM_PRE;
+    const size_t n_mlps = p->n_experts ? p->n_experts : 1;
     const struct {
         const char *name;
         size_t rows, cols;
@@ -1055,9 +1350,10 @@ static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
         {"attn.k_proj", kv_dim, p->dim, &b->k_proj},
         {"attn.v_proj", kv_dim, p->dim, &b->v_proj},
         {"attn.o_proj", p->dim, q_dim, &b->o_proj},
-        {"mlp.gate_proj", p->hidden_dim, p->dim, &b->gate_proj},
-        {"mlp.up_proj", p->hidden_dim, p->dim, &b->up_proj},
-        {"mlp.down_proj", p->dim, p->hidden_dim, &b->down_proj},
+        {"mlp.gate_proj", n_mlps * p->hidden_dim, p->dim, &b->gate_proj},
+        {"mlp.up_proj", n_mlps * p->hidden_dim, p->dim, &b->up_proj},
+        {"mlp.down_proj", n_mlps * p->dim, p->hidden_dim, &b->down_proj},
+        {"mlp.router", p->n_experts, p->dim, &b->router},
     };
     const struct {
         const char *name;
@@ -1082,7 +1378,8 @@ static bool find_block(Block *b, size_t layer, const Checkpoint *c, Error *err)
     char name[48];
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
         snprintf(name, sizeof name, "blocks.%zu.%s", layer, matrices[i].name);
-        if (!checkpoint_matrix(c, name, matrices[i].rows, matrices[i].cols, matrices[i].out, err)) {
+        if (matrices[i].rows &&
+            !checkpoint_matrix(c, name, matrices[i].rows, matrices[i].cols, matrices[i].out, err)) {
             return false;
         }
     }
@@ -1115,6 +1412,21 @@ static bool find_weights(Model *m, const Checkpoint *c, Error *err)
     return p->tied_head || checkpoint_matrix(c, "head", p->vocab_size, p->dim, &m->lm_head, err);
 }
 
+// How many bytes of a tensor a pass over one token reads: of an embedding that is not also the
+// lm_head next to nothing, of the matrices of experts those that are used.
+static size_t bytes_of_token(const Model *m, const Tensor *t)
+{
+    const Config *p = &m->config;
+    const Matrix *w = &t->matrix;
+    size_t bytes;
+    if ((w->data == m->embedding.data && !p->tied_head) ||
+        !matrix_bytes(w->type, w->rows, w->cols, &bytes)) {
+        return 0;
+    }
+    const bool of_experts = p->n_experts && strstr(t->name, ".mlp.") && strstr(t->name, "_proj");
+    return of_experts ? bytes / p->n_experts * p->n_experts_used : bytes;
+}
+
 bool model_create(Model *m, const Checkpoint *c, Error *err)
 {
     const size_t n_layers = c->config.n_layers;
@@ -1127,14 +1439,8 @@ bool model_create(Model *m, const Checkpoint *c, Error *err)
         return false;
     }
     for (size_t i = 0; i < c->n_tensors; i++) {
-        const Matrix *t = &c->tensors[i].matrix;
-        // Of an embedding that is not also the lm_head, a token reads only one row.
-        const bool looked_up = t->data == m->embedding.data && !m->config.tied_head;
-        size_t bytes;
-        if (!looked_up && matrix_bytes(t->type, t->rows, t->cols, &bytes)) {
-            m->read_bytes += bytes;
-        }
-        m->quantized |= weight_types[t->type].quantized;
+        m->read_bytes += bytes_of_token(m, &c->tensors[i]);
+        m->quantized |= weight_types[c->tensors[i].matrix.type].quantized;
     }
     return true;
 }

@@ -27,6 +27,8 @@ typedef struct {
     const float *o_bias;           // (dim), or NULL
     const float *attn_post_norm;   // (dim); NULL with NORM_PRE
     const float *mlp_norm;         // (dim); NULL with NORM_POST
+    Matrix router;                 // (n_experts, dim), if there are experts; then the next three
+                                   // are the matrices of all experts, one below the other
     Matrix gate_proj, up_proj;     // (hidden_dim, dim)
     const float *gate_bias;        // (hidden_dim), or NULL
     const float *up_bias;          // (hidden_dim), or NULL
@@ -87,10 +89,22 @@ typedef struct {
 // A pass over some of the blocks: begin .. end - 1.
 typedef struct {
     size_t begin, end;
-    const float
-        *in;     // (n_rows, dim): what enters block `begin`; NULL: the embeddings of the tokens
-    float *out;  // (n_rows, dim), set to what leaves block end - 1; may be `in`; NULL: not wanted
+    // (n_rows, dim): what enters block `begin`; NULL: the embeddings of the tokens
+    const float *in;
+    // (n_rows, dim), set to what leaves block end - 1; may be `in`; NULL: not wanted
+    float *out;
 } BlockRange;
+
+// An expert that a row goes through: in which slot of its group, and how much the output counts.
+typedef struct {
+    size_t group, slot;
+    float weight;
+} Route;
+
+// A group: n rows, in slots from the first one on, that go through an expert.
+typedef struct {
+    size_t expert, first, n;
+} ExpertRows;
 
 // The buffers of a pass. Rows of floats are padded with zeros to a multiple of QUANT_BLOCK, their
 // stride, so kernels see only full quantisation blocks.
@@ -109,6 +123,16 @@ typedef struct {
     Activations gate;           // (max_rows, hidden_dim): silu(gate) * up, what down_proj reads
     float *up;                  // (max_rows, hidden_stride)
     float *logits;              // (max_logits, vocab_stride)
+
+    // With experts, gate and up have n_slots rows instead, as these have.
+    Activations slot_normed;  // (n_slots, dim): the rows of normed, by groups
+    float *slot_out;          // (n_slots, dim_stride): what an expert makes of each
+    float *router;            // (max_rows, router_stride): the logits of all experts
+    Route *routes;            // (max_rows, n_experts_used): of a row in the order of the experts
+    ExpertRows *groups;       // (n_groups): in the order of the experts, then empty ones
+    size_t n_routes, n_groups, n_slots;  // 0 without experts
+    size_t router_stride;                // floats
+
     size_t dim_stride, q_stride, kv_stride, hidden_stride, vocab_stride;  // floats
 
     AttentionTile *tiles;  // room for one tile per (row, TILE_QUERIES heads of a kv_head)

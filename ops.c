@@ -114,6 +114,13 @@ void *matrix_group(WeightType type, size_t cols, void *data, size_t group)
     return (uint8_t *)data + group * n_blocks * t->block_bytes;
 }
 
+Matrix matrix_rows(const Matrix *m, size_t first, size_t n)
+{
+    size_t skipped = 0;
+    (void)matrix_bytes(m->type, first, m->cols, &skipped);  // less than those of the whole matrix
+    return (Matrix){m->type, n, m->cols, (const uint8_t *)m->data + skipped};
+}
+
 size_t matmul_units(const Matrix *w) { return (w->rows + QUANT_BLOCK - 1) / QUANT_BLOCK; }
 
 static void multiply(const Matrix *w, const Activations *in, OutputRows out, Units units, bool add)

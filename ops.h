@@ -58,6 +58,9 @@ static inline void matrix_row(const Matrix *m, size_t row, float *out)
     ops_kernels->row[m->type](out, m->data, m->cols, row);
 }
 
+// Rows first .. first + n - 1 of a matrix, as a matrix: both multiples of LANES.
+Matrix matrix_rows(const Matrix *m, size_t first, size_t n);
+
 // Where the rows of a product go.
 typedef struct {
     float *x;       // (n_rows, stride)

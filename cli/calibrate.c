@@ -328,7 +328,7 @@ bool calibration_measure(void *arg, const char *name, ErrorMeasure *out, Error *
 // --------------------------------------------------------------------------------------------
 // Opening and closing
 
-static bool open_model(Calibration *c, const char *text, Error *err)
+static bool open_calibrated(Calibration *c, const char *text, Error *err)
 {
     Engine *e = c->engine;
     if (!engine_open_parts(e, ENGINE_MODEL, err) ||
@@ -355,7 +355,7 @@ bool calibrate(Calibration **out, Engine *e, const Options *o, Output *output, E
     c->engine = e;
     c->output = output;
     c->compensate = o->calibrate;
-    if (!open_model(c, o->calibrate, err)) {
+    if (!open_calibrated(c, o->calibrate, err)) {
         calibration_free(c);
         return false;
     }

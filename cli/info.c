@@ -20,7 +20,7 @@ typedef struct {
     double value;
 } Number;
 
-#define MAX_CONFIG 29
+#define MAX_CONFIG 31
 
 typedef struct {
     Number config[MAX_CONFIG];
@@ -60,6 +60,8 @@ static void find_config(Facts *f, const Config *p)
     // What makes a family of models different: only what this one has, since most have none of it.
     const Number switches[] = {{"o_bias", p->o_bias},
                                {"mlp_bias", p->mlp_bias},
+                               {"n_experts", (double)p->n_experts},
+                               {"n_experts_used", (double)p->n_experts_used},
                                {"qk_norm", (double)p->qk_norm},
                                {"embedding_scale", p->embedding_scale},
                                {"residual_scale", p->residual_scale},

@@ -54,6 +54,7 @@ typedef enum {
     WITH_LLAMA3,
     WITH_YARN,
     WITH_LONGROPE,
+    WITH_EXPERTS,
 } Need;
 
 #define AT(field) offsetof(Config, field)
@@ -97,6 +98,8 @@ static const struct Field {
     {"logit_cap", FIELD_REAL, OPTIONAL, AT(logit_cap), 1e-6, 1e6},
     {"norm_placement", FIELD_CHOICE, OPTIONAL, AT(norm_placement), 0, N_NORM_PLACEMENTS - 1},
     {"activation", FIELD_CHOICE, OPTIONAL, AT(activation), 0, N_ACTIVATIONS - 1},
+    {"n_experts", FIELD_COUNT, OPTIONAL, AT(n_experts), 1, MOST_EXPERTS},
+    {"n_experts_used", FIELD_COUNT, WITH_EXPERTS, AT(n_experts_used), 1, MOST_EXPERTS_USED},
     {"rotary_dim", FIELD_COUNT, OPTIONAL, AT(rotary_dim), 0, 1 << 12},
     {"query_beta", FIELD_REAL, OPTIONAL, AT(query_beta), 0, 1e6},
     {"window_rope_theta", FIELD_REAL, OPTIONAL, AT(window_rope_theta), 1, 1e12},
@@ -366,7 +369,8 @@ static bool is_needed(const Config *c, Need need)
            (need == WITH_ORIGINAL && kind != ROPE_UNSCALED && kind != ROPE_LINEAR) ||
            (need == WITH_LLAMA3 && kind == ROPE_LLAMA3) ||
            (need == WITH_YARN && kind == ROPE_YARN) ||
-           (need == WITH_LONGROPE && kind == ROPE_LONGROPE);
+           (need == WITH_LONGROPE && kind == ROPE_LONGROPE) ||
+           (need == WITH_EXPERTS && c->n_experts && !c->vocab_only);
 }
 
 // Checks that the values are there that such a model needs, and no others.
@@ -377,7 +381,8 @@ static bool check_presence(const ConfigReader *r, Error *err)
                                         [WITH_ORIGINAL] = "a file with rope_scaling 2, 3 or 4",
                                         [WITH_LLAMA3] = "a file with rope_scaling 2",
                                         [WITH_YARN] = "a file with rope_scaling 3",
-                                        [WITH_LONGROPE] = "a file with rope_scaling 4"};
+                                        [WITH_LONGROPE] = "a file with rope_scaling 4",
+                                        [WITH_EXPERTS] = "a file with n_experts"};
     for (size_t i = 0; i < N_FIELDS; i++) {
         const Field *f = &fields[i];
         const bool needed = is_needed(r->config, f->need);
@@ -476,9 +481,32 @@ static bool check_rope(const Config *c, const char *path, Error *err)
                         s->low_freq_factor * 1.000001, 1e6, err));
 }
 
+// Checks what values say about experts. Theirs are ranges of rows of one matrix, which begin with a
+// quantisation block of what these rows compute.
+static bool check_experts(const Config *c, const char *path, Error *err)
+{
+    if (!c->n_experts) {
+        return true;
+    }
+    if (c->n_experts_used > c->n_experts) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: n_experts_used is %zu, expected at most n_experts, %zu", path,
+                         c->n_experts_used, c->n_experts);
+    }
+    if (c->dim % QUANT_BLOCK != 0 || c->hidden_dim % QUANT_BLOCK != 0) {
+        return error_set(err, ERROR_INPUT,
+                         "%s: config: dim is %zu and hidden_dim %zu, expected multiples of %d with "
+                         "n_experts",
+                         path, c->dim, c->hidden_dim, QUANT_BLOCK);
+    }
+    return !c->mlp_bias || error_set(err, ERROR_INPUT,
+                                     "%s: config: mlp_bias is 1, expected 0 with n_experts", path);
+}
+
 bool config_check(const Config *c, const char *path, Error *err)
 {
-    return c->vocab_only || (check_heads(c, path, err) && check_rope(c, path, err));
+    return c->vocab_only ||
+           (check_heads(c, path, err) && check_rope(c, path, err) && check_experts(c, path, err));
 }
 
 bool config_read(Config *config, Sampling *sampling, const char *path, const uint8_t *data,

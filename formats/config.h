@@ -34,12 +34,14 @@ enum {
     LAYER_NO_ROPE = 2,  // queries and keys are not rotated (NoPE, arXiv:2305.19466)
 };
 #define MOST_LAYERS 4096
+#define MOST_EXPERTS 1024
+#define MOST_EXPERTS_USED 64
 
 // The shape of the model, in the field's usual names. Families of models differ in switches, each
 // of which is off at 0; plain Llama is all of them off.
 typedef struct {
     size_t dim;         // width of the residual stream
-    size_t hidden_dim;  // width of the mlp
+    size_t hidden_dim;  // width of the mlp, or of each expert
     size_t n_layers;
     size_t n_heads;     // query heads
     size_t n_kv_heads;  // key and value heads; n_heads is a multiple of it
@@ -59,6 +61,9 @@ typedef struct {
     QkNorm qk_norm;
     NormPlacement norm_placement;
     Activation activation;
+
+    // The mlps of a block, and of how many of them a token goes through; 0: there is one.
+    size_t n_experts, n_experts_used;
 
     // Factors, and soft caps (soft_cap); 0: none.
     double embedding_scale;  // of embeddings

@@ -53,7 +53,9 @@ static bool choose_types(Converter *v, Error *err)
         Tensor *t = &v->tensors[i];
         const bool in_block = strncmp(t->name, "blocks.", 7) == 0;
         const WeightType type = in_block ? v->conversion->type : v->conversion->head_type;
-        if (t->vector || type == KEEP_TYPE) {
+        // A router is small, and a small error in it chooses other experts.
+        const bool router = in_block && strcmp(strchr(t->name + 7, '.'), ".mlp.router") == 0;
+        if (t->vector || router || type == KEEP_TYPE) {
             continue;
         }
         t->matrix.type = type;

@@ -21,6 +21,7 @@ enum {
     READS_ATTENTION = 4,    // attention.scale
     READS_TEMPERATURE = 8,  // attention.temperature_scale
     READS_FINETUNED = 16,   // rope.scaling.finetuned, as the switch of RoPE
+    READS_EXPERTS = 32,     // expert_count, and what belongs to it
 };
 #define READS_GRANITE (READS_SCALES | READS_ATTENTION | READS_FINETUNED)
 
@@ -51,6 +52,7 @@ static const Family families[] = {
     {.stored = {"llama", .rotates_neighbours = true}},
     {.stored = {"qwen2"}},
     {.stored = {"qwen3"}, .qk_norm = QK_NORM_HEAD},
+    {.stored = {"qwen3moe"}, .qk_norm = QK_NORM_HEAD, .reads = READS_EXPERTS},
     // The 27B model of 46 layers has query_pre_attn_scalar = dim / n_heads (arXiv:2408.00118).
     {.stored = {"gemma2"},
      .norm_placement = NORM_SANDWICH,
@@ -119,7 +121,7 @@ static bool check_supported(GgufKeys *r, const Family *f)
         const char *expected;
         unsigned read_by;  // READS_..: architectures for which it is no matter
     } keys[] = {
-        {"expert_count", {0, 0}, "0: a mixture of experts is not supported", 0},
+        {"expert_count", {0, 0}, "0: experts are supported in qwen3moe only", READS_EXPERTS},
         {"nextn_predict_layers", {0, 0}, "0: layers that predict further tokens are not", 0},
         {"attn_logit_softcapping", {0, 0}, "0: it is not supported", READS_CAPS},
         {"final_logit_softcapping", {0, 0}, "0: it is not supported", READS_CAPS},
@@ -175,12 +177,23 @@ static bool read_rotary_dim(GgufKeys *r, const Family *f)
     return true;
 }
 
+// The width of the mlp. Files with experts also have that of an mlp in layers without, of which
+// these models have none: the tensors are checked.
+static bool read_hidden_dim(GgufKeys *r, const Family *f)
+{
+    if (!(f->reads & READS_EXPERTS)) {
+        return read_layer_value(r, "feed_forward_length", "hidden_dim", -1);
+    }
+    return read_config_value(r, "expert_feed_forward_length", "hidden_dim", -1) &&
+           read_config_value(r, "expert_count", "n_experts", -1) &&
+           read_config_value(r, "expert_used_count", "n_experts_used", -1);
+}
+
 static bool read_sizes(GgufKeys *r, const Family *f)
 {
     Config *p = r->config;
     if (!read_config_value(r, "block_count", "n_layers", -1) ||
-        !read_config_value(r, "embedding_length", "dim", -1) ||
-        !read_layer_value(r, "feed_forward_length", "hidden_dim", -1) ||
+        !read_config_value(r, "embedding_length", "dim", -1) || !read_hidden_dim(r, f) ||
         !read_config_value(r, "context_length", "context_length", -1) ||
         !read_layer_value(r, "attention.head_count", "n_heads", -1) ||
         !read_layer_value(r, "attention.head_count_kv", "n_kv_heads", (double)p->n_heads)) {

@@ -72,6 +72,7 @@ static const TensorName tensor_names[] = {
     {"mlp_norm", "ffn_norm.weight", NULL, PART_NONE},
     {"attn_post_norm", "post_attention_norm.weight", NULL, PART_NONE},
     {"mlp_post_norm", "post_ffw_norm.weight", NULL, PART_NONE},
+    {"mlp.router", "ffn_gate_inp.weight", NULL, PART_NONE},
     {"mlp.gate_proj", "ffn_gate.weight", "ffn_up.weight", PART_GATE},
     {"mlp.up_proj", "ffn_up.weight", "ffn_up.weight", PART_UP},
     {"mlp.down_proj", "ffn_down.weight", NULL, PART_NONE},
@@ -157,15 +158,24 @@ static bool name_source(const ModelReader *r, const Tensor *to, const TensorName
 }
 
 static bool check_dims(const ModelReader *r, const char *name, const GgufTensor *t, size_t cols,
-                       size_t rows)
+                       size_t rows, size_t experts)
 {
-    if (t->dims[0] == cols && t->dims[1] == rows && t->dims[2] == 1 && t->dims[3] == 1) {
+    if (t->dims[0] == cols && t->dims[1] == rows && t->dims[2] == experts && t->dims[3] == 1) {
         return true;
     }
     return error_set(r->err, ERROR_INPUT,
-                     "%s: tensor %s has %zu x %zu x %zu x %zu values, expected %zu x %zu",
+                     "%s: tensor %s has %zu x %zu x %zu x %zu values, expected %zu x %zu x %zu",
                      gguf_part_path(r->g, t->part), name, t->dims[0], t->dims[1], t->dims[2],
-                     t->dims[3], cols, rows);
+                     t->dims[3], cols, rows, experts);
+}
+
+// The matrices of experts have names of their own, and their number is the third dimension.
+static const char *experts_name(const char *gguf)
+{
+    return strcmp(gguf, "ffn_gate.weight") == 0   ? "ffn_gate_exps.weight"
+           : strcmp(gguf, "ffn_up.weight") == 0   ? "ffn_up_exps.weight"
+           : strcmp(gguf, "ffn_down.weight") == 0 ? "ffn_down_exps.weight"
+                                                  : NULL;
 }
 
 // Finds the source of a tensor, which determines the tensor's type. A file that has both a fused
@@ -174,8 +184,13 @@ static bool find_source(const ModelReader *r, Tensor *to, GgufSource *source)
 {
     char name[MOST_GGUF_NAME];
     const TensorName *n = find_name(to->name);
-    size_t cols = to->matrix.cols, rows = to->matrix.rows, first = 0;
-    if (name_source(r, to, n, name)) {
+    const size_t n_experts = r->c->config.n_experts;
+    const char *of_experts = n_experts ? experts_name(n->gguf) : NULL;
+    const size_t experts = of_experts ? n_experts : 1;
+    size_t cols = to->matrix.cols, rows = to->matrix.rows / experts, first = 0;
+    if (of_experts) {
+        name_in_gguf(to->name, of_experts, name);
+    } else if (name_source(r, to, n, name)) {
         *(to->vector ? &cols : &rows) = fused_rows(&r->c->config, n->part, &first);
     }
     const GgufTensor *t = gguf_tensor(r->g, name);
@@ -185,7 +200,7 @@ static bool find_source(const ModelReader *r, Tensor *to, GgufSource *source)
     const bool rotates = n->part == PART_Q || n->part == PART_K;
     *source = (GgufSource){
         .tensor = t, .first_row = first, .rotated = rotates && r->architecture->rotates_neighbours};
-    return check_dims(r, name, t, cols, rows) && check_type(r, name, t, to);
+    return check_dims(r, name, t, cols, rows, experts) && check_type(r, name, t, to);
 }
 
 // Refuses GGUF tensors that no tensor of the checkpoint is read from.
@@ -391,7 +406,8 @@ bool gguf_model_repack(const Checkpoint *c, size_t i, void *out, size_t threads,
     const Tensor *tensor = &c->tensors[i];
     GgufSource *source = &c->gguf->sources[i];
     const GgufTensor *t = source->tensor;
-    const size_t row_bytes = tensor->vector ? t->type->block_bytes : t->bytes / t->dims[1];
+    const size_t row_bytes = tensor->vector ? t->type->block_bytes
+                                            : t->bytes / t->dims[1] / t->dims[2];
     const MatrixRows rows = {.format = row_format_find(t->type->number),
                              .data = t->data + source->first_row * row_bytes,
                              .row_bytes = row_bytes,

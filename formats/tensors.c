@@ -14,13 +14,15 @@ typedef struct {
     size_t rows, cols;  // of a vector: rows 0
 } TensorPart;
 
-#define BLOCK_PARTS 20
+#define BLOCK_PARTS 21
 
 static void list_block(const Config *p, TensorPart parts[BLOCK_PARTS])
 {
     const size_t q_dim = p->n_heads * p->head_dim, kv_dim = p->n_kv_heads * p->head_dim;
     const bool full = p->qk_norm == QK_NORM_FULL;
     const bool pre = p->norm_placement != NORM_POST, post = p->norm_placement != NORM_PRE;
+    // The matrices of all experts lie one below the other.
+    const size_t n_mlps = p->n_experts ? p->n_experts : 1;
     const TensorPart block[BLOCK_PARTS] = {
         {"attn_norm", pre, 0, p->dim},
         {"attn.q_proj", true, q_dim, p->dim},
@@ -36,9 +38,10 @@ static void list_block(const Config *p, TensorPart parts[BLOCK_PARTS])
         {"mlp_norm", pre, 0, p->dim},
         {"attn_post_norm", post, 0, p->dim},
         {"mlp_post_norm", post, 0, p->dim},
-        {"mlp.gate_proj", true, p->hidden_dim, p->dim},
-        {"mlp.up_proj", true, p->hidden_dim, p->dim},
-        {"mlp.down_proj", true, p->dim, p->hidden_dim},
+        {"mlp.router", p->n_experts, p->n_experts, p->dim},
+        {"mlp.gate_proj", true, n_mlps * p->hidden_dim, p->dim},
+        {"mlp.up_proj", true, n_mlps * p->hidden_dim, p->dim},
+        {"mlp.down_proj", true, n_mlps * p->dim, p->hidden_dim},
         {"mlp.gate_bias", p->mlp_bias, 0, p->hidden_dim},
         {"mlp.up_bias", p->mlp_bias, 0, p->hidden_dim},
         {"mlp.down_bias", p->mlp_bias, 0, p->dim},

@@ -104,6 +104,8 @@ class Config:
     rotary_dim: int = 0
     query_beta: float = 0.0
     window_rope_theta: float = 0.0
+    n_experts: int = 0
+    n_experts_used: int = 0
     layer_flags: tuple[int, ...] = ()  # of each layer; () if all are alike
     vocab_only: bool = False
 
@@ -199,10 +201,12 @@ def model_tensors(config):
         block += [("attn.o_bias", None, config.dim)]
     block += [("attn_post_norm", None, config.dim)] if post else []
     block += [("mlp_norm", None, config.dim)] if pre else []
+    n_mlps = max(1, config.n_experts)
+    block += [("mlp.router", config.n_experts, config.dim)] if config.n_experts else []
     block += [
-        ("mlp.gate_proj", config.hidden_dim, config.dim),
-        ("mlp.up_proj", config.hidden_dim, config.dim),
-        ("mlp.down_proj", config.dim, config.hidden_dim),
+        ("mlp.gate_proj", n_mlps * config.hidden_dim, config.dim),
+        ("mlp.up_proj", n_mlps * config.hidden_dim, config.dim),
+        ("mlp.down_proj", n_mlps * config.dim, config.hidden_dim),
     ]
     if config.mlp_bias:
         block += [("mlp.gate_bias", None, config.hidden_dim), ("mlp.up_bias", None, config.hidden_dim)]

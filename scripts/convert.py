@@ -86,9 +86,9 @@ def check_tensors(source):
         tensor = source.tensors.get(name)
         if tensor is None:
             raise SourceError(f"{source.path}: tensor {name} is missing")
-        if (tensor.rows, tensor.cols) != (rows, cols):
+        if (tensor.all_rows, tensor.cols) != (rows, cols):
             raise SourceError(
-                f"{source.path}: tensor {tensor.name} has {tensor.rows} x {tensor.cols} values, expected {rows} x {cols}"
+                f"{source.path}: tensor {tensor.name} has {tensor.all_rows} x {tensor.cols} values, expected {rows} x {cols}"
             )
     for name in source.tensors.keys() - expected.keys():
         raise SourceError(f"{source.path}: tensor {source.tensors[name].name} has no place in a model of this shape")

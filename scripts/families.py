@@ -39,6 +39,7 @@ class Family:
     window_theta: tuple = None
     layers: str = ""  # what layer_types has to be throughout, where the class has other kinds of layers too
     width: str = "intermediate_size"  # the field with the width of the mlp
+    experts: bool = False  # the mlps of a layer are its experts
     partial_rotary: bool = False  # whether partial_rotary_factor may be less than 1
     activation: str = "hidden_act"  # the field with its name
     unit_offset: bool = False  # the weights of norms are stored less 1, and embeddings multiplied by sqrt(hidden_size)
@@ -100,6 +101,15 @@ FAMILIES = {
         defaults={"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096, "head_dim": 128},
         switches={"qk_norm": "head"},
         windows="last",
+    ),
+    "Qwen3MoeForCausalLM": Family(
+        {**BIASES, **QK_NORM, "mlp.gate.weight": "mlp.router"},
+        defaults={"num_key_value_heads": 4, "max_position_embeddings": 32768, "sliding_window": 4096, "num_experts": 128,
+                  "num_experts_per_tok": 8, "norm_topk_prob": False, "decoder_sparse_step": 1, "mlp_only_layers": []},
+        switches={"qk_norm": "head"},
+        windows="last",
+        width="moe_intermediate_size",
+        experts=True,
     ),
     "SmolLM3ForCausalLM": Family(
         BIASES,

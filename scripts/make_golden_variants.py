@@ -30,7 +30,8 @@ def compute(name, config, tokens):
     with tempfile.TemporaryDirectory() as folder:
         folder = sources.write_folder(Path(folder) / name, config)
         model, seen = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True
+            folder, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager",
+            output_loading_info=True
         )
         unread = {key: names for key, names in seen.items() if names}
         assert not unread, f"{name}: transformers did not read the folder as it is meant: {unread}"

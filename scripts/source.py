@@ -27,6 +27,11 @@ class Tensor:
     type: str  # f32, f16 or bf16
     name: str  # that the source has for it, for messages
     unit_offset: bool = False  # the source has its values less 1
+    below: tuple = ()  # tensors whose rows follow these
+
+    @property
+    def all_rows(self):
+        return self.rows + sum(tensor.rows for tensor in self.below)
 
     @property
     def row_bytes(self):
@@ -34,6 +39,11 @@ class Tensor:
 
     def pieces(self):
         """The bytes of all rows, as the source has them, a few megabytes at a time."""
+        yield from self.own_pieces()
+        for tensor in self.below:
+            yield from tensor.own_pieces()
+
+    def own_pieces(self):
         left = self.rows * self.row_bytes
         with open(self.path, "rb") as file:
             file.seek(self.offset)

@@ -20,6 +20,7 @@ from source import Source, SourceError, Tensor, check_config, is_count, refuse_p
 
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
+EXPERT = " of expert "  # between the name of a matrix and the number of the expert that it belongs to
 FUSED = " + "  # between the names of the parts of a fused matrix
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 
@@ -35,6 +36,7 @@ LAYER_NAMES = {
     "mlp.down_proj.weight": "mlp.down_proj",
 }
 OTHER_NAMES = {"model.embed_tokens.weight": "embedding", "model.norm.weight": "norm", "lm_head.weight": "head"}
+EXPERT_NAME = re.compile(r"mlp\.experts\.(\d{1,5})\.(.+)")
 LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 IGNORED = re.compile(r"(model\.layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq|model\.rotary_emb\.inv_freq")
 
@@ -46,6 +48,7 @@ def read(folder):
     family = FAMILIES[fields["architectures"][0]]
     tensors = read_tensors(folder, family)
     split_tensors(path, {**family.defaults, **fields}, tensors)
+    stack_experts(path, tensors)
     if family.unit_offset:
         for name, tensor in tensors.items():
             if name.endswith("norm"):
@@ -68,6 +71,26 @@ def split_tensors(path, fields, tensors):
         for part, n in rows.items():
             tensors[part] = replace(fused, offset=fused.offset + begin * fused.row_bytes, rows=n)
             begin += n
+
+
+def stack_experts(path, tensors):
+    """Replaces the matrices of experts, whose names end with their number, by one of all rows, expert 0 on top."""
+    stacks = {}
+    for name in [name for name in tensors if EXPERT in name]:
+        stem, number = name.split(EXPERT)
+        stacks.setdefault(stem, {})[int(number)] = tensors.pop(name)
+    for name, experts in stacks.items():
+        first = experts.get(0)
+        for number in range(len(experts)):
+            tensor = experts.get(number)
+            if tensor is None:
+                raise SourceError(f"{path}: {name} of expert {number} is missing, of {len(experts)} experts")
+            if (tensor.rows, tensor.cols, tensor.type) != (first.rows, first.cols, first.type):
+                raise SourceError(
+                    f"{tensor.path}: tensor {tensor.name} has {tensor.rows} x {tensor.cols} values of {tensor.type}, "
+                    f"expected {first.rows} x {first.cols} of {first.type}, as in expert 0"
+                )
+        tensors[name] = replace(first, below=tuple(experts[number] for number in range(1, len(experts))))
 
 
 def part_rows(path, fields, fused, parts):
@@ -118,12 +141,12 @@ def check_supported(path, fields):
     architectures = fields.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in FAMILIES:
         refuse("architectures", "one of " + ", ".join(FAMILIES))
-    for experts in ("num_local_experts", "num_experts", "n_routed_experts"):
-        if fields.get(experts):
-            refuse(experts, "none: a mixture of experts is not supported")
     if fields.get("quantization_config"):
         refuse("quantization_config", "none: convert the unquantised model")
     family = FAMILIES[architectures[0]]
+    for experts in ("num_local_experts", "num_experts", "n_routed_experts"):
+        if fields.get(experts) and not family.experts:
+            refuse(experts, "none: this architecture is supported without experts only")
     if {**family.defaults, **fields}.get(family.activation, "silu") not in ACTIVATIONS:
         refuse(family.activation, " or ".join(ACTIVATIONS))
     for field in ("attn_logit_softcapping", "final_logit_softcapping"):
@@ -169,6 +192,7 @@ def read_config(path, fields, tensors, family):
         o_bias="blocks.0.attn.o_bias" in tensors,
         mlp_bias="blocks.0.mlp.gate_bias" in tensors,
         activation=ACTIVATIONS[fields.get(family.activation, "silu")],
+        **expert_fields(fields, family, refuse, count),
         **family.switches,
         **scale_fields(fields, family, refuse),
         **rope.fields_of(fields, family, head_dim, refuse),
@@ -189,6 +213,16 @@ def rounded(value, embedding):
         return float(np.float16(value))
     bits = int(np.float32(value).view(np.uint32))
     return float(np.uint32((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32))
+
+
+def expert_fields(fields, family, refuse, count):
+    """Layers without experts, and weights that are not normalised, are not supported."""
+    if not family.experts:
+        return {}
+    for field, supported in (("norm_topk_prob", True), ("decoder_sparse_step", 1), ("mlp_only_layers", [])):
+        if fields.get(field) != supported:
+            refuse(field, json.dumps(supported))
+    return {"n_experts": count("num_experts"), "n_experts_used": count("num_experts_per_tok")}
 
 
 def scale_fields(fields, family, refuse):
@@ -313,7 +347,10 @@ def read_safetensors(path, layer_names, tensors):
         if IGNORED.fullmatch(source_name):
             continue
         name, layer = OTHER_NAMES.get(source_name), LAYER.fullmatch(source_name)
-        if layer and layer[2] in layer_names:
+        expert = layer and EXPERT_NAME.fullmatch(layer[2])
+        if expert and f"mlp.{expert[2]}" in LAYER_NAMES:
+            name = f"blocks.{int(layer[1])}.{LAYER_NAMES[f'mlp.{expert[2]}']}{EXPERT}{expert[1]}"
+        elif layer and layer[2] in layer_names:
             parts = layer_names[layer[2]].split(FUSED)
             name = FUSED.join(f"blocks.{int(layer[1])}.{part}" for part in parts)
         if name is None:

@@ -177,6 +177,7 @@ def layer_keys(n):
         "gemma2": [*window, ("attn_logit_softcapping", F32, 50.0), ("final_logit_softcapping", F32, 30.0)],
         "gemma3": [*window, ("rope.freq_base_swa", F32, 100.0)],
         "granite": [*scales, ("rope.scaling.finetuned", BOOL, 1)],
+        "qwen3moe": [("expert_count", U32, 3), ("expert_used_count", U32, 2), ("expert_feed_forward_length", U32, 32)],
         "olmo2": window,
         "exaone4": window,
         "phi3": [("rope.dimension_count", U32, 12), original, ("rope.scaling.attn_factor", F32, 1.5)],
@@ -207,23 +208,28 @@ def tiny(tokenizer=byte_level_keys, sizes=(32, 64, 1, 2, 1, 16), architecture="l
         block |= {"post_attention_norm": ("F32", None, dim), "post_ffw_norm": ("F32", None, dim)}
     if a in ("olmo2", "exaone4"):
         block = {name: of for name, of in block.items() if name not in ("attn_norm", "ffn_norm")}
-    if a in ("gemma3", "exaone4", "olmo2"):
+    if a in ("gemma3", "exaone4", "olmo2", "qwen3moe"):
         block |= {"attn_q_norm": ("F32", None, q if a == "olmo2" else head_dim),
                   "attn_k_norm": ("F32", None, kv if a == "olmo2" else head_dim)}  # fmt: skip
+    if a == "qwen3moe":
+        block = {name: of for name, of in block.items() if name not in ("ffn_gate", "ffn_up", "ffn_down")}
+        block |= {"ffn_gate_inp": ("F32", 3, dim), "ffn_gate_exps": ("BF16", 32, dim, 3), "ffn_up_exps": ("Q4_0", 32, dim, 3),
+                  "ffn_down_exps": ("Q8_0", dim, 32, 3)}  # fmt: skip
     if a == "phi3":
         block = {name: of for name, of in block.items() if name not in ("attn_q", "attn_k", "attn_v", "ffn_gate")}
         block |= {"attn_qkv": ("Q8_0", q + 2 * kv, dim), "ffn_up": ("Q4_0", 2 * hidden, dim)}
     rng, tensors = np.random.default_rng(1), []
 
-    def add(name, kind, rows, cols):
-        dims = [cols] if rows is None else [cols, rows]
-        data = np.ones(cols, "<f4").tobytes() if rows is None else weights(rng, kind, rows, cols)
+    def add(name, kind, rows, cols, *experts):
+        dims = [cols] if rows is None else [cols, rows, *experts]
+        n = rows if not experts else rows * experts[0]
+        data = np.ones(cols, "<f4").tobytes() if rows is None else weights(rng, kind, n, cols)
         tensors.append(Tensor(f"{name}.weight", dims, TYPES[kind][0], data))
 
     add("token_embd", "Q8_0", vocab, dim)
     for layer in range(layers):
-        for name, (kind, rows, cols) in block.items():
-            add(f"blk.{layer}.{name}", kind, rows, cols)
+        for name, of in block.items():
+            add(f"blk.{layer}.{name}", *of)
     add("output_norm", "F32", None, dim)
     add("output", "Q4_1", vocab, dim)
     for name in ("rope_factors_long", "rope_factors_short") if a == "phi3" else ():

@@ -12,6 +12,7 @@ import sources
 ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
     "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3moe",
     "SmolLM3ForCausalLM": "smollm3",
     "GraniteForCausalLM": "granite",
     "GraniteMoeHybridForCausalLM": "granite",
@@ -26,7 +27,7 @@ ARCHITECTURES = {
     "HunYuanDenseV1ForCausalLM": "hunyuan-dense",
 }
 EXPRESSED = (
-    "llama_biases", "llama_attention_bias", "qwen3", "qwen3_biases", "smollm3", "granite_narrow", "granite4_narrow",
+    "llama_biases", "llama_attention_bias", "qwen3", "qwen3_biases", "qwen3_moe", "qwen3_moe_tied", "smollm3", "granite_narrow", "granite4_narrow",
     "gemma2_wide", "gemma3_wide", "olmo2", "olmo2_tied", "olmo3", "olmo3_parameters", "exaone4", "exaone4_window",
     "ministral3", "hunyuan_plain", "hunyuan_alpha", "phi3_plain", "phi3_short", "phi3_long",
 )  # fmt: skip
@@ -41,6 +42,7 @@ NAMES = {
     "self_attn.qkv_proj": "attn_qkv",
     "mlp.gate_up_proj": "ffn_up",
     "shared_mlp.output_linear": "ffn_down",
+    "mlp.gate": "ffn_gate_inp",
 }
 POST_NORMS = ("gemma2", "gemma3", "olmo2", "exaone4")  # whose post_attention_layernorm is what it says
 
@@ -122,6 +124,9 @@ def family_keys(config, architecture):
     if architecture == "gemma2":
         return {"attn_logit_softcapping": config["attn_logit_softcapping"],
                 "final_logit_softcapping": config["final_logit_softcapping"]}  # fmt: skip
+    if architecture == "qwen3moe":
+        return {"expert_count": config["num_experts"], "expert_used_count": config["num_experts_per_tok"],
+                "expert_feed_forward_length": config["moe_intermediate_size"]}  # fmt: skip
     if architecture == "mistral3":
         rope = config["rope_parameters"]
         return {"rope.scaling.yarn_log_multiplier": rope["mscale_all_dim"],
@@ -186,11 +191,15 @@ def tensors(config):
             values = values + np.float32(1)
         if architecture in ROTATES_NEIGHBOURS:
             values = permuted(values, name, config)
-        if name.endswith("shared_mlp.input_linear.weight"):
+        if ".experts." in name:
+            _, _, layer, _, _, _, matrix, _ = name.split(".")
+            found.setdefault(f"blk.{layer}.ffn_{matrix[:-5]}_exps.weight", []).append(values)
+        elif name.endswith("shared_mlp.input_linear.weight"):
             layer = name.split(".")[2]
             found |= zip((f"blk.{layer}.ffn_gate.weight", f"blk.{layer}.ffn_up.weight"), np.split(values, 2))
         else:
             found[gguf_name(name, architecture)] = values
+    found = {name: np.stack(values) if isinstance(values, list) else values for name, values in found.items()}
     for key in ("long", "short") if architecture == "phi3" else ():
         if f"{key}_factor" in (config.get("rope_scaling") or {}):
             found[f"rope_factors_{key}.weight"] = np.array(config["rope_scaling"][f"{key}_factor"], "<f4")

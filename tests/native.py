@@ -24,7 +24,7 @@ CONFIG = {"vocab_size": "I", "vocab_only": "I", "dim": "I", "hidden_dim": "I", "
           "activation": "I", "rotary_dim": "I", "query_beta": "d",
           "rope_attention_factor": "d", "rope_beta_fast": "d", "rope_beta_slow": "d", "rope_truncate": "I",
           "rope_short_factors": "d", "rope_long_factors": "d", "norm_placement": "I",
-          "window_rope_theta": "d", "layer_flags": "I"}  # fmt: skip
+          "window_rope_theta": "d", "layer_flags": "I", "n_experts": "I", "n_experts_used": "I"}  # fmt: skip
 LISTS = ("layer_flags", "rope_short_factors", "rope_long_factors")  # the values of these are tuples
 
 
@@ -186,8 +186,11 @@ def tensors(fields):
     yield "embedding", fields["vocab_size"], dim
     for layer in range(fields["n_layers"]):
         block = [("attn_norm", None, dim), ("attn.q_proj", q, dim), ("attn.k_proj", kv, dim), ("attn.v_proj", kv, dim),
-                 ("attn.o_proj", dim, q), ("mlp_norm", None, dim), ("mlp.gate_proj", hidden, dim),
-                 ("mlp.up_proj", hidden, dim), ("mlp.down_proj", dim, hidden)]  # fmt: skip
+                 ("attn.o_proj", dim, q), ("mlp_norm", None, dim)]  # fmt: skip
+        experts = fields.get("n_experts", 0)
+        block += [("mlp.router", experts, dim)] if experts else []
+        block += [("mlp.gate_proj", max(1, experts) * hidden, dim), ("mlp.up_proj", max(1, experts) * hidden, dim),
+                  ("mlp.down_proj", max(1, experts) * dim, hidden)]  # fmt: skip
         if fields.get("qkv_bias"):
             block[4:4] = [("attn.q_bias", None, q), ("attn.k_bias", None, kv), ("attn.v_bias", None, kv)]
         if fields.get("qk_norm"):

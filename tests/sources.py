@@ -69,6 +69,8 @@ LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 2.5],
             "long_factor": [1.0, 1.5, 3.0, 7.0, 11.0, 20.5]}  # fmt: skip
 GRANITE4 = {"num_local_experts": 0, "intermediate_size": 24, "shared_intermediate_size": 56, "mamba_n_heads": 4,
             "layer_types": ["attention"] * 4, "head_dim": 8}  # fmt: skip
+EXPERTS = {"moe_intermediate_size": 32, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
+           "use_sliding_window": False}  # fmt: skip
 PHI = {"hidden_size": 64, "partial_rotary_factor": 0.75}  # of 16 dimensions, 12
 GEMMA = {"hidden_act": None, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 11}
 GEMMA_WIDE = {**GEMMA, "hidden_size": 64, "query_pre_attn_scalar": 16}
@@ -84,6 +86,9 @@ FAMILIES = {
     "qwen3": family("qwen3", "Qwen3ForCausalLM", use_sliding_window=False),
     "qwen3_window": family("qwen3", "Qwen3ForCausalLM", use_sliding_window=True, sliding_window=20, max_window_layers=2,
                            num_key_value_heads=4),
+    "qwen3_moe": family("qwen3_moe", "Qwen3MoeForCausalLM", **EXPERTS, num_experts=8, num_experts_per_tok=3),
+    "qwen3_moe_tied": family("qwen3_moe", "Qwen3MoeForCausalLM", **EXPERTS, **TIED, num_experts=5, num_experts_per_tok=5,
+                             num_key_value_heads=4),
     "smollm3": family("smollm3", "SmolLM3ForCausalLM", **TIED, no_rope_layers=[1, 1, 1, 0], rope_theta=2000000.0),
     "smollm3_window": family("smollm3", "SmolLM3ForCausalLM", no_rope_layer_interval=2, use_sliding_window=True,
                              sliding_window=50, attention_bias=True, num_key_value_heads=1),
@@ -151,7 +156,7 @@ FAMILIES = {
 N_FAMILY_TOKENS = 200
 FAMILY_ROWS, FAMILY_COLUMNS = slice(7, None, 8), slice(None, None, 5)  # the logits that are kept
 
-QK_NORMS = dict.fromkeys(("qwen3", "gemma3_text", "olmo2", "olmo3", "exaone4"),
+QK_NORMS = dict.fromkeys(("qwen3", "qwen3_moe", "gemma3_text", "olmo2", "olmo3", "exaone4"),
                          ("self_attn.q_norm", "self_attn.k_norm"))  # fmt: skip
 QK_NORMS["hunyuan_v1_dense"] = ("self_attn.query_layernorm", "self_attn.key_layernorm")
 FULL_NORMS = ("olmo2", "olmo3")  # over all heads
@@ -204,6 +209,15 @@ def weights(config, seed=5):
                 shapes.pop(f"{p}mlp.{name}_proj.weight")
             shapes[p + "shared_mlp.input_linear.weight"] = (2 * hidden, dim)
             shapes[p + "shared_mlp.output_linear.weight"] = (dim, hidden)
+    if c["model_type"] == "qwen3_moe":
+        hidden = c["moe_intermediate_size"]
+        for layer in range(c["num_hidden_layers"]):
+            p = f"model.layers.{layer}.mlp."
+            for name in ("gate", "up", "down"):
+                shapes.pop(f"{p}{name}_proj.weight")
+            shapes[p + "gate.weight"] = (c["num_experts"], dim)
+            for name, shape in (("gate", (hidden, dim)), ("up", (hidden, dim)), ("down", (dim, hidden))):
+                shapes |= {f"{p}experts.{e}.{name}_proj.weight": shape for e in range(c["num_experts"])}
     if c["model_type"] == "phi3":
         for layer in range(c["num_hidden_layers"]):
             p = f"model.layers.{layer}."

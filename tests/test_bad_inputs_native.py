@@ -127,6 +127,7 @@ def value_cases():
         "o_bias": (2, U32),
         "mlp_bias": (2, U32),
         "qk_norm": (4, U32),
+        "n_experts": (0, 1025, U32),
         "vocab_only": (2, U32),
         **{f"{name}_scale": (-1.0, 0.0, 1e-7, 1e7, np.inf, np.nan)
            for name in ("embedding", "residual", "attention", "logit")},
@@ -144,6 +145,15 @@ def value_cases():
         case(f"norm_placement={placement}", with_config(norm_placement=placement), "attn_post_norm")
     case("mlp_bias=1", with_config(mlp_bias=1), "gate_bias")
     case("qk_norm=3", with_config(qk_norm=3), "q_norm")
+    case("n_experts alone", with_config(n_experts=4), "n_experts_used is missing")
+    case("n_experts_used alone", with_config(n_experts_used=4), "unexpected n_experts_used")
+    for used in (0, 65, U32):
+        case(f"n_experts_used={used}", with_config(n_experts=4, n_experts_used=used), f"n_experts_used is {used}")
+    case("5 of 4 experts", with_config(n_experts=4, n_experts_used=5), "n_experts_used is 5, expected at most")
+    case("narrow experts", with_config(n_experts=4, n_experts_used=2), "expected multiples of 32 with n_experts")
+    wide = {"dim": 32, "hidden_dim": 32, "n_experts": 1024, "n_experts_used": 64}
+    case("experts with biases", with_config(**wide, mlp_bias=1), "mlp_bias is 1, expected 0")
+    case("no experts in the table", with_config(**wide), "expected")
     for kind in (1, 2):
         case(f"qk_norm={kind}", with_config(qk_norm=kind), "head_dim is 4, expected a multiple of 16")
     for flags in (4, U32):
