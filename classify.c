@@ -122,7 +122,7 @@ static bool encode_choice(Choices *c, size_t index, int previous, Error *err)
     c->longest = n > c->longest ? n : c->longest;
     return stands_for(c, first, previous, text) ||
            error_set(err, ERROR_INPUT,
-                     "the choice %.80s: no tokens stand for exactly this text as an answer", text);
+                     "the choice %.80s: the vocabulary cannot express exactly this text", text);
 }
 
 static bool encode_choices(Choices *c, int previous, Error *err)

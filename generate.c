@@ -336,8 +336,9 @@ static bool start_guide(Sequence *s, const SequenceSetup *setup, bool answers, E
                       : error_memory(err, "a set of tokens", n_words * 8);
 }
 
-// Cuts the choices into tokens that continue the prompt. A model that thinks must be told not to.
-static bool restart_choices(Sequence *s, Error *err)
+// Cuts the choices into tokens that continue the prompt. A model that thinks must be told not to,
+// unless the prompt `answers`: ends the thought.
+static bool restart_choices(Sequence *s, bool answers, Error *err)
 {
     const GenerateOptions *o = s->options;
     const ThinkingTexts *t = s->filter.texts;
@@ -345,7 +346,8 @@ static bool restart_choices(Sequence *s, Error *err)
     if (!o->choices.n) {
         return true;
     }
-    if (t && (o->think.mode != THINK_OFF || s->filter.phase != PHASE_START || t->answer.size)) {
+    if (t && !answers &&
+        (o->think.mode != THINK_OFF || s->filter.phase != PHASE_START || t->answer.size)) {
         return error_set(err, ERROR_INPUT, "choices are not supported for a model that thinks%s",
                          o->think.mode == THINK_OFF ? ""
                                                     : " (--think off makes it answer at once)");
@@ -402,8 +404,8 @@ bool sequence_start(Sequence *s, const SequenceSetup *setup, Prompt *prompt, Err
     take_prompt(s, prompt);
     s->first_logprob = setup->score_prompt ? 0 : s->n_prompt;
     bool ok = check_prompt(&s->tokens, s->cache->context, err) &&
-              start_guide(s, setup, prompt->answers, err) && restart_choices(s, err) &&
-              start_sampler(s, setup->seed, err) &&
+              start_guide(s, setup, prompt->answers, err) &&
+              restart_choices(s, prompt->answers, err) && start_sampler(s, setup->seed, err) &&
               ((!s->options->min_tokens && !setup->guide) || list_enders(s, err));
     if (ok && setup->echo) {
         echo_prompt(s);
@@ -439,7 +441,7 @@ bool sequence_restart(Sequence *s, Cache *cache, Prompt *prompt, Error *err)
     clear_text(&s->text);
     clear_text(&s->thought);
     buffer_clear(&s->held);
-    return restart_guide(s, prompt->answers, err) && restart_choices(s, err);
+    return restart_guide(s, prompt->answers, err) && restart_choices(s, prompt->answers, err);
 }
 
 void sequence_retire(Sequence *s)

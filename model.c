@@ -34,9 +34,9 @@
 // ranges of outputs, rows or attention items, but never part of a sum, so neither the number of
 // threads nor who claims what changes a bit. A new step begins where something is read that other
 // threads wrote. With a single row, the ends of steps cost as much as the small ones take. The
-// embedding, five per layer, numbered below, and the lm_head are always needed; the others only if
-// there are several rows, heads to finish after their items, or more heads per kv_head than fit into
-// a tile.
+// embedding, five per layer, numbered below (with experts seven), and the lm_head are always needed;
+// the others only if there are several rows, heads to finish after their items, or more heads per
+// kv_head than fit into a tile.
 #include "model.h"
 
 #include <float.h>
@@ -313,9 +313,9 @@ static void mlp(Team team, const Pass *pass, size_t layer, Normed *h)
 //     expert    0         1         2       4
 //     rows      1  3      0  2      2       0  1  3
 //
-// Equal logits choose the lower expert, and a row adds its outputs in the order of the experts, so
-// the other rows of the pass do not change a bit of it. Which groups there are is known in a step only:
-// their number before is an upper limit, and groups without rows follow the others.
+// Of equal logits the lower expert is chosen, and a row adds its outputs in the order of the
+// experts, so the other rows of the pass do not change a bit of it. The groups are known only after
+// routing. Until then n_groups is an upper limit on their number; groups without rows come last.
 static void experts(Team team, const Pass *pass, size_t layer, Normed *h)
 {
     const Block *b = &pass->model->blocks[layer];
@@ -493,8 +493,8 @@ static void norm_row(Team team, const Pass *pass, const Normed *rows, const Acti
 // steps per layer.
 //
 // x passes through here before anything reads it (what the last block makes, only in the rows that
-// want logits), so a value that is not finite is detected here, at no cost: mean(x^2) is not finite
-// either. It is recorded under x_step, the step that made x (0 the embedding, i + 1 block i; see
+// want logits; what leaves a range of blocks, in the pass that goes on from there), so a value that
+// is not finite is detected here, at no cost: mean(x^2) is not finite either. It is recorded under x_step, the step that made x (0 the embedding, i + 1 block i; see
 // check_finite), and the pass continues: no thread may leave it before the others.
 static Normed norm(Team team, const Pass *pass, Normed rows)
 {
@@ -633,8 +633,8 @@ static void norm_all_heads(Team team, const Pass *pass, const Block *b)
 // --------------------------------------------------------------------------------------------
 // Experts
 
-// Slots for n rows of an expert, in full tiles (activation_tile).
-static size_t slots_of_rows(size_t n) { return n ? n + n / ACTIVATION_TILE + 1 : 0; }
+// Slots for n > 0 rows of an expert, in full tiles (activation_tile).
+static size_t slots_of_rows(size_t n) { return n + n / ACTIVATION_TILE + 1; }
 
 // The rows of a group in activations that have a row for each slot, in tiles of their own.
 static Activations slots_of(const Activations *a, const ExpertRows *rows)
@@ -691,13 +691,18 @@ static void route_row(const Config *p, const float *logits, Route *routes)
     size_t chosen[MOST_EXPERTS_USED];
     float weights[MOST_EXPERTS_USED];
     const size_t n = p->n_experts_used, padded = round_up(n, LANES);
+    // 0, or NaN if a logit is not finite: one that chooses nobody shall be found too (check_finite).
+    float zero = 0;
+    for (size_t e = 0; e < p->n_experts; e++) {
+        zero += 0 * logits[e];
+    }
     choose_experts(logits, p->n_experts, n, chosen);
     for (size_t i = 0; i < padded; i++) {
         weights[i] = i < n ? logits[chosen[i]] : -INFINITY;
     }
     softmax(weights, padded, 1);
     for (size_t i = 0; i < n; i++) {
-        routes[i] = (Route){.group = chosen[i], .weight = weights[i]};
+        routes[i] = (Route){.group = chosen[i], .weight = weights[i] + zero};
     }
 }
 

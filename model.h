@@ -95,7 +95,8 @@ typedef struct {
     float *out;
 } BlockRange;
 
-// An expert that a row goes through: in which slot of its group, and how much the output counts.
+// An expert that a row goes through: its group, the slot (among those of all groups), and how much
+// the output counts.
 typedef struct {
     size_t group, slot;
     float weight;

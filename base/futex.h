@@ -1,8 +1,8 @@
 // futex.h - a thread sleeps on a word of memory until another one changes and signals it.
 //
 // On Linux this is the system call of that name; elsewhere a mutex and a condition variable stand
-// for it. Both calls may be slow (microseconds): callers spin for a while before, and do not call
-// futex_wake unless somebody sleeps.
+// in for it. Both calls may be slow (microseconds): callers spin for a while first, and call
+// futex_wake only if a thread may be asleep.
 #ifndef FUTEX_H
 #define FUTEX_H
 

@@ -12,7 +12,7 @@
 // Kinds of units: by their rows, exactly up to 32 and then by powers of two.
 #define PACE_KINDS 64
 
-// Zeroed, and then most = threads = the largest number.
+// Initialise to zero, then set most and threads to the largest number.
 typedef struct {
     size_t most;     // threads
     size_t threads;  // to use now
@@ -41,7 +41,7 @@ typedef struct {
     double seconds;
     double slept;  // seconds that its threads slept, waiting for one another, all together
     double own;    // the part of the work that one thread did, 0 to 1
-    double late;   // the part of the time that the luckiest thread wanted a processor and had none
+    double late;   // the part of the time in which even the luckiest thread lacked a processor
 } PaceUnit;
 
 // Takes note of a unit. May change p->threads.

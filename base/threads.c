@@ -8,7 +8,7 @@
 //     units       0  1  2  3  4  5  6  7  8  9 10 11 | 12 13 14 15 16 17 18 19 20 21 22 23
 //     share       of thread 0                        | of thread 1, which is slow or put aside
 //     claimed by  0  0  0  0  0  0  0  0  0  0  0  0 |  1  1  1  1  1  1  0  0  0  0  0  0
-//     pieces      1                 2        3     4 |  1                 5        6     7 8
+//     pieces      1                 2        3     4 |  1                 5        6     7
 //
 // `claimed`, one word per share, says how many units are gone, and in which step. A word of an
 // earlier step counts as zero: nobody has to reset it. In a step that is over, all words have reached
@@ -23,8 +23,8 @@
 //     thread 1   put aside . . . . . . . . . . . . finds step 1 over, looks for the present one
 //     thread 2   claims . . . . . . . . done += 10, that is all: now = 2, claims
 //
-// WAITING. Who finds nothing to claim spins for a few dozen microseconds, longer than an idle machine
-// makes it wait. After that the caller of team_run sleeps until the step is over. The others leave
+// WAITING. A thread that finds nothing to claim spins for a few dozen microseconds, longer than it
+// waits on an idle machine. Then the caller of team_run sleeps until the step is over. Others leave
 // the job, sleep outside, and return to it when a step is over or a job begins; they run through
 // the function again, claim nothing in the steps that are over, and so arrive at the present one.
 //
@@ -494,7 +494,7 @@ void team_run(size_t threads, void (*work)(Team team, void *arg), void *arg)
     }
 }
 
-// Who has once seen state 2 takes the lock with 2: others may still sleep, and only 2 wakes them.
+// A thread that gave up spinning takes the lock with 2: others may sleep, and only 2 wakes them.
 void lock_take(Lock *l)
 {
     uint32_t expected = 0;

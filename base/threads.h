@@ -64,8 +64,9 @@ TeamStep team_step(Team team, size_t n);
 // if the step is over; then all that the team wrote in it can be read in the next one.
 bool team_claim(TeamStep *step);
 
-// Ends a unit of work, begun with the job or by the last call: `rows` rows, in the same steps for as
-// many rows. In a team that adapts, the number of threads then follows what is fastest (pace.h).
+// Ends a unit of work, which began with the job or at the last call: `rows` rows. Units with equal
+// numbers of rows must have equal steps. In a team that adapts, the number of threads then moves
+// towards what is fastest (pace.h).
 void team_adapt(Team team, size_t rows);
 
 // The mean number of threads that were used, of those of team_host; 1 without them.

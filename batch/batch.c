@@ -19,7 +19,8 @@
 // So a resumed batch writes the same bytes as one that was not interrupted.
 //
 // Memory is bounded by the limit on a line, by the window of results, and by the cache, where a
-// request reserves its pages before it starts. A request that does not fit waits.
+// request reserves its pages before it starts: one that does not fit waits. Constraints are not
+// counted there: there are at most GUIDES_KEPT and one for each sequence, each within its bounds.
 #include "batch/batch.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
 #include "text/constraint_guide.h"
 #include "tokenizer.h"
 
-// How many different constraints are kept. The one that was not asked for for longest makes room.
+// How many different constraints are kept. A new one takes the place of the least recently used.
 enum { GUIDES_KEPT = 32 };
 
 typedef struct {

@@ -404,17 +404,20 @@ static bool check_fields(const Request *r, Error *err)
 static bool settle_choices(Request *r, const JsonValue *object, Error *err)
 {
     static const struct {
-        const char *field;
+        const char *field, *option;
         double off;
-    } changes[] = {{"logit_bias", 0},
-                   {"repetition_penalty", 1},
-                   {"presence_penalty", 0},
-                   {"frequency_penalty", 0}};
+    } changes[] = {{"logit_bias", "logit-bias", 0},
+                   {"repetition_penalty", "repeat-penalty", 1},
+                   {"presence_penalty", "presence-penalty", 0},
+                   {"frequency_penalty", "frequency-penalty", 0}};
     ChoiceTexts *choices = &r->options.choices;
     choices->n = r->options.constraint.kind ? 0 : choices->n;
     for (size_t i = 0; choices->n && i < sizeof changes / sizeof *changes; i++) {
         const JsonValue *v = json_member(object, changes[i].field);
         const bool off = v && v->kind == JSON_NUMBER && json_real(v) == changes[i].off;
+        if (says_nothing(v) && option_given(r->command_line, changes[i].option)) {
+            return error_set(err, ERROR_INPUT, "--%s: not with choices", changes[i].option);
+        }
         if (!says_nothing(v) && !off) {
             return error_set(err, ERROR_INPUT, "%s: not with choices", changes[i].field);
         }

@@ -60,8 +60,8 @@ typedef enum { PEAK_READ, PEAK_INT8, PEAK_F32 } PeakKind;
 
 typedef struct {
     PeakKind what;
-    float *memory;      // (READ_BYTES)
-    float sink[LANES];  // results, so that the compiler cannot remove the work
+    float *memory;   // (READ_BYTES)
+    size_t threads;  // that were requested: the work does not depend on how many there are
 } Peak;
 
 static void peak_thread(Team team, void *arg)
@@ -70,14 +70,16 @@ static void peak_thread(Team team, void *arg)
     _Alignas(64) uint8_t operands[PEAK_OPERANDS];
     memset(operands, 3, sizeof operands);  // small, so that the sums stay below 2^31
     TeamStep step = team_step(team,
-                              p->what == PEAK_READ ? READ_BYTES / 4096 : team.size * PEAK_PARTS);
+                              p->what == PEAK_READ ? READ_BYTES / 4096 : p->threads * PEAK_PARTS);
     while (team_claim(&step)) {
         const size_t units = step.end - step.begin;
-        p->sink[team.id % LANES] =
+        // Volatile, so that the compiler cannot remove the work.
+        volatile float sink =
             p->what == PEAK_READ ? ops_kernels->read(p->memory + step.begin * 1024, units * 1024)
             : p->what == PEAK_INT8
                 ? ops_kernels->peak_int8(units * PEAK_STEPS / PEAK_PARTS, operands)
                 : ops_kernels->peak_f32(units * PEAK_STEPS / PEAK_PARTS, p->memory);
+        (void)sink;
     }
 }
 
@@ -113,7 +115,7 @@ static double best_time(Peak *p, size_t threads)
 // filled.
 static void measure_limits(Limits *limits, float *memory, size_t threads)
 {
-    Peak p = {.memory = memory};
+    Peak p = {.memory = memory, .threads = threads};
     const size_t steps = PEAK_STEPS * threads;
     const struct {
         double *limit, work;
@@ -276,15 +278,17 @@ typedef struct {
     double read, multiply;
 } Load;
 
-// Adds a multiplication of a matrix by `rows` rows.
-static void add_matrix(Load *load, const Limits *l, const Matrix *m, double rows)
+// Adds a multiplication of a matrix by `rows` rows, each of which needs a `part` of it: of the
+// matrices of experts, those that are used. If all are as likely, the rows together read all but
+// (1 - part)^rows of it.
+static void add_matrix(Load *load, const Limits *l, const Matrix *m, double rows, double part)
 {
     size_t bytes;
     if (matrix_bytes(m->type, m->rows, m->cols, &bytes)) {
-        load->read += (double)bytes / (l->read_gbs * 1e9);
+        load->read += (double)bytes * (1 - pow(1 - part, rows)) / (l->read_gbs * 1e9);
     }
     const double peak = weight_types[m->type].quantized ? l->int8_gmacs : l->f32_gmacs;
-    load->multiply += (double)m->rows * (double)m->cols * rows / (peak * 1e9);
+    load->multiply += (double)m->rows * (double)m->cols * rows * part / (peak * 1e9);
 }
 
 // Seconds of a repetition at the limits. This leaves out the products of attention, and reads of
@@ -296,16 +300,21 @@ static double limit_seconds(const Bench *b, const Test *t)
     const double chunk = (double)(b->chunk < t->steps ? b->chunk : t->steps);
     const double passes = t->prompt ? (double)t->steps / chunk : (double)t->steps;
     const double rows = t->prompt ? chunk : (double)t->n_sequences;
+    const Config *p = &m->config;
+    const double used = p->n_experts ? (double)p->n_experts_used / (double)p->n_experts : 1;
     Load blocks = {0, 0}, head = {0, 0};
     for (size_t i = 0; i < m->config.n_layers; i++) {
         const Block *k = &m->blocks[i];
         const Matrix *matrices[] = {&k->q_proj,    &k->k_proj,  &k->v_proj,   &k->o_proj,
                                     &k->gate_proj, &k->up_proj, &k->down_proj};
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++) {
-            add_matrix(&blocks, l, matrices[j], rows);
+            add_matrix(&blocks, l, matrices[j], rows, j < 4 ? 1 : used);
+        }
+        if (p->n_experts) {
+            add_matrix(&blocks, l, &k->router, rows, 1);
         }
     }
-    add_matrix(&head, l, &m->lm_head, t->prompt ? 1 : rows);
+    add_matrix(&head, l, &m->lm_head, t->prompt ? 1 : rows, 1);
     const double head_passes = t->prompt ? 1 : passes;  // a prompt wants logits of its last token
     if (!t->prompt) {
         const double position_bytes = (double)b->engine->cache.page_bytes / PAGE_POSITIONS;

@@ -33,8 +33,8 @@ enum {
     LAYER_FULL = 1,     // a query sees all positions, despite sliding_window
     LAYER_NO_ROPE = 2,  // queries and keys are not rotated (NoPE, arXiv:2305.19466)
 };
-#define MOST_LAYERS 4096
-#define MOST_EXPERTS 1024
+#define MOST_LAYERS       4096
+#define MOST_EXPERTS      1024
 #define MOST_EXPERTS_USED 64
 
 // The shape of the model, in the field's usual names. Families of models differ in switches, each

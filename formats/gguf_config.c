@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "formats/gguf_keys.h"
 #include "formats/gguf_rope.h"
 
@@ -122,7 +123,7 @@ static bool check_supported(GgufKeys *r, const Family *f)
         unsigned read_by;  // READS_..: architectures for which it is no matter
     } keys[] = {
         {"expert_count", {0, 0}, "0: experts are supported in qwen3moe only", READS_EXPERTS},
-        {"nextn_predict_layers", {0, 0}, "0: layers that predict further tokens are not", 0},
+        {"nextn_predict_layers", {0, 0}, "0: multi-token prediction is not supported", 0},
         {"attn_logit_softcapping", {0, 0}, "0: it is not supported", READS_CAPS},
         {"final_logit_softcapping", {0, 0}, "0: it is not supported", READS_CAPS},
         {"attention.clamp_kqv", {0, 0}, "0: it is not supported", 0},
@@ -177,8 +178,8 @@ static bool read_rotary_dim(GgufKeys *r, const Family *f)
     return true;
 }
 
-// The width of the mlp. Files with experts also have that of an mlp in layers without, of which
-// these models have none: the tensors are checked.
+// The width of the mlp. Files with experts also give that of layers without experts. It is not
+// read, since a model with such layers is refused when its tensors are checked.
 static bool read_hidden_dim(GgufKeys *r, const Family *f)
 {
     if (!(f->reads & READS_EXPERTS)) {

@@ -4,10 +4,11 @@
 //     none                  none
 //     linear, or no type    linear      rope.scaling.factor, before it rope.scale_linear
 //     yarn                  YaRN        factor, original_context_length, yarn_*, attn_factor
-//     longrope, or no type  LongRoPE    tensors rope_factors_long and _short, attn_factor
-//     linear, or no type    Llama 3's   tensor rope_freqs
+//     longrope              LongRoPE    tensors rope_factors_long and _short, attn_factor
+//     none, or no type      LongRoPE    the same, if there is one of these tensors
+//     none, linear, no type Llama 3's   tensor rope_freqs, with a linear factor of 1 if any
 //
-// Phi-3's files name no type, so that its tensors tell. Llama 3's scaling is stored as a tensor of
+// Phi-3's files name no type, so the tensors decide. Llama 3's scaling is stored as a tensor of
 // divisors of the frequencies. The largest divisor is the factor. The inverses of divisors between
 // 1 and the factor are linear in the number of turns within the original context, from
 // low_freq_factor to high_freq_factor. Llama 3 uses 1 and 4, so one such divisor determines the

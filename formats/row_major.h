@@ -9,7 +9,7 @@
 bool row_major_bytes(WeightType type, size_t rows, size_t cols, size_t *bytes);
 
 // Packs tensor i, which has its rows (Tensor.rows), into the layout of the kernels (tensors[i].bytes,
-// aligned to 64) by all threads, and drops the pages of the file that it came from. Error:
+// aligned to 64) with `threads` threads, and drops the pages of the file that it came from. Error:
 // ERROR_INPUT naming the tensor if it has a value that is not finite.
 bool row_major_repack(const Checkpoint *c, size_t i, void *out, size_t threads, Error *err);
 

@@ -112,6 +112,14 @@ def check_config(path, config):
         raise SourceError(f"{path}: head_dim is {config.head_dim}, expected an even number")
     if config.n_heads % config.n_kv_heads:
         raise SourceError(f"{path}: n_kv_heads is {config.n_kv_heads}, expected a divisor of n_heads, {config.n_heads}")
+    if config.n_experts:
+        for name, most in (("n_experts", 1024), ("n_experts_used", min(64, config.n_experts))):
+            value = getattr(config, name)
+            if not is_count(value) or value > most:
+                raise SourceError(f"{path}: {name} is {value!r}, expected a whole number from 1 to {most}")
+        for name in ("dim", "hidden_dim"):
+            if getattr(config, name) % 32:
+                raise SourceError(f"{path}: {name} is {getattr(config, name)}, expected a multiple of 32 with experts")
     reals = [("norm_eps", 0, 1), ("rope_theta", 1, 1e12)]
     for name in ("embedding_scale", "residual_scale", "attention_scale", "logit_scale", "attention_cap", "logit_cap"):
         if getattr(config, name) != 0:

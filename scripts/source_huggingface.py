@@ -1,6 +1,6 @@
 """Reads a Hugging Face folder: config.json and model.safetensors, or the files that its index lists.
 
-Whatever model.c does not compute (another architecture, experts, other biases, other scalings of RoPE, another
+Whatever model.c does not compute (another architecture, experts in most of them, other biases, other scalings of RoPE, another
 quantisation) is refused by name.
 """
 
@@ -48,7 +48,7 @@ def read(folder):
     family = FAMILIES[fields["architectures"][0]]
     tensors = read_tensors(folder, family)
     split_tensors(path, {**family.defaults, **fields}, tensors)
-    stack_experts(path, tensors)
+    stack_experts(path, tensors, family)
     if family.unit_offset:
         for name, tensor in tensors.items():
             if name.endswith("norm"):
@@ -73,13 +73,16 @@ def split_tensors(path, fields, tensors):
             begin += n
 
 
-def stack_experts(path, tensors):
+def stack_experts(path, tensors, family):
     """Replaces the matrices of experts, whose names end with their number, by one of all rows, expert 0 on top."""
     stacks = {}
     for name in [name for name in tensors if EXPERT in name]:
         stem, number = name.split(EXPERT)
         stacks.setdefault(stem, {})[int(number)] = tensors.pop(name)
     for name, experts in stacks.items():
+        other = tensors.get(name) or (None if family.experts else next(iter(experts.values())))
+        if other:
+            raise SourceError(f"{other.path}: tensor {other.name} is not part of a model of this architecture")
         first = experts.get(0)
         for number in range(len(experts)):
             tensor = experts.get(number)
@@ -349,7 +352,7 @@ def read_safetensors(path, layer_names, tensors):
         name, layer = OTHER_NAMES.get(source_name), LAYER.fullmatch(source_name)
         expert = layer and EXPERT_NAME.fullmatch(layer[2])
         if expert and f"mlp.{expert[2]}" in LAYER_NAMES:
-            name = f"blocks.{int(layer[1])}.{LAYER_NAMES[f'mlp.{expert[2]}']}{EXPERT}{expert[1]}"
+            name = f"blocks.{int(layer[1])}.{LAYER_NAMES[f'mlp.{expert[2]}']}{EXPERT}{int(expert[1])}"
         elif layer and layer[2] in layer_names:
             parts = layer_names[layer[2]].split(FUSED)
             name = FUSED.join(f"blocks.{int(layer[1])}.{part}" for part in parts)

@@ -11,7 +11,9 @@ every order in which the threads can go on, one atomic operation at a time, and 
 
 Memory is sequentially consistent here. In C the operations on `claimed` are relaxed, as a word's own order is all that they
 need, and what a step has written is released through `done` and acquired through `now`. A thread may stop spinning at any
-time, and each step may have any number of shares: threads without one leave. Names are those of threads.c. `broken` leaves something out of it; tests show that the model notices.
+time, and each step may have any number of shares: threads without one leave. Every thread with a share is woken, by
+threads.c no more than there are processors: nobody waits for the others. Names are those of threads.c. `broken` leaves
+something out of it; tests show that the model notices.
 """
 
 import sys
