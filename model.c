@@ -712,7 +712,7 @@ static void make_groups(const Pass *pass, size_t n_groups)
 {
     const Scratch *s = pass->scratch;
     const size_t n_experts = pass->model->config.n_experts;
-    size_t group_of[MOST_EXPERTS], counts[MOST_EXPERTS] = {0}, end = 0, n = 0;
+    size_t group_of[MOST_EXPERTS] = {0}, counts[MOST_EXPERTS] = {0}, end = 0, n = 0;
     const size_t n_routes = pass->n_rows * pass->model->config.n_experts_used;
     for (size_t i = 0; i < n_routes; i++) {
         counts[s->routes[i].group]++;

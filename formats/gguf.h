@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/memory.h"  // refuses machines of another byte order
 
 // Bytes in the file, not ended by a NUL.
 typedef struct {

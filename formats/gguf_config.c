@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "formats/gguf_keys.h"
 #include "formats/gguf_rope.h"
 

@@ -3,6 +3,7 @@
 #ifndef PACK_H
 #define PACK_H
 
+#include "base/memory.h"  // refuses machines of another byte order
 #include "ops.h"
 
 // How a file stores a row of a matrix: one block of block_bytes after the other, each with the
