@@ -49,12 +49,12 @@ typedef struct {
 } Family;
 
 static const Family families[] = {
-    {.stored = {"llama", .rotates_neighbours = true}},
-    {.stored = {"qwen2"}},
-    {.stored = {"qwen3"}, .qk_norm = QK_NORM_HEAD},
-    {.stored = {"qwen3moe"}, .qk_norm = QK_NORM_HEAD, .reads = READS_EXPERTS},
+    {.stored = {.name = "llama", .rotates_neighbours = true}},
+    {.stored = {.name = "qwen2"}},
+    {.stored = {.name = "qwen3"}, .qk_norm = QK_NORM_HEAD},
+    {.stored = {.name = "qwen3moe"}, .qk_norm = QK_NORM_HEAD, .reads = READS_EXPERTS},
     // The 27B model of 46 layers has query_pre_attn_scalar = dim / n_heads (arXiv:2408.00118).
-    {.stored = {"gemma2"},
+    {.stored = {.name = "gemma2"},
      .norm_placement = NORM_SANDWICH,
      .activation = ACTIVATION_GELU_TANH,
      .scales_embedding = true,
@@ -64,7 +64,7 @@ static const Family families[] = {
      .attention_cap = 50,
      .logit_cap = 30},
     // So has the one of 62 layers (arXiv:2503.19786).
-    {.stored = {"gemma3"},
+    {.stored = {.name = "gemma3"},
      .qk_norm = QK_NORM_HEAD,
      .norm_placement = NORM_SANDWICH,
      .activation = ACTIVATION_GELU_TANH,
@@ -72,23 +72,23 @@ static const Family families[] = {
      .reads = READS_CAPS,
      .layers = {.full_every = 6, .window_theta = 10000},
      .wide_layers = 62},
-    {.stored = {"smollm3", .rotates_neighbours = true}, .layers = {.no_rope_every = 4}},
-    {.stored = {"granite", .rotates_neighbours = true}, .reads = READS_GRANITE},
+    {.stored = {.name = "smollm3", .rotates_neighbours = true}, .layers = {.no_rope_every = 4}},
+    {.stored = {.name = "granite", .rotates_neighbours = true}, .reads = READS_GRANITE},
     // Without Mamba layers and experts Granite 4 is Granite 3.
-    {.stored = {"granitehybrid", .rotates_neighbours = true}, .reads = READS_GRANITE},
-    {.stored = {"minicpm", .rotates_neighbours = true}, .reads = READS_SCALES},
+    {.stored = {.name = "granitehybrid", .rotates_neighbours = true}, .reads = READS_GRANITE},
+    {.stored = {.name = "minicpm", .rotates_neighbours = true}, .reads = READS_SCALES},
     // OLMo 3 is OLMo 2 with windows, and YaRN where there is none.
-    {.stored = {"olmo2"},
+    {.stored = {.name = "olmo2"},
      .qk_norm = QK_NORM_FULL,
      .norm_placement = NORM_POST,
      .layers = {.full_every = 4, .window_unscaled = true}},
-    {.stored = {"exaone4"},
+    {.stored = {.name = "exaone4"},
      .qk_norm = QK_NORM_HEAD,
      .norm_placement = NORM_POST,
      .layers = {.window = 4096, .window_of = 64, .full_every = 4, .no_rope_without_window = true}},
-    {.stored = {"phi3", .fused_gate = true}, .partial_rotary = true},
-    {.stored = {"mistral3", .rotates_neighbours = true}, .reads = READS_TEMPERATURE},
-    {.stored = {"hunyuan-dense"}, .qk_norm = QK_NORM_HEAD_AFTER_ROPE},
+    {.stored = {.name = "phi3", .fused_gate = true}, .partial_rotary = true},
+    {.stored = {.name = "mistral3", .rotates_neighbours = true}, .reads = READS_TEMPERATURE},
+    {.stored = {.name = "hunyuan-dense"}, .qk_norm = QK_NORM_HEAD_AFTER_ROPE},
 };
 
 static const Family *find_family(const Gguf *g, Error *err)

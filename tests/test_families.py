@@ -1,11 +1,12 @@
 """The families of models: tiny ones as transformers reads them, through scripts/convert.py, give the logits of
 transformers (golden/families.npz) and the same bits however they are computed."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
-from conftest import EXECUTABLE, GOLDEN_DIR, ROOT, assert_refused, logits, run
+from conftest import DATA_DIR, EXECUTABLE, GOLDEN_DIR, ROOT, assert_refused, logits, run
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import convert as converter  # noqa: E402
@@ -106,3 +107,40 @@ def test_longrope_has_its_original_context_unless_a_longer_one_is_requested(conv
     run(path, "-i", "a" * 100, "-c", 256, "-n", 1).ok()
     run(path, "-i", "a" * 40, "-n", 1, "--prompt-cache", cached).ok()
     assert_refused(run(path, "-i", "a" * 40, "-n", 1, "-c", 256, "--prompt-cache", cached), 3, "--context", "LongRoPE")
+
+
+# Templates of these families' models; the others have none in ../shared.
+TEMPLATES = {
+    "llama_biases": "meta-llama-Llama-3.1-8B-Instruct", "qwen3": "Qwen-Qwen3-0.6B", "qwen3_moe": "Qwen-Qwen3-0.6B",
+    "smollm3": "HuggingFaceTB-SmolLM3-3B", "granite": "ibm-granite-granite-3.3-2B-Instruct", "gemma2": "google-gemma-2-2b-it",
+    "phi3_plain": "microsoft-Phi-3.5-mini-instruct", "ministral3": "Mistral-Small-3.2-24B-Instruct-2506",
+    "mistral_layer_types": "mistralai-Mistral-Nemo-Instruct-2407",
+}  # fmt: skip
+THINKING = {"smollm3": "enable_thinking", "qwen3": "enable_thinking", "qwen3_moe": "enable_thinking", "granite": "thinking"}
+
+
+@pytest.mark.parametrize("think", [None, "on", "off"])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_chat_is_what_the_family_s_template_writes(converted, tmp_path, name, think):
+    oracle = pytest.importorskip("jinja_oracle")
+    template = DATA_DIR / "templates" / f"{TEMPLATES[name]}.jinja"
+    if not template.exists():
+        pytest.skip(f"{template} is absent")
+    if think and name not in THINKING:
+        pytest.skip(f"{TEMPLATES[name]} has no thoughts")
+    source = template.read_text(encoding="utf-8")
+    folder = sources.write_folder(tmp_path / name, sources.FAMILIES[name], chat_template=source)
+    path = convert(folder, tmp_path / "chat.bin", "--type", "q8")
+    options = ["--chat", "-i", "What is 2 + 2?", "--date", "2026-02-03", *(["--think", think] if think else [])]
+    context = {"messages": [{"role": "user", "content": "What is 2 + 2?"}], "bos_token": "<|im_start|>",
+               "eos_token": "<|im_end|>", "add_generation_prompt": True, "tools": None}  # fmt: skip
+    if think:
+        context[THINKING[name]] = think == "on"
+    written = oracle.expected(source, context)
+    assert written.kind == "text", written
+    shown = run(path, "--tokenize", *options).ok().out.split()
+    expected = []
+    for part in re.split(r"(<\|im_start\|>|<\|im_end\|>)", written.text):
+        special = {"<|im_start|>": [256], "<|im_end|>": [257]}
+        expected += special[part] if part in special else list(part.encode())
+    assert [int(token) for token in shown] == expected
