@@ -779,6 +779,10 @@ static void product_f16_once(size_t n_rows, const Product *p)
 {
     product(WEIGHT_F16, FETCH_OWN, n_rows, p);
 }
+static void product_f16_keys(size_t n_rows, const Product *p)
+{
+    product(WEIGHT_F16, FETCH_NOTHING, n_rows, p);
+}
 static void product_q8(size_t n_rows, const Product *p)
 {
     product(WEIGHT_Q8, FETCH_OWN, n_rows, p);
@@ -1324,10 +1328,10 @@ static void kv_product(const Attend *a, size_t n_rows, Product p)
         const size_t n = min_size(n_rows - r, TILE_ROWS);
         p.out = out + r * p.out_stride;
         p.x = x + r * p.x_stride;
-        // Shared with matmul_panels. p.fetch is empty here, so nothing is prefetched.
         if (a->f16) {
-            product_f16(n, &p);
+            product_f16_keys(n, &p);
         } else {
+            // Shared with matmul_panels. p.fetch is empty here, so nothing is prefetched.
             product_f32(n, &p);
         }
     }
