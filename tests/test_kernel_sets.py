@@ -79,4 +79,4 @@ BEST = {"cortex-a53": "neon", "cortex-a72": "neon", "neoverse-n1": "dotprod", "c
 @pytest.mark.parametrize("cpu", BEST)
 def test_the_best_set_of_the_processor_is_picked(cpu):
     done = run("--version", env={"QEMU_CPU": cpu}).ok()
-    assert f"(kernels: {BEST[cpu]})" in done.text, done.text
+    assert f"(kernels: {BEST[cpu]})" in done.out, done.out
