@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <stddef.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 // From linux/futex.h, which not every libc can find: for words of this process only.
@@ -14,9 +13,7 @@ enum { WAIT_PRIVATE = 128, WAKE_PRIVATE = 129 };
 
 void futex_wait(Futex *word, uint32_t expected)
 {
-    // A second at most: should a wake-up ever be lost, the sleeper looks again.
-    const struct timespec most = {.tv_sec = 1};
-    syscall(SYS_futex, word, WAIT_PRIVATE, expected, &most, NULL, 0);
+    syscall(SYS_futex, word, WAIT_PRIVATE, expected, NULL, NULL, 0);
 }
 
 void futex_wake(Futex *word) { syscall(SYS_futex, word, WAKE_PRIVATE, INT_MAX, NULL, NULL, 0); }
