@@ -440,21 +440,26 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows,
 // --------------------------------------------------------------------------------------------
 // Normalisation and projections
 
+// Rows of activations that begin so many values and so many quantisation blocks after the first.
+static Activations activations_from(const Activations *a, size_t values, size_t blocks, size_t tile)
+{
+    return (Activations){.stride = a->stride,
+                         .tile = tile,
+                         .x = a->x + values,
+                         .q = a->q + values,
+                         .q_scale = a->q_scale + blocks,
+                         .q_total = a->q_total + blocks,
+                         .q_begin4 = a->q_begin4 + blocks,
+                         .q_begin8 = a->q_begin8 + blocks};
+}
+
 // The row of s->thread_normed that belongs to this thread, as reserve_buffers lays it out: each
 // array starts on its own cache line, so that no thread writes to a line that another thread reads.
 static Activations thread_row(const Scratch *s, Team team)
 {
     const Activations *a = &s->thread_normed;
-    const size_t x = team.id * a->stride;
-    const size_t scale = team.id * round_up(a->stride / QUANT_BLOCK, LANES);
-    return (Activations){.stride = a->stride,
-                         .tile = 1,
-                         .x = a->x + x,
-                         .q = a->q + x,
-                         .q_scale = a->q_scale + scale,
-                         .q_total = a->q_total + scale,
-                         .q_begin4 = a->q_begin4 + scale,
-                         .q_begin8 = a->q_begin8 + scale};
+    const size_t blocks = round_up(a->stride / QUANT_BLOCK, LANES);
+    return activations_from(a, team.id * a->stride, team.id * blocks, 1);
 }
 
 // The mean of n squares, which is finite only if all values are; its bits are of no interest.
@@ -639,15 +644,8 @@ static size_t slots_of_rows(size_t n) { return n + n / ACTIVATION_TILE + 1; }
 // The rows of a group in activations that have a row for each slot, in tiles of their own.
 static Activations slots_of(const Activations *a, const ExpertRows *rows)
 {
-    const size_t values = rows->first * a->stride, blocks = values / QUANT_BLOCK;
-    return (Activations){.stride = a->stride,
-                         .tile = activation_tile(rows->n),
-                         .x = a->x + values,
-                         .q = a->q + values,
-                         .q_scale = a->q_scale + blocks,
-                         .q_total = a->q_total + blocks,
-                         .q_begin4 = a->q_begin4 + blocks,
-                         .q_begin8 = a->q_begin8 + blocks};
+    const size_t values = rows->first * a->stride;
+    return activations_from(a, values, values / QUANT_BLOCK, activation_tile(rows->n));
 }
 
 // The matrices of one expert.
