@@ -37,6 +37,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "text/unicode_runs.h"
 #include "text/unicode_tables.h"
 
 // Sets of classes. A character has one of these bits, the end of a text none.
@@ -96,7 +97,8 @@ static Character character_at(const Text *t, size_t at)
         return (Character){OTHERS, 1};
     }
     const uint32_t code_point = utf8_code_point(bytes, length);
-    return (Character){1u << run_value(unicode_runs, N_UNICODE_RUNS, code_point), (size_t)length};
+    return (Character){1u << run_value(unicode_runs, N_UNICODE_RUNS, 3, code_point),
+                       (size_t)length};
 }
 
 // [一-龥぀-ゟ゠-ヿ]: U+4E00 to U+9FA5, U+3040 to U+30FF, all of three bytes.

@@ -6,7 +6,6 @@
 #ifndef UNICODE_TABLES_H
 #define UNICODE_TABLES_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 // CLASS_UPPER: upper or title case; CLASS_LETTER: a letter without case, or a modifier.
@@ -20,21 +19,6 @@ enum {
     CLASS_LETTER,
     CLASS_SYMBOL
 };
-
-// The value of a code point in runs of n entries: of the last one that begins at or before it.
-static inline int run_value(const uint32_t *runs, size_t n, uint32_t code_point)
-{
-    size_t low = 0, high = n;
-    while (high - low > 1) {
-        const size_t middle = low + (high - low) / 2;
-        if (runs[middle] >> 3 <= code_point) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return (int)(runs[low] & 7);
-}
 
 enum { N_UNICODE_RUNS = 3450 };
 static const uint32_t unicode_runs[N_UNICODE_RUNS] = {

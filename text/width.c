@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/buffer.h"
+#include "text/unicode_runs.h"
 #include "text/unicode_tables.h"
 
 size_t character_width(const char *text, size_t size, int *columns)
@@ -19,6 +20,6 @@ size_t character_width(const char *text, size_t size, int *columns)
     }
     const uint32_t code_point = utf8_code_point(text, length);
     const bool control = code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0);
-    *columns = control ? -1 : run_value(width_runs, N_WIDTH_RUNS, code_point);
+    *columns = control ? -1 : (int)run_value(width_runs, N_WIDTH_RUNS, 3, code_point);
     return (size_t)length;
 }

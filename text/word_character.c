@@ -5,20 +5,12 @@
 
 #include "base/buffer.h"
 #include "text/unicode_categories.h"
+#include "text/unicode_runs.h"
 
 // The general category of a code point, of two letters.
 static const char *category_of(uint32_t code_point)
 {
-    size_t low = 0, high = N_CATEGORY_RUNS;
-    while (high - low > 1) {
-        const size_t middle = low + (high - low) / 2;
-        if (category_runs[middle] >> 5 <= code_point) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return category_names[category_runs[low] & 31];
+    return category_names[run_value(category_runs, N_CATEGORY_RUNS, 5, code_point)];
 }
 
 // Symbols that are Alphabetic: letters in circles and squares (Other_Alphabetic in Unicode's
