@@ -145,53 +145,14 @@ static inline __m512i broadcast_4(ActivationStep x)
     return _mm512_set1_epi32(four);
 }
 
-// vpdpbusd (VNNI) multiplies 4 unsigned weights by 4 signed activations per lane and adds the
-// products to a 32-bit sum, without saturation. It takes bytes up to 255 as well as nibbles, and
-// any start.
-typedef __m512i NibbleSum;
-static inline NibbleSum nibble_begin(int32_t start) { return _mm512_set1_epi32(start); }
-static inline NibbleSum nibble_add(NibbleSum s, VB w, ActivationStep x)
+static inline VI vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+static inline VI vi_sub(VI a, VI b) { return _mm512_sub_epi32(a, b); }
+static inline VB vb_set1(int8_t byte) { return _mm512_set1_epi8(byte); }
+static inline VI vi_dpbusd(VI sum, VB w, ActivationStep x)
 {
-    return _mm512_dpbusd_epi32(s, w, broadcast_4(x));
-}
-static inline V nibble_end(NibbleSum s, int32_t start)
-{
-    (void)start;
-    return vi_to_float(s);
+    return _mm512_dpbusd_epi32(sum, w, broadcast_4(x));
 }
 
-typedef __m512i ByteSum;
-static inline ByteSum byte_begin(int32_t start) { return nibble_begin(start); }
-static inline ByteSum byte_add(ByteSum s, VB w, ActivationStep x) { return nibble_add(s, w, x); }
-static inline V byte_end(ByteSum s) { return vi_to_float(s); }
-
-// Parts and their scales are multiplied as f32, which is faster than as integers and as exact: all
-// values are below 2^24.
-typedef V VS;
-static inline VS vs_load(const int8_t *p) { return v_load_i8(p); }
-static inline VS vs_one(void) { return v_set1(1.0f); }
-typedef struct {
-    __m512i part;
-    V total;
-} ScaledSum;
-static inline ScaledSum scaled_begin(void) { return (ScaledSum){_mm512_setzero_si512(), v_zero()}; }
-static inline ScaledSum scaled_add(ScaledSum s, VB w, ActivationStep x)
-{
-    s.part = nibble_add(s.part, w, x);
-    return s;
-}
-// The instruction wants unsigned weights: 32 times the activations is taken away again.
-static inline ScaledSum scaled_add_6(ScaledSum s, VB w, ActivationStep x)
-{
-    const __m512i offset = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(32),
-                                               broadcast_4(x));
-    s.part = _mm512_sub_epi32(nibble_add(s.part, w, x), offset);
-    return s;
-}
-static inline ScaledSum scaled_part(ScaledSum s, VS scale)
-{
-    return (ScaledSum){_mm512_setzero_si512(), v_fma(vi_to_float(s.part), scale, s.total)};
-}
-static inline V scaled_end(ScaledSum s) { return s.total; }
+#include "simd/dpbusd.h"
 
 #endif
