@@ -87,31 +87,10 @@ static inline V byte_end(ByteSum s)
 }
 
 // In 4 steps a 16-bit sum is at most 4 * 32 * 127 in magnitude.
-typedef VI VS;
-static inline VS vs_load(const int8_t *p) { return vi_load_i8(p); }
-static inline VS vs_one(void) { return vi_set1(1); }
-typedef struct {
-    NibbleSum part;
-    VI total;
-} ScaledSum;
-static inline ScaledSum scaled_begin(void) { return (ScaledSum){nibble_begin(0), vi_set1(0)}; }
-static inline ScaledSum scaled_add(ScaledSum s, VB w, ActivationStep x)
-{
-    s.part = nibble_add(s.part, w, x);
-    return s;
-}
-static inline ScaledSum scaled_add_6(ScaledSum s, VB w, ActivationStep x)
-{
-    EACH_REGISTER w.r[i] = vsubq_u8(w.r[i], vdupq_n_u8(32));
-    return scaled_add(s, w, x);
-}
-static inline ScaledSum scaled_part(ScaledSum s, VS scale)
-{
-    const VI part = lane_sums(s.part);
-    EACH_REGISTER s.total.r[i] = vmlaq_s32(s.total.r[i], part.r[i], scale.r[i]);
-    s.part = nibble_begin(0);
-    return s;
-}
-static inline V scaled_end(ScaledSum s) { return vi_to_float(s.total); }
+typedef NibbleSum Part;
+static inline Part part_begin(void) { return nibble_begin(0); }
+static inline VI part_sums(Part part) { return lane_sums(part); }
+
+#include "simd/neon_scaled.h"
 
 #endif

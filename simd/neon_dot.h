@@ -49,29 +49,10 @@ static inline V nibble_end(NibbleSum s, int32_t start)
 }
 
 // The products of parts and scales need up to 24 bits, so they have no bias.
-typedef VI VS;
-static inline VS vs_load(const int8_t *p) { return vi_load_i8(p); }
-static inline VS vs_one(void) { return vi_set1(1); }
-typedef struct {
-    VI part, total;
-} ScaledSum;
-static inline ScaledSum scaled_begin(void) { return (ScaledSum){vi_set1(0), vi_set1(0)}; }
-static inline ScaledSum scaled_add(ScaledSum s, VB w, ActivationStep x)
-{
-    s.part = nibble_add(s.part, w, x);
-    return s;
-}
-static inline ScaledSum scaled_add_6(ScaledSum s, VB w, ActivationStep x)
-{
-    EACH_REGISTER w.r[i] = vsubq_u8(w.r[i], vdupq_n_u8(32));
-    return scaled_add(s, w, x);
-}
-static inline ScaledSum scaled_part(ScaledSum s, VS scale)
-{
-    EACH_REGISTER s.total.r[i] = vmlaq_s32(s.total.r[i], s.part.r[i], scale.r[i]);
-    s.part = vi_set1(0);
-    return s;
-}
-static inline V scaled_end(ScaledSum s) { return vi_to_float(s.total); }
+typedef VI Part;
+static inline Part part_begin(void) { return vi_set1(0); }
+static inline VI part_sums(Part part) { return part; }
+
+#include "simd/neon_scaled.h"
 
 #endif
