@@ -67,11 +67,6 @@ size_t build_text(JsonBuilder *b, const char *name, const char *text, size_t siz
     return append_value(b, name, (JsonValue){.kind = JSON_STRING, .text = text, .size = size});
 }
 
-void build_word(JsonBuilder *b, const char *name, JsonKind kind)
-{
-    append_value(b, name, (JsonValue){.kind = kind});
-}
-
 void build_copy(JsonBuilder *b, const JsonValue *v)
 {
     if (reserve_values(b, v->extent)) {
@@ -83,12 +78,6 @@ void build_copy(JsonBuilder *b, const JsonValue *v)
 bool build_check(const JsonBuilder *b, Error *err)
 {
     return !b->lacking || error_memory(err, "messages", b->lacking);
-}
-
-void build_clear(JsonBuilder *b)
-{
-    b->n = 0;
-    b->lacking = 0;
 }
 
 void build_free(JsonBuilder *b)

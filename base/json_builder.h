@@ -30,16 +30,12 @@ void build_close(JsonBuilder *b, size_t index);
 // Adds a string, which may hold any bytes. Returns its index.
 size_t build_text(JsonBuilder *b, const char *name, const char *text, size_t size);
 
-// Adds null, false or true.
-void build_word(JsonBuilder *b, const char *name, JsonKind kind);
-
 // Adds a copy of a value with all its descendants and its name.
 void build_copy(JsonBuilder *b, const JsonValue *v);
 
 // Were all values added? Error: ERROR_RUN.
 bool build_check(const JsonBuilder *b, Error *err);
 
-void build_clear(JsonBuilder *b);  // no values and no error; keeps the memory
 void build_free(JsonBuilder *b);
 
 #endif

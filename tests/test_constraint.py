@@ -27,7 +27,6 @@ from vocabularies import gguf_path, read_gguf  # noqa: E402
 
 COUNT = int(os.environ.get("STRINGS", "1500"))
 TOOL = BUILD_DIR / "tests" / "constraint"
-LATEST = "https://json-schema.org/draft/2020-12/schema"
 
 
 @functools.lru_cache(None)

@@ -384,12 +384,16 @@ def test_added_tokens_are_shown_unless_they_are_special_or_named_so(tmp_path):
     assert (v.eos, v.end) == (v.pieces.index(b"<c>"), [v.pieces.index(b"<c>")])
 
 
+def copy_of_made(kind):
+    """A tokenizer of ours of that kind, to which tokens can be added."""
+    original = hugging_face_llama2("made-llama2", "legacy") if kind == "sentencepiece" else reference("made-gpt4o")
+    return tokenizers.Tokenizer.from_str(original.to_str())
+
+
 @pytest.mark.parametrize("kind", ["sentencepiece", "byte_level"])
 def test_added_tokens_take_the_white_space_around_them(kind, tokenize, tmp_path):
     """As those of Phi-3 do, which have rstrip."""
-    name = "made-llama2" if kind == "sentencepiece" else "made-gpt4o"
-    original = hugging_face_llama2(name, "legacy") if kind == "sentencepiece" else reference(name)
-    original = tokenizers.Tokenizer.from_str(original.to_str())
+    original = copy_of_made(kind)
     make, options = tokenizers.AddedToken, {"normalized": False}
     names = ["<|both|>", "<|left|>", "<|right|>", "<|none|>"]
     original.add_tokens([make(names[0], special=True, lstrip=True, rstrip=True, **options),
@@ -407,9 +411,7 @@ def test_added_tokens_take_the_white_space_around_them(kind, tokenize, tmp_path)
 @pytest.mark.parametrize("kind", ["sentencepiece", "byte_level"])
 def test_added_tokens_may_have_to_stand_alone(kind, tokenize, tmp_path):
     """single_word: no \\w of Rust's regular expressions may touch them."""
-    name = "made-llama2" if kind == "sentencepiece" else "made-gpt4o"
-    original = hugging_face_llama2(name, "legacy") if kind == "sentencepiece" else reference(name)
-    original = tokenizers.Tokenizer.from_str(original.to_str())
+    original = copy_of_made(kind)
     make, options = tokenizers.AddedToken, {"normalized": False}
     names = ["<|one|>", "word", "<|strips|>", "<|free|>", "_x"]
     original.add_tokens([make(names[0], special=True, single_word=True, **options),

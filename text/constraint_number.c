@@ -11,8 +11,6 @@
 
 #include <string.h>
 
-bool decimal_is_whole(const Decimal *d) { return d->n_fraction == 0; }
-
 // Reads a whole number with a sign, of an exponent; a very large one as 99999.
 static long read_exponent(const char *text, size_t size)
 {

@@ -21,7 +21,6 @@ typedef struct {
 
 // Reads a number as JSON spells it; false if it has too many digits.
 bool decimal_read(Decimal *d, const char *text, size_t size);
-bool decimal_is_whole(const Decimal *d);
 
 Term number_any(TermPool *p);            // all that JSON allows
 Term number_decimal(TermPool *p);        // those without an exponent

@@ -16,10 +16,9 @@ enum { ANYTHING, NOTHING };
 typedef struct Norm Norm;
 typedef struct Schema Schema;
 
-// Bounds of a schema: expressions over its subschemas, and shapes of objects and arrays.
-#define SCHEMA_MAX_EXPRESSIONS  ((size_t)1 << 16)
-#define SCHEMA_MAX_SHAPES       ((size_t)1 << 18)
-#define SCHEMA_MAX_ALTERNATIVES 256  // shapes of one value
+// Bounds of a schema.
+#define SCHEMA_MAX_EXPRESSIONS  ((size_t)1 << 16)  // over its subschemas
+#define SCHEMA_MAX_ALTERNATIVES 256                // shapes of one value
 
 // Reads a schema. Its norms are computed on demand, and set *err when that fails, so *err must
 // outlive the schema. Errors: ERROR_INPUT naming the keyword and the JSON pointer of what is

@@ -137,8 +137,6 @@ static const ByteSet *set_of(const TermPool *p, const TermNode *n)
     return (const ByteSet *)p->sets.items + n->a;
 }
 
-size_t term_count(const TermPool *p) { return p->nodes.n; }
-
 // --------------------------------------------------------------------------------------------
 // Hash consing
 

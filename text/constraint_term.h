@@ -154,7 +154,4 @@ typedef struct {
 } Repeat;
 bool term_as_repeat(const TermPool *p, Term t, Repeat *out);
 
-// The number of terms made so far.
-size_t term_count(const TermPool *p);
-
 #endif
