@@ -47,6 +47,7 @@
 
 #include "base/memory.h"
 #include "base/threads.h"
+#include "formats/tensors.h"
 
 // One call of forward, as all threads see it; plan_pass sets the last four fields.
 typedef struct {
@@ -1426,7 +1427,9 @@ static size_t bytes_of_token(const Model *m, const Tensor *t)
         !matrix_bytes(w->type, w->rows, w->cols, &bytes)) {
         return 0;
     }
-    const bool of_experts = p->n_experts && strstr(t->name, ".mlp.") && strstr(t->name, "_proj");
+    const char *part = name_in_block(t->name);
+    const bool of_experts = p->n_experts && part && strncmp(part, "mlp.", 4) == 0 && !t->vector &&
+                            !is_router(t->name);
     return of_experts ? bytes / p->n_experts * p->n_experts_used : bytes;
 }
 

@@ -27,6 +27,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "formats/compensate.h"
+#include "formats/tensors.h"
 
 #define WINDOW        512   // tokens that see one another; also of a pass
 #define RANDOM_TOKENS 512   // without a text
@@ -254,14 +255,13 @@ static const struct {
 // The index in block_matrices of a tensor, and its block; N_BLOCK_MATRICES if it is in none.
 static size_t find_matrix(const char *name, size_t *layer)
 {
-    static const char prefix[] = "blocks.";
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0) {
+    const char *part = name_in_block(name);
+    size_t i = 0;
+    if (!part) {
         return N_BLOCK_MATRICES;
     }
-    char *end;
-    size_t i = 0;
-    *layer = strtoul(name + sizeof prefix - 1, &end, 10);
-    while (i < N_BLOCK_MATRICES && !(*end == '.' && strcmp(end + 1, block_matrices[i].name) == 0)) {
+    *layer = strtoul(strchr(name, '.') + 1, NULL, 10);
+    while (i < N_BLOCK_MATRICES && strcmp(part, block_matrices[i].name) != 0) {
         i++;
     }
     return i;

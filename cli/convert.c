@@ -6,6 +6,7 @@
 #include "base/threads.h"
 #include "cli/calibrate.h"
 #include "cli/modes.h"
+#include "formats/tensors.h"
 
 // The types of some matrices of the new file: the one that was chosen; else those of the model, "q4m",
 // or "q4+q8" in the order of the table.
@@ -18,8 +19,7 @@ static void add_types(const Checkpoint *c, bool outside_blocks, WeightType chose
     bool has[N_WEIGHT_TYPES] = {false};
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Tensor *t = &c->tensors[i];
-        const bool in_block = strncmp(t->name, "blocks.", 7) == 0;
-        has[t->matrix.type] |= !t->vector && in_block != outside_blocks;
+        has[t->matrix.type] |= !t->vector && !name_in_block(t->name) == outside_blocks;
     }
     const char *between = "";
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
@@ -83,7 +83,8 @@ static bool needs_importance(const Checkpoint *c, WeightType type)
     bool any = false;
     for (size_t i = 0; i < c->n_tensors; i++) {
         const Tensor *t = &c->tensors[i];
-        any |= !t->vector && t->matrix.type != type && strncmp(t->name, "blocks.", 7) == 0;
+        any |= !t->vector && t->matrix.type != type && name_in_block(t->name) &&
+               !is_router(t->name);
     }
     return any && type != KEEP_TYPE && weight_types[type].quantized;
 }

@@ -51,11 +51,9 @@ static bool choose_types(Converter *v, Error *err)
 {
     for (size_t i = 0; i < v->n_tensors; i++) {
         Tensor *t = &v->tensors[i];
-        const bool in_block = strncmp(t->name, "blocks.", 7) == 0;
-        const WeightType type = in_block ? v->conversion->type : v->conversion->head_type;
-        // A router is small, and a small error in it chooses other experts.
-        const bool router = in_block && strcmp(strchr(t->name + 7, '.'), ".mlp.router") == 0;
-        if (t->vector || router || type == KEEP_TYPE) {
+        const WeightType type = name_in_block(t->name) ? v->conversion->type
+                                                       : v->conversion->head_type;
+        if (t->vector || is_router(t->name) || type == KEEP_TYPE) {
             continue;
         }
         t->matrix.type = type;

@@ -83,17 +83,18 @@ static const TensorName tensor_names[] = {
 
 #define MOST_GGUF_NAME 64
 
-// The name in a block of a tensor of a native file.
-static const char *name_in_block(const char *name)
+// The name of a tensor of a native file without that of its block.
+static const char *short_name(const char *name)
 {
-    return strncmp(name, "blocks.", 7) == 0 ? strchr(name + 7, '.') + 1 : name;
+    const char *part = name_in_block(name);
+    return part ? part : name;
 }
 
 // All tensors that list_tensors lists are in the table.
 static const TensorName *find_name(const char *name)
 {
     size_t i = 0;
-    while (strcmp(tensor_names[i].name, name_in_block(name)) != 0) {
+    while (strcmp(tensor_names[i].name, short_name(name)) != 0) {
         i++;
     }
     return &tensor_names[i];
@@ -102,7 +103,7 @@ static const TensorName *find_name(const char *name)
 // Adds the prefix of the block of a tensor of a native file to the name `in_block`.
 static void name_in_gguf(const char *name, const char *in_block, char out[MOST_GGUF_NAME])
 {
-    const int prefix = (int)(name_in_block(name) - name);
+    const int prefix = (int)(short_name(name) - name);
     if (prefix) {
         snprintf(out, MOST_GGUF_NAME, "blk.%.*s%s", prefix - 7, name + 7, in_block);
     } else {

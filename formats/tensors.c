@@ -89,3 +89,18 @@ bool list_tensors(const Config *p, Tensor **tensors, size_t *n, Error *err)
     add_listed(*tensors, n, &head, "");
     return true;
 }
+
+const char *name_in_block(const char *name)
+{
+    static const char prefix[] = "blocks.";
+    const char *dot = strncmp(name, prefix, sizeof prefix - 1) == 0
+                          ? strchr(name + sizeof prefix - 1, '.')
+                          : NULL;
+    return dot ? dot + 1 : NULL;
+}
+
+bool is_router(const char *name)
+{
+    const char *part = name_in_block(name);
+    return part && strcmp(part, "mlp.router") == 0;
+}

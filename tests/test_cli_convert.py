@@ -206,6 +206,17 @@ def test_a_calibration_of_which_nothing_would_come_is_refused(tmp_path):
     assert not out.exists()
 
 
+def test_a_router_keeps_its_type_and_does_not_call_for_a_calibration(tmp_path):
+    source, path = tmp_path / "m.bin", tmp_path / "q8.bin"
+    source.write_bytes(native_models.tiny(dim=32, hidden_dim=32, n_experts=4, n_experts_used=2).pack())
+    run(source, "--convert", path, "--type", "q8").ok()
+    types = {name: section.type for name, section in native.Native(path).sections.items() if section.rows > 1}
+    assert {name for name, kind in types.items() if kind == 0} == {"blocks.0.mlp.router", "blocks.1.mlp.router"}
+    (tmp_path / "text").write_text("a" * 2000)
+    done = run(path, "--convert", tmp_path / "out.bin", "--type", "q8", "--calibrate", tmp_path / "text")
+    assert_refused(done, 3, "q8.bin: --calibrate: has no matrices that would be quantised to q8")
+
+
 def test_a_text_that_cannot_be_used_or_shows_little_is_told(tmp_path):
     source, out, text = tmp_path / "m.bin", tmp_path / "out.bin", tmp_path / "text"
     source.write_bytes(native_models.tiny(add_bos=False).pack())
