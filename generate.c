@@ -680,9 +680,7 @@ static bool complete_own_text(Sequence *s, ThinkingPhase before, Error *err)
         const Trimmed close = trimmed(t->close.data, t->close.size);
         const char *end = close.text + close.size;
         const size_t space = (size_t)(t->close.data + t->close.size - end);
-        for (n = 0; n < size && is_ascii_space(bytes[size - 1 - n]);) {
-            n++;
-        }
+        n = space_at_end(bytes, size);
         return n >= space || force_text(s, end + n, space - n, err);
     }
     return true;

@@ -265,16 +265,6 @@ static void set_open_from_prompt(ThinkingTexts *t, const char *prompt, size_t si
     }
 }
 
-// The bytes of white space at the end of a text.
-static size_t space_at_end(const char *text, size_t size)
-{
-    size_t n = 0;
-    while (n < size && is_ascii_space(text[size - n - 1])) {
-        n++;
-    }
-    return n;
-}
-
 // Sets the texts from an empty thought (size), whose closing text begins at `close`. Of the white
 // space between them each gets a half.
 static void set_by_empty(ThinkingTexts *think, const char *text, size_t close, size_t size)

@@ -11,16 +11,22 @@
 
 bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
+size_t space_at_end(const char *text, size_t size)
+{
+    size_t n = 0;
+    while (n < size && is_ascii_space(text[size - n - 1])) {
+        n++;
+    }
+    return n;
+}
+
 Trimmed trimmed(const char *text, size_t size)
 {
     while (size && is_ascii_space(text[0])) {
         text++;
         size--;
     }
-    while (size && is_ascii_space(text[size - 1])) {
-        size--;
-    }
-    return (Trimmed){text, size};
+    return (Trimmed){text, size - space_at_end(text, size)};
 }
 
 void thinking_texts_free(ThinkingTexts *t)
@@ -108,10 +114,7 @@ static bool continue_thought(ThinkingFilter *f)
     while (at < f->held.size && (c = compare_held(f, at, close)) == DIFFERS) {
         at++;
     }
-    size_t end = at;
-    while (end && is_ascii_space(f->held.data[end - 1])) {
-        end--;
-    }
+    const size_t end = at - space_at_end(f->held.data, at);
     release(f, end, &f->thought);
     if (c == IS_THERE) {
         begin_phase(f, PHASE_ANSWER, at - end + close.size, &f->texts->close);
@@ -175,12 +178,9 @@ bool thinking_opens(const ThinkingTexts *t, const char *bytes, size_t size, size
 
 void thinking_end(ThinkingFilter *f)
 {
-    size_t n = f->held.size;
+    const size_t n = f->held.size;
     if (f->phase == PHASE_THOUGHT) {
-        while (n && is_ascii_space(f->held.data[n - 1])) {
-            n--;
-        }
-        release(f, n, &f->thought);
+        release(f, n - space_at_end(f->held.data, n), &f->thought);
     } else if (n) {
         release(f, n, &f->answer);
     }

@@ -70,6 +70,7 @@ typedef struct {
 } Trimmed;
 
 Trimmed trimmed(const char *text, size_t size);
+size_t space_at_end(const char *text, size_t size);  // the bytes of white space at its end
 bool is_ascii_space(char c);
 
 #endif
