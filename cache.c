@@ -31,6 +31,17 @@
 //     published     1..      1..     sequences, and the prefix cache
 //     unused         0       1..     the LRU list, and the prefix cache
 //
+// The last page of a sequence that ends is published too, as far as it is filled, with no token
+// (UNFILLED) in the positions after that. No lookup finds it, so no sequence ever shares it. Like a
+// full page, it can be copied by a sequence that has its first tokens (cache_copy_prefix):
+//
+//     page 2   [header, header, header, line 1 .. ]        published
+//     page 8   [header, header, header|                    a copy, of which three positions count
+//
+// Each page knows the child that was published last, and each child the one before it. These links
+// are not maintained when a page is evicted. Whoever follows them compares the parent's serial, and
+// gives up after a while, as a page that is published a second time may close a circle.
+//
 // A page that is written to must have one user and must not be published. As only full pages are
 // published, the only case that needs care is a sequence that was cut within a published page.
 // Before it writes to that page, it takes the page out of the prefix cache if it is the only user,
@@ -46,6 +57,10 @@
 
 #include "base/checksum.h"
 #include "base/memory.h"
+
+// How many pages are compared to find one to copy: those of the last requests of a batch, but few
+// enough to take no time beside that of a token.
+#define CHILDREN_SEARCHED 64
 
 // --------------------------------------------------------------------------------------------
 // Sizes and tables
@@ -218,6 +233,7 @@ bool cache_create(Cache *cache, const Config *config, size_t context, size_t n_s
                      .free_page = NO_PAGE,
                      .lru_oldest = NO_PAGE,
                      .lru_newest = NO_PAGE,
+                     .newest_first = NO_PAGE,
                      .n_buckets = 1};
     // Sizes come from a file and from the command line, so their products may overflow.
     if (!page_layout(config, f16, &cache->k_bytes, &cache->v_bytes, &cache->page_bytes)) {
@@ -328,14 +344,57 @@ static size_t find_page(const Cache *cache, uint64_t parent, const int *tokens)
     return id;
 }
 
-static void publish_page(Cache *cache, size_t id, uint64_t parent)
+// The serial of a page that is a parent; 0 for NO_PAGE, where a first page has its parent.
+static uint64_t serial_of(const Cache *cache, size_t parent)
+{
+    return parent == NO_PAGE ? 0 : cache->pages[parent].serial;
+}
+
+static void publish_page(Cache *cache, size_t id, size_t parent)
 {
     Page *page = &cache->pages[id];
-    size_t *bucket = find_bucket(cache, parent, page->tokens);
+    size_t *newest = parent == NO_PAGE ? &cache->newest_first : &cache->pages[parent].newest_child;
     page->serial = ++cache->last_serial;
-    page->parent = parent;
+    page->parent = serial_of(cache, parent);
+    page->newest_child = NO_PAGE;
+    page->older_sibling = *newest;
+    *newest = id;
+    size_t *bucket = find_bucket(cache, page->parent, page->tokens);
     page->next = *bucket;
     *bucket = id;
+}
+
+static size_t count_common(const int *a, const int *b, size_t n)
+{
+    size_t i = 0;
+    while (i < n && a[i] == b[i]) {
+        i++;
+    }
+    return i;
+}
+
+// Of the newest children of a page (NO_PAGE: of the first pages) one that begins with the most of
+// these tokens, *common of them; NO_PAGE if none has the first.
+static size_t find_similar(const Cache *cache, size_t parent, const int *tokens, size_t n,
+                           size_t *common)
+{
+    const uint64_t serial = serial_of(cache, parent);
+    size_t id = parent == NO_PAGE ? cache->newest_first : cache->pages[parent].newest_child;
+    size_t best = NO_PAGE;
+    *common = 0;
+    for (size_t i = 0; i < CHILDREN_SEARCHED && id != NO_PAGE; i++) {
+        const Page *page = &cache->pages[id];
+        if (!page->serial || page->parent != serial) {
+            break;  // evicted, and those before it are older
+        }
+        const size_t count = count_common(page->tokens, tokens, n);
+        if (count > *common) {
+            *common = count;
+            best = id;
+        }
+        id = page->older_sibling;
+    }
+    return best;
 }
 
 // The pages that follow this one cannot be found any more. They stay in the LRU list until they are
@@ -371,6 +430,13 @@ static void use_page(Cache *cache, size_t id)
     }
 }
 
+static void free_page(Cache *cache, size_t id)
+{
+    cache->pages[id].next = cache->free_page;
+    cache->free_page = id;
+    cache->n_free++;
+}
+
 // Removes a user from a page. A published page without users is kept for the next sequence with the
 // same tokens.
 static void release_page(Cache *cache, size_t id)
@@ -382,9 +448,7 @@ static void release_page(Cache *cache, size_t id)
     if (page->serial) {
         lru_add(cache, id);
     } else {
-        page->next = cache->free_page;
-        cache->free_page = id;
-        cache->n_free++;
+        free_page(cache, id);
     }
 }
 
@@ -440,6 +504,18 @@ void cache_truncate(Cache *cache, size_t sequence, size_t length)
     }
 }
 
+// Takes a page and fills it like another. NO_PAGE on an error.
+static size_t copy_page(Cache *cache, size_t from, Error *err)
+{
+    const size_t id = take_page(cache, err);
+    if (id != NO_PAGE) {
+        const Page *page = &cache->pages[from];
+        memcpy(cache->pages[id].data, page->data, cache->page_bytes);
+        memcpy(cache->pages[id].tokens, page->tokens, sizeof page->tokens);
+    }
+    return id;
+}
+
 // Copy-on-write: makes the last page of a sequence, which is published but was cut within,
 // writable. If the sequence is its only user, it keeps the page itself, which nobody else can find
 // from now on.
@@ -450,12 +526,10 @@ static bool own_last_page(Cache *cache, CachedSequence *s, Error *err)
         unpublish_page(cache, id);
         return true;
     }
-    const size_t copy = take_page(cache, err);
+    const size_t copy = copy_page(cache, id, err);
     if (copy == NO_PAGE) {
         return false;
     }
-    memcpy(cache->pages[copy].data, cache->pages[id].data, cache->page_bytes);
-    memcpy(cache->pages[copy].tokens, cache->pages[id].tokens, sizeof cache->pages[id].tokens);
     release_page(cache, id);
     set_page(cache, s, s->n_pages - 1, copy);
     return true;
@@ -465,13 +539,10 @@ bool cache_copy_page(Cache *cache, size_t sequence, size_t from, size_t length)
 {
     CachedSequence *s = &cache->sequences[sequence];
     Error err;
-    const size_t id = take_page(cache, &err);
+    const size_t id = copy_page(cache, cache->sequences[from].ids[s->n_pages], &err);
     if (id == NO_PAGE) {
         return false;
     }
-    const Page *page = &cache->pages[cache->sequences[from].ids[s->n_pages]];
-    memcpy(cache->pages[id].data, page->data, cache->page_bytes);
-    memcpy(cache->pages[id].tokens, page->tokens, sizeof page->tokens);
     set_page(cache, s, s->n_pages++, id);
     s->length = length;
     return true;
@@ -501,10 +572,10 @@ bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Er
     return true;
 }
 
-// The serial of the page before page `index` of a sequence; 0 for the first.
-static uint64_t parent_serial(const Cache *cache, const CachedSequence *s, size_t index)
+// The page before page `index` of a sequence; NO_PAGE for the first.
+static size_t parent_of(const CachedSequence *s, size_t index)
 {
-    return index ? cache->pages[s->ids[index - 1]].serial : 0;
+    return index ? s->ids[index - 1] : NO_PAGE;
 }
 
 void cache_publish(Cache *cache, size_t sequence, size_t position)
@@ -514,8 +585,8 @@ void cache_publish(Cache *cache, size_t sequence, size_t position)
     }
     CachedSequence *s = &cache->sequences[sequence];
     const size_t index = position / PAGE_POSITIONS, id = s->ids[index];
-    const uint64_t parent = parent_serial(cache, s, index);
-    const size_t same = find_page(cache, parent, cache->pages[id].tokens);
+    const size_t parent = parent_of(s, index);
+    const size_t same = find_page(cache, serial_of(cache, parent), cache->pages[id].tokens);
     if (same == NO_PAGE) {
         publish_page(cache, id, parent);
         return;
@@ -533,7 +604,7 @@ size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size
     CachedSequence *s = &cache->sequences[sequence];
     n = n < cache->context ? n : cache->context;
     while (s->length % PAGE_POSITIONS == 0 && s->length + PAGE_POSITIONS <= n) {
-        const uint64_t parent = parent_serial(cache, s, s->n_pages);
+        const uint64_t parent = serial_of(cache, parent_of(s, s->n_pages));
         const size_t id = find_page(cache, parent, tokens + s->length);
         if (id == NO_PAGE) {
             break;
@@ -544,6 +615,70 @@ size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size
     }
     fill_angles(cache, s->length);
     return s->length;
+}
+
+// What the copy has in the positions after its length is finite, and masked until it is written to.
+size_t cache_copy_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n)
+{
+    CachedSequence *s = &cache->sequences[sequence];
+    const size_t length = s->length;
+    size_t common;
+    n = n < cache->context ? n : cache->context;
+    if (length % PAGE_POSITIONS != 0 || length >= n) {
+        return length;
+    }
+    n = n - length < PAGE_POSITIONS ? n - length : PAGE_POSITIONS;
+    const size_t from = find_similar(cache, parent_of(s, s->n_pages), tokens + length, n, &common);
+    if (from == NO_PAGE) {
+        return length;
+    }
+    use_page(cache, from);  // or the copy might take its memory
+    Error err;
+    const size_t id = copy_page(cache, from, &err);
+    release_page(cache, from);
+    if (id != NO_PAGE) {
+        set_page(cache, s, s->n_pages++, id);
+        s->length += common;
+        fill_angles(cache, s->length);
+    }
+    return s->length;
+}
+
+// Adds a page to the ring of retired ones, and frees the one whose place it takes.
+static void keep_retired(Cache *cache, size_t id)
+{
+    RetiredPage *place = &cache->retired[cache->next_retired];
+    if (place->serial && cache->pages[place->id].serial == place->serial) {
+        lru_remove(cache, place->id);
+        unpublish_page(cache, place->id);
+        free_page(cache, place->id);
+    }
+    *place = (RetiredPage){id, cache->pages[id].serial};
+    cache->next_retired = (cache->next_retired + 1) % RETIRED_PAGES;
+}
+
+// Publishes a page of which only some positions are filled, unless there is one with the same.
+static void retire_page(Cache *cache, size_t id, size_t parent, size_t filled)
+{
+    int *tokens = cache->pages[id].tokens;
+    for (size_t i = filled; i < PAGE_POSITIONS; i++) {
+        tokens[i] = UNFILLED;
+    }
+    if (find_page(cache, serial_of(cache, parent), tokens) == NO_PAGE) {
+        publish_page(cache, id, parent);
+        keep_retired(cache, id);
+    }
+}
+
+void cache_retire(Cache *cache, size_t sequence)
+{
+    const CachedSequence *s = &cache->sequences[sequence];
+    const size_t filled = s->length % PAGE_POSITIONS, last = s->n_pages ? s->n_pages - 1 : 0;
+    // A sequence that was cut within a published page has nothing new.
+    if (filled && !cache->pages[s->ids[last]].serial) {
+        retire_page(cache, s->ids[last], parent_of(s, last), filled);
+    }
+    cache_truncate(cache, sequence, 0);
 }
 
 bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Error *err)
@@ -560,16 +695,16 @@ bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Er
     }
     cache->pages = pages;
     // A page already published by a sequence or an earlier call is not published again.
-    uint64_t parent = 0;
+    size_t parent = NO_PAGE;
     for (size_t i = 0; i < n_pages; i++, tokens += PAGE_POSITIONS) {
-        size_t id = find_page(cache, parent, tokens);
+        size_t id = find_page(cache, serial_of(cache, parent), tokens);
         if (id == NO_PAGE) {
             id = cache->n_pages++;
             pages[id] = (Page){.data = (char *)data + i * cache->page_bytes, .borrowed = true};
             memcpy(pages[id].tokens, tokens, sizeof pages[id].tokens);
             publish_page(cache, id, parent);
         }
-        parent = pages[id].serial;
+        parent = id;
     }
     return true;
 }

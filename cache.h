@@ -9,7 +9,9 @@
 //     sequence 1   [page 4]-[page 7]-[page 5]-[page 1
 //
 // A full page that no sequence uses any more stays in the prefix cache and enters the LRU list.
-// When no page is free and the cache may not grow, the least recently used one is evicted.
+// When no page is free and the cache may not grow, the least recently used one is evicted. Sequences
+// that begin with the same tokens up to somewhere within a page cannot share it, but one can begin
+// with a copy of it, which costs less than to run its tokens.
 #ifndef CACHE_H
 #define CACHE_H
 
@@ -55,6 +57,10 @@ bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Er
 // Cuts a sequence to its first `length` positions.
 void cache_truncate(Cache *cache, size_t sequence, size_t length);
 
+// Empties a sequence of which every position has been run, and publishes its last page as far as it
+// is filled, for cache_copy_prefix. Only the last RETIRED_PAGES of such pages are kept.
+void cache_retire(Cache *cache, size_t sequence);
+
 // --- What attention reads and writes
 
 // The page that holds a position of a sequence (page_bytes). For each (layer, kv_head) in turn it
@@ -98,6 +104,11 @@ void cache_publish(Cache *cache, size_t sequence, size_t position);
 // of the last token holds that token back.
 size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n);
 
+// Extends a sequence that ends with a page to within its next page: by a copy of a published page
+// that begins with some of the tokens that the sequence will have, as many as there are in one of the
+// pages that were published last. Arguments and result as for cache_reuse_prefix, which goes before.
+size_t cache_copy_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n);
+
 // Extends a sequence that ends with a page to `length` positions within its next page, by a copy of
 // that page of another sequence: one that is at least as long and has the same tokens up to there.
 // So a prompt that both have is shared to its last token, not only in full pages. False if there is
@@ -113,6 +124,12 @@ bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Er
 
 #define NO_PAGE SIZE_MAX
 
+// In place of a token: the position is not filled.
+#define UNFILLED (-1)
+
+// Pages of ended sequences that are kept though they are not full: a few for each request that runs.
+#define RETIRED_PAGES 128
+
 // A page and its state; cache.c has a drawing of the states.
 typedef struct {
     void *data;           // page_bytes of keys and values; owned by the cache, unless
@@ -122,8 +139,17 @@ typedef struct {
     uint64_t parent;      // of a published page: the serial of the page before it, 0 for the first
     size_t next;          // in its list (free pages, or a bucket of the prefix cache), or NO_PAGE
     size_t older, newer;  // neighbours in the LRU list, or NO_PAGE
-    int tokens[PAGE_POSITIONS];  // of its positions, as far as it is filled
+    // The page published last that has this one as its parent, and the one that was that before this
+    // one: NO_PAGE, or perhaps a page that is something else by now.
+    size_t newest_child, older_sibling;
+    int tokens[PAGE_POSITIONS];  // of its positions, as far as it is filled, then, if it is
+                                 // published, UNFILLED
 } Page;
+
+typedef struct {
+    size_t id;
+    uint64_t serial;  // 0: none; not that of the page: it has been evicted since
+} RetiredPage;
 
 typedef struct {
     size_t length;  // positions held
@@ -157,6 +183,9 @@ struct Cache {
     size_t *buckets;       // (n_buckets) the prefix cache, a hash table: first pages, or NO_PAGE
     size_t n_buckets;      // a power of two
     uint64_t last_serial;  // the last one assigned
+    size_t newest_first;   // as Page.newest_child, of those without a parent
+    RetiredPage retired[RETIRED_PAGES];  // a ring
+    size_t next_retired;                 // its oldest
 
     // (2 * context + LANES) each, see fill_mask; filled if some layer needs it
     float *mask, *window_mask;

@@ -193,8 +193,8 @@ Job *slots_release(Slots *s, size_t place, const Error *failure)
     Slot *slot = &s->slots[index];
     Job *job = slot->job;
     s->reserved_pages -= slot->reserved_pages;
-    // Full pages stay in the prefix cache: a later prompt may begin with them.
-    cache_truncate(&s->engine->cache, index, 0);
+    // The pages stay in the prefix cache: a later prompt may begin with the same tokens.
+    cache_retire(&s->engine->cache, index);
     hand_over(slot, failure);
     // Moves to the end of the order, past a slot that waits. The others stay sorted by age, so that
     // older requests get rows first and tend to finish first.
@@ -272,6 +272,21 @@ static void reuse_pages(Slots *s, size_t place)
     }
 }
 
+// Lets a slot whose next page nobody computes begin it with a copy of another that begins alike.
+static void copy_prefix(Slots *s, Slot *slot)
+{
+    const Sequence *own = &slot->sequence;
+    const size_t n_past = sequence_n_past(own), last = own->n_prompt - 1;
+    if (n_past >= last || sequence_scores_prompt(own)) {
+        return;
+    }
+    const size_t n = cache_copy_prefix(&s->engine->cache, own->cache_sequence, own->tokens.ids,
+                                       last);
+    if (slot->choice == 0) {
+        slot->job->shared += n - n_past;
+    }
+}
+
 // What a pass has left: rows, and of these more that want logits than one for each slot.
 typedef struct {
     size_t rows, spare_logits;
@@ -337,6 +352,7 @@ void slots_plan(Slots *s)
     for (size_t i = 0; i < s->n_active && room.rows; i++) {
         Slot *slot = slots_active(s, i);
         if (!slot->step && !older_computes_next_page(s, i)) {
+            copy_prefix(s, slot);
             add_step(s, slot, &room);
         }
     }

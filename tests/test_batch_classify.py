@@ -4,6 +4,8 @@ that it pins."""
 
 import itertools
 import json
+import os
+import re
 
 import native_models
 import numpy as np
@@ -101,10 +103,18 @@ def test_a_resumed_batch_has_the_same_bytes(letters, tmp_path):
     assert out.read_bytes() == expected
 
 
-def test_the_header_of_the_prompts_is_computed_once(letters, tmp_path):
-    lines = [json.dumps({"prompt": "x" * 96 + f"{i:03}", "guided_choice": ["yes", "no", "maybe"]}) for i in range(50)]
-    done = run(*letters, "--batch", write_lines(tmp_path / "q", lines), "--stats").ok()
-    assert f"{49 * 96} cached" in done.err, done.err
+@pytest.mark.parametrize("length", [3, 40, 95, 96])
+def test_what_prompts_begin_with_is_computed_once_to_the_token(letters, tmp_path, length):
+    """The header may end within a page, and prompts may have more in common than the header."""
+    prompts = ["x" * length + f"{i * 37 % 1000:03} ab"[:7] for i in range(40)]
+    lines = [json.dumps({"prompt": p, "guided_choice": ["yes", "no", "maybe"]}) for p in prompts]
+    done = run(*letters, "--batch", write_lines(tmp_path / "q", lines), "--parallel", 1, "--stats").ok()
+    expected = sum(1 + max(len(os.path.commonprefix([prompts[i], p])) for p in prompts[:i]) for i in range(1, 40))
+    assert f" {expected} cached" in done.err, (expected, done.err)
+    together = run(*letters, "--batch", tmp_path / "q", "--stats").ok()
+    assert together.bytes == done.bytes
+    cached = int(re.search(r"(\d+) cached", together.err)[1])
+    assert cached >= (39 * length if length > 90 else 0), together.err
 
 
 # ----------------------------------------------------------------------------------------------------------------------

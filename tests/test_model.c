@@ -453,6 +453,40 @@ TEST(test_a_copy_of_a_page_that_is_not_full_continues_with_the_same_bits)
     }
 }
 
+// The source is a page that is full, or was filled further than the copy, as far, or not so far.
+TEST(test_a_sequence_that_begins_with_a_copy_of_a_page_goes_on_with_the_same_bits)
+{
+    enum { COMMON = PAGE_POSITIONS + 9, N = 2 * PAGE_POSITIONS + 3 };
+    static const size_t source_lengths[] = {N, COMMON + 1, COMMON, COMMON - 1};
+    for (size_t round = 0; round < 2 * 4; round++) {
+        Cache cache, alone;
+        Scratch scratch;
+        Error err;
+        int source[N], tokens[N];
+        float got[VOCAB], want[VOCAB];
+        const size_t length = source_lengths[round / 2];
+        const size_t common = length < COMMON ? length : COMMON;
+        must(cache_create(&cache, &model.config, CONTEXT, 2, round % 2, &err), &err);
+        must(cache_create(&alone, &model.config, CONTEXT, 1, round % 2, &err), &err);
+        make_scratch(&scratch, &cache, (ScratchSizes){N, 1, 1});
+        make_tokens(source, N, COMMON, 3);
+        make_tokens(tokens, N, COMMON, 4);
+        extend(&cache, &scratch, 0, source, length, got);
+        cache_retire(&cache, 0);
+        CHECK(cache_length(&cache, 0) == 0, "the sequence has %zu positions",
+              cache_length(&cache, 0));
+        cache_reuse_prefix(&cache, 1, tokens, N - 1);
+        const size_t copied = cache_copy_prefix(&cache, 1, tokens, N - 1);
+        CHECK(copied == common, "round %zu: %zu positions, expected %zu", round, copied, common);
+        extend(&cache, &scratch, 1, tokens, N, got);
+        extend(&alone, &scratch, 0, tokens, N, want);
+        CHECK(memcmp(got, want, sizeof got) == 0, "round %zu: other bits", round);
+        scratch_free(&scratch);
+        cache_free(&cache);
+        cache_free(&alone);
+    }
+}
+
 TEST(test_adopted_pages_are_read_and_never_written)
 {
     enum { PAGES = 2, N = PAGES * PAGE_POSITIONS + 3, CUT = PAGE_POSITIONS + 7 };
@@ -539,6 +573,95 @@ TEST(test_an_unused_page_that_is_reused_is_the_last_to_be_forgotten)
     cache_free(&cache);
 }
 
+// How much of a text the prefix cache has, and after that some page begins with: n positions of one
+// token, then n_other of another.
+static size_t length_copied(Cache *cache, int token, size_t n, int other, size_t n_other)
+{
+    int tokens[CONTEXT];
+    for (size_t i = 0; i < n + n_other; i++) {
+        tokens[i] = i < n ? token : other;
+    }
+    cache_reuse_prefix(cache, 0, tokens, n + n_other);
+    const size_t length = cache_copy_prefix(cache, 0, tokens, n + n_other);
+    CHECK(length == cache_length(cache, 0), "%zu positions, but the sequence has %zu", length,
+          cache_length(cache, 0));
+    cache_truncate(cache, 0, 0);
+    return length;
+}
+
+TEST(test_the_page_with_the_most_tokens_in_common_is_copied)
+{
+    enum { PAGE = PAGE_POSITIONS, N = 4 * PAGE };
+    Cache cache;
+    Error err;
+    must(cache_create(&cache, &model.config, N, 2, true, &err), &err);
+    for (size_t n = 3; n <= 9; n += 3) {
+        append_text(&cache, 0, 1, PAGE + n);
+        append_text(&cache, 0, 2, 1);
+        cache_retire(&cache, 0);
+    }
+    const size_t pages = cache.n_pages;
+    append_text(&cache, 0, 1, PAGE + 9);
+    append_text(&cache, 0, 2, 1);
+    cache_retire(&cache, 0);
+    CHECK(cache.n_pages - cache.n_free == pages, "a page was published again");
+    static const struct {
+        int token;
+        size_t n;
+        int other;
+        size_t n_other, expected;
+    } cases[] = {
+        {1, PAGE + 5, 3, 9, PAGE + 5},      // the third has more of them
+        {1, PAGE + 6, 2, 9, PAGE + 7},      // the second has all its tokens in common
+        {1, PAGE + 9, 2, 1, PAGE + 10},     // no more than there are
+        {1, PAGE + 20, 2, 1, PAGE + 9},     // where a page was not filled, it has no tokens
+        {1, PAGE, 3, 9, PAGE},              // none in common
+        {1, PAGE - 1, 3, 9, PAGE - 1},      // of a full page
+        {3, PAGE, 1, 9, 0},                 // after another page
+        {1, 2 * PAGE + 1, 1, 0, PAGE + 9},  // within the second page, not behind it
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const size_t found = length_copied(&cache, cases[i].token, cases[i].n, cases[i].other,
+                                           cases[i].n_other);
+        CHECK(found == cases[i].expected, "case %zu: %zu positions, expected %zu", i, found,
+              cases[i].expected);
+    }
+    cache_free(&cache);
+}
+
+TEST(test_pages_that_are_not_full_are_kept_for_the_last_sequences_only)
+{
+    enum { N = 8 * PAGE_POSITIONS, TEXTS = RETIRED_PAGES + 20 };
+    Cache cache;
+    Error err;
+    must(cache_create(&cache, &model.config, N, 64, true, &err), &err);
+    for (int i = 0; i < TEXTS; i++) {
+        append_text(&cache, 0, 100 + i, 3);
+        cache_retire(&cache, 0);
+    }
+    CHECK(cache.n_lru == RETIRED_PAGES, "%zu pages are kept", cache.n_lru);
+    CHECK(cache.n_pages <= RETIRED_PAGES + 2, "%zu pages", cache.n_pages);
+    CHECK(length_copied(&cache, 100 + TEXTS - 1, 9, 1, 0) == 3, "the last text is not found");
+    CHECK(length_copied(&cache, 100, 9, 1, 0) == 0, "the first text is found");
+    cache_free(&cache);
+}
+
+TEST(test_a_page_is_not_copied_into_its_own_memory)
+{
+    enum { CONTEXT_PAGES = 3, N = CONTEXT_PAGES * PAGE_POSITIONS };
+    Cache cache;
+    Error err;
+    must(cache_create(&cache, &model.config, N, 2, true, &err), &err);
+    cache_limit(&cache, CONTEXT_PAGES);
+    append_text(&cache, 0, 1, 5);
+    cache_retire(&cache, 0);
+    append_text(&cache, 1, 2, (CONTEXT_PAGES - 1) * PAGE_POSITIONS);  // all others are in use
+    CHECK(length_copied(&cache, 1, 9, 1, 0) == 0, "a page was found");
+    cache_truncate(&cache, 1, PAGE_POSITIONS);
+    CHECK(length_copied(&cache, 1, 9, 1, 0) == 5, "the page was not kept");
+    cache_free(&cache);
+}
+
 TEST(test_pages_after_a_forgotten_one_are_not_found)
 {
     enum { N = 3 * PAGE_POSITIONS };
@@ -607,8 +730,12 @@ int main(int argc, char **argv)
             UNIT(test_unused_pages_are_bounded_and_the_least_recently_used_goes_first),
             UNIT(test_a_sequence_cut_within_a_shared_page_leaves_the_others_alone),
             UNIT(test_a_copy_of_a_page_that_is_not_full_continues_with_the_same_bits),
+            UNIT(test_a_sequence_that_begins_with_a_copy_of_a_page_goes_on_with_the_same_bits),
             UNIT(test_adopted_pages_are_read_and_never_written),
             UNIT(test_an_unused_page_that_is_reused_is_the_last_to_be_forgotten),
+            UNIT(test_the_page_with_the_most_tokens_in_common_is_copied),
+            UNIT(test_pages_that_are_not_full_are_kept_for_the_last_sequences_only),
+            UNIT(test_a_page_is_not_copied_into_its_own_memory),
             UNIT(test_pages_after_a_forgotten_one_are_not_found),
             UNIT(test_an_append_without_a_page_left_is_an_error_that_changes_nothing),
             UNIT(test_a_page_tells_its_tokens),
