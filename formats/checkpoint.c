@@ -58,9 +58,8 @@ static bool check_version(const Checkpoint *c, uint32_t version, Error *err)
 {
     if (version > 0 && version < NATIVE_VERSION) {
         return error_set(err, ERROR_INPUT,
-                         "%s: version is %u, expected %d: convert the model again "
-                         "(scripts/convert.py SOURCE %s)",
-                         c->path, (unsigned)version, NATIVE_VERSION, c->path);
+                         "%s: version is %u, expected %d: convert the original model again",
+                         c->path, (unsigned)version, NATIVE_VERSION);
     }
     return check_integer(c, "version", version, NATIVE_VERSION, NATIVE_VERSION, err);
 }

@@ -84,7 +84,7 @@ def header_cases():
         for value in values:
             crc = field != "n_sections"  # the table of so many ends beyond the file, and its checksum with it
             case(f"{field}={value}", lambda f=field, v=value, c=crc: WRITER.pack(header={f: v}, crc=c), field)
-    case("version_1", with_header(version=1), "version is 1", "convert the model again", "scripts/convert.py")
+    case("version_1", with_header(version=1), "version is 1", "convert the original model again")
     for value in (1, len(NAMES) - 1, len(NAMES) + 1, 600):
         case(f"n_sections={value}", with_header(n_sections=value))
     for at in range(8):
@@ -166,7 +166,7 @@ def value_cases():
     case("query_beta without a context", with_config(query_beta=0.5), "unexpected query_beta")
     case("rope_attention_factor alone", with_config(rope_attention_factor=1.5), "unexpected rope_attention_factor")
     for name, scaling in {"yarn": YARN, "longrope": LONGROPE}.items():
-        for field in scaling.keys() - {"rope_scaling"}:
+        for field in sorted(scaling.keys() - {"rope_scaling"}):
             case(f"{name},without:{field}", with_config(**{**scaling, field: None}), f"{field} is missing")
             if field not in LLAMA3:
                 case(f"llama3,{field}", with_config(**{**LLAMA3, field: scaling[field]}), f"unexpected {field}")
@@ -271,7 +271,7 @@ def table_cases():
             case("config.name=unknown", with_entry(i, "name", b"stranger"), "stranger")
         elif name not in ("provenance", "chat"):
             case(f"{name}.name=unknown", with_entry(i, "name", b"stranger"), name if e["kind"] else "stranger")
-        for value in {0, 1, 2, 3, 255, U32} - {e["kind"]}:
+        for value in sorted({0, 1, 2, 3, 255, U32} - {e["kind"]}):
             case(f"{name}.kind={value}", with_entry(i, "kind", value), "section")
         types = (1, 2, 3, 4, 5, 255, U32) if e["kind"] == 2 else (1, 5, U32)
         for value in types:
@@ -344,7 +344,7 @@ def chat_cases():
     for length in range(1, len(native_models.CHAT)):
         if native_models.CHAT[:length].count("{%") != native_models.CHAT[:length].count("%}"):
             case(f"chat.cut={length}", lambda length=length: make(native_models.CHAT[:length].encode()), "line ")
-    case("chat.five_texts", lambda: make(struct.pack("<II", 2, 3) + b"<s>" + bytes(16)), "NUL", "convert the model again")
+    case("chat.five_texts", lambda: make(struct.pack("<II", 2, 3) + b"<s>" + bytes(16)), "NUL", "convert the original model again")
     case("chat.long", lambda: make(b" " * ((1 << 20) + 1)), "chat template", str((1 << 20) + 1), str(1 << 20))
 
 
@@ -379,7 +379,7 @@ def row_cases():
         if e["kind"] != 3:
             row_case(f"{name}.kind=3", lambda i=i: writer.pack(entry={(i, "kind"): 3}), name)
             continue
-        for value in set(native.TYPES) - {0, 1, 5}:
+        for value in sorted(set(native.TYPES) - {0, 1, 5}):
             row_case(f"{name}.type={value}", lambda i=i, v=value: writer.pack(entry={(i, "type"): v}),
                      f"the type of section {name}, a matrix row by row, is {native.TYPES[value][0]}")  # fmt: skip
         for value in (1, 5, len(native.TYPES), U32):

@@ -36,8 +36,8 @@ bool chat_open(ChatTemplate *t, const ChatSource *source, Error *err)
     if (source->size && memchr(source->source, 0, source->size)) {
         return error_set(err, ERROR_INPUT,
                          "%s: the chat template has a NUL, expected its source in Jinja: convert "
-                         "the model again (scripts/convert.py SOURCE %s)",
-                         source->name, source->name);
+                         "the original model again",
+                         source->name);
     }
     if (!jinja_compile(&t->jinja, source->name, source->source, source->size, err) ||
         !chat_probe(t, err)) {
