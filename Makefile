@@ -146,10 +146,11 @@ demo: $(RUN)
 	.venv/bin/pip install -q --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-# $(call pytest,RUN,BUILD): pytest on the executables of a build.
-pytest = RUN=$(1) BUILD_DIR=$(2) .venv/bin/python -m pytest -q
+# $(call pytest,RUN,BUILD): pytest on the executables of a build, in JOBS processes; each runs whole files.
+pytest = RUN=$(1) BUILD_DIR=$(2) .venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile
 
 T ?= tests
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 ## test: builds and runs all tests, or those that T names (T="tests/test_cli_stop.py -k token")
 test: tests .venv/installed
 	$(call pytest,$(RUN),$(BUILD)) $(T)
@@ -213,7 +214,6 @@ model: $(RUN) .venv-stories/installed
 
 C_FILES := $(wildcard *.[ch] $(foreach folder,$(ROOMS) simd tests tests/fuzz tests/faults,$(folder)/*.[ch]))
 LINTED := $(SOURCES) run.c
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 ## lint: clang-format, cppcheck and clang-tidy find nothing
 lint:
 	$(call show,LINT,clang-format) clang-format --dry-run -Werror $(C_FILES)
