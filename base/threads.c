@@ -417,7 +417,11 @@ static void host(Crew *crew, void *arg)
 
 void team_host(size_t threads, bool adapts, void (*body)(void *arg), void *arg)
 {
-    with_crew(threads, host, &(Hosting){adapts, body, arg});
+    if (hosted) {
+        body(arg);
+    } else {
+        with_crew(threads, host, &(Hosting){adapts, body, arg});
+    }
 }
 
 static double clock_seconds(clockid_t clock)

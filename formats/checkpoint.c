@@ -504,6 +504,28 @@ static bool repack_tensor(const Checkpoint *c, size_t i, void *out, size_t threa
                    : row_major_repack(c, i, out, threads, err);
 }
 
+typedef struct {
+    Checkpoint *c;
+    size_t threads;
+    const Progress *progress;
+    Error *err;
+    bool ok;
+} Loading;
+
+static void load_tensors(void *arg)
+{
+    Loading *l = arg;
+    const Checkpoint *c = l->c;
+    l->ok = true;
+    for (size_t i = 0, done = 0; i < c->n_tensors && l->ok; i++) {
+        progress_report(l->progress, done, c->memory_bytes);
+        if (is_repacked(c, i)) {
+            l->ok = repack_tensor(c, i, (void *)c->tensors[i].matrix.data, l->threads, l->err);
+            done += c->tensors[i].bytes;
+        }
+    }
+}
+
 bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Error *err)
 {
     const bool waits = c->gguf || checkpoint_row_major(c);
@@ -513,18 +535,13 @@ bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Er
     if (!allocate_tensors(c, err)) {
         return false;
     }
-    for (size_t i = 0, done = 0; i < c->n_tensors; i++) {
-        progress_report(progress, done, c->memory_bytes);
-        if (!is_repacked(c, i)) {
-            continue;
-        }
-        if (!repack_tensor(c, i, (void *)c->tensors[i].matrix.data, threads, err)) {
-            return false;
-        }
-        done += c->tensors[i].bytes;
+    // One team for all tensors: between two teams, OpenMP's threads would spin.
+    Loading l = {.c = c, .threads = threads, .progress = progress, .err = err};
+    team_host(threads, false, load_tensors, &l);
+    if (l.ok) {
+        progress_report(progress, c->memory_bytes, c->memory_bytes);
     }
-    progress_report(progress, c->memory_bytes, c->memory_bytes);
-    return true;
+    return l.ok;
 }
 
 size_t checkpoint_substitutes(const Checkpoint *c, Substitute list[MAX_SUBSTITUTES])

@@ -94,6 +94,17 @@ TEST(test_a_hosted_team_runs_one_job_after_another)
     team_host(4, false, run_jobs, &s);
 }
 
+static void host_jobs(void *arg) { team_host(2, false, run_jobs, arg); }
+
+TEST(test_a_host_in_a_host_lends_its_threads)
+{
+    static Sums s;
+    team_host(4, false, host_jobs, &s);
+    reset(&s);
+    team_run(4, add_up, &s);
+    check_sums(&s, "a team after both");
+}
+
 TEST(test_a_thread_alone_takes_a_step_in_one_piece)
 {
     static Sums s;
@@ -153,6 +164,7 @@ int main(int argc, char **argv)
     return unit_main(argc, argv,
                      (UnitTest[]){UNIT(test_every_unit_is_computed_once_after_the_step_before),
                                   UNIT(test_a_hosted_team_runs_one_job_after_another),
+                                  UNIT(test_a_host_in_a_host_lends_its_threads),
                                   UNIT(test_a_thread_alone_takes_a_step_in_one_piece),
                                   UNIT(test_nobody_spins_while_one_thread_works_alone),
                                   {0}});
