@@ -83,6 +83,8 @@ static const struct PreTokenizer {
     {"hunyuan-dense", WORDS_DEEPSEEK, false, false},
     {"joyai-llm", WORDS_DEEPSEEK, false, false},
     {"hy_v4", WORDS_DEEPSEEK, false, false},
+    {"deepseek-llm", WORDS_DEEPSEEK_LLM, false, false},
+    {"deepseek-coder", WORDS_DEEPSEEK_CODER, false, false},
 };
 typedef struct PreTokenizer PreTokenizer;
 

@@ -22,7 +22,7 @@ SENTENCEPIECE, BYTE_LEVEL = 0, 1  # kinds
 NORMAL, SPECIAL, BYTE, UNKNOWN, USER_DEFINED, ABSENT, ADDED, SPECIAL_IN_STRETCH = range(8)
 OPTIONS = {"lstrip": 16, "rstrip": 32, "single_word": 64}  # added to ADDED and SPECIAL
 ADD_BOS, ADD_PREFIX, WHOLE_WORDS, PREFIX_FIRST, PREFIX_NEW, BY_MERGES = 1, 2, 4, 8, 16, 32  # flags
-GPT2, LLAMA3, SMOLLM, QWEN2, QWEN35, GPT4O, TEKKEN, DEEPSEEK = range(1, 9)  # pre-tokenizers
+GPT2, LLAMA3, SMOLLM, QWEN2, QWEN35, GPT4O, TEKKEN, DEEPSEEK, DEEPSEEK_LLM, DEEPSEEK_CODER = range(1, 11)  # pre-tokenizers
 
 MAX_PIECE = 4096  # bytes of the longest piece that the program accepts
 SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
@@ -51,8 +51,6 @@ GPT4O_WORDS = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{SHORT_FORMS}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{SHORT_FORMS}"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-WORDS = {GPT2_WORDS: GPT2, LLAMA3_WORDS: LLAMA3, CL100K_WORDS: LLAMA3, QWEN2_WORDS: QWEN2, QWEN35_WORDS: QWEN35,
-         GPT4O_WORDS: GPT4O, TEKKEN_WORDS: TEKKEN}  # fmt: skip
 # The passes of DeepSeek-V3, one after the other.
 DEEPSEEK_WORDS = [
     r"\p{N}{1,3}",
@@ -60,6 +58,33 @@ DEEPSEEK_WORDS = [
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 ]
+# The letters that DeepSeek-LLM's second pass takes: those of scripts with upper and lower case, as of Unicode 11, with gaps.
+DEEPSEEK_LLM_LETTERS = (
+    "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373"
+    "\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f"
+    "\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77"
+    "\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d"
+    "\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb"
+    "\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128"
+    "\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4"
+    "\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf"
+    "\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3"
+    "\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943"
+)
+EAST_ASIAN = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+# The passes before the one that isolates digits.
+DEEPSEEK_LLM_WORDS = [
+    "[\r\n]",
+    rf"\s?[{DEEPSEEK_LLM_LETTERS}]+",
+    "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+    r"\s+$",
+    EAST_ASIAN,
+]
+DEEPSEEK_CODER_WORDS = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", EAST_ASIAN]
+# The patterns of the passes -> the pre-tokenizer; without a pass for digits, and before one.
+WORDS = {(GPT2_WORDS,): GPT2, (LLAMA3_WORDS,): LLAMA3, (CL100K_WORDS,): LLAMA3, (QWEN2_WORDS,): QWEN2,
+         (QWEN35_WORDS,): QWEN35, (GPT4O_WORDS,): GPT4O, (TEKKEN_WORDS,): TEKKEN, tuple(DEEPSEEK_WORDS): DEEPSEEK}  # fmt: skip
+WORDS_AND_DIGITS = {tuple(DEEPSEEK_LLM_WORDS): DEEPSEEK_LLM, tuple(DEEPSEEK_CODER_WORDS): DEEPSEEK_CODER}
 
 
 class VocabularyError(ValueError):
@@ -453,18 +478,19 @@ def json_words(component, path):
     if level and not level.get("add_prefix_space"):
         if kinds == ["ByteLevel"] and own_words:
             return GPT2
-        if kinds == ["Digits", "ByteLevel"] and own_words and parts[0].get("individual_digits"):
+        digits = kinds[-2:-1] == ["Digits"] and parts[-2].get("individual_digits")
+        if kinds == ["Digits", "ByteLevel"] and own_words and digits:
             return SMOLLM
-        splits = parts[:-1]
+        splits = parts[:-2] if digits else parts[:-1]
         isolated = all(s["type"] == "Split" and s["behavior"] == "Isolated" and not s.get("invert") for s in splits)
         if isolated and splits and not own_words:
-            patterns = [split["pattern"].get("Regex") for split in splits]
-            words = DEEPSEEK if patterns == DEEPSEEK_WORDS else WORDS.get(patterns[0]) if len(splits) == 1 else None
+            patterns = tuple(split["pattern"].get("Regex") for split in splits)
+            words = (WORDS_AND_DIGITS if digits else WORDS).get(patterns)
             if words:
                 return words
     raise VocabularyError(
         f"{path}: pre_tokenizer is {json.dumps(component)}, expected that of GPT-2, Llama 3, SmolLM2, "
-        "Qwen 2 or 3.5, GPT-4o, Tekken or DeepSeek-V3"
+        "Qwen 2 or 3.5, GPT-4o, Tekken or DeepSeek"
     )
 
 

@@ -108,6 +108,19 @@ def natural_strings(seed, count):
     return [natural_string(rng) for _ in range(count)]
 
 
+# Of each kind that a rule for words tells apart, and of two where it matters: white space and letters that DeepSeek-LLM's
+# passes take for something else as well.
+FEW = [" ", "\u3000", "\u2003", "\n", "\r", "a", "B", "s", "'", "é", "ế", "Ａ", "中", "の", "\u0301", "!", "/", "。",
+       "\u2019", "$", "©", "\u200b", "1", "०"]  # fmt: skip
+
+
+def few_characters(seed, count):
+    """Strings of two to eight of these characters, in any order."""
+    rng = random.Random(seed)
+    picked = [rng.sample(FEW, rng.randint(2, 8)) for _ in range(count)]
+    return ["".join(rng.choice(few) for _ in range(rng.randint(2, 14))) for few in picked]
+
+
 def broken_strings(seed, count):
     """bytes, most of which are not UTF-8: cut, with bytes changed, put in and taken out."""
     rng = random.Random(seed)

@@ -261,7 +261,7 @@ def vocabulary_cases():
         case(f"add_eos_token={value}", with_more(Key("tokenizer.ggml.add_eos_token", BOOL, value)), "add_eos_token", "0 or 1")
     case("add_eos_token=text", with_more(Key("tokenizer.ggml.add_eos_token", TEXT, "yes")), "add_eos_token", "true or false")
     case("add_bos_token=2:u32", with_key("tokenizer.ggml.add_bos_token", kind=U32, value=2), "add_bos_token")
-    for value in ("", "llama-bpE", "default", "deepseek-llm", "x" * 3000):
+    for value in ("", "llama-bpE", "default", "spark2_5", "x" * 3000):
         case(f"pre={value[:9]}", with_key("tokenizer.ggml.pre", value=value), "tokenizer.ggml.pre")
     for value in ("", "bert", "gpt2 ", "t5"):
         case(f"model={value}", with_key("tokenizer.ggml.model", value=value), "tokenizer.ggml.model", "llama or gpt2")

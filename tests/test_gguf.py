@@ -329,6 +329,8 @@ RULES = {
     (6, 0): "gpt-4o llama4 kanana2 talkie minimax-m2",
     (7, 5): "tekken",
     (8, 0): "deepseek-v3 hunyuan-dense joyai-llm hy_v4",
+    (9, 0): "deepseek-llm",
+    (10, 0): "deepseek-coder",
 }
 
 
@@ -381,22 +383,10 @@ def test_special_tokens_of_phi_3_take_the_white_space_after_them(tmp_path):
     assert max(attributes_of(convert(tmp_path / "v.gguf", tmp_path / "v.bin").bytes("tokenizer"), len(keys[1].value))) < 16
 
 
-def text_of(data, key):
-    """The value of a key that is a text. The package's reader takes half a minute for a vocabulary."""
-    at = data.index(struct.pack("<Q", len(key)) + key.encode()) + 8 + len(key)
-    kind, size = struct.unpack_from("<IQ", data, at)
-    assert kind == 8, f"{key} is no text"
-    return data[at + 12 : at + 12 + size].decode()
-
-
 @pytest.mark.parametrize("path", sorted(DATA_DIR.glob("ggml-vocab-*.gguf")) or [None], ids=lambda p: p and p.stem)
-def test_real_vocabularies_are_read_or_refused_by_their_pre_tokenizer(path, tmp_path):
+def test_real_vocabularies_are_read(path, tmp_path):
     if path is None:
         pytest.skip("no ggml-vocab-*.gguf in DATA_DIR")
-    model, pre = (text_of(path.read_bytes(), f"tokenizer.ggml.{key}") for key in ("model", "pre"))
-    if model == "gpt2" and pre not in ("gpt-2", "llama-bpe", "qwen2", "qwen35", "refact", "starcoder"):
-        assert_refused(run(path, "--tokenize", "-i", "a"), 3, f'key tokenizer.ggml.pre is "{pre}"', "expected one of gpt-2")
-        return
     direct = run(path, "--tokenize", "-i", "Hello, wörld 12345!\n\n  x").ok()
     assert direct.cpu_seconds < 2 * SLOWER, f"expected a vocabulary to be read in 2 s of processor time\n{direct}"
     convert(path, tmp_path / "v.bin")

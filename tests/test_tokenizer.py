@@ -205,7 +205,8 @@ def test_broken_utf8_is_kept_byte_for_byte(name, tokenize):
 
 RULES = [("gpt2", vocabulary.GPT2), ("llama3", vocabulary.LLAMA3), ("smollm2", vocabulary.SMOLLM),
          ("qwen2", vocabulary.QWEN2), ("cl100k", vocabulary.LLAMA3), ("qwen35", vocabulary.QWEN35),
-         ("gpt4o", vocabulary.GPT4O), ("tekken", vocabulary.TEKKEN), ("deepseek", vocabulary.DEEPSEEK)]  # fmt: skip
+         ("gpt4o", vocabulary.GPT4O), ("tekken", vocabulary.TEKKEN), ("deepseek", vocabulary.DEEPSEEK),
+         ("deepseek-llm", vocabulary.DEEPSEEK_LLM), ("deepseek-coder", vocabulary.DEEPSEEK_CODER)]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["pairs", "gpt2"])
@@ -213,11 +214,18 @@ RULES = [("gpt2", vocabulary.GPT2), ("llama3", vocabulary.LLAMA3), ("smollm2", v
 def test_every_character_is_of_the_class_that_the_reference_has_it_in(name, rule, code, tokenize):
     """Each assigned character next to letters, digits, spaces and punctuation, by all rules with one vocabulary."""
     v = dataclasses.replace(read(name), pre_tokenizer=code)
-    step = 1 if name == "pairs" and rule in ("gpt4o", "deepseek") else 11  # these two tell all classes apart
+    step = 1 if name == "pairs" and rule in ("gpt4o", "deepseek", "deepseek-llm", "deepseek-coder") else 11  # these tell all classes apart
     points = [chr(c) for c in [*range(0, 0x32400, step), *range(0xE0000, 0xE0200)] if c not in strings.LEFT_OUT]
     texts = ["".join(f"a{c}1 {c}!{c} " for c in points[i : i + 100]) for i in range(0, len(points), 100)]
     texts += strings.random_strings(4, COUNT // 10) + strings.SENTENCES
     expected = [e.ids for e in reference(name, rule).encode_batch(texts, add_special_tokens=False)]
+    assert compare(v, texts, expected, tokenize(v).encode(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("rule, code", RULES)
+def test_words_end_where_those_of_the_reference_do(rule, code, tokenize):
+    v, texts = dataclasses.replace(read("few"), pre_tokenizer=code), strings.few_characters(18, COUNT)
+    expected = [e.ids for e in reference("few", rule).encode_batch(texts, add_special_tokens=False)]
     assert compare(v, texts, expected, tokenize(v).encode(texts)) == len(texts)
 
 

@@ -3,10 +3,12 @@ that the environment variable SMOLLM2 names; a test that needs an absent one is 
 second, from strings.SENTENCES by the packages that also make models' vocabularies:
 
     made-gpt2, made-llama3, made-qwen2    byte-level BPE with the merges that those rules for words lead to
-    made-cl100k, made-qwen35, made-gpt4o, made-tekken, made-deepseek
+    made-cl100k, made-qwen35, made-gpt4o, made-tekken, made-deepseek, made-deepseek-llm, made-deepseek-coder
                                           the same
     made-smollm2                          the same, without tokens for the bytes that UTF-8 never has
     made-llama2                           SentencePiece BPE with byte tokens
+    few                                   byte-level BPE that merges whatever often stands together in strings of a few
+                                          characters: only the rule for words keeps them apart
     pairs                                 byte-level BPE that merges any letter with its neighbour, whatever class they
                                           are of: only the rule for words keeps them apart
 
@@ -38,7 +40,7 @@ import vocabulary  # noqa: E402
 
 REAL = ["gpt2", "llama3", "smollm2", "llama2"]
 MADE = [f"made-{name}" for name in ("gpt2", "llama3", "qwen2", "smollm2", "llama2", "cl100k", "qwen35", "gpt4o",
-                                    "tekken", "deepseek")]  # fmt: skip
+                                    "tekken", "deepseek", "deepseek-llm", "deepseek-coder")]  # fmt: skip
 NAMES = [*MADE, *REAL]
 SENTENCEPIECE = ["made-llama2", "llama2"]
 BYTE_LEVEL = [name for name in NAMES if name not in SENTENCEPIECE]
@@ -60,14 +62,22 @@ SPLIT = {
               r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
               r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }  # fmt: skip
-DEEPSEEK_SPLITS = [
-    r"\p{N}{1,3}",
-    "[一-龥\u3040-ゟ゠-ヿ]+",
-    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-]
+DEEPSEEK_LLM_LETTERS = (
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώ"
+    "ᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏"
+    "𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+)
+PASSES = {
+    "deepseek": [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
+                 r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+                 r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""],
+    "deepseek-llm": ["[\r\n]", rf"\s?[{DEEPSEEK_LLM_LETTERS}]+", "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+", r"\s+$",
+                     "[一-龥ࠀ-一가-\ud7ff]+"],
+    "deepseek-coder": ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+"],
+}  # fmt: skip
 GGUF_RULES = {"gpt2": "gpt-2", "llama3": "llama-bpe", "smollm2": "smollm", "qwen2": "qwen2",
-              "cl100k": "dbrx", "qwen35": "qwen35", "gpt4o": "gpt-4o", "tekken": "tekken", "deepseek": "deepseek-v3"}  # fmt: skip
+              "cl100k": "dbrx", "qwen35": "qwen35", "gpt4o": "gpt-4o", "tekken": "tekken", "deepseek": "deepseek-v3",
+              "deepseek-llm": "deepseek-llm", "deepseek-coder": "deepseek-coder"}  # fmt: skip
 SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"]
 NOT_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6  # types of token in a GGUF file
@@ -90,9 +100,10 @@ def words(rule):
         return pre.ByteLevel(add_prefix_space=False)
     if rule == "smollm2":
         return pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)])
-    patterns = DEEPSEEK_SPLITS if rule == "deepseek" else [SPLIT[rule]]
-    splits = [pre.Split(tokenizers.Regex(pattern), "isolated") for pattern in patterns]
-    return pre.Sequence([*splits, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
+    passes = [pre.Split(tokenizers.Regex(pattern), "isolated") for pattern in PASSES.get(rule) or [SPLIT[rule]]]
+    if rule in ("deepseek-llm", "deepseek-coder"):
+        passes.append(pre.Digits(individual_digits=True))
+    return pre.Sequence([*passes, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def smollm2_path():
@@ -110,7 +121,8 @@ def gguf_path(name):
     if name in REAL:
         return data_file({"gpt2": "ggml-vocab-gpt-2.gguf", "llama3": "ggml-vocab-llama-bpe.gguf",
                           "llama2": "ggml-vocab-llama-spm.gguf"}[name])  # fmt: skip
-    make = write_sentencepiece if name in SENTENCEPIECE else write_pairs if name == "pairs" else write_byte_level
+    own = {"pairs": write_pairs, "few": write_few}
+    make = own.get(name) or (write_sentencepiece if name in SENTENCEPIECE else write_byte_level)
     path = folder()[1] / f"{name}.gguf"
     make(path, name)
     return path
@@ -161,20 +173,31 @@ def byte_level_fields(rule, pieces, merges):
             "bos_token_id": begin, "eos_token_id": end, "eot_token_id": turn}  # fmt: skip
 
 
+def train_byte_level(pre_tokenizer, alphabet, texts):
+    """A tokenizer, its pieces and its merges."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizer
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=1500, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return tokenizer, sorted(model["vocab"], key=model["vocab"].get), merges
+
+
 def write_byte_level(path, name):
     rule = rule_of(name)
     alphabet = [letter for b, letter in enumerate(letters()) if rule != "smollm2" or b not in NOT_IN_UTF8]
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = words(rule)
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=1500, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(strings.SENTENCES * 3, trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    pieces = sorted(model["vocab"], key=model["vocab"].get)
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    tokenizer, pieces, merges = train_byte_level(words(rule), alphabet, strings.SENTENCES * 3)
     if rule == "llama3":  # takes a word that is a piece whole, even if no merges lead to it
         found = (word for s in strings.SENTENCES for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(s))
         pieces += [word for word in dict.fromkeys(found) if len(word) > 8 and word not in model["vocab"]][:50]
     write_gguf(path, byte_level_fields(rule, pieces, merges))
+
+
+def write_few(path, name):
+    undivided = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    _, pieces, merges = train_byte_level(undivided, letters(), strings.few_characters(17, 3000))
+    write_gguf(path, byte_level_fields("gpt2", pieces, merges))
 
 
 def write_pairs(path, name):

@@ -1,7 +1,7 @@
 // pretokenizer.c - cuts text into the words within which byte-level BPE merges.
 //
 // Models define their words by a regular expression; at each place of the text its alternatives are
-// tried in order. Three families of them are written here as code that tries the same alternatives:
+// tried in order. Four families of them are written here as code that tries the same alternatives:
 //
 //     GPT-2     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //     SmolLM2   each digit is a word; GPT-2's rule for the text between digits
@@ -20,6 +20,11 @@
 //               the pieces, with A for ASCII punctuation:
 //               A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*
 //               |\s*[\r\n]+|\s+(?!\S)|\s+
+//
+//     DeepSeek-LLM cuts the matches of [\r\n] out of the text, then of what that leaves those of \s?L+,
+//               then \s?P+, \s+$, [\u0800-\u9fa5\uac00-\ud7ff]+, and each digit, with L for letters of
+//               scripts with case, and P for the punctuation of ASCII and of Chinese
+//     DeepSeek-Coder has \p{L} and \p{P} for L and P, and lacks \s+$
 //
 // Every character belongs to exactly one class (text/unicode_tables.h). So a word is a run of some
 // classes, with at most one character before it and newlines after it, and little backtracking is
@@ -47,7 +52,8 @@ enum {
     SPACES = 1 << CLASS_SPACE,
     NUMBERS = 1 << CLASS_NUMBER,
     MARKS = 1 << CLASS_MARK,
-    SYMBOLS = 1 << CLASS_SYMBOL,                                        // \p{P} \p{S}
+    PUNCTUATION = 1 << CLASS_PUNCTUATION,                               // \p{P}
+    SYMBOLS = PUNCTUATION | 1 << CLASS_SYMBOL,                          // \p{P} \p{S}
     LETTERS = 1 << CLASS_UPPER | 1 << CLASS_LOWER | 1 << CLASS_LETTER,  // \p{L}
     NOT_LOWER = 1 << CLASS_UPPER | 1 << CLASS_LETTER | MARKS,           // U
     NOT_UPPER = 1 << CLASS_LOWER | 1 << CLASS_LETTER | MARKS,           // L
@@ -64,9 +70,12 @@ typedef struct {
     bool east_asian;   // .. is not, if this is set
 } Text;
 
+enum { NOT_UTF8 = 0x110000 };
+
 typedef struct {
-    Classes class;  // one bit; 0 past the end of the text
-    size_t size;    // bytes
+    Classes class;        // one bit; 0 past the end of the text
+    uint32_t code_point;  // NOT_UTF8 for a byte that is not UTF-8
+    size_t size;          // bytes
 } Character;
 
 // ASCII, most of any text, needs no table.
@@ -79,25 +88,30 @@ static Classes ascii_class(unsigned char c)
     if (c == ' ' || (c >= '\t' && c <= '\r')) {
         return SPACES;
     }
-    return c >= '0' && c <= '9' ? NUMBERS : c < ' ' || c == 0x7f ? OTHERS : SYMBOLS;
+    if (c >= '0' && c <= '9') {
+        return NUMBERS;
+    }
+    return c < ' ' || c == 0x7f     ? OTHERS
+           : strchr("$+<=>^`|~", c) ? 1u << CLASS_SYMBOL
+                                    : PUNCTUATION;
 }
 
 // The character at a byte of the text.
 static Character character_at(const Text *t, size_t at)
 {
     if (at >= t->size) {
-        return (Character){0, 0};
+        return (Character){0, 0, 0};
     }
     const char *bytes = t->text + at;
     if ((unsigned char)*bytes < 0x80) {
-        return (Character){ascii_class((unsigned char)*bytes), 1};
+        return (Character){ascii_class((unsigned char)*bytes), (unsigned char)*bytes, 1};
     }
     const int length = utf8_scan(bytes, t->size - at);
     if (length <= 0) {
-        return (Character){OTHERS, 1};
+        return (Character){OTHERS, NOT_UTF8, 1};
     }
     const uint32_t code_point = utf8_code_point(bytes, length);
-    return (Character){1u << run_value(unicode_runs, N_UNICODE_RUNS, 3, code_point),
+    return (Character){1u << run_value(unicode_runs, N_UNICODE_RUNS, 4, code_point), code_point,
                        (size_t)length};
 }
 
@@ -117,7 +131,7 @@ static Character next(const Text *t, size_t at)
     const Character c = character_at(t, at);
     const bool ends = (t->digits_end && c.class == NUMBERS) ||
                       (t->script_ends && is_ideograph_or_kana(t, at) != t->east_asian);
-    return ends ? (Character){0, 0} : c;
+    return ends ? (Character){0, 0, 0} : c;
 }
 
 // The end of the run of these classes that begins or continues at `at`; `at` itself if there is none.
@@ -289,7 +303,7 @@ static size_t deepseek_match(const Text *t)
 {
     const Character first = next(t, 0);
     size_t end = 1;
-    if (first.class == SYMBOLS && first.size == 1) {
+    if (first.class & SYMBOLS && first.size == 1) {
         while (is_ascii_letter(t, end)) {
             end++;
         }
@@ -297,7 +311,7 @@ static size_t deepseek_match(const Text *t)
             return end;
         }
     }
-    end = first.class == SYMBOLS ? 0 : word_of_letters(t, &first, LETTERS | MARKS);
+    end = first.class & SYMBOLS ? 0 : word_of_letters(t, &first, LETTERS | MARKS);
     if (end) {
         return end;
     }
@@ -337,6 +351,124 @@ static size_t deepseek_word(const char *text, size_t size)
     return end;
 }
 
+// --------------------------------------------------------------------------------------------
+// DeepSeek-LLM and DeepSeek-Coder
+//
+// A pass cuts every piece that those before it left, their matches included. In DeepSeek-LLM:
+//
+//     text     1 = naïve中  +
+//     \s?L+    |1 =| naïve|中  +|
+//     \s?P+    |1| =| na|ï|ve|中 | +|       (P has the letters of ASCII too)
+//     \s+$     |1| =| na|ï|ve|中| | +|
+//
+// The passes for line ends, letters and punctuation cut a text into pieces; what the others cut
+// depends on nothing outside the piece. What follows a word has the same words in the text as it has
+// by itself, so no state is needed from one word to the next.
+
+typedef enum {
+    PIECE_SINGLE,       // a character by itself
+    PIECE_LETTERS,      // of L
+    PIECE_IN_BOTH,      // of L and P: DeepSeek-LLM's third pass cuts these out of the letters
+    PIECE_PUNCTUATION,  // of P
+    PIECE_REST
+} Piece;
+
+// A text and the model it is cut for.
+typedef struct {
+    const Text *text;
+    bool llm;
+} Passes;
+
+// What DeepSeek-LLM's L and P make of a character. P is [!-/:-~] with the same characters in their
+// wide forms, quotation marks, and U+3000 to U+3002.
+static Piece llm_piece(uint32_t c)
+{
+    const bool letter = run_value(deepseek_llm_letter_runs, N_DEEPSEEK_LLM_LETTER_RUNS, 1, c) != 0;
+    const bool punctuation = (c >= '!' && c <= '/') || (c >= ':' && c <= '~') ||
+                             (c >= 0xff01 && c <= 0xff0f) || (c >= 0xff1a && c <= 0xff5e) ||
+                             (c >= 0x2018 && c <= 0x201f) || (c >= 0x3000 && c <= 0x3002);
+    if (letter) {
+        return punctuation ? PIECE_IN_BOTH : PIECE_LETTERS;
+    }
+    return punctuation ? PIECE_PUNCTUATION : PIECE_REST;
+}
+
+// The piece that the character at a byte is in, unless it is the white space before another one. A
+// line end is one by itself; the end of the text counts as such.
+static Piece own_piece(const Passes *p, size_t at)
+{
+    const Character c = character_at(p->text, at);
+    if (!c.class || is_newline(p->text, at)) {
+        return PIECE_SINGLE;
+    }
+    if (p->llm) {
+        return llm_piece(c.code_point);
+    }
+    return c.class & LETTERS        ? PIECE_LETTERS
+           : c.class == PUNCTUATION ? PIECE_PUNCTUATION
+                                    : PIECE_REST;
+}
+
+// The same with \s?: one character of white space belongs to the letters or else to the punctuation
+// after it. U+3000 may be in P as well: before a letter, the pass for P cuts it off again.
+static Piece piece_at(const Passes *p, size_t at)
+{
+    const Character c = character_at(p->text, at);
+    const Piece own = own_piece(p, at);
+    if (own == PIECE_SINGLE || c.class != SPACES) {
+        return own;
+    }
+    const Piece following = own_piece(p, at + c.size);
+    const bool letters = following == PIECE_LETTERS || following == PIECE_IN_BOTH;
+    if (own == PIECE_PUNCTUATION) {
+        return letters ? PIECE_SINGLE : own;
+    }
+    const bool belongs = letters || (following == PIECE_PUNCTUATION &&
+                                     piece_at(p, at + c.size) == PIECE_PUNCTUATION);
+    return belongs ? following : own;
+}
+
+// Whether a piece of this kind goes on at a byte.
+static bool goes_on(const Passes *p, size_t at, Piece piece)
+{
+    return own_piece(p, at) == piece && piece_at(p, at) == piece;
+}
+
+// [\u0800-\u9fa5\uac00-\ud7ff]
+static bool is_east_asian(uint32_t c)
+{
+    return (c >= 0x800 && c <= 0x9fa5) || (c >= 0xac00 && c <= 0xd7ff);
+}
+
+// The first word of a text: a number, or as much of the first piece as is_east_asian is true of, or
+// false. Of DeepSeek-LLM, \s+$ then cuts off the white space at the end of a piece; to know that it
+// is at the end, a run of white space is looked at once more, from the one word that it may follow.
+static size_t deepseek_llm_word(const Passes *p)
+{
+    const Character first = character_at(p->text, 0);
+    const Piece piece = piece_at(p, 0);
+    if (piece == PIECE_SINGLE || first.class == NUMBERS) {
+        return first.size;
+    }
+    const bool east_asian = is_east_asian(first.code_point);
+    size_t end = 0, solid_end = 0;  // with and without the white space at the end
+    Character c = first;
+    do {
+        end += c.size;
+        solid_end = c.class == SPACES ? solid_end : end;
+        c = character_at(p->text, end);
+    } while (goes_on(p, end, piece) && c.class != NUMBERS &&
+             is_east_asian(c.code_point) == east_asian);
+    if (!p->llm || !solid_end || solid_end == end) {
+        return end;
+    }
+    size_t at = end;
+    while (goes_on(p, at, piece) && character_at(p->text, at).class == SPACES) {
+        at += character_at(p->text, at).size;
+    }
+    return goes_on(p, at, piece) ? end : solid_end;
+}
+
 size_t word_size(WordRule rule, const char *text, size_t size)
 {
     static const Llama3Rule rules[N_WORD_RULES] = {
@@ -350,6 +482,9 @@ size_t word_size(WordRule rule, const char *text, size_t size)
         return deepseek_word(text, size);
     }
     const Text t = {text, size, .digits_end = rule == WORDS_SMOLLM};
+    if (rule == WORDS_DEEPSEEK_LLM || rule == WORDS_DEEPSEEK_CODER) {
+        return deepseek_llm_word(&(Passes){&t, rule == WORDS_DEEPSEEK_LLM});
+    }
     if (rules[rule].max_digits) {
         return llama3_word(&t, &rules[rule]);
     }

@@ -7,13 +7,15 @@
 // The rules, named after the models that introduced them; the numbers are those of docs/format.md.
 typedef enum {
     WORDS_GPT2 = 1,
-    WORDS_LLAMA3,    // also those of GPT-4 (cl100k)
-    WORDS_SMOLLM,    // as GPT-2, but each digit is a word; also those of StarCoder
-    WORDS_QWEN2,     // as Llama 3, but each digit is a word
-    WORDS_QWEN35,    // as Qwen 2, but marks belong to words
-    WORDS_GPT4O,     // words end where upper case follows lower case
-    WORDS_TEKKEN,    // as GPT-4o, but each digit is a word, and contractions are not kept together
-    WORDS_DEEPSEEK,  // of DeepSeek-V3: numbers, and runs of Chinese and Japanese, are cut out first
+    WORDS_LLAMA3,          // also those of GPT-4 (cl100k)
+    WORDS_SMOLLM,          // as GPT-2, but each digit is a word; also those of StarCoder
+    WORDS_QWEN2,           // as Llama 3, but each digit is a word
+    WORDS_QWEN35,          // as Qwen 2, but marks belong to words
+    WORDS_GPT4O,           // words end where upper case follows lower case
+    WORDS_TEKKEN,          // as GPT-4o, but each digit is a word; without contractions
+    WORDS_DEEPSEEK,        // of V3: numbers, and runs of Chinese and Japanese, are cut out first
+    WORDS_DEEPSEEK_LLM,    // a pass each for letters, punctuation, East Asian text and digits
+    WORDS_DEEPSEEK_CODER,  // the same with other letters and punctuation
     N_WORD_RULES
 } WordRule;
 

@@ -42,7 +42,8 @@ def vocabularies():
             v.SENTENCEPIECE, [*every_byte, b" ", b"a", b"b", b"ab", b" ab", *names],
             [*[v.BYTE] * 256, *[0] * 5, *names.values()], merges=[(257, 258, 259), (256, 259, 260)], bos=257, eos=262,
             unknown=-1, end=[258, 262], add_bos=True, **prefix)  # fmt: skip
-    for name, rule in (("gpt2", v.GPT2), ("llama3", v.LLAMA3), ("smollm2", v.SMOLLM), ("qwen2", v.QWEN2)):
+    for name, rule in (("gpt2", v.GPT2), ("llama3", v.LLAMA3), ("smollm2", v.SMOLLM), ("qwen2", v.QWEN2),
+                       ("deepseek_llm", v.DEEPSEEK_LLM)):  # fmt: skip
         yield name, v.Vocabulary(
             v.BYTE_LEVEL, [b"<e>", *every_byte, b"ab", b"abab", b"", b"<x>"],
             [v.SPECIAL, *[0] * 256, 0, 0, v.ABSENT, v.ADDED], merges=[(98, 99, 257), (257, 257, 258)],
