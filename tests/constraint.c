@@ -9,9 +9,10 @@
 // into others that spell the same bytes (CUTS=N times, default 1). Before each token the set of
 // tokens that may come next is asked for and timed, in processor time. Lines on stdout, one per file:
 //
-//     compiled MICROSECONDS [notes]     or: refused MESSAGE
+//     compiled MICROSECONDS [notes]     or: refused MICROSECONDS MESSAGE
 //     FILE accepted                     or: FILE refused at byte N (token ID)
 //     FILE incomplete                   the text is a beginning of one that the constraint allows
+//     FILE failed at byte N: MESSAGE    the constraint reached one of its bounds
 //
 // With TIMES=1 a line "times NANOSECONDS .." follows each file. With CHECK=1 each set is compared
 // with a matcher that reads each token of the vocabulary byte by byte; a difference ends the run
@@ -79,10 +80,8 @@ static bool compile(Tool *t, const char *kind, const char *path, Error *err)
     }
     const double seconds = used_seconds() - start;
     buffer_free(&spec);
-    if (ok) {
-        const char *notes = constraint_notes(t->constraint);
-        printf("compiled %.1f %s\n", seconds * 1e6, notes ? notes : "");
-    }
+    const char *notes = ok ? constraint_notes(t->constraint) : err->message;
+    printf("%s %.1f %s\n", ok ? "compiled" : "refused", seconds * 1e6, notes ? notes : "");
     return ok;
 }
 
@@ -116,6 +115,11 @@ static bool feed(Tool *t, const char *name, const Tokens *tokens, Buffer *times)
         buffer_addf(times, " %.0f", (used_seconds() - start) * 1e9);
         if (mask && t->check) {
             check_mask(t, state, mask);
+        }
+        Error why = {0};
+        if (!mask && !constraint_check(t->constraint, &why)) {
+            printf("%s failed at byte %zu: %s\n", name, at, why.message);
+            return false;
         }
         if (!mask || !(mask[id / 64] >> id % 64 & 1)) {
             printf("%s refused at byte %zu (token %d)\n", name, at, id);
@@ -222,7 +226,6 @@ static bool run_job(Tool *t, char **args, int n, Error *err)
             ok = feed_file(t, args[i], err);
         }
     } else {
-        printf("refused %s\n", err->message);
         *err = (Error){0};
     }
     mask_cache_free(t->masks);

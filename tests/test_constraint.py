@@ -50,12 +50,13 @@ class Tool:
             lines.append("\t".join([kind, *map(str, paths)]))
         done = execute([TOOL, self.section], stdin="\n".join(lines).encode() + b"\n", timeout=timeout,
                        env={**os.environ, **self.env}).ok()  # fmt: skip
-        self.mask_ns, self.compile_us = [], []
+        self.mask_ns, self.compile_us = [], []  # the second also of what is refused
         out = iter(done.bytes.decode("utf-8", "replace").splitlines())
         answers = []
         for line in out:
             if line.startswith("refused "):
-                answers.append(line.removeprefix("refused "))
+                self.compile_us.append(float(line.split()[1]))
+                answers.append(line.split(" ", 2)[2])
             elif line.startswith("compiled "):
                 self.compile_us.append(float(line.split()[1]))
                 answers.append([])
@@ -301,6 +302,70 @@ def test_large_counts_cost_what_is_used_of_them(tool):
     run = tool("made-llama3", TIMES="1")
     assert run.accepts("schema", json.dumps(big), ['{"s": "text", "a": [1, 2], "e": "value 4999"}']) == [True]
     assert run.compile_us[0] < 200_000 * SLOWER, run.compile_us
+
+
+def nested(n, text):
+    return "(" * n + text + ")" * n
+
+
+def chained(n):
+    return {"$ref": "#/$defs/0", "$defs": {f"{i}": {"$ref": f"#/$defs/{i + 1}"} for i in range(n)} | {f"{n}": {"type": "string"}}}
+
+
+def strings(key, patterns):
+    return {"type": "string", key: [{"pattern": p} for p in patterns]}
+
+
+# (kind, specification, a text, and how it is answered: whether it is accepted, "incomplete", or the bound that is named)
+HOSTILE = [
+    ("regex", "(a*)*", "a" * 50, True),
+    ("regex", "((a*)*)*b", "a" * 50 + "b", True),
+    ("regex", "(a|aa)+b", "a" * 50 + "b", True),
+    ("regex", "(x+x+)+y", "x" * 50 + "y", True),
+    ("regex", "(.*.*=.*)*x", "a=b" * 20 + "x", True),
+    ("regex", "(a?){1000}a{1000}", "a" * 1000, True),
+    ("regex", "(a|b)*a(a|b){20}", "ab" * 40, "incomplete"),
+    ("regex", "((ab|a|bc){1,30}c?){1,30}d{2,5}", "ab" * 9 + "cdd", True),
+    ("regex", "((a{1,1000}){1,1000}){1,1000}", "a" * 90, "expected at most"),
+    ("regex", "(((a{0,100}){0,100}){0,100}){0,100}", "a" * 90, "expected at most"),
+    ("regex", nested(200, "a"), "a", True),
+    ("regex", nested(201, "a"), "a", "200 nested groups"),
+    ("regex", "(a" * 190 + ")*" * 190, "a" * 20, True),
+    ("regex", "|".join(f"v{i}x" for i in range(1100)), "v900x", True),
+    ("regex", "|".join(f"v{i}x" for i in range(2000)), "v900x", "at most 8192"),
+    ("schema", '{"items":' * 10000 + "{}" + "}" * 10000, "[]", "nested more than 64 deep"),
+    ("schema", {}, "[" * 3000, False),
+    ("schema", chained(390), '"a"', True),
+    ("schema", chained(20000), '"a"', "400 deep"),
+    ("schema", {"enum": [f"value {i}" for i in range(60000)]}, '"value 17"', True),
+    ("schema", {"enum": [f"value {i}" for i in range(200000)]}, '"value 17"', "65536 values"),
+    ("schema", {"enum": [{"a": i} for i in range(3000)]}, "{}", "256 alternatives"),
+    ("schema", {"properties": {f"p{i}": {"type": "string"} for i in range(8000)}}, '{"p77": "", "p800": ""}', True),
+    ("schema", {"properties": {f"p{i}": {"type": "string"} for i in range(9000)}}, "{}", "8192 properties"),
+    ("schema", {"type": "string", "maxLength": 10**9, "pattern": "a.*b"}, '"xaab"', True),
+    ("schema", {"type": "string", "minLength": 10**9}, '"aaab', "incomplete"),
+    ("schema", {"type": "string", "minLength": 10**9, "pattern": "a.*b"}, '"aaab"', "32768 states"),
+    ("schema", {"type": "array", "minItems": 10**9, "maxItems": 10**9}, "[1, 2", "incomplete"),
+    ("schema", strings("allOf", [f"x{i}y" for i in range(30)]), '""', "4194304 derivatives"),
+    ("schema", strings("oneOf", ["customer", "maker", "operator", "admin", "designer"]), '"an admin"', True),
+    ("schema", {"allOf": [{"anyOf": [{"properties": {f"p{k}": {"const": j}}, "required": [f"p{k}"]} for j in range(4)]}
+                          for k in range(20)]}, "{}", "256 alternatives"),
+    ("schema", {"allOf": [{"type": "integer", "multipleOf": m} for m in (9973, 9967, 9949)]}, "0", "expected at most"),
+]  # fmt: skip
+
+
+def test_hostile_constraints_are_answered_in_a_second_or_a_bound_is_named(tool):
+    jobs = [(kind, s if isinstance(s, str) else json.dumps(s), [text]) for kind, s, text, _ in HOSTILE]
+    run = tool("made-llama3", TIMES="1")
+    wrong = []
+    for (_, s, _), (_, _, _, expected), answer in zip(jobs, HOSTILE, run.run(jobs)):
+        verdict = answer if isinstance(answer, str) else answer[-1].split(" ", 1)[1]
+        named = {True: "accepted", False: "refused at byte"}.get(expected, expected)
+        if named not in verdict:
+            wrong.append((s[:60], verdict, named))
+    assert not wrong, wrong
+    slowest = max(*run.compile_us, *(ns / 1e3 for ns in run.mask_ns))
+    assert slowest < 2e6 * SLOWER, f"{slowest} us"  # one second, on a machine that does other work too
 
 
 # ----------------------------------------------------------------------------------------------------------------------

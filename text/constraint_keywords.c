@@ -278,6 +278,9 @@ static Norm *apply_enum(Schema *s, const JsonValue *schema, Norm *n)
     if (v->kind != JSON_ARRAY) {
         return schema_malformed(s, v, "an array") ? n : NULL;
     }
+    if (v->count > TERM_MAX_WIDTH) {
+        return schema_refuse(s, v, "an enum of more than 65536 values");
+    }
     Term *strings = schema_alloc(s, v->count + (size_t)1, sizeof *strings);
     Term *numbers = schema_alloc(s, v->count + (size_t)1, sizeof *numbers);
     Norm *all = norm_nothing(s);
@@ -437,6 +440,10 @@ static bool read_properties(Schema *s, const JsonValue *schema, ObjectShape *sha
     }
     const size_t n = (properties ? properties->count : 0) +
                      (required && required->kind == JSON_ARRAY ? required->count : 0);
+    if (n > SCHEMA_MAX_PROPERTIES) {
+        return schema_refuse(s, properties ? properties : required,
+                             "an object with more than 8192 properties and required names");
+    }
     NameClass *patterns;
     size_t n_patterns;
     shape->properties = schema_alloc(s, n + 1, sizeof *shape->properties);

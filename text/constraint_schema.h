@@ -19,6 +19,7 @@ typedef struct Schema Schema;
 // Bounds of a schema.
 #define SCHEMA_MAX_EXPRESSIONS  ((size_t)1 << 16)  // over its subschemas
 #define SCHEMA_MAX_ALTERNATIVES 256                // shapes of one value
+#define SCHEMA_MAX_PROPERTIES   ((size_t)1 << 13)  // of one object, by `properties` and `required`
 
 // Reads a schema. Its norms are computed on demand, and set *err when that fails, so *err must
 // outlive the schema. Errors: ERROR_INPUT naming the keyword and the JSON pointer of what is

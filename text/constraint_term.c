@@ -42,16 +42,28 @@ typedef struct {
     uint32_t shortest;  // length of the shortest string
     uint32_t exact;     // the same by search, if `searched`; UNSEARCHED before that
     uint32_t front;     // index + 1 of its front; 0: none yet
+    uint32_t classes;   // index + 1 of the last ByteClass that was found; 0: none yet
 } TermNode;
 
 #define UNSEARCHED (UINT32_MAX - 1)
 
 #define TERM_UNKNOWN UINT32_MAX
 
+// When so many are kept (12 MB), more derivatives are computed anew.
+#define MAX_CLASSES ((size_t)1 << 18)
+
 typedef struct {
     Term bytes;
     uint32_t first, n;  // calls[first .. first + n)
 } Front;
+
+// Bytes after which the same term follows. Large terms are made of few small ones, whose derivatives
+// are asked for again and again, so these are kept.
+typedef struct {
+    ByteSet bytes;
+    Term next;
+    uint32_t before;  // index + 1 of the term's class found before this one; 0: none
+} ByteClass;
 
 // A growing array of items of any size.
 typedef struct {
@@ -66,12 +78,14 @@ struct TermPool {
     List children;      // Term
     List sets;          // ByteSet
     List rows;          // Term [256]; unknown ones are TERM_UNKNOWN
+    List classes;       // ByteClass, at most MAX_CLASSES
     List fronts;        // Front
     List calls;         // FrontCall
     List rules;         // Term, TERM_UNKNOWN: not expanded yet
     uint32_t *table;    // (places): term + 1 by hash; 0: empty
     size_t places;      // a power of two, at least twice the number of terms
     Rules meaning;
+    size_t n_derived;   // derivatives that were asked for
     const char *bound;  // the bound that was reached; NULL: none
     size_t limit;       // its value
     bool lacks_memory;
@@ -251,8 +265,8 @@ void term_pool_free(TermPool *p)
     if (!p) {
         return;
     }
-    List *lists[] = {&p->nodes, &p->row_of, &p->children, &p->sets,
-                     &p->rows,  &p->fronts, &p->calls,    &p->rules};
+    List *lists[] = {&p->nodes,   &p->row_of, &p->children, &p->sets, &p->rows,
+                     &p->classes, &p->fronts, &p->calls,    &p->rules};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         free(lists[i]->items);
     }
@@ -666,7 +680,7 @@ static Term derive_parts(TermPool *p, TermNode n, unsigned byte, ByteSet *same)
 }
 
 // The strings that may follow `byte`. *same is narrowed to bytes with the same derivative.
-static Term derive(TermPool *p, Term t, unsigned byte, ByteSet *same)
+static Term derive_anew(TermPool *p, Term t, unsigned byte, ByteSet *same)
 {
     const TermNode n = *term_node(p, t);
     switch ((TermKind)n.kind) {
@@ -700,6 +714,36 @@ static Term derive(TermPool *p, Term t, unsigned byte, ByteSet *same)
     }
 }
 
+// The same, kept for terms that are made of others.
+static Term derive(TermPool *p, Term t, unsigned byte, ByteSet *same)
+{
+    const TermNode *n = term_node(p, t);
+    if (!check_bound(p, p->n_derived++ < TERM_MAX_DERIVATIVES, "derivatives",
+                     TERM_MAX_DERIVATIVES)) {
+        return TERM_NONE;
+    }
+    if (n->kind == KIND_BYTES || n->kind == KIND_MULTIPLE) {
+        return derive_anew(p, t, byte, same);
+    }
+    const ByteClass *c = p->classes.items;
+    for (uint32_t i = n->classes; i; i = c[i - 1].before) {
+        if (byteset_has(&c[i - 1].bytes, byte)) {
+            narrow(same, &c[i - 1].bytes, true);
+            return c[i - 1].next;
+        }
+    }
+    ByteClass made;
+    memset(&made.bytes, 0xff, sizeof made.bytes);
+    made.next = derive_anew(p, t, byte, &made.bytes);
+    narrow(same, &made.bytes, true);
+    if (p->classes.n < MAX_CLASSES && list_reserve(p, &p->classes, 1, sizeof made)) {
+        made.before = term_node(p, t)->classes;
+        ((ByteClass *)p->classes.items)[p->classes.n++] = made;
+        node_at(p, t)->classes = (uint32_t)p->classes.n;
+    }
+    return made.next;
+}
+
 // The transitions of a state, made if there are none yet; NULL: the pool has failed.
 static Term *row_of(TermPool *p, Term t)
 {
@@ -729,7 +773,7 @@ static Term raw_next(TermPool *p, Term t, unsigned byte)
     }
     ByteSet same;
     memset(&same, 0xff, sizeof same);
-    const Term next = derive(p, t, byte, &same);
+    const Term next = derive_anew(p, t, byte, &same);
     const Term entry = term_node(p, next)->searched ? next | TERM_UNCHECKED : next;
     row = row_of(p, t);
     for (unsigned b = 0; row && b < 256; b++) {
@@ -863,7 +907,7 @@ static void note_path(Search *s, uint32_t index, uint32_t rest)
 }
 
 // Finds the shortest string of a state by best-first search. If there is none, no state that it met
-// has one. Of bytes that lead to the same state, only the first is followed.
+// has one.
 static void search_shortest(TermPool *p, Term start)
 {
     Search s = {.pool = p};
@@ -882,18 +926,13 @@ static void search_shortest(TermPool *p, Term start)
             note_path(&s, index, n.nullable ? 0 : estimate(p, m.state));
             break;
         }
-        ByteSet left;
-        memset(&left, 0xff, sizeof left);
+        Term last = TERM_NONE;
         for (unsigned b = 0; b < 256 && !has_failed(p); b++) {
-            if (byteset_has(&left, b)) {
-                const Term next = raw_next(p, m.state, b);
-                const Term *row = row_of(p, m.state);
-                for (unsigned k = b; row && k < 256; k++) {
-                    const bool equal = row[k] != TERM_UNKNOWN && (row[k] & ~TERM_UNCHECKED) == next;
-                    left.words[k / 64] &= ~((uint64_t)equal << k % 64);
-                }
+            const Term next = raw_next(p, m.state, b);
+            if (next != last) {
                 meet(&s, next, m.distance + 1, index);
             }
+            last = next;
         }
     }
     for (uint32_t i = 0; !found && !has_failed(p) && i < s.met.n; i++) {
@@ -904,13 +943,55 @@ static void search_shortest(TermPool *p, Term start)
     free(s.places);
 }
 
-uint32_t term_shortest(TermPool *p, Term t)
+// The shortest of the alternatives of a union.
+static uint32_t shortest_part(TermPool *p, TermNode n)
+{
+    uint32_t best = NEVER;
+    for (size_t i = 0; i < n.b; i++) {
+        const uint32_t length = term_shortest(p, children_of(p, &n)[i]);
+        best = length < best ? length : best;
+    }
+    return best;
+}
+
+// Is the shortest string of a sequence still to be found?
+static bool is_open_sequence(const TermPool *p, Term t)
 {
     const TermNode *n = term_node(p, t);
-    if (!n->searched) {
-        return n->shortest;
+    return n->kind == KIND_SEQ && n->searched && n->exact == UNSEARCHED;
+}
+
+// The shortest string of a sequence, and of those that it ends with: there may be thousands.
+static void shortest_sequence(TermPool *p, Term t)
+{
+    uint32_t total = 0;
+    Term at = t;
+    for (; is_open_sequence(p, at); at = term_node(p, at)->b) {
+        total = length_plus(total, term_shortest(p, term_node(p, at)->a));
     }
-    if (n->exact == UNSEARCHED) {
+    total = length_plus(total, term_shortest(p, at));
+    const bool all = total < LONGEST;
+    for (at = t; is_open_sequence(p, at) && (all || at == t); at = term_node(p, at)->b) {
+        node_at(p, at)->exact = total;
+        total = all ? total - term_shortest(p, term_node(p, at)->a) : total;
+    }
+}
+
+// Only intersections, complements and multiples have to be searched: of the others, the shortest
+// string is made of those of the parts.
+uint32_t term_shortest(TermPool *p, Term t)
+{
+    const TermNode n = *term_node(p, t);
+    if (!n.searched || n.exact != UNSEARCHED) {
+        return has_failed(p) ? NEVER : n.searched ? n.exact : n.shortest;
+    }
+    if (n.kind == KIND_SEQ) {
+        shortest_sequence(p, t);
+    } else if (n.kind == KIND_OR) {
+        node_at(p, t)->exact = shortest_part(p, n);
+    } else if (n.kind == KIND_REPEAT) {
+        node_at(p, t)->exact = multiply_length(term_shortest(p, n.a), n.b);
+    } else {
         search_shortest(p, t);
     }
     return has_failed(p) ? NEVER : term_node(p, t)->exact;

@@ -80,10 +80,12 @@ typedef struct {
 } Rules;
 
 // Bounds on the memory and time that a hostile expression can take. A term takes about 40 bytes, a
-// state with its 256 transitions 1 KiB.
-#define TERM_MAX_TERMS  ((size_t)1 << 21)
-#define TERM_MAX_STATES ((size_t)1 << 15)
-#define TERM_MAX_WIDTH  ((size_t)1 << 16)  // of one union or intersection
+// state with its 256 transitions 1 KiB. A state of many parts takes as many derivatives for each of
+// its transitions, about ten million a second.
+#define TERM_MAX_TERMS       ((size_t)1 << 21)
+#define TERM_MAX_STATES      ((size_t)1 << 15)
+#define TERM_MAX_DERIVATIVES ((size_t)1 << 22)
+#define TERM_MAX_WIDTH       ((size_t)1 << 16)  // of one union or intersection
 
 TermPool *term_pool_create(void);  // NULL: out of memory
 void term_pool_free(TermPool *p);
