@@ -190,7 +190,7 @@ def write_byte_level(path, name):
     tokenizer, pieces, merges = train_byte_level(words(rule), alphabet, strings.SENTENCES * 3)
     if rule == "llama3":  # takes a word that is a piece whole, even if no merges lead to it
         found = (word for s in strings.SENTENCES for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(s))
-        pieces += [word for word in dict.fromkeys(found) if len(word) > 8 and word not in model["vocab"]][:50]
+        pieces += [word for word in dict.fromkeys(found) if len(word) > 8 and word not in pieces][:50]
     write_gguf(path, byte_level_fields(rule, pieces, merges))
 
 
