@@ -49,11 +49,14 @@ OPENMP := $(shell printf '\043include <omp.h>\nint main(void) { return omp_get_m
 # Yes if the compiler accepts these flags.
 accepts = $(shell echo 'int main(void) { return 0; }' | $(CC) -Werror $(1) -x c -E - >/dev/null 2>&1 && echo yes)
 
-# The flags that each kernel set needs. gcc's scheduler moves all loads of a tile to its beginning, where they do not fit
-# in AArch64's registers.
-SET_avx2 := -mavx2 -mfma -mf16c
-SET_avxvnni := $(SET_avx2) -mavxvnni
-SET_avx512 := $(SET_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+# The flags that each kernel set needs. Where gcc moves the parts of a tile around, they no longer fit in the registers:
+# its scheduler moves all loads to the beginning, and its passes that reorder and delay additions keep every product of a
+# quantisation block until the end (on AVX2, 65 spills a block instead of 10: docs/performance.md).
+IN_ORDER := $(foreach flag,-fno-tree-reassoc -fno-tree-ter,$(if $(call accepts,$(flag)),$(flag)))
+AVX2 := -mavx2 -mfma -mf16c
+SET_avx2 := $(AVX2) $(IN_ORDER)
+SET_avxvnni := $(AVX2) -mavxvnni
+SET_avx512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 UNSCHEDULED = $(if $(call accepts,-fno-schedule-insns),-fno-schedule-insns)
 SET_dotprod = -march=armv8.2-a+dotprod $(UNSCHEDULED)
 SET_i8mm = -march=armv8.2-a+dotprod+i8mm $(UNSCHEDULED)
