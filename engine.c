@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/buffer.h"
+#include "base/memory.h"
 #include "base/threads.h"
 
 // A thread must have this many bytes of weights to read per token, or waiting for it costs more
@@ -148,8 +149,8 @@ static bool open_chat(Engine *e, Error *err)
 // How much memory keys and values may take: half of the machine's, or any amount if it is unknown.
 static size_t most_cache_bytes(void)
 {
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 ? (size_t)pages / 2 * (size_t)page : SIZE_MAX;
+    const size_t memory = memory_of_machine();
+    return memory < SIZE_MAX ? memory / 2 : SIZE_MAX;
 }
 
 // The requested context; else the model's, halved until one sequence fits into memory. LongRoPE

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 bool size_mul(size_t a, size_t b, size_t *out)
 {
@@ -57,4 +58,12 @@ void memory_unmap(void *p, size_t bytes)
     if (p) {
         munmap(p, bytes ? bytes : 1);
     }
+}
+
+size_t memory_of_machine(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    size_t bytes;
+    return pages > 0 && page > 0 && size_mul((size_t)pages, (size_t)page, &bytes) ? bytes
+                                                                                  : SIZE_MAX;
 }

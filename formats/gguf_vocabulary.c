@@ -244,7 +244,8 @@ static int piece_attribute(VocabularyKind kind, double type)
         [TOKEN_NORMAL] = PIECE_NORMAL,   [TOKEN_UNKNOWN] = PIECE_UNKNOWN,
         [TOKEN_CONTROL] = PIECE_SPECIAL, [TOKEN_USER] = PIECE_ADDED,
         [TOKEN_UNUSED] = PIECE_ABSENT,   [TOKEN_BYTE] = PIECE_BYTE};
-    const bool known = type >= TOKEN_NORMAL && type <= TOKEN_BYTE && type == floor(type);
+    const double first = TOKEN_NORMAL, last = TOKEN_BYTE;
+    const bool known = type >= first && type <= last && type == floor(type);
     const int a = known ? attributes[(int)type] : -1;
     const bool special = a == PIECE_UNKNOWN || a == PIECE_BYTE;
     return kind == BYTE_LEVEL_BPE && special ? PIECE_SPECIAL : a;
@@ -259,7 +260,7 @@ static bool read_pieces(VocabularyReader *r)
     const uint8_t *at = tokens->data;
     for (size_t id = 0; id < r->n_tokens; id++) {
         const GgufText text = gguf_take_text(&at);
-        const double type = types ? gguf_element(types, id) : TOKEN_NORMAL;
+        const double type = types ? gguf_element(types, id) : (double)TOKEN_NORMAL;
         const int attribute = piece_attribute(r->v.kind, type);
         if (attribute < 0) {
             return error_set(r->err, ERROR_INPUT,

@@ -125,3 +125,22 @@ test-riscv64: .venv/installed
 	    build/riscv64/tests/logits build/riscv64/tests/test_ops
 	EMULATOR=qemu-riscv64 $(call pytest,build/riscv64/run,build/riscv64) tests/test_units.py tests/test_golden.py \
 	    -k "test_ops or every_machine"
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Systems that we do not have: compiled and linked, but not run. Zig's compiler is clang with the headers and libraries of
+# many systems, in a package of PyPI. It brings no OpenMP, and it names processors where others name architectures.
+
+.venv-zig/installed:
+	python3 -m venv .venv-zig
+	.venv-zig/bin/pip install -q --disable-pip-version-check ziglang==0.17.1
+	touch $@
+
+FOREIGN := aarch64-macos x86_64-macos x86_64-freebsd
+.PHONY: foreign
+## foreign: build/SYSTEM/run for macOS and FreeBSD, compiled and linked by Zig's clang, not run
+foreign: .venv-zig/installed
+	@for system in $(FOREIGN); do \
+	    $(MAKE) CC="$(CURDIR)/.venv-zig/bin/python -m ziglang cc -target $$system" BUILD=build/$$system OPENMP= \
+	        OPT="-O1 -g0 -DUNROLL=" SET_dotprod=-mcpu=generic+dotprod SET_i8mm=-mcpu=generic+dotprod+i8mm \
+	        build/$$system/run || exit 1; \
+	done

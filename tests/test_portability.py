@@ -1,9 +1,16 @@
-"""Machines of another byte order than that of the checkpoints are refused when compiling."""
+"""Machines of another byte order than that of the checkpoints are refused when compiling, and what differs between
+operating systems is in base/."""
 
+import re
 import subprocess
 
 import pytest
 from conftest import ROOT, TIMEOUT
+from test_layers import HOUSE
+
+# Names of systems, what only some of them have, and OpenMP, which is missing from some compilers.
+SYSTEMS = re.compile(r'\b__(linux|APPLE|FreeBSD)__\b|"/(proc|sys)/|\bMAP_[A-Z]+\b|\bMADV_|_OPENMP\b|\bomp_|pragma omp|'
+                     r'\b(mmap|madvise|sysconf|sysctl\w*|getauxval|elf_aux_info|syscall|memfd_create)\s*\(')  # fmt: skip
 
 
 def compile_for(tmp_path, order):
@@ -33,3 +40,13 @@ def test_every_file_that_reads_a_binary_file_includes_the_refusal():
                                 capture_output=True, text=True, timeout=TIMEOUT)  # fmt: skip
         assert listed.returncode == 0, listed.stderr
         assert "base/memory.h" in listed.stdout, f"{source.name} does not include base/memory.h"
+
+
+def test_what_differs_between_systems_is_in_base():
+    rooms = {row for row in HOUSE if row.endswith("/")} - {"base/"}
+    sources = [path for folder in ["", *sorted(rooms)] for path in sorted(ROOT.glob(f"{folder}*.[ch]"))]
+    assert len(sources) > 50, f"found {len(sources)} files"
+    for source in sources:
+        for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+            found = SYSTEMS.search(line)
+            assert not found, f"{source.relative_to(ROOT)}:{number}: {found[0]} belongs in base/: {line.strip()}"
