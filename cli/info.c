@@ -8,6 +8,7 @@
 #include "cli/answer.h"
 #include "cli/modes.h"
 #include "cli/prompt.h"
+#include "ops.h"
 #include "text/width.h"
 
 // --------------------------------------------------------------------------------------------
@@ -157,6 +158,7 @@ static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
     json_put_bool(&w, "chat", e->has_chat);
     put_thinking_json(&w, &e->chat.think);
     put_sampling_json(&w, &c->sampling);
+    json_put_text(&w, "simd", ops_name());
     json_put_count(&w, "weight_bytes", f->weight_bytes);
     json_put_count(&w, "context", e->context);
     json_put_count(&w, "kv_bytes", f->kv_bytes);
@@ -183,7 +185,7 @@ static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
 //     label            text of the row, as many words as fit; the rest goes on in
 //                      the next line, up to a number of lines that is the row's own
 //
-// These numbers add up to less than 24, so the summary fits a screen, whatever a file's texts are.
+// These numbers add up to 24, so the summary fits a screen, whatever a file's texts are.
 
 #define SUMMARY_COLUMNS 80
 #define LABEL_COLUMNS   17
@@ -282,7 +284,7 @@ static void put_tokenizer_row(Buffer *out, Buffer *row, const Tokenizer *t)
             before = ", ";
         }
     }
-    put_row(out, "tokenizer", row, 3);
+    put_row(out, "tokenizer", row, 2);
 }
 
 // A text that a template writes, with line ends as \n.
@@ -366,13 +368,15 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, const Opti
         buffer_addf(&row, "%s %.6g, ", f->config[i].name, f->config[i].value);
     }
     buffer_addf(&row, "rope_scaling %s", f->rope_scaling);
-    put_row(out, "config", &row, 7);
+    put_row(out, "config", &row, 6);
     if (!c->config.vocab_only) {
         put_weights_row(out, &row, f);
     }
     put_tokenizer_row(out, &row, e->tokenizer);
     put_chat_rows(out, &row, e);
     put_sampling_row(out, &row, o, &c->sampling);
+    buffer_add_text(&row, ops_name());
+    put_row(out, "kernels", &row, 1);
     if (!c->config.vocab_only) {
         buffer_addf(&row,
                     "%.1f MB: weights %.1f MB, keys and values %.1f MB (%s) at a context of %zu",
@@ -381,7 +385,7 @@ static bool put_summary(Buffer *out, const Facts *f, const Engine *e, const Opti
         put_row(out, "memory", &row, 2);
     }
     add_provenance(&row, c->provenance);
-    put_row(out, "provenance", &row, 3);
+    put_row(out, "provenance", &row, 2);
     const bool ok = buffer_check(&row, err);
     buffer_free(&row);
     return ok;

@@ -35,8 +35,8 @@ def test_info_is_a_summary_of_a_screen(stories, chatty):
     for done in (stories.generate("--info"), run(chatty, "--info")):
         assert_fits_a_screen(done)
         assert list(rows(done)) == [
-            "file", "kind", "config", "parameters", "tokenizer", "chat template", "sampling", "memory",
-            "provenance",
+            "file", "kind", "config", "parameters", "tokenizer", "chat template", "sampling", "kernels",
+            "memory", "provenance",
         ]  # fmt: skip
 
 
@@ -52,6 +52,14 @@ def test_info_says_what_json_says(stories):
     assert (summary["chat template"], info["chat"]) == ("none", False)
     assert (summary["sampling"], info["sampling"]) == ("temperature 1 (default), top-p 0.9 (default)", {})
     assert summary["provenance"] == info["provenance"].strip().replace("\n", ", ")
+
+
+@pytest.mark.parametrize("options", [(), ("--simd", "scalar")])
+def test_info_names_the_kernels(stories, options):
+    version = run("--version").ok().out
+    expected = options[-1] if options else re.search(r"kernels: (\w+)", version)[1]
+    assert rows(stories.generate("--info", *options))["kernels"] == expected
+    assert stories.generate("--info", "--json", *options).ok().json["simd"] == expected
 
 
 def test_info_counts_the_parameters(stories):
