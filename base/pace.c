@@ -11,8 +11,11 @@
 //
 // Fewer threads are tried when it is likely that they are faster: when threads sleep so much, waiting
 // for one that was put aside, that without it the others would do about as much. On an idle machine
-// that never happens, so nothing is tried. More threads are tried again, at last 2.5 times a second. A
-// trial that goes badly is given up after 16 ms: that is what a wrong number costs.
+// that never happens, so nothing is tried. More threads are tried when processors have nothing to do.
+//
+// These are hints; only a trial decides. The interval between trials in a direction doubles with each
+// that was not kept, and begins anew when something has changed: when the same work suddenly takes
+// longer, or comes after a pause. A trial that goes badly is given up after 16 ms.
 #include "base/pace.h"
 
 #include <math.h>
@@ -28,10 +31,12 @@
 #define ALL_LATE       0.08   // but not if no thread has a processor for itself
 #define HOPELESS       0.8    // a gain with which a trial is given up
 #define GAIN           1.04   // the least gain with which a trial is kept
-#define NEWS           1.25   // times the usual time in a window: calls for a trial soon
-#define MEMORY         0.1    // seconds that a kind's usual time remembers, about
-#define SHORT_INTERVAL 0.05   // seconds between trials, after one that was kept
-#define LONG_INTERVAL  0.4    // after several that were not
+#define NEWS           1.25   // times the usual time in a window: something has changed
+#define MEMORY         0.2    // seconds of a kind that count towards its usual time, about
+#define SPARE          0.3    // so many processors without work call for a trial of more threads
+#define SHORT_INTERVAL 0.05   // seconds between trials in a direction that has just paid
+#define LONG_INTERVAL  0.4    // in the other direction; and at most, if processors have no work
+#define MOST_INTERVAL  3.2    // at most
 
 static size_t kind_of(size_t rows)
 {
@@ -72,16 +77,33 @@ static double expected_gain(const Pace *p)
     return left / fmax(1 - p->slept / elapsed, 0.1);
 }
 
+// What has changed for the kinds that were met has changed for all.
+static void scale_usual(Pace *p, double factor)
+{
+    for (size_t i = 0; i < PACE_KINDS; i++) {
+        p->usual[i].seconds *= factor;
+    }
+}
+
+// The machine is so many times slower than before: all that was learned begins anew.
+static void hear_news(Pace *p, double slower)
+{
+    scale_usual(p, slower);
+    p->up_interval = p->down_interval = SHORT_INTERVAL;
+    p->news_at = p->last_trial = p->clock;
+}
+
 static void end_trial(Pace *p, bool keep)
 {
-    const double longer = fmin(fmax(2 * p->interval, SHORT_INTERVAL), LONG_INTERVAL);
-    // What the trial has changed for its kinds, it has changed for all.
-    for (size_t i = 0; i < PACE_KINDS && keep; i++) {
-        p->usual[i] *= p->seconds / p->usual_seconds;
+    double *same = p->direction > 0 ? &p->up_interval : &p->down_interval;
+    double *opposite = p->direction > 0 ? &p->down_interval : &p->up_interval;
+    *same = keep ? SHORT_INTERVAL : fmin(fmax(2 * *same, SHORT_INTERVAL), MOST_INTERVAL);
+    *opposite = keep ? LONG_INTERVAL : *opposite;
+    if (keep) {
+        scale_usual(p, p->seconds / p->usual_seconds);
     }
     p->threads = keep ? p->threads : p->before;
-    p->interval = keep ? SHORT_INTERVAL : longer;
-    p->next_trial = p->clock + p->interval;
+    p->last_trial = p->clock;
     p->before = 0;
     begin_window(p);
 }
@@ -100,14 +122,18 @@ static void go_on_with_trial(Pace *p)
 // Decides at the end of a window whether another number is to be tried.
 static void end_window(Pace *p)
 {
-    const bool news = p->seconds > NEWS * p->usual_seconds;
-    const double next = p->next_trial - (news ? p->interval - SHORT_INTERVAL : 0);
-    const bool up = p->threads < p->most;
+    if (p->seconds > NEWS * p->usual_seconds) {
+        hear_news(p, p->seconds / p->usual_seconds);
+    }
+    const double since = p->clock - p->last_trial;
+    const double most_up = p->spare < 0 || p->spare > SPARE ? LONG_INTERVAL : MOST_INTERVAL;
+    const bool up = p->threads < p->most && since >= fmin(p->up_interval, most_up);
     // Where all processors are busy, fewer threads only get less of them.
     const bool all_late = p->late > ALL_LATE * (p->clock - p->window_start);
-    const bool down = p->threads > 1 && !all_late && expected_gain(p) > PROMISING;
+    const bool down = p->threads > 1 && since >= p->down_interval && !all_late &&
+                      expected_gain(p) > PROMISING;
     begin_window(p);
-    if (p->clock < FIRST_TRIAL || p->clock < next) {
+    if (p->clock < FIRST_TRIAL) {
         return;
     }
     // Between the ends, both directions take turns.
@@ -122,16 +148,18 @@ static void end_window(Pace *p)
 // to take no time: a thread that was put aside finds that the others have done the work.
 static void end_run(Pace *p)
 {
-    double *usual = &p->usual[p->kind];
-    const double per_row = p->run_seconds / p->run_rows;
+    PaceUsual *usual = &p->usual[p->kind];
     const bool settles = p->before && p->clock - p->window_start < SETTLING;
-    if (*usual > 0 && !settles) {
-        p->usual_seconds += *usual * p->run_rows;
+    if (usual->rows > 0 && !settles) {
+        p->usual_seconds += usual->seconds / usual->rows * p->run_rows;
         p->seconds += p->run_seconds;
     }
     if (!p->before) {
-        const double memory = p->clock < FIRST_TRIAL || *usual <= 0 ? 0 : MEMORY;
-        *usual += p->run_seconds / (p->run_seconds + memory) * (per_row - *usual);
+        // Sums, and not a mean of runs: one in which a thread was put aside has fewer rows.
+        const double memory = fmin(MEMORY, (p->clock - p->news_at) / 2),
+                     kept = memory / (memory + p->run_seconds);
+        usual->seconds = kept * usual->seconds + p->run_seconds;
+        usual->rows = kept * usual->rows + p->run_rows;
     }
     p->run_rows = p->run_seconds = 0;
     if (p->before) {
@@ -139,6 +167,18 @@ static void end_run(Pace *p)
     } else if (p->clock - p->window_start >= WINDOW) {
         end_window(p);
     }
+}
+
+// What processors had to do is only of interest while there could be more threads.
+static void note_spare(Pace *p, double spare)
+{
+    if (p->threads == p->most) {
+        return;
+    }
+    if (spare > SPARE && p->spare >= 0 && p->spare <= SPARE) {
+        p->up_interval = SHORT_INTERVAL;  // a neighbour has gone
+    }
+    p->spare = spare;
 }
 
 void pace_note(Pace *p, const PaceUnit *unit)
@@ -156,11 +196,21 @@ void pace_note(Pace *p, const PaceUnit *unit)
     p->slept += unit->slept;
     p->own += unit->own * unit->seconds;
     p->late += unit->late * unit->seconds;
+    note_spare(p, unit->spare);
     p->clock += unit->seconds;
     p->used += (double)p->threads * unit->seconds;
     if (p->run_seconds >= LONG_RUN) {
         end_run(p);
     }
+}
+
+void pace_resume(Pace *p)
+{
+    p->threads = p->before ? p->before : p->threads;
+    p->before = 0;
+    p->run_rows = p->run_seconds = 0;
+    hear_news(p, 1);
+    begin_window(p);
 }
 
 double pace_mean(const Pace *p) { return p->clock > 0 ? p->used / p->clock : (double)p->most; }

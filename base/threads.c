@@ -1,9 +1,10 @@
 // threads.c - a team of OpenMP threads, with our own way of sharing work and of waiting.
 //
 // CLAIMING. The units of a step are divided into equal shares, one per thread. A thread claims
-// pieces of its own share, from the front, always half of what is left; then it helps itself to the
-// shares of the others, the next one first. So each thread works on the same outputs each time,
-// whose weights may still be in its cache, and is helped when it is slow:
+// pieces of its own share, from the front, always half of what is left (all of it if there are no
+// other shares); then it helps itself to the shares of the others, the next one first. So each
+// thread works on the same outputs each time, whose weights may still be in its cache, and is helped
+// when it is slow:
 //
 //     units       0  1  2  3  4  5  6  7  8  9 10 11 | 12 13 14 15 16 17 18 19 20 21 22 23
 //     share       of thread 0                        | of thread 1, which is slow or put aside
@@ -49,6 +50,7 @@
 
 #include "base/clock.h"
 #include "base/futex.h"
+#include "base/idle.h"
 #include "base/memory.h"
 #include "base/pace.h"
 #include "base/quota.h"
@@ -60,8 +62,13 @@
 // Some tens of microseconds: longer than threads with a processor of their own wait for each other.
 #define SPINS 1000
 
-// Seconds between two looks at the processor time, which cost system calls.
+// Seconds between two looks at the processor time, which cost system calls, and at how long processors
+// had nothing to do, which the system counts in hundredths of a second.
 #define USAGE_INTERVAL 0.01
+#define SPARE_INTERVAL 0.1
+
+// Seconds between two jobs that are a pause: what is measured begins anew.
+#define PAUSE 0.01
 
 // The parts of Crew.gate: the number of the job, whether it can be entered, who is in it.
 #define GATE_JOB    ((uint64_t)1 << 32)
@@ -99,8 +106,11 @@ struct Crew {
     struct Usage {
         double now, own, all;  // time, and seconds of processors: of this thread, and of all
         double own_slept, slept;
-    } usage;      // since the last time that `late` was computed
-    double late;  // see PaceUnit
+    } usage;  // since the last time that `late` was computed
+    struct Idle {
+        double now, seconds;  // time, and idle_seconds; 0: not yet
+    } idle;                   // since the last time that `spare` was computed
+    double late, spare;       // see PaceUnit
     _Alignas(64) _Atomic uint64_t gate;
     _Alignas(64) _Atomic uint64_t now;  // number of the step << 32 | its shares
     _Alignas(64) atomic_size_t done;    // units of the step
@@ -239,7 +249,7 @@ static bool claim_from(TeamStep *s, size_t share)
         if (number > s->number || gone == units) {
             return false;
         }
-        const size_t next = gone + (units - gone + 1) / 2;
+        const size_t next = s->n_shares == 1 ? units : gone + (units - gone + 1) / 2;
         if (atomic_compare_exchange_weak_explicit(claimed, &old, (uint64_t)s->number << 32 | next,
                                                   memory_order_relaxed, memory_order_relaxed)) {
             s->begin = begin + gone;
@@ -301,6 +311,20 @@ bool team_claim(TeamStep *s)
 // --------------------------------------------------------------------------------------------
 // Jobs
 
+// A job begins. What it does until now belongs to no unit.
+static void begin_first_unit(Crew *crew)
+{
+    const double now = crew->adapts ? now_seconds() : 0;
+    if (crew->unit_start > 0 && now - crew->unit_start >= PAUSE) {
+        crew->usage = (struct Usage){0};
+        crew->idle = (struct Idle){0};
+        crew->late = 0;
+        pace_resume(&crew->pace);
+        atomic_store_explicit(&crew->limit, crew->pace.threads, memory_order_relaxed);
+    }
+    crew->unit_start = now;
+}
+
 static void run_job(Crew *crew, size_t threads, void (*work)(Team team, void *arg), void *arg)
 {
     Seat *own = &crew->seats[0];
@@ -314,7 +338,7 @@ static void run_job(Crew *crew, size_t threads, void (*work)(Team team, void *ar
     begin_step(crew, 1);
     atomic_fetch_add(&crew->gate, GATE_JOB + GATE_OPEN);
     wake_range(crew, 1, least_of(atomic_load(&crew->limit), crew->processors));
-    crew->unit_start = crew->adapts ? now_seconds() : 0;
+    begin_first_unit(crew);
     work((Team){0, crew->threads, crew}, arg);
     atomic_fetch_and(&crew->gate, ~GATE_OPEN);
     wait_until(crew, own, job_is_left);
@@ -450,6 +474,26 @@ static void note_usage(Crew *crew, double now, double own_slept, double slept)
     *u = (struct Usage){.now = now, .own = own, .all = all};
 }
 
+// Computes `spare` now and then, while more threads could be used.
+static void note_idle(Crew *crew, double now)
+{
+    struct Idle *idle = &crew->idle;
+    if (crew->pace.threads == crew->pace.most) {
+        *idle = (struct Idle){0};
+        return;
+    }
+    if (now - idle->now < SPARE_INTERVAL) {
+        return;
+    }
+    const double seconds = idle_seconds();
+    if (seconds < 0) {
+        crew->spare = -1;
+    } else if (idle->now > 0) {
+        crew->spare = (seconds - idle->seconds) / (now - idle->now);
+    }
+    *idle = (struct Idle){now, seconds};
+}
+
 void team_adapt(Team team, size_t rows)
 {
     Crew *crew = team.crew;
@@ -459,11 +503,13 @@ void team_adapt(Team team, size_t rows)
     const double now = now_seconds(), own_slept = (double)crew->own_slept * 1e-9;
     const double slept = (double)atomic_exchange(&crew->slept, 0) * 1e-9;
     note_usage(crew, now, own_slept, slept);
+    note_idle(crew, now);
     const PaceUnit unit = {.rows = rows,
                            .seconds = now - crew->unit_start,
                            .slept = own_slept + slept,
                            .own = crew->n_steps ? crew->own / (double)crew->n_steps : 0,
-                           .late = crew->late};
+                           .late = crew->late,
+                           .spare = crew->spare};
     pace_note(&crew->pace, &unit);
     crew->unit_start = now;
     crew->own_slept = 0;

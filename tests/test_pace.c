@@ -31,6 +31,7 @@ static PaceUnit run_unit(Machine *m, size_t threads, size_t rows)
         unit.slept = m->stall * (double)(threads - 1);
         unit.late = m->alone;
     }
+    unit.spare = m->every > 0 ? 0 : (double)(m->processors - useful);
     m->clock += seconds;
     m->work += (double)rows;
     unit.seconds = seconds;
@@ -105,12 +106,62 @@ TEST(test_a_change_is_noticed_within_half_a_second)
     }
 }
 
+// The number of trials in so many seconds.
+static size_t count_trials(Machine *m, Pace *p, double seconds)
+{
+    size_t n = 0;
+    for (const double end = m->clock + seconds; m->clock < end;) {
+        const size_t before = p->before;
+        const PaceUnit unit = run_unit(m, p->threads, 1);
+        pace_note(p, &unit);
+        n += p->before && !before;
+    }
+    return n;
+}
+
+TEST(test_trials_become_rare_while_nothing_changes)
+{
+    Machine m = {.processors = 2, .stall = 0.005, .every = 0.008};
+    Pace p = new_pace(2);
+    simulate(&m, &p, 1);
+    const size_t first = count_trials(&m, &p, 10), second = count_trials(&m, &p, 10);
+    CHECK(first <= 7 && second <= 4, "%zu trials in 10 s, then %zu, expected 7 and 4 at most",
+          first, second);
+}
+
+TEST(test_where_the_system_tells_nothing_more_threads_are_tried_often)
+{
+    Machine m = {.processors = 2, .stall = 0.005, .every = 0.008};
+    Pace p = new_pace(2);
+    simulate(&m, &p, 5);
+    CHECK((p.before ? p.before : p.threads) == 1, "%zu threads", p.threads);
+    m.every = 0;
+    for (const double end = m.clock + 0.6; m.clock < end;) {
+        PaceUnit unit = run_unit(&m, p.threads, 1);
+        unit.spare = -1;
+        pace_note(&p, &unit);
+    }
+    CHECK(p.threads == 2 && !p.before, "%zu threads", p.threads);
+}
+
+TEST(test_after_a_pause_a_short_request_finds_the_fastest_number)
+{
+    Machine m = {.processors = 2, .stall = 0.005, .every = 0.008};
+    Pace p = new_pace(2);
+    simulate(&m, &p, 30);
+    CHECK((p.before ? p.before : p.threads) == 1, "%zu threads", p.threads);
+    m.every = 0;
+    pace_resume(&p);
+    simulate(&m, &p, 0.15);
+    CHECK(p.threads == 2 && !p.before, "0.15 s after the pause, %zu threads", p.threads);
+}
+
 TEST(test_more_threads_than_processors_are_not_used_for_long)
 {
     Machine m = {.processors = 1, .stall = 0.004, .every = 0.1};
     Pace p = new_pace(16);
     simulate(&m, &p, 5);
-    CHECK((p.before ? p.before : p.threads) <= 6, "%zu threads, expected 6 at most", p.threads);
+    CHECK((p.before ? p.before : p.threads) <= 8, "%zu threads, expected 8 at most", p.threads);
 }
 
 TEST(test_a_mean_without_units_is_the_largest_number)
@@ -123,11 +174,15 @@ TEST(test_a_mean_without_units_is_the_largest_number)
 
 int main(int argc, char **argv)
 {
-    return unit_main(argc, argv,
-                     (UnitTest[]){UNIT(test_nothing_is_tried_on_an_idle_machine),
-                                  UNIT(test_a_busy_machine_gets_the_fastest_number),
-                                  UNIT(test_a_change_is_noticed_within_half_a_second),
-                                  UNIT(test_more_threads_than_processors_are_not_used_for_long),
-                                  UNIT(test_a_mean_without_units_is_the_largest_number),
-                                  {0}});
+    return unit_main(
+        argc, argv,
+        (UnitTest[]){UNIT(test_nothing_is_tried_on_an_idle_machine),
+                     UNIT(test_a_busy_machine_gets_the_fastest_number),
+                     UNIT(test_a_change_is_noticed_within_half_a_second),
+                     UNIT(test_trials_become_rare_while_nothing_changes),
+                     UNIT(test_where_the_system_tells_nothing_more_threads_are_tried_often),
+                     UNIT(test_after_a_pause_a_short_request_finds_the_fastest_number),
+                     UNIT(test_more_threads_than_processors_are_not_used_for_long),
+                     UNIT(test_a_mean_without_units_is_the_largest_number),
+                     {0}});
 }

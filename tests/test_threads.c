@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/idle.h"
 #include "base/memory.h"
 #include "tests/unit.h"
 
@@ -159,6 +160,17 @@ TEST(test_nobody_spins_while_one_thread_works_alone)
     CHECK(seconds[1] < 0.05, "%g s of processor time in a step of 0.2 s", seconds[1]);
 }
 
+TEST(test_idle_processors_are_counted)
+{
+    const double start = idle_seconds();
+    nanosleep(&(struct timespec){0, 100000000}, NULL);
+    const double idle = idle_seconds() - start;
+    CHECK(start < 0 || idle >= 0, "%g s without work in 0.1 s", idle);
+#if defined(__linux__)
+    CHECK(start > 0, "%g s without work since the start", start);
+#endif
+}
+
 int main(int argc, char **argv)
 {
     return unit_main(argc, argv,
@@ -166,6 +178,7 @@ int main(int argc, char **argv)
                                   UNIT(test_a_hosted_team_runs_one_job_after_another),
                                   UNIT(test_a_host_in_a_host_lends_its_threads),
                                   UNIT(test_a_thread_alone_takes_a_step_in_one_piece),
+                                  UNIT(test_idle_processors_are_counted),
                                   UNIT(test_nobody_spins_while_one_thread_works_alone),
                                   {0}});
 }

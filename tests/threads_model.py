@@ -135,7 +135,7 @@ class Model:
         elif s.claimed[share] != t.old:
             yield put(s, i, old=s.claimed[share])
         else:
-            to = gone + (units - gone + 1) // 2
+            to = units if t.shares == 1 else gone + (units - gone + 1) // 2
             s = s._replace(claimed=at(s.claimed, share, (number, to)))
             if self.broken == "the step ends with the claims":
                 done = s.done + to - gone
