@@ -170,7 +170,7 @@ static bool open_guide(Answer *a, Error *err)
     if (ok) {
         const ConstraintText text = {spec.text, strlen(spec.text)};
         ok = guide_open(&a->guide, spec.kind, text, &a->trie, &why) ||
-             constraint_refused(&spec, &why, err);
+             constraint_refused(&spec, &file, &why, err);
     }
     buffer_free(&file);
     const char *notes = ok ? guide_notes(a->guide) : NULL;

@@ -80,7 +80,8 @@ static void note_unknown(uint64_t line, const char *notes)
 // The command line's constraint is checked before any request is read: it would fail all of them.
 static bool load_constraint(ConstraintSpec *spec, Buffer *file, Error *err)
 {
-    return !spec->kind || (constraint_load(spec, file, err) && constraint_compiles(spec, err));
+    return !spec->kind ||
+           (constraint_load(spec, file, err) && constraint_compiles(spec, file, err));
 }
 
 // Answers the requests, whose defaults are complete.

@@ -25,13 +25,14 @@ bool constraint_load(ConstraintSpec *spec, Buffer *file, Error *err)
                      strlen(file->data));
 }
 
-bool constraint_refused(const ConstraintSpec *spec, const Error *why, Error *err)
+bool constraint_refused(const ConstraintSpec *spec, const Buffer *file, const Error *why,
+                        Error *err)
 {
-    const bool usage = spec->kind == CONSTRAINT_REGEX && why->kind == ERROR_INPUT;
+    const bool usage = spec->text != file->data && why->kind == ERROR_INPUT;
     return error_set(err, usage ? ERROR_USAGE : why->kind, "%s: %.500s", spec->name, why->message);
 }
 
-bool constraint_compiles(const ConstraintSpec *spec, Error *err)
+bool constraint_compiles(const ConstraintSpec *spec, const Buffer *file, Error *err)
 {
     const ConstraintText text = {spec->text, strlen(spec->text)};
     Constraint *c;
@@ -39,5 +40,5 @@ bool constraint_compiles(const ConstraintSpec *spec, Error *err)
     const bool ok = spec->kind == CONSTRAINT_REGEX ? constraint_of_regex(&c, text, &why)
                                                    : constraint_of_schema(&c, text, &why);
     constraint_free(c);
-    return ok || constraint_refused(spec, &why, err);
+    return ok || constraint_refused(spec, file, &why, err);
 }

@@ -10,11 +10,12 @@
 // by that of the file. Error: what read_file says, or ERROR_INPUT if the file has a NUL.
 bool constraint_load(ConstraintSpec *spec, Buffer *file, Error *err);
 
-// Sets *err to why the constraint could not be compiled, and by whose fault: ERROR_USAGE for a
-// regular expression, which is part of the command line. Returns false.
-bool constraint_refused(const ConstraintSpec *spec, const Error *why, Error *err);
+// Sets *err to why the constraint could not be compiled, and by whose fault: ERROR_USAGE unless it
+// is from a file, as constraint_load has read it. Returns false.
+bool constraint_refused(const ConstraintSpec *spec, const Buffer *file, const Error *why,
+                        Error *err);
 
 // Compiles a constraint only to see whether that fails. Errors: as constraint_refused.
-bool constraint_compiles(const ConstraintSpec *spec, Error *err);
+bool constraint_compiles(const ConstraintSpec *spec, const Buffer *file, Error *err);
 
 #endif

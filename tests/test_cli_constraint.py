@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from conftest import assert_refused
+from conftest import assert_refused, run
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -106,6 +106,14 @@ def test_a_schema_is_read_from_a_file(stories, tmp_path):
     assert json.loads(json.loads(answer(stories, "--json-schema", path).out)["text"])["name"] is not None
 
 
+@pytest.mark.parametrize("schema, name", [("{", "byte 1"), ('{"uniqueItems": true}', "#/uniqueItems")])
+def test_a_file_that_is_no_schema_is_an_input_that_cannot_be_used(stories, tmp_path, schema, name):
+    path = tmp_path / "schema.json"
+    path.write_text(schema)
+    for options in (["-i", "Once"], ["--batch", "missing"]):
+        assert_refused(run(*stories, *options, "--json-schema", path), 3, "schema.json", name)
+
+
 def test_unknown_keywords_are_noted_on_stderr(stories):
     done = answer(stories, "--json-schema", '{"type": "boolean", "colour": "red"}')
     assert "colour" in done.err
@@ -119,9 +127,9 @@ REFUSED = [
     (["--json-object", "--ignore-eos"], 2, ["--ignore-eos", "not with a constraint"]),
     (["--json-object", "--score"], 2, ["--json-object", "not in this mode"]),
     (["--json-schema", "missing.json"], 3, ["missing.json"]),
-    (["--json-schema", '{"uniqueItems": true}'], 3, ["--json-schema", "#/uniqueItems"]),
-    (["--json-schema", "{"], 3, ["--json-schema", "byte 1"]),
-    (["--json-schema", '{"type": "string", "enum": [1]}'], 3, ["no value is valid"]),
+    (["--json-schema", '{"uniqueItems": true}'], 2, ["--json-schema", "#/uniqueItems"]),
+    (["--json-schema", "{"], 2, ["--json-schema", "byte 1"]),
+    (["--json-schema", '{"type": "string", "enum": [1]}'], 2, ["no value is valid"]),
 ]
 
 
