@@ -37,16 +37,29 @@ static void sort_texts(const ChoiceTexts *texts, const char *sorted[MAX_CHOICE_T
     qsort(sorted, texts->n, sizeof *sorted, compare_choice_texts);
 }
 
-bool choice_texts_check(const ChoiceTexts *texts, Error *err)
+// Was this text given before text i?
+static bool is_repeated(const ChoiceTexts *texts, size_t i)
+{
+    size_t k = 0;
+    while (strcmp(texts->texts[k], texts->texts[i]) != 0) {
+        k++;
+    }
+    return k < i;
+}
+
+size_t choice_texts_duplicate(const ChoiceTexts *texts)
 {
     const char *sorted[MAX_CHOICE_TEXTS];
     sort_texts(texts, sorted);
+    bool found = false;
     for (size_t i = 1; i < texts->n; i++) {
-        if (strcmp(sorted[i - 1], sorted[i]) == 0) {
-            return error_set(err, ERROR_INPUT, "duplicate %.80s", sorted[i]);
-        }
+        found |= strcmp(sorted[i - 1], sorted[i]) == 0;
     }
-    return true;
+    size_t first = found ? 0 : texts->n;
+    while (first < texts->n && !is_repeated(texts, first)) {
+        first++;
+    }
+    return first;
 }
 
 // Does one of the texts begin another?

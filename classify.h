@@ -27,8 +27,8 @@ typedef struct {
     size_t n;                             // 0: the answer may be any text
 } ChoiceTexts;
 
-// Error: ERROR_INPUT naming a text that occurs twice.
-bool choice_texts_check(const ChoiceTexts *texts, Error *err);
+// The first text that is the same as one before it; texts->n if all differ.
+size_t choice_texts_duplicate(const ChoiceTexts *texts);
 
 typedef struct {
     size_t index;       // of its text

@@ -775,13 +775,15 @@ static bool check_choices(const Options *o, Error *err)
 {
     static const char *const never_with[] = {"logit-bias", "repeat-penalty", "presence-penalty",
                                              "frequency-penalty", NULL};
-    Error why;
-    if (!o->generate.choices.n) {
+    const ChoiceTexts *choices = &o->generate.choices;
+    if (!choices->n) {
         return true;
     }
-    return choice_texts_check(&o->generate.choices, &why)
+    const size_t duplicate = choice_texts_duplicate(choices);
+    return duplicate == choices->n
                ? refuse(o, never_with, "not with --choice", err)
-               : error_set(err, ERROR_USAGE, "--choice: %.500s", why.message);
+               : error_set(err, ERROR_USAGE, "--choice: duplicate %.80s, expected different texts",
+                           choices->texts[duplicate]);
 }
 
 // Constraints: one at most, of answers that nothing else ends.
@@ -1061,8 +1063,7 @@ static bool check_requested(const ConstraintSpec *spec, const RequestField *f, E
 static bool store_choices(GenerateOptions *g, const JsonValue *value, const RequestField *f,
                           Error *err)
 {
-    char expected[48];
-    Error why;
+    char name[64], expected[48];
     snprintf(expected, sizeof expected, "an array of at most %d texts", MAX_CHOICE_TEXTS);
     if (value->kind != JSON_ARRAY || value->count > MAX_CHOICE_TEXTS) {
         return field_unexpected(err, f->name, value, expected);
@@ -1070,7 +1071,8 @@ static bool store_choices(GenerateOptions *g, const JsonValue *value, const Requ
     const JsonValue *text = json_first(value);
     for (size_t i = 0; i < value->count; i++, text = json_next(text)) {
         if (text->kind != JSON_STRING || !text->size || memchr(text->text, 0, text->size)) {
-            return field_unexpected(err, "a choice", text, "a non-empty string without NUL");
+            snprintf(name, sizeof name, "%s[%zu]", f->name, i);
+            return field_unexpected(err, name, text, "a non-empty string without NUL");
         }
         g->choices.texts[i] = text->text;
     }
@@ -1079,8 +1081,10 @@ static bool store_choices(GenerateOptions *g, const JsonValue *value, const Requ
         return false;
     }
     g->constraint = (ConstraintSpec){.name = f->name, .requested = true};
-    return choice_texts_check(&g->choices, &why) ||
-           error_set(err, ERROR_INPUT, "%s: %.500s", f->name, why.message);
+    const size_t duplicate = choice_texts_duplicate(&g->choices);
+    return duplicate == value->count ||
+           error_set(err, ERROR_INPUT, "%s[%zu]: duplicate %.80s, expected different texts",
+                     f->name, duplicate, g->choices.texts[duplicate]);
 }
 
 // Stores what an answer has to be.

@@ -147,10 +147,10 @@ def test_other_choices_are_other_options_to_resume(stories, tmp_path):
 
 WRONG = [
     ({"guided_choice": "a"}, "guided_choice", "an array"),
-    ({"guided_choice": [1]}, "a choice is 1", "non-empty string"),
-    ({"guided_choice": ["a", ""]}, "a choice", "non-empty string"),
-    ({"guided_choice": ["a\0b"]}, "a choice", "NUL"),
-    ({"guided_choice": ["a", "b", "a"]}, "guided_choice", "duplicate a"),
+    ({"guided_choice": [1]}, "guided_choice[0] is 1", "non-empty string"),
+    ({"guided_choice": ["a", ""]}, 'guided_choice[1] is ""', "non-empty string"),
+    ({"structured_outputs": {"choice": ["a\0b"]}}, "structured_outputs.choice[0]", "NUL"),
+    ({"guided_choice": ["b", "a", "a", "b"]}, "guided_choice[2]: duplicate a, expected different texts"),
     ({"guided_choice": [str(i) for i in range(1025)]}, "guided_choice", "1024"),
     ({"structured_outputs": {"choice": ["a"], "regex": "a"}}, "only one constraint", "structured_outputs"),
     ({"guided_choice": ["a"], "guided_regex": "a"}, "only one constraint", "guided_choice"),

@@ -290,7 +290,7 @@ def test_an_interruption_ends_the_run(slow):
 
 REFUSED = [
     (["--choice", ""], 2, ["--choice", "non-empty"]),
-    (["--choice", "a", "--choice", "b", "--choice", "a"], 2, ["--choice", "duplicate a"]),
+    (["--choice", "a", "--choice", "b", "--choice", "a"], 2, ["--choice", "duplicate a, expected different texts"]),
     ([x for i in range(1025) for x in ("--choice", str(i))], 2, ["--choice", "1024 times"]),
     (["--choice", "a", "--regex", "a"], 2, ["--choice", "one constraint"]),
     (["--choice", "a", "--stop", "b"], 2, ["--stop", "not with a constraint"]),
