@@ -205,6 +205,21 @@ def test_digest_text_and_probabilities_are_the_same_for_any_threads_kernels_and_
         assert outcome(*way) == expected, way
 
 
+def test_digest_is_of_the_logits_in_the_order_of_the_tokens(letters):
+    """Each row once: that of the prompt, then those of the choices, sorted. Lanes would run common beginnings several times."""
+    choices, ids = ["zab", "ca", "cab", "cabin", "caz", "b"], [0, *letter_ids("the cat")]
+    digest, seen = 0xCBF29CE484222325, set()
+    for tokens in sorted(letter_ids(c) for c in choices):
+        rows = logits(letters.path, ids + tokens, "--kv", "f32", vocab_size=VOCAB)[len(ids) - 1 :]
+        for depth, row in enumerate(rows):
+            if tuple(tokens[:depth]) not in seen:
+                seen.add(tuple(tokens[:depth]))
+                for bits in row.view(np.uint32).tolist():
+                    digest = (digest ^ bits) * 0x100000001B3 % 2**64
+    args = itertools.chain.from_iterable(("--choice", c) for c in choices)
+    assert letters.generate("-i", "the cat", "--digest", "--kv", "f32", *args).ok().digest == f"digest: {digest:016x}"
+
+
 def test_digest_depends_on_the_choices(stories):
     digests = [stories.generate("-i", PROMPT, "--digest", "--choice", a, "--choice", b).ok().digest
                for a, b in ((" girl", " boy"), (" girl named", " boy named"), (" girl named", " cat named"))]  # fmt: skip
