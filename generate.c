@@ -475,11 +475,16 @@ bool sequence_scores_prompt(const Sequence *s)
     return s->options->logprobs && s->first_logprob < s->n_prompt;
 }
 
+bool sequence_scores_rows(const Sequence *s)
+{
+    return s->options->logprobs && sequence_n_past(s) + 1 >= s->first_logprob;
+}
+
 size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max)
 {
     const size_t n_past = sequence_n_past(s), left = s->tokens.size - n_past;
     const size_t n = left < max ? left : max;
-    const bool all = sequence_scores_prompt(s);
+    const bool all = sequence_scores_rows(s);
     for (size_t i = 0; i < n; i++) {
         rows[i] = (Row){.token = s->tokens.ids[n_past + i],
                         .sequence = s->cache_sequence,
@@ -625,7 +630,7 @@ static const Buffer *text_instead(const Sequence *s, int token)
     return stays ? NULL : &t->close;
 }
 
-// Notes how probable a token was, if that is wanted. NULL: nothing came before it, or it was forced.
+// Notes how probable a token was, if that is wanted. NULL: nothing came before it.
 static bool note_logprob(Sequence *s, int token, const float *logits, Error *err)
 {
     return !s->options->logprobs ||
@@ -642,14 +647,22 @@ static bool append_token(Sequence *s, int token, Error *err)
     return true;
 }
 
-// Appends the tokens of a text of the template, as far as there is room.
-static bool force_text(Sequence *s, const char *text, size_t size, Error *err)
+// Appends a token that was not drawn. `logits` are those of the token before it, NULL if that has not
+// been run: then its row will tell how probable this one is (take_logits).
+static bool append_forced(Sequence *s, int token, const float *logits, Error *err)
+{
+    s->n_forced++;
+    return (!logits || note_logprob(s, token, logits, err)) && append_token(s, token, err);
+}
+
+// Appends the tokens of a text of the template, as far as there is room. `logits`: as append_forced,
+// for the first.
+static bool force_text(Sequence *s, Trimmed text, const float *logits, Error *err)
 {
     Tokens forced = {0};
-    bool ok = encode_own(s, text, size, &forced, err);
+    bool ok = encode_own(s, text.text, text.size, &forced, err);
     for (size_t i = 0; ok && i < forced.size && tokens_left(s); i++) {
-        ok = note_logprob(s, forced.ids[i], NULL, err) && append_token(s, forced.ids[i], err);
-        s->n_forced++;
+        ok = append_forced(s, forced.ids[i], i ? NULL : logits, err);
     }
     tokens_free(&forced);
     return ok;
@@ -674,14 +687,14 @@ static bool complete_own_text(Sequence *s, ThinkingPhase before, Error *err)
     if (before == PHASE_START && s->filter.phase != PHASE_ANSWER &&
         thinking_opens(t, bytes, size, &n)) {
         const Trimmed open = trimmed(t->open.data, t->open.size);
-        return force_text(s, open.text + n, open.size - n, err);
+        return force_text(s, (Trimmed){open.text + n, open.size - n}, NULL, err);
     }
     if (before == PHASE_THOUGHT && s->filter.phase == PHASE_ANSWER) {
         const Trimmed close = trimmed(t->close.data, t->close.size);
         const char *end = close.text + close.size;
         const size_t space = (size_t)(t->close.data + t->close.size - end);
         n = space_at_end(bytes, size);
-        return n >= space || force_text(s, end + n, space - n, err);
+        return n >= space || force_text(s, (Trimmed){end + n, space - n}, NULL, err);
     }
     return true;
 }
@@ -734,8 +747,9 @@ static bool cut_forced(Sequence *s, Tokens *out, Error *err)
 }
 
 // Appends the tokens of what has to come next, so that they run in one pass. Each takes a draw of the
-// generator, as if it had been sampled; `drawn`: the first has had it.
-static bool force_bytes(Sequence *s, bool drawn, Error *err)
+// generator, as if it had been sampled; `drawn`: the first has had it. `logits`: as append_forced, for
+// the first.
+static bool force_bytes(Sequence *s, bool drawn, const float *logits, Error *err)
 {
     Tokens tokens = {0};
     bool ok = cut_forced(s, &tokens, err), taken = true;
@@ -748,8 +762,7 @@ static bool force_bytes(Sequence *s, bool drawn, Error *err)
             sampler_skip(&s->sampler);
         }
         drawn = false;
-        ok = note_logprob(s, tokens.ids[i], NULL, err) && append_token(s, tokens.ids[i], err);
-        s->n_forced++;
+        ok = append_forced(s, tokens.ids[i], i == 1 ? logits : NULL, err);
     }
     tokens_free(&tokens);
     return ok;
@@ -763,21 +776,22 @@ static bool force_texts(Sequence *s, ThinkingPhase before, Error *err)
         return false;
     }
     const Buffer *close = must_close(s) ? &s->filter.texts->close : NULL;
-    if (close && !force_text(s, close->data, close->size, err)) {
+    if (close && !force_text(s, (Trimmed){close->data, close->size}, NULL, err)) {
         return false;
     }
     if (guided && s->filter.phase == PHASE_ANSWER && s->filter.found) {
         s->answer_begin = count_new(s);  // after the white space that was forced
     }
-    return !is_guided(s) || !s->match.text.size || s->match.is_final || force_bytes(s, false, err);
+    return !is_guided(s) || !s->match.text.size || s->match.is_final ||
+           force_bytes(s, false, NULL, err);
 }
 
 // Begins the guided answer with what it has to begin with.
-static bool begin_answer(Sequence *s, bool drawn, Error *err)
+static bool begin_answer(Sequence *s, bool drawn, const float *logits, Error *err)
 {
     s->filter.phase = PHASE_ANSWER;
     s->filter.skips_space = false;  // white space is part of the text
-    return force_bytes(s, drawn, err);
+    return force_bytes(s, drawn, logits, err);
 }
 
 // Decides about a token that was drawn under a guide; *token is NO_TOKEN if others are forced.
@@ -786,9 +800,9 @@ static bool guide_token(Sequence *s, const float *logits, SamplerInput *in, int 
     const Buffer *instead = is_guided(s) ? NULL : text_instead(s, *token);
     bool ok = true;
     if (instead && instead->size) {
-        ok = force_text(s, instead->data, instead->size, err);
+        ok = force_text(s, (Trimmed){instead->data, instead->size}, logits, err);
     } else if (instead) {  // an answer that nothing precedes
-        ok = begin_answer(s, true, err);
+        ok = begin_answer(s, true, logits, err);
     }
     if (s->n_forced) {
         *token = NO_TOKEN;
@@ -809,7 +823,7 @@ static bool sample_token(Sequence *s, const float *logits, int *token, Error *er
                        .banned = s->enders.ids,
                        .n_banned = may_end ? 0 : s->enders.size};
     *token = NO_TOKEN;
-    if (is_guided(s) && !s->match.text.size && !begin_answer(s, false, err)) {
+    if (is_guided(s) && !s->match.text.size && !begin_answer(s, false, logits, err)) {
         return false;
     }
     if (s->n_forced) {
@@ -880,7 +894,7 @@ static bool take_logits(Step *step, const Row *row)
         return false;
     }
     if (next < s->tokens.size) {  // of the prompt, or forced
-        return next >= s->n_prompt || note_logprob(s, s->tokens.ids[next], row->logits, &step->err);
+        return note_logprob(s, s->tokens.ids[next], row->logits, &step->err);
     }
     if (!s->options->choices.n) {
         step->sampled = step->n_sampled++ ? step->sampled : row;
@@ -998,30 +1012,6 @@ static bool forward_steps(Engine *e, const Step *steps, size_t n, Error *err)
 // --------------------------------------------------------------------------------------------
 // Choices
 
-// Runs the drawn choice, to note how probable its tokens were; from the prompt's last token on, whose
-// logits predict the first.
-static bool note_choice(Engine *e, Sequence *s, Error *err)
-{
-    const size_t most = smaller_of(e->scratch.max_rows, e->scratch.max_logits);
-    cache_truncate(&e->cache, s->cache_sequence, s->n_prompt - 1);
-    for (size_t n; (n = smaller_of(s->tokens.size - 1 - sequence_n_past(s), most)) > 0;) {
-        const int *ids = s->tokens.ids + sequence_n_past(s);
-        for (size_t i = 0; i < n; i++) {
-            e->rows[i] = (Row){
-                .token = ids[i], .sequence = s->cache_sequence, .wants_logits = true};
-        }
-        if (!forward(&e->model, &e->cache, &e->scratch, e->rows, n, err)) {
-            return false;
-        }
-        for (size_t i = 0; i < n; i++) {
-            if (!note_logprob(s, ids[i + 1], e->rows[i].logits, err)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 // Draws one of the choices, and makes it the text.
 static bool draw_choice(Engine *e, Sequence *s, Error *err)
 {
@@ -1036,7 +1026,10 @@ static bool draw_choice(Engine *e, Sequence *s, Error *err)
     }
     s->finish = FINISH_STOP;
     flush_text(s);
-    return check_text(s, err) && (!s->options->logprobs || note_choice(e, s, err));
+    if (s->options->logprobs) {  // the logits of the prompt's last token predict the first one
+        cache_truncate(&e->cache, s->cache_sequence, s->n_prompt - 1);
+    }
+    return check_text(s, err);
 }
 
 static Ballot ballot_of(Sequence *s)
@@ -1133,6 +1126,30 @@ bool decode(Engine *e, Step *steps, size_t n, const volatile sig_atomic_t *inter
     return decode_pass(e, steps, n, err) && choose(e, steps, n, interrupted, err);
 }
 
+bool sequence_score_rest(Sequence *s, Engine *e, Error *err)
+{
+    if (!s->options->logprobs || s->first_logprob + s->logprobs.n == s->tokens.size) {
+        return true;
+    }
+    const size_t most = smaller_of(e->scratch.max_rows, e->scratch.max_logits);
+    for (size_t n; (n = smaller_of(s->tokens.size - 1 - sequence_n_past(s), most)) > 0;) {
+        const int *ids = s->tokens.ids + sequence_n_past(s);
+        for (size_t i = 0; i < n; i++) {
+            e->rows[i] = (Row){
+                .token = ids[i], .sequence = s->cache_sequence, .wants_logits = true};
+        }
+        if (!forward(&e->model, &e->cache, &e->scratch, e->rows, n, err)) {
+            return false;
+        }
+        for (size_t i = 0; i < n; i++) {
+            if (!note_logprob(s, ids[i + 1], e->rows[i].logits, err)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 // Runs the tokens that have to be run, and after the last one proposals.
 static bool run_pass_of(Sequence *s, Engine *e, Step *step,
                         const volatile sig_atomic_t *interrupted, Error *err)
@@ -1140,7 +1157,8 @@ static bool run_pass_of(Sequence *s, Engine *e, Step *step,
     const size_t most = smaller_of(e->scratch.max_rows, e->scratch.max_logits) - 1;
     PassPlan plan = {.n_rows = 1, .tokens = 1};
     *step = (Step){.sequence = s, .rows = e->rows};
-    step->n_rows = sequence_fill_rows(s, e->rows, e->scratch.max_rows);
+    step->n_rows = sequence_fill_rows(s, e->rows,
+                                      sequence_scores_rows(s) ? most + 1 : e->scratch.max_rows);
     if (sequence_n_past(s) + 1 == s->tokens.size) {
         step->n_proposed = sequence_propose(s, &e->pass_cost, &plan, e->rows, most);
         step->n_rows += step->n_proposed;
@@ -1163,5 +1181,5 @@ bool sequence_run(Sequence *s, Engine *e, const RunHooks *hooks, Error *err)
         }
     }
     flush_text(s);  // of a sequence that was interrupted; a finished one holds nothing
-    return check_text(s, err);
+    return check_text(s, err) && (!s->finish || sequence_score_rest(s, e, err));
 }

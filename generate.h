@@ -162,8 +162,12 @@ size_t sequence_n_past(const Sequence *s);
 // be taken from pages that the cache has.
 bool sequence_scores_prompt(const Sequence *s);
 
+// Do all rows that come next want logits? They do in a prompt that is scored and, if log-probabilities
+// are wanted, behind every prompt: of tokens that were forced too.
+bool sequence_scores_rows(const Sequence *s);
+
 // Fills up to max rows with the tokens that have to be run next, and returns their number. The last
-// token of all wants logits, and so do those of a prompt that is scored.
+// token of all wants logits, and so do those of rows that are scored.
 size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max);
 
 // The row of s->logprobs with which the answer begins: those before it are of a thought, of the
@@ -184,6 +188,10 @@ size_t sequence_propose(Sequence *s, const PassCost *cost, PassPlan *plan, Row *
 // With choices it only takes the logits: decode draws one when it has run them all. Error: ERROR_RUN
 // if out of memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
+
+// Runs the last tokens of a finished sequence that were not drawn, forced ones and those of a choice,
+// to note how probable they were, if that is wanted. Errors: as forward.
+bool sequence_score_rest(Sequence *s, Engine *e, Error *err);
 
 // One sequence's part in a forward pass. The caller sets the sequence and its rows, which
 // sequence_fill_rows and sequence_propose have filled; decode sets the rest.

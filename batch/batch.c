@@ -494,9 +494,16 @@ static bool finish_job(Batch *b, Job *job, Error *err)
 // prompt or its answer may be complete.
 static bool finish_slot(Batch *b, size_t place, Error *err)
 {
-    const Slot *slot = slots_active(&b->slots, place);
-    const Sequence *s = &slot->sequence;
-    const Step *step = slot->step;
+    Slot *slot = slots_active(&b->slots, place);
+    Sequence *s = &slot->sequence;
+    Step *step = slot->step;
+    if (step->ok && s->finish) {
+        step->ok = sequence_score_rest(s, b->engine, &step->err);
+    }
+    if (!step->ok && step->err.kind == ERROR_RUN) {
+        *err = step->err;
+        return false;
+    }
     // The pages of the first prompt go to the prompt cache, once all of it has been run.
     if (step->ok && slot->job->number == b->first_started && sequence_n_past(s) >= s->n_prompt) {
         prompt_cache_save(b->setup->prompt_cache, &b->engine->cache, s->cache_sequence, s->n_prompt,

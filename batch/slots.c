@@ -296,7 +296,7 @@ typedef struct {
 static void add_step(Slots *s, Slot *slot, Room *room)
 {
     const size_t used = s->engine->scratch.max_rows - room->rows;
-    const bool scored = sequence_scores_prompt(&slot->sequence);
+    const bool scored = sequence_scores_rows(&slot->sequence);
     const size_t most = scored && room->spare_logits + 1 < room->rows ? room->spare_logits + 1
                                                                       : room->rows;
     Step *step = &s->steps[s->n_steps++];

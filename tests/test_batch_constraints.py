@@ -51,6 +51,14 @@ def test_objects_and_regular_expressions(stories, tmp_path):
     assert all(re.fullmatch(WORDS, t) for t in texts[3:]), texts
 
 
+def test_forced_tokens_have_the_log_probabilities_of_the_command_line(stories, tmp_path):
+    schemas = [PERSON, TREE, {"const": {"once": "upon a time"}}]
+    lines = [json.dumps({"prompt": PROMPT, "guided_json": s, "logprobs": 2, "temperature": 0, "max_tokens": 60}) for s in schemas * 8]
+    for schema, result in zip(schemas * 8, batch(stories, write_lines(tmp_path / "q", lines))):
+        alone = stories.generate("-i", PROMPT, "--json-schema", json.dumps(schema), "--json", "--logprobs", 2, "-t", 0, "-n", 60).ok().json
+        assert result["logprobs"] == alone["logprobs"] and len(alone["logprobs"]) == alone["completion_tokens"]
+
+
 @pytest.fixture(scope="module")
 def mixed():
     """Requests with and without constraints, of which several have the same."""
