@@ -275,15 +275,15 @@ static bool encode_own(const Sequence *s, const char *text, size_t size, Tokens 
     return !size || tokenizer_encode(s->tokenizer, &span, 1, false, out, err);
 }
 
-// Counts the tokens of the texts around thoughts.
+// Counts the tokens of the texts after a thought and before an answer without one.
 static bool count_own(Sequence *s, Error *err)
 {
     const ThinkingTexts *t = s->filter.texts;
-    const Buffer *texts[] = {&t->open, &t->close, &t->answer};
-    size_t *counts[] = {&s->open_tokens, &s->close_tokens, &s->answer_tokens};
+    const Buffer *texts[] = {&t->close, &t->answer};
+    size_t *counts[] = {&s->close_tokens, &s->answer_tokens};
     Tokens tokens = {0};
     bool ok = true;
-    for (size_t i = 0; ok && i < 3; i++) {
+    for (size_t i = 0; ok && i < 2; i++) {
         tokens.size = 0;
         ok = encode_own(s, texts[i]->data, texts[i]->size, &tokens, err);
         *counts[i] = tokens.size;
@@ -603,17 +603,32 @@ static bool is_guided(const Sequence *s)
     return s->match.guide && (!s->filter.texts || s->filter.phase == PHASE_ANSWER);
 }
 
-// How many tokens more than the least there are for a thought, which may or may not have begun.
-static bool has_room_to_think(const Sequence *s)
+// Is there room for so many tokens, one of a thought, its closing text, and the shortest answer?
+static bool has_room_to_think(const Sequence *s, size_t opening)
 {
-    const size_t opening = s->filter.phase == PHASE_START ? s->open_tokens : 0;
     return tokens_left(s) > opening + s->close_tokens + s->match.shortest;
 }
 
-// The text of the template that comes instead of a token which was drawn before the answer; NULL:
-// the token stays. By its first token a model decides whether it thinks. A thought may not be left
-// but through its closing text, which white space alone may follow in a token.
-static const Buffer *text_instead(const Sequence *s, int token)
+// Can the sequence think if it begins with these bytes of a token, from which the opening text would
+// be completed?
+static bool can_open(const Sequence *s, const char *bytes, size_t size, bool *opens, Error *err)
+{
+    const ThinkingTexts *t = s->filter.texts;
+    const Trimmed open = trimmed(t->open.data, t->open.size);
+    Tokens rest = {0};
+    size_t n;
+    *opens = s->options->think.mode != THINK_OFF && can_think(t) &&
+             thinking_opens(t, bytes, size, &n);
+    const bool ok = !*opens || encode_own(s, open.text + n, open.size - n, &rest, err);
+    *opens = *opens && has_room_to_think(s, 1 + rest.size);
+    tokens_free(&rest);
+    return ok;
+}
+
+// Sets *instead to the text of the template that comes instead of a token which was drawn before the
+// answer; NULL: the token stays. By its first token a model decides whether it thinks. A thought may
+// not be left but through its closing text, which white space alone may follow in a token.
+static bool text_instead(const Sequence *s, int token, const Buffer **instead, Error *err)
 {
     const ThinkingFilter *f = &s->filter;
     const ThinkingTexts *t = f->texts;
@@ -621,13 +636,15 @@ static const Buffer *text_instead(const Sequence *s, int token)
     size_t size, n;
     const char *bytes = token_bytes(s, previous, token, &size);
     if (f->phase == PHASE_START) {
-        const bool thinks = s->options->think.mode != THINK_OFF && can_think(t) &&
-                            has_room_to_think(s) && thinking_opens(t, bytes, size, &n);
-        return thinks ? NULL : &t->answer;
+        bool thinks;
+        const bool ok = can_open(s, bytes, size, &thinks, err);
+        *instead = thinks ? NULL : &t->answer;
+        return ok;
     }
     const bool closes = thinking_closes(f, bytes, size, &n);
     const bool stays = closes ? !trimmed(bytes + size - n, n).size : !is_ender(s, token);
-    return stays ? NULL : &t->close;
+    *instead = stays ? NULL : &t->close;
+    return true;
 }
 
 // Notes how probable a token was, if that is wanted. NULL: nothing came before it.
@@ -673,7 +690,7 @@ static bool must_close(const Sequence *s)
 {
     const size_t budget = s->options->think.budget;
     return sequence_is_thinking(s) && ((budget && count_new(s) - s->thought_begin >= budget) ||
-                                       (s->match.guide && !has_room_to_think(s)));
+                                       (s->match.guide && !has_room_to_think(s, 0)));
 }
 
 // Completes a text around the thought that the last token, sampled before a guided answer in that
@@ -797,8 +814,11 @@ static bool begin_answer(Sequence *s, bool drawn, const float *logits, Error *er
 // Decides about a token that was drawn under a guide; *token is NO_TOKEN if others are forced.
 static bool guide_token(Sequence *s, const float *logits, SamplerInput *in, int *token, Error *err)
 {
-    const Buffer *instead = is_guided(s) ? NULL : text_instead(s, *token);
+    const Buffer *instead = NULL;
     bool ok = true;
+    if (!is_guided(s) && !text_instead(s, *token, &instead, err)) {
+        return false;
+    }
     if (instead && instead->size) {
         ok = force_text(s, (Trimmed){instead->data, instead->size}, logits, err);
     } else if (instead) {  // an answer that nothing precedes

@@ -114,9 +114,9 @@ typedef struct {
     Choices choices;  // of options->choices, if there are any; owned
     LogitsHook on_choices;
     uint64_t *allowed;  // (guide_words), owned: the tokens of one draw; NULL: no guide
-    // With a guide, of a model that thinks: the tokens of the texts around a thought, and of the one
-    // before an answer that follows none.
-    size_t open_tokens, close_tokens, answer_tokens;
+    // With a guide, of a model that thinks: the tokens of the text that closes a thought, and of the
+    // one before an answer that follows none.
+    size_t close_tokens, answer_tokens;
     Lookup lookup;      // what it learns of proposed tokens
     Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
     size_t first_logprob;
