@@ -29,10 +29,10 @@
 #include "formats/compensate.h"
 #include "formats/tensors.h"
 
-#define WINDOW        512   // tokens that see one another; also of a pass
-#define RANDOM_TOKENS 512   // without a text
-#define TEXT_TOKENS   8192  // of a text, at most
-#define FEW_TOKENS    1024  // fewer show less than they could
+#define WINDOW        512    // tokens that see one another; also of a pass
+#define RANDOM_TOKENS 512    // without a text
+#define TEXT_TOKENS   16384  // of a text, at most
+#define FEW_TOKENS    1024   // fewer show less than they could
 #define MAX_TEXT      ((size_t)64 << 20)
 
 // What the matrices with the same input share.
@@ -296,6 +296,7 @@ static bool compensate_input(Calibration *c, InputStatistics *s, Error *err)
 {
     Error why = {0};
     if (s->h && !s->compensated) {
+        damp_products(s->h, s->cols, s->stride);
         s->compensation = compensation_create(s->h, s->cols, s->stride, c->engine->threads, &why);
         s->compensated = true;
     }
@@ -321,7 +322,8 @@ bool calibration_measure(void *arg, const char *name, ErrorMeasure *out, Error *
     }
     InputStatistics *s = &c->inputs[block_matrices[i].input];
     ok = ok && (c->measured || measure_block(c, err)) && compensate_input(c, s, err);
-    *out = (ErrorMeasure){s->importance, s->compensation};
+    *out = (ErrorMeasure){
+        s->importance, s->compensation, {s->compensation ? s->h : NULL, s->stride}};
     return ok;
 }
 

@@ -11,8 +11,9 @@ typedef struct Calibration Calibration;
 
 // Opens the model and its cache, and prepares to run the text of --calibrate through it, or without
 // that some random tokens, while its matrices are quantised. With a text, errors are compensated too
-// (GPTQ), and memory is needed for up to 8192 * dim floats, the sums of products of one block,
-// 3 * dim^2 + hidden_dim^2 floats, and 20 bytes for each element of the largest of these sums.
+// (GPTQ, then a descent over the values), and memory is needed for up to 16384 * dim floats, the sums
+// of products of one block, 3 * dim^2 + hidden_dim^2 floats, and 20 bytes for each element of the
+// largest of these sums.
 // Errors: ERROR_INPUT if the text cannot be read or encoded; ERROR_RUN if out of memory. On failure
 // *out is NULL.
 bool calibrate(Calibration **out, Engine *e, const Options *o, Output *output, Error *err);

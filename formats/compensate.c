@@ -100,21 +100,29 @@ static void compute(Team team, void *arg)
     invert(team, arg);
 }
 
-// Copies h into a, damped. False if it has no positive diagonal.
-static bool load_damped(Factors *f, const float *h, size_t stride)
+void damp_products(float *h, size_t n, size_t stride)
+{
+    double trace = 0;
+    for (size_t i = 0; i < n; i++) {
+        trace += h[i * stride + i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        h[i * stride + i] += (float)(DAMPING * trace / (double)n);
+    }
+}
+
+// Copies h into a. False if its diagonal is not positive.
+static bool copy_products(Factors *f, const float *h, size_t stride)
 {
     const size_t n = f->n;
-    double trace = 0;
+    bool positive = true;
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < n; j++) {
             f->a[i * n + j] = h[i * stride + j];
         }
-        trace += h[i * stride + i];
+        positive &= h[i * stride + i] > 0 && h[i * stride + i] < INFINITY;
     }
-    for (size_t i = 0; i < n; i++) {
-        f->a[i * n + i] += DAMPING * trace / (double)n;
-    }
-    return trace > 0 && trace < INFINITY;
+    return positive;
 }
 
 float *compensation_create(const float *h, size_t n, size_t stride, size_t threads, Error *err)
@@ -128,7 +136,7 @@ float *compensation_create(const float *h, size_t n, size_t stride, size_t threa
     float *result = fits ? alloc_zeroed(count, sizeof(float)) : NULL;
     bool ok = (f.a && f.diagonal && f.u && result) ||
               error_memory(err, "the factors of a calibrated matrix", n * n * sizeof(double));
-    ok = ok && load_damped(&f, h, stride);
+    ok = ok && copy_products(&f, h, stride);
     if (ok) {
         team_run(threads, compute, &f);
     }

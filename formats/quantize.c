@@ -11,6 +11,9 @@
 // scale found (alternating least squares and rounding, as in k-means). For q4m, which adds a
 // minimum m, s and m come from the regression of x on q.
 //
+// With the products of activations, GPTQ compensates errors while it rounds, and a descent over the
+// values improves what it leaves (descend.h).
+//
 // The searches are kernels (simd/simd.h, ScaleSearch). The rest is plain C that adds in one order,
 // so every kernel set, compiler and number of threads gives the same bytes.
 #include "formats/quantize.h"
@@ -22,47 +25,34 @@
 
 #include "base/memory.h"
 #include "base/threads.h"
+#include "formats/descend.h"
+#include "formats/quant_block.h"
 
 // A quantisation block. Weights have a mean of one.
 typedef struct {
     float x[QUANT_BLOCK], weight[QUANT_BLOCK];
 } WeightBlock;
 
-// Rounds to the nearest integer in low .. high, ties to even: adding 1.5 * 2^23 drops the fraction.
-static float nearest(float x, float low, float high)
-{
-    x = x < low ? low : x;
-    x = x > high ? high : x;
-    return (x + 12582912.0f) - 12582912.0f;
-}
+#define GRID_STEPS    16  // scales that are tried because the weights lie on a grid
+#define COARSE_VALUES 80  // closer ones than this many between smallest and largest are no grid
 
-// The values of q4t.
-static const float table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                1,    13,   25,  38,  53,  69,  89,  113};
-
-// The grid of a type, and the scales that are tried first, given as the grid value that the largest
-// weight maps to; for the 4-bit types it may lie beyond the grid.
+// The scales that are tried first, given as the grid value that the largest weight maps to; for the
+// 4-bit types it may lie beyond the grid.
 typedef struct {
-    float low, high;
-    const float *table;
     size_t n_steps;
-    float steps[16];
-} Grid;
+    float steps[16 + GRID_STEPS];
+} FirstScales;
 
 // q8: the choice matters if the weights lie on a coarse grid because they were once quantised to 4
 // bits: on SmolLM2, the perplexity over six texts rises by 0.39 % with 127 and 126, by 0.31 % with
-// these 16, by 0.33 % with 32 or 96 down to 80. q4t: 0.8 to 1.15 times both ends of the table.
-static const Grid grids[N_WEIGHT_TYPES] = {
-    [WEIGHT_Q8] = {-127,
-                   127,
-                   NULL,
-                   16,
+// these 16, by 0.33 % with 32 or 96 down to 80. Steps for such a grid are added to them. q4t: 0.8 to 1.15 times both ends of the table.
+static const FirstScales first_scales[N_WEIGHT_TYPES] = {
+    [WEIGHT_Q8] = {16,
                    {127, 125.5f, 124, 122.5f, 121, 119.5f, 118, 116.5f, 115, 113.5f, 112, 110.5f,
                     109, 107.5f, 106, 104.5f}},
-    [WEIGHT_Q4] = {-8, 7, NULL, 8, {-7.25f, -7.75f, -8.25f, -8.75f, 7.25f, 7.75f, 8.25f, 8.75f}},
-    [WEIGHT_Q4M] = {0, 15, NULL, 6, {13.5f, 14, 14.5f, 15, 15.5f, 16}},
-    [WEIGHT_Q4T] =
-        {0, 0, table, 12, {-102, -110, -118, -127, -136, -146, 90, 98, 105, 113, 121, 130}},
+    [WEIGHT_Q4] = {8, {-7.25f, -7.75f, -8.25f, -8.75f, 7.25f, 7.75f, 8.25f, 8.75f}},
+    [WEIGHT_Q4M] = {6, {13.5f, 14, 14.5f, 15, 15.5f, 16}},
+    [WEIGHT_Q4T] = {12, {-102, -110, -118, -127, -136, -146, 90, 98, 105, 113, 121, 130}},
 };
 
 #define REFITS 2  // roundings with the best scale found so far
@@ -70,76 +60,69 @@ static const Grid grids[N_WEIGHT_TYPES] = {
 // --------------------------------------------------------------------------------------------
 // Blocks
 
-// A block whose scale and minimum are chosen, ready for rounding.
-typedef struct {
-    WeightType type;
-    uint16_t half_scale, half_minimum;  // f16
-    float scale, minimum, inverse;      // what they stand for, and 1 / scale
-} Scaled;
-
-// The nearest finite number in f16.
-static uint16_t nearest_half(float x)
+// The smallest difference between values of a block, or 0 if they lie on no coarse grid. They do
+// where they were once quantised to a few values; of other weights ten or so already show that some
+// are too close.
+static float grid_distance(const float *x)
 {
-    return f32_to_f16(x > LARGEST_F16 ? LARGEST_F16 : x < -LARGEST_F16 ? -LARGEST_F16 : x);
+    float sorted[QUANT_BLOCK], low = x[0], high = x[0], distance = INFINITY;
+    for (size_t i = 1; i < QUANT_BLOCK; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    const float least = (high - low) / COARSE_VALUES;
+    for (size_t i = 0; i < QUANT_BLOCK; i++) {
+        size_t k = i;
+        for (; k > 0 && sorted[k - 1] > x[i]; k--) {
+            sorted[k] = sorted[k - 1];
+        }
+        sorted[k] = x[i];
+        const float below = k > 0 ? x[i] - sorted[k - 1] : 0;
+        const float above = k < i ? sorted[k + 1] - x[i] : 0;
+        const float same = 1e-6f * fabsf(x[i]);  // but for rounding
+        if ((below > same && below < least) || (above > same && above < least)) {
+            return 0;
+        }
+        distance = below > same && below < distance ? below : distance;
+        distance = above > same && above < distance ? above : distance;
+    }
+    return distance < INFINITY ? distance : 0;
 }
 
-static Scaled choose_scale(WeightType type, const WeightBlock *b, bool thorough)
+// Scales of which the distance of the weights' own grid is a multiple leave all weights the same
+// error, which for some of these scales is next to nothing. Adds the steps for them to those of
+// `first`.
+static void add_grid_steps(const float *x, float high, FirstScales *first)
 {
-    const Grid *g = &grids[type];
+    const float distance = grid_distance(x);
+    float largest = 0;
+    for (size_t i = 0; i < QUANT_BLOCK; i++) {
+        largest = fabsf(x[i]) > fabsf(largest) ? x[i] : largest;
+    }
+    for (size_t k = 1; k <= GRID_STEPS && distance > 0; k++) {
+        first->steps[first->n_steps] = largest / distance * (float)k;
+        first->n_steps += fabsf(first->steps[first->n_steps]) <= high;
+    }
+}
+
+static BlockScale choose_scale(WeightType type, const WeightBlock *b, bool thorough)
+{
+    const BlockGrid *g = &block_grids[type];
+    FirstScales first = first_scales[type];
+    if (type == WEIGHT_Q8) {
+        add_grid_steps(b->x, g->high, &first);
+    }
     const ScaleSearch search = {.x = b->x,
                                 .weight = b->weight,
                                 .low = g->low,
                                 .high = g->high,
                                 .table = g->table,
-                                .steps = g->steps,
-                                .n_steps = g->n_steps,
+                                .steps = first.steps,
+                                .n_steps = first.n_steps,
                                 .refits = REFITS,
                                 .step_refits = thorough ? REFITS : 0};
     const FoundScale found = type == WEIGHT_Q4M ? find_line(&search) : find_scale(&search);
-    Scaled s = {.type = type};
-    s.half_scale = nearest_half(found.scale);
-    s.half_minimum = nearest_half(found.minimum);
-    s.scale = f16_to_f32(s.half_scale);
-    s.minimum = f16_to_f32(s.half_minimum);
-    s.inverse = s.scale != 0 ? 1.0f / s.scale : 0;
-    return s;
-}
-
-// Returns the stored form of a value, unsigned, and sets the weight that it stands for.
-static uint8_t round_value(const Scaled *s, float x, float *weight)
-{
-    const float y = (x - s->minimum) * s->inverse;
-    if (s->type == WEIGHT_Q4T) {
-        uint8_t index = 0;
-        for (uint8_t step = 8; step > 0; step /= 2) {  // how many midpoints y has reached
-            const uint8_t next = (uint8_t)(index + step);
-            index = y < (table[next - 1] + table[next]) / 2 ? index : next;
-        }
-        *weight = s->scale * table[index];
-        return index;
-    }
-    const float q = nearest(y, grids[s->type].low, grids[s->type].high);
-    *weight = s->scale * q + s->minimum;
-    // Q8_0 stores signed bytes, Q4_0 values plus 8.
-    return (uint8_t)((int)q + (s->type == WEIGHT_Q4 ? 8 : 0));
-}
-
-// The block of a GGUF file: scale, minimum, values.
-static void write_block(const Scaled *s, const uint8_t *values, uint8_t *out)
-{
-    memcpy(out, &s->half_scale, sizeof s->half_scale);
-    out += sizeof s->half_scale;
-    if (s->type == WEIGHT_Q4M) {
-        memcpy(out, &s->half_minimum, sizeof s->half_minimum);
-        out += sizeof s->half_minimum;
-    }
-    if (s->type == WEIGHT_Q8) {
-        memcpy(out, values, QUANT_BLOCK);
-        return;
-    }
-    for (size_t i = 0; i < QUANT_BLOCK / 2; i++) {
-        out[i] = (uint8_t)(values[i] | values[i + QUANT_BLOCK / 2] << 4);
-    }
+    return block_scale(type, found.scale, found.minimum);
 }
 
 // Takes the next n columns, at most QUANT_BLOCK, at x. The rest is padding with no weight, since
@@ -175,13 +158,13 @@ static void compensate(float *x, size_t cols, size_t begin, size_t end, const fl
 
 // Rounds the columns of a block in order. With a U, each error, divided by the diagonal, is
 // subtracted from the block's later columns at once, and from later blocks at the end.
-static void round_columns(const Scaled *s, float *x, size_t cols, size_t begin, const float *u,
+static void round_columns(const BlockScale *s, float *x, size_t cols, size_t begin, const float *u,
                           uint8_t *values)
 {
     const size_t end = begin + QUANT_BLOCK < cols ? begin + QUANT_BLOCK : cols;
     float error[QUANT_BLOCK], weight;
     for (size_t j = begin; j < end; j++) {
-        values[j - begin] = round_value(s, x[j], &weight);
+        values[j - begin] = block_round(s, x[j], &weight);
         if (!u) {
             continue;
         }
@@ -192,7 +175,7 @@ static void round_columns(const Scaled *s, float *x, size_t cols, size_t begin, 
         }
     }
     for (size_t j = end; j < begin + QUANT_BLOCK; j++) {
-        values[j - begin] = round_value(s, 0, &weight);
+        values[j - begin] = block_round(s, 0, &weight);
     }
     if (u) {
         compensate(x, cols, begin, end, error, u);
@@ -225,9 +208,9 @@ static size_t quantize_blocks(WeightType type, float *x, size_t cols, const Erro
             return begin + held;
         }
         fill_block(&b, x + begin, importance ? importance + begin : NULL, n);
-        const Scaled s = choose_scale(type, &b, measure->compensation);
+        const BlockScale s = choose_scale(type, &b, measure->compensation);
         round_columns(&s, x, cols, begin, measure->compensation, values);
-        write_block(&s, values, out);
+        block_write(&s, values, out);
         out += row_format_of(type)->block_bytes;
     }
     return cols;
@@ -311,27 +294,37 @@ typedef struct {
     void *out;
     size_t row_stride, row_bytes;  // values of a buffered row, and bytes of its blocks
     float *rows;                   // (threads, row_stride), owned
+    float *gradients;              // (threads, row_stride), owned: for descend_row
     uint8_t *blocks;               // (threads, LANES, row_bytes), owned
     RefusedValue *refused;         // (threads), owned: that of the first row of each thread
 } MatrixJob;
+
+// Quantises a row in the buffers of a thread to its blocks.
+static void quantize_matrix_row(const MatrixJob *job, size_t thread, size_t r, uint8_t *blocks)
+{
+    const Matrix *from = job->from;
+    const ErrorProducts *products = &job->measure->products;
+    RefusedValue *refused = &job->refused[thread];
+    float *x = job->rows + thread * job->row_stride, value = 0;
+    matrix_row(from, r, x);
+    if (!quantize_row(job->type, x, from->cols, job->measure, blocks, &value)) {
+        *refused = refused->found && refused->row < r ? *refused : (RefusedValue){true, r, value};
+    } else if (products->h && weight_types[job->type].quantized) {
+        matrix_row(from, r, x);  // as it was before errors were compensated
+        descend_row(job->type, x, from->cols, products, job->gradients + thread * job->row_stride,
+                    blocks);
+    }
+}
 
 // Quantises a group of LANES rows, in the buffers of a thread.
 static void quantize_group(const MatrixJob *job, size_t thread, size_t group)
 {
     const Matrix *from = job->from;
-    float *x = job->rows + thread * job->row_stride;
     uint8_t *blocks = job->blocks + thread * LANES * job->row_bytes;
-    RefusedValue *refused = &job->refused[thread];
     const void *rows[LANES] = {NULL};
     for (size_t i = 0; i < LANES && group * LANES + i < from->rows; i++) {
-        const size_t r = group * LANES + i;
         uint8_t *row = blocks + i * job->row_bytes;
-        float value = 0;
-        matrix_row(from, r, x);
-        if (!quantize_row(job->type, x, from->cols, job->measure, row, &value) &&
-            (!refused->found || r < refused->row)) {
-            *refused = (RefusedValue){true, r, value};
-        }
+        quantize_matrix_row(job, thread, group * LANES + i, row);
         rows[i] = row;
     }
     weight_pack(row_format_of(job->type), rows, from->cols,
@@ -376,15 +369,17 @@ bool quantize_matrix(const Matrix *from, WeightType type, const ErrorMeasure *me
     job.row_stride = round_up(from->cols, LANES);
     bool ok = row_format_bytes(row_format_of(type), from->cols, &job.row_bytes);
     job.rows = alloc_zeroed(threads * job.row_stride, sizeof *job.rows);
+    job.gradients = alloc_zeroed(threads * job.row_stride, sizeof *job.gradients);
     job.blocks = ok ? alloc_zeroed(threads * LANES, job.row_bytes) : NULL;
     job.refused = calloc(threads, sizeof *job.refused);
-    ok = (ok && job.rows && job.blocks && job.refused) ||
+    ok = (ok && job.rows && job.gradients && job.blocks && job.refused) ||
          error_memory(err, "rows to quantise", threads * LANES * job.row_bytes);
     if (ok) {
         team_run(threads, quantize_groups, &job);
     }
     ok = ok && check_refused(&job, threads, err);
     free(job.rows);
+    free(job.gradients);
     free(job.blocks);
     free(job.refused);
     return ok;

@@ -2,6 +2,7 @@
 #ifndef QUANTIZE_H
 #define QUANTIZE_H
 
+#include "formats/descend.h"
 #include "formats/pack.h"
 
 // Can weights be converted to this type? True for f32, f16, bf16, q8, q4, q4m and q4t. The other
@@ -20,6 +21,9 @@ typedef struct {
     // activations x (compensation_create). The error of each column is then compensated by later
     // columns (GPTQ, arXiv:2210.17323). NULL: no compensation.
     const float *compensation;
+    // H itself, with which quantize_matrix improves the values that GPTQ chose (descend.h). Without h
+    // it does not.
+    ErrorProducts products;
 } ErrorMeasure;
 
 // Quantises a row of cols values, which are changed if errors are compensated, and writes its
@@ -38,8 +42,5 @@ float quantize_most(WeightType type);
 // matrix) if a value is no number or the type cannot hold it; ERROR_RUN if out of memory.
 bool quantize_matrix(const Matrix *from, WeightType type, const ErrorMeasure *measure, void *out,
                      size_t threads, Error *err);
-
-// The largest finite number in f16, the type of scales and minimums.
-#define LARGEST_F16 65504.0f
 
 #endif

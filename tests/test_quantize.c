@@ -4,6 +4,8 @@
 
 #include "base/memory.h"
 #include "formats/compensate.h"
+#include "formats/descend.h"
+#include "formats/quant_block.h"
 #include "formats/quantize.h"
 #include "unit.h"
 
@@ -114,6 +116,23 @@ TEST(test_errors_are_smaller_than_those_of_plain_rules)
     }
 }
 
+// A scale of q8 that suits the few values of the blocks leaves hardly any error.
+TEST(test_weights_on_a_coarse_grid_are_met_by_q8)
+{
+    double error = 0, plain = 0;
+    for (size_t row = 0; row < 100; row++) {
+        float x[COLS], y[COLS];
+        const float distance = 0.01f + 0.001f * random_float(), offset = 0.08f * random_float();
+        for (size_t i = 0; i < COLS; i++) {
+            x[i] = distance * floorf(8 * random_float()) + offset;
+        }
+        CHECK(through(WEIGHT_Q8, x, &(ErrorMeasure){0}, y), "a row of finite weights was refused");
+        error += squared_error(x, y, NULL);
+        plain += plain_error(WEIGHT_Q8, x, NULL);
+    }
+    CHECK(error < 0.2 * plain, "%g times the error of the plain rule", error / plain);
+}
+
 TEST(test_values_that_a_type_has_are_kept)
 {
     float x[COLS], y[COLS];
@@ -172,7 +191,7 @@ TEST(test_compensation_inverts_the_products_of_activations)
 {
     enum { N = 40, STRIDE = 48 };
     float h[N * STRIDE] = {0};
-    double trace = 0, damped[N][N];
+    double trace = 0;
     Error err;
     for (size_t t = 0; t < 100; t++) {
         float x[N];
@@ -186,14 +205,15 @@ TEST(test_compensation_inverts_the_products_of_activations)
     for (size_t i = 0; i < N; i++) {
         trace += h[i * STRIDE + i];
     }
-    for (size_t i = 0; i < N * N; i++) {
-        damped[i / N][i % N] = h[i / N * STRIDE + i % N] + (i / N == i % N ? 0.1 * trace / N : 0);
-    }
+    const double first = h[0];
+    damp_products(h, N, STRIDE);
+    CHECK(fabs(h[0] - first - 0.1 * trace / N) < 1e-4, "%g was damped by %g, expected %g", first,
+          h[0] - first, 0.1 * trace / N);
     float *u = compensation_create(h, N, STRIDE, 2, &err);
     for (size_t i = 0; u && i < N * N; i++) {
         double sum = 0;
         for (size_t k = 0; k < N * N; k++) {
-            sum += u[i / N * N + k / N] * damped[k / N][k % N] * u[i % N * N + k % N];
+            sum += (double)u[i / N * N + k / N] * h[k / N * STRIDE + k % N] * u[i % N * N + k % N];
         }
         CHECK(fabs(sum - (i / N == i % N)) < 1e-5, "(%zu, %zu): %g", i / N, i % N, sum);
         CHECK(i % N >= i / N || u[i] == 0, "(%zu, %zu) is %g below the diagonal", i / N, i % N,
@@ -203,6 +223,93 @@ TEST(test_compensation_inverts_the_products_of_activations)
     free(u);
     memset(h, 0, sizeof h);
     CHECK(!compensation_create(h, N, STRIDE, 2, &err), "zeros were not refused");
+}
+
+// H, damped, of COLS columns that all depend on few numbers, as activations of a model do.
+static float *random_products(size_t stride)
+{
+    enum { N = 20 };
+    float *h = alloc_zeroed(COLS * stride, sizeof *h), basis[N][COLS], x[COLS];
+    for (size_t i = 0; i < N * COLS; i++) {
+        basis[i / COLS][i % COLS] = random_float();
+    }
+    for (size_t t = 0; t < 2 * COLS; t++) {
+        for (size_t i = 0; i < COLS; i++) {
+            x[i] = random_float();
+        }
+        for (size_t n = 0; n < N; n++) {
+            const float amount = random_float();
+            for (size_t i = 0; i < COLS; i++) {
+                x[i] += amount * basis[n][i];
+            }
+        }
+        for (size_t i = 0; i < COLS * COLS; i++) {
+            h[i / COLS * stride + i % COLS] += x[i / COLS] * x[i % COLS];
+        }
+    }
+    damp_products(h, COLS, stride);
+    return h;
+}
+
+// e^T H e of a row in blocks. *alone: by how much the best change of a single value would lower it,
+// which is 0 at the end of a descent.
+static double row_error(WeightType type, const uint8_t *blocks, const float *x, const float *h,
+                        size_t stride, double *alone)
+{
+    double e[COLS], total = 0;
+    uint8_t values[QUANT_BLOCK];
+    *alone = 0;
+    for (size_t i = 0; i < COLS; i++) {
+        const uint8_t *block = blocks + i / QUANT_BLOCK * row_format_of(type)->block_bytes;
+        const BlockScale s = block_read(type, block, values);
+        e[i] = (double)block_weight(&s, values[i % QUANT_BLOCK]) - x[i];
+    }
+    for (size_t i = 0; i < COLS; i++) {
+        const uint8_t *block = blocks + i / QUANT_BLOCK * row_format_of(type)->block_bytes;
+        const BlockScale s = block_read(type, block, values);
+        double gradient = 0;
+        for (size_t k = 0; k < COLS; k++) {
+            gradient += h[i * stride + k] * e[k];
+        }
+        total += e[i] * gradient;
+        for (unsigned value = 0; value < (type == WEIGHT_Q8 ? 256 : 16); value++) {
+            const double d = (double)block_weight(&s, (uint8_t)value) - x[i] - e[i];
+            const double gain = -d * (2 * gradient + d * h[i * stride + i]);
+            *alone = gain > *alone && !(type == WEIGHT_Q8 && value == 128) ? gain : *alone;
+        }
+    }
+    return total;
+}
+
+TEST(test_descent_ends_where_no_value_can_be_bettered_alone)
+{
+    enum { STRIDE = 208 };
+    static const WeightType types[] = {WEIGHT_Q8, WEIGHT_Q4, WEIGHT_Q4M, WEIGHT_Q4T};
+    float *h = random_products(STRIDE), x[COLS], copy[COLS], gradient[COLS];
+    const ErrorProducts products = {h, STRIDE};
+    Error err;
+    float *u = compensation_create(h, COLS, STRIDE, 1, &err);
+    for (size_t t = 0; u && t < sizeof types / sizeof *types; t++) {
+        const WeightType type = types[t];
+        double before = 0, after = 0, better = 0, alone;
+        for (size_t row = 0; row < 20; row++) {
+            uint8_t blocks[COLS * 4];
+            random_row(x);
+            memcpy(copy, x, sizeof x);
+            quantize_row(type, copy, COLS, &(ErrorMeasure){.compensation = u}, blocks, &refused);
+            before += row_error(type, blocks, x, h, STRIDE, &alone);
+            descend_row(type, x, COLS, &products, gradient, blocks);
+            after += row_error(type, blocks, x, h, STRIDE, &alone);
+            better += alone;
+        }
+        CHECK(after < 0.99 * before, "%s: error %g, before %g", weight_types[type].name, after,
+              before);
+        CHECK(better < 1e-3 * after, "%s: a change of a value would take %g off %g",
+              weight_types[type].name, better, after);
+    }
+    CHECK(u, "a damped matrix was refused");
+    free(u);
+    free(h);
 }
 
 // Errors of columns that always come together cancel.
@@ -299,9 +406,11 @@ int main(int argc, char **argv)
     return unit_main(
         argc, argv,
         (UnitTest[]){UNIT(test_errors_are_smaller_than_those_of_plain_rules),
+                     UNIT(test_weights_on_a_coarse_grid_are_met_by_q8),
                      UNIT(test_values_that_a_type_has_are_kept),
                      UNIT(test_all_sets_choose_the_same_bytes),
                      UNIT(test_compensation_inverts_the_products_of_activations),
+                     UNIT(test_descent_ends_where_no_value_can_be_bettered_alone),
                      UNIT(test_compensation_makes_up_for_errors_in_later_columns),
                      UNIT(test_values_that_no_type_can_hold_are_refused),
                      UNIT(test_the_largest_values_of_a_type_are_held),

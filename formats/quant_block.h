@@ -1,0 +1,65 @@
+// quant_block.h - one block of the types that the quantiser writes, as GGUF stores it: scale, minimum
+// and values.
+#ifndef QUANT_BLOCK_H
+#define QUANT_BLOCK_H
+
+#include "ops.h"
+
+// The scale of a block, and with it the weights that its values stand for.
+typedef struct {
+    WeightType type;                    // q8, q4, q4m or q4t
+    uint16_t half_scale, half_minimum;  // f16
+    float scale, minimum, inverse;      // what they stand for, and 1 / scale, or 0
+} BlockScale;
+
+// The numbers that a scale multiplies: the integers from low to high or, unless NULL, the 16 of a
+// table, in ascending order.
+typedef struct {
+    float low, high;
+    const float *table;
+} BlockGrid;
+
+extern const BlockGrid block_grids[N_WEIGHT_TYPES];
+
+// A scale and a minimum, both rounded to the nearest finite number in f16.
+BlockScale block_scale(WeightType type, float scale, float minimum);
+
+// Rounds to the nearest integer in low .. high, ties to even: adding 1.5 * 2^23 drops the fraction.
+static inline float round_within(float x, float low, float high)
+{
+    x = x < low ? low : x;
+    x = x > high ? high : x;
+    return (x + 12582912.0f) - 12582912.0f;
+}
+
+// Returns the stored form of the value nearest to x, unsigned, and sets the weight that it stands for.
+static inline uint8_t block_round(const BlockScale *s, float x, float *weight)
+{
+    const BlockGrid *g = &block_grids[s->type];
+    const float y = (x - s->minimum) * s->inverse;
+    if (g->table) {
+        uint8_t index = 0;
+        for (uint8_t step = 8; step > 0; step /= 2) {  // how many midpoints y has reached
+            const uint8_t next = (uint8_t)(index + step);
+            index = y < (g->table[next - 1] + g->table[next]) / 2 ? index : next;
+        }
+        *weight = s->scale * g->table[index];
+        return index;
+    }
+    const float q = round_within(y, g->low, g->high);
+    *weight = s->scale * q + s->minimum;
+    // Q8_0 stores signed bytes, Q4_0 values plus 8.
+    return (uint8_t)((int)q + (s->type == WEIGHT_Q4 ? 8 : 0));
+}
+
+// The weight that a stored value stands for.
+float block_weight(const BlockScale *s, uint8_t value);
+
+// From and to the bytes of a block, with its QUANT_BLOCK values.
+BlockScale block_read(WeightType type, const uint8_t *block, uint8_t *values);
+void block_write(const BlockScale *s, const uint8_t *values, uint8_t *block);
+
+// The largest finite number in f16, the type of scales and minimums.
+#define LARGEST_F16 65504.0f
+
+#endif
