@@ -113,10 +113,16 @@ $(IN_C): simd/avxvnni.c $(BUILD)/compile.flags
 	$(call show,CC,$<) $(CC) $(CFLAGS_ALL) $(SET_avx2) -DDPBUSD_IN_C -MMD -MP -c $< -o $@
 endif
 
-# A fuzz target is linked with a driver that replays files, or in `make fuzz` with libFuzzer (a flag, not a file).
+# A fuzz target is linked with a driver that replays files, or in `make fuzz` with libFuzzer (a flag, not a file) and the
+# objects as a library.
 FUZZ_DRIVER ?= $(BUILD)/tests/fuzz/replay.o
-$(FUZZERS): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter %.o,$(FUZZ_DRIVER)) $(OBJ) $(BUILD)/link.flags
+FUZZ_OBJ ?= $(OBJ)
+$(FUZZERS): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter %.o,$(FUZZ_DRIVER)) $(FUZZ_OBJ) $(BUILD)/link.flags
 	$(call show,LD,$@) $(LINK) $(filter-out %.o,$(FUZZ_DRIVER))
+
+$(BUILD)/objects.a: $(OBJ) $(BUILD)/link.flags
+	@rm -f $@
+	$(call show,AR,$@) $(AR) rcs $@ $(OBJ)
 
 # Flags are a dependency: a build folder keeps those that it was built with. Where they differ now, the stamp is written
 # anew, and what was compiled or linked with the old ones is out of date.
