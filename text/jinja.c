@@ -9,9 +9,9 @@
 #include "base/memory.h"
 #include "text/jinja_ast.h"
 
-// Limits of a compilation: a hundred times what known templates need.
-#define COMPILE_STEPS  ((size_t)2 << 20)
-#define COMPILE_MEMORY ((size_t)32 << 20)
+// Limits of a compilation: dozens of times what known templates need.
+#define COMPILE_STEPS  ((size_t)1 << 20)
+#define COMPILE_MEMORY ((size_t)16 << 20)
 #define COMPILE_DEPTH  200
 
 // What the limits grow by for each byte of the variables.

@@ -56,11 +56,11 @@ typedef struct {
     size_t depth;   // calls, loops and expressions inside one another
 } JinjaLimits;
 
-// About a thousand times what the templates of known models need for a short conversation.
-#define JINJA_LIMITS                                                                           \
-    (JinjaLimits)                                                                              \
-    {                                                                                          \
-        .steps = 1000000, .memory = (size_t)32 << 20, .output = (size_t)8 << 20, .depth = 1000 \
+// Hundreds of times what the templates of known models need for a short conversation.
+#define JINJA_LIMITS                                                                          \
+    (JinjaLimits)                                                                             \
+    {                                                                                         \
+        .steps = 600000, .memory = (size_t)32 << 20, .output = (size_t)8 << 20, .depth = 1000 \
     }
 
 typedef struct {

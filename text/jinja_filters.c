@@ -98,9 +98,9 @@ static JValue method(Jinja *j, JValue v, const char *name, JValue *args, size_t 
 // Numbers
 
 // Reads what Python's int() and float() do: white space at both ends, underscores between digits.
-static bool text_to_real(JValue s, char *text, size_t room, double *out)
+static bool text_to_real(Jinja *j, JValue s, char *text, size_t room, double *out)
 {
-    const JValue t = jinja_strip(s, jinja_none(), true, true);
+    const JValue t = jinja_strip(j, s, jinja_none(), true, true);
     size_t n = 0;
     char *end;
     for (size_t i = 0; i < t.size; i++) {
@@ -139,7 +139,7 @@ FILTER(int)
                : v.kind == J_FLOAT ? to_int(j, d, otherwise)
                                    : jinja_int(v.integer);
     }
-    if (!text_to_real(v, text, sizeof text, &d) || isinf(d)) {
+    if (!text_to_real(j, v, text, sizeof text, &d) || isinf(d)) {
         return otherwise;
     }
     errno = 0;
@@ -156,7 +156,7 @@ FILTER(float)
     if (v.kind == J_UNDEFINED) {
         return jinja_fail_undefined(j, v);
     }
-    const bool ok = v.kind == J_STRING ? text_to_real(v, text, sizeof text, &d)
+    const bool ok = v.kind == J_STRING ? text_to_real(j, v, text, sizeof text, &d)
                                        : jinja_number(v, &d);
     return ok ? jinja_real(d) : a->values[0].kind != J_MISSING ? a->values[0] : jinja_real(0);
 }
@@ -180,7 +180,8 @@ FILTER(safe)
 FILTER(trim)
 {
     const bool given = jinja_given(a, 0);
-    return jinja_strip(soft_str(j, v), given ? jinja_text_arg(j, a, 0) : jinja_none(), true, true);
+    const JValue characters = given ? jinja_text_arg(j, a, 0) : jinja_none();
+    return jinja_strip(j, soft_str(j, v), characters, true, true);
 }
 
 FILTER(replace)
@@ -639,7 +640,7 @@ FUNCTION(strftime_now)
     if (format.kind != J_STRING) {
         return jinja_fail(j, "strftime_now of a %s", jinja_kind(format));
     }
-    for (size_t at = 0, n; at < format.size && !j->failed; at += n) {
+    for (size_t at = 0, n; at < format.size && jinja_step(j, 1); at += n) {
         const char *p = jinja_bytes(format) + at;
         char directive[8] = "", out[80] = "";
         n = 1;
@@ -649,7 +650,7 @@ FUNCTION(strftime_now)
             const char letter = directive[n - 1];
             if (letter == 'f') {
                 memcpy(out, "000000", 7);
-            } else if (letter != 'z' && letter != 'Z') {
+            } else if (letter != 'z' && letter != 'Z' && jinja_step(j, 2)) {
                 strftime(out, sizeof out, directive, &date);
             }
         }

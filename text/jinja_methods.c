@@ -42,6 +42,21 @@ enum {
     DIGITS = CASE_DECIMAL | CASE_DIGIT | CASE_NUMERIC,
 };
 
+// The last run that begins at or before a character; the first one if all begin after it.
+static const CaseRun *find_run(const CaseRun *runs, size_t n, uint32_t c)
+{
+    size_t low = 0, high = n;
+    while (high - low > 1) {
+        const size_t middle = (low + high) / 2;
+        if (runs[middle].first <= c) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return &runs[low];
+}
+
 // Adds the other case of a character.
 static void add_case(Jinja *j, JText *to, uint32_t c, int how, uint32_t mark)
 {
@@ -69,14 +84,9 @@ static void add_case(Jinja *j, JText *to, uint32_t c, int how, uint32_t mark)
             return;
         }
     }
-    for (size_t i = 0; i < tables[t].n_runs && tables[t].runs[i].first <= c; i++) {
-        const CaseRun r = tables[t].runs[i];
-        if (c <= r.last && (c - r.first) % r.stride == 0) {
-            jinja_add_code(j, to, (uint32_t)((int32_t)c + r.delta), mark);
-            return;
-        }
-    }
-    jinja_add_code(j, to, c, mark);
+    const CaseRun *r = find_run(tables[t].runs, tables[t].n_runs, c);
+    const bool cased = c >= r->first && c <= r->last && (c - r->first) % r->stride == 0;
+    jinja_add_code(j, to, cased ? (uint32_t)((int32_t)c + r->delta) : c, mark);
 }
 
 // Is the sigma at `at` the last letter of a word?
@@ -122,10 +132,15 @@ JValue jinja_recase(Jinja *j, JValue s, int how)
     return jinja_string(t);
 }
 
-static bool in_set(JValue set, uint32_t c)
+// Is a character one of these, or white space if they are no string?
+static bool is_one_of(Jinja *j, JValue set, uint32_t c)
 {
     uint32_t member;
-    for (size_t at = 0; at < set.size;) {
+    if (set.kind != J_STRING) {
+        return jinja_is_space(c);
+    }
+    jinja_step(j, set.size / BYTES_PER_STEP);
+    for (size_t at = 0; at < set.size && !j->failed;) {
         at += jinja_char(set, at, &member);
         if (member == c) {
             return true;
@@ -134,13 +149,12 @@ static bool in_set(JValue set, uint32_t c)
     return false;
 }
 
-JValue jinja_strip(JValue s, JValue characters, bool left, bool right)
+JValue jinja_strip(Jinja *j, JValue s, JValue characters, bool left, bool right)
 {
-    const bool space = characters.kind != J_STRING;
     uint32_t c;
     while (left && s.size) {
         const size_t n = jinja_char(s, 0, &c);
-        if (!(space ? jinja_is_space(c) : in_set(characters, c))) {
+        if (!is_one_of(j, characters, c)) {
             break;
         }
         s = jinja_slice(s, n, s.size - n);
@@ -152,7 +166,7 @@ JValue jinja_strip(JValue s, JValue characters, bool left, bool right)
         }
         start = start + jinja_char(s, start, &c) == s.size ? start : s.size - 1u;
         jinja_char(s, start, &c);
-        if (!(space ? jinja_is_space(c) : in_set(characters, c))) {
+        if (!is_one_of(j, characters, c)) {
             break;
         }
         s.size = (uint32_t)start;
@@ -240,7 +254,7 @@ METHOD(has_affix)
         if (x.kind != J_STRING) {
             return jinja_fail(j, "startswith or endswith of a %s", jinja_kind(x));
         }
-        if (has_affix(s, x, a->how)) {
+        if (jinja_step(j, x.size / BYTES_PER_STEP) && has_affix(s, x, a->how)) {
             return jinja_bool(true);
         }
     }
@@ -263,14 +277,14 @@ enum { LEFT = 1, RIGHT = 2 };
 METHOD(strip)
 {
     const JValue characters = jinja_given(a, 0) ? jinja_text_arg(j, a, 0) : jinja_none();
-    return jinja_strip(s, characters, a->how & LEFT, a->how & RIGHT);
+    return jinja_strip(j, s, characters, a->how & LEFT, a->how & RIGHT);
 }
 
 // Splits at white space, at most `most` times.
 static void split_space(Jinja *j, JValue s, JList *l, int64_t most)
 {
     const JValue space = jinja_none();
-    for (s = jinja_strip(s, space, true, false); s.size && jinja_step(j, 1); most--) {
+    for (s = jinja_strip(j, s, space, true, false); s.size && jinja_step(j, 1); most--) {
         size_t end = 0;  // of the next word
         uint32_t c;
         for (size_t n; end < s.size && most; end += n) {
@@ -280,8 +294,8 @@ static void split_space(Jinja *j, JValue s, JList *l, int64_t most)
             }
         }
         jinja_step(j, end / BYTES_PER_STEP);
-        jinja_push(j, l, most ? jinja_slice(s, 0, end) : jinja_strip(s, space, false, true));
-        s = most ? jinja_strip(jinja_slice(s, end, s.size - end), space, true, false)
+        jinja_push(j, l, most ? jinja_slice(s, 0, end) : jinja_strip(j, s, space, false, true));
+        s = most ? jinja_strip(j, jinja_slice(s, end, s.size - end), space, true, false)
                  : jinja_slice(s, 0, 0);
     }
 }

@@ -129,7 +129,7 @@ static JValue data_before(Parser *p, size_t at, size_t end, char sign, bool stri
 {
     JValue text = jinja_slice(p->source, at, end - at);
     if (sign == '-') {
-        return jinja_strip(text, (JValue){.kind = J_NONE}, false, true);
+        return jinja_strip(p->j, text, (JValue){.kind = J_NONE}, false, true);
     }
     size_t start = text.size;  // of the line of the tag
     while (start > 0 && jinja_bytes(text)[start - 1] != '\n') {

@@ -232,7 +232,7 @@ uint32_t jinja_mark_at(JValue s, size_t at)
 void jinja_add_string(Jinja *j, JText *t, JValue s)
 {
     const size_t end = (size_t)s.at + s.size;
-    for (size_t at = s.at; at < end && !j->failed;) {
+    for (size_t at = s.at; at < end && jinja_step(j, 1);) {
         const JRun r = *run_at(s.text, at);
         const size_t stop = r.end < end ? r.end : end;
         jinja_add(j, t, s.text->bytes + at, stop - at, r.mark);
@@ -290,12 +290,33 @@ size_t jinja_char(JValue s, size_t at, uint32_t *c)
     return n > 0 ? (size_t)n : 1;
 }
 
+// How many of the bytes from `at`, of the next `most`, are ASCII before one that is not; rounded down
+// to whole words.
+static size_t ascii_words(JValue s, size_t at, size_t most)
+{
+    const char *p = jinja_bytes(s) + at;
+    size_t n = 0;
+    for (uint64_t word; most - n >= sizeof word; n += sizeof word) {
+        memcpy(&word, p + n, sizeof word);
+        if (word & 0x8080808080808080) {
+            break;
+        }
+    }
+    return n;
+}
+
 size_t jinja_length(JValue s)
 {
     size_t n = 0;
     uint32_t c;
-    for (size_t at = 0; at < s.size; n++) {
-        at += jinja_char(s, at, &c);
+    for (size_t at = 0; at < s.size;) {
+        const size_t words = ascii_words(s, at, s.size - at);
+        n += words;
+        at += words;
+        if (at < s.size) {
+            at += jinja_char(s, at, &c);
+            n++;
+        }
     }
     return n;
 }
@@ -304,8 +325,14 @@ size_t jinja_offset(JValue s, size_t n)
 {
     size_t at = 0;
     uint32_t c;
-    for (; n && at < s.size; n--) {
-        at += jinja_char(s, at, &c);
+    while (n && at < s.size) {
+        const size_t left = s.size - at, words = ascii_words(s, at, n < left ? n : left);
+        at += words;
+        n -= words;
+        if (n && at < s.size) {
+            at += jinja_char(s, at, &c);
+            n--;
+        }
     }
     return at;
 }
@@ -489,14 +516,14 @@ static JList *characters(Jinja *j, JValue s)
     return l;
 }
 
-// A list of items that belong to another one.
-static JList *borrow_items(Jinja *j, JValue *items, size_t n)
+// A list of n items that belong to another one, from one on; without any, `items` may be NULL.
+static JList *borrow_items(Jinja *j, JValue *items, size_t from, size_t n)
 {
     JList *l = jinja_take(j, 1, sizeof *l);
     if (!l) {
         return &no_items;
     }
-    *l = (JList){.items = items, .n = n, .capacity = n};
+    *l = (JList){.items = n ? items + from : NULL, .n = n, .capacity = n};
     return l;
 }
 
@@ -506,12 +533,12 @@ JList *jinja_items(Jinja *j, JValue v)
         return characters(j, v);
     }
     if (v.kind == J_DICT) {
-        return borrow_items(j, v.dict->keys, v.dict->n);
+        return borrow_items(j, v.dict->keys, 0, v.dict->n);
     }
     if (v.kind == J_ITERATOR) {
         const size_t from = v.list->next;
         v.list->next = v.list->n;
-        return borrow_items(j, v.list->items + from, v.list->n - from);
+        return borrow_items(j, v.list->items, from, v.list->n - from);
     }
     if (!jinja_has_list(v) && v.kind != J_UNDEFINED) {
         jinja_fail(j, "a %s cannot be iterated", jinja_kind(v));

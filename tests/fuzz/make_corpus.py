@@ -194,6 +194,7 @@ def corpora():
     for i, line in enumerate((FUZZ.parent / "templates" / "language.jinja").read_bytes().splitlines()):
         yield "fuzz_jinja", f"{i:02}", line
     yield "fuzz_jinja", "nothing", b"{{ 1 < [] | first }}"
+    yield "fuzz_jinja", "no_items", b"{{ '' | reject in 2 | reject in [1, 2] }}"
     yield "fuzz_jinja", "variables", b'{{ a.b[0] }}{{ c | tojson }}\0{"a": {"b": [1e400, "x"]}, "c": [null, -0.5, 9]}'
     for i, text in enumerate(JSON):
         yield "fuzz_json", f"{i:02}", text
