@@ -104,6 +104,7 @@ typedef struct {
     uint8_t *attribute;    // (v.size), owned
     float *score;          // (v.size), owned; NULL unless SentencePiece
     Merge *merges;         // owned; NULL unless byte-level
+    bool *made;            // (v.size), owned: does a merge make the piece? NULL without merges
     Buffer end;            // int32_t: ids at which generation stops
     int16_t letters[324];  // code point -> byte, or -1
     Error *err;
@@ -349,6 +350,7 @@ static bool read_merge(const VocabularyReader *r, size_t i, GgufText text, Buffe
         return fail_merge(r, i, text, "two normal tokens that make a third one");
     }
     r->merges[i] = (Merge){(uint32_t)ids[0], (uint32_t)ids[1], (uint32_t)ids[2]};
+    r->made[ids[2]] = true;
     return true;
 }
 
@@ -362,7 +364,8 @@ static bool read_merges(VocabularyReader *r)
         return gguf_unexpected(r->g, k, "an array of texts", r->err);
     }
     r->merges = calloc(k->count + 1, sizeof *r->merges);
-    if (!r->merges) {
+    r->made = calloc(r->v.size, sizeof *r->made);
+    if (!r->merges || !r->made) {
         return error_memory(r->err, "merges", k->count * sizeof *r->merges);
     }
     Buffer piece = {0};
@@ -455,10 +458,8 @@ static bool is_ordinary(const VocabularyReader *r, size_t id)
     const Vocabulary *v = &r->v;
     const char *bytes = piece_bytes(v, id);
     const size_t size = piece_size(v, id);
-    for (size_t i = 0; i < v->n_merges; i++) {
-        if (v->merges[i].result == id) {
-            return true;
-        }
+    if (r->made && r->made[id]) {
+        return true;
     }
     if (v->kind == BYTE_LEVEL_BPE) {
         return size == 1;
@@ -621,5 +622,6 @@ bool gguf_read_vocabulary(const Gguf *g, size_t *vocab_size, Buffer *out, Error 
     free(r.attribute);
     free(r.score);
     free(r.merges);
+    free(r.made);
     return ok;
 }

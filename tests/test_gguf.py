@@ -383,6 +383,19 @@ def test_special_tokens_of_phi_3_take_the_white_space_after_them(tmp_path):
     assert max(attributes_of(convert(tmp_path / "v.gguf", tmp_path / "v.bin").bytes("tokenizer"), len(keys[1].value))) < 16
 
 
+def test_the_same_end_token_many_times_is_refused_in_little_time(tmp_path):
+    n, pairs = 60000, [(a, b) for a in gguf_bytes.letters() for b in gguf_bytes.letters()[:200]]
+    keys = {key.name: key for key in gguf_bytes.byte_level_keys()}
+    keys["tokenizer.ggml.tokens"].value = [*gguf_bytes.letters(), *(a + b for a, b in pairs), *["<|im_end|>"] * n]
+    keys["tokenizer.ggml.token_type"].value = [1] * (256 + len(pairs)) + [4] * n
+    keys["tokenizer.ggml.merges"].value = [f"{a} {b}" for a, b in pairs]
+    keys = [key for key in keys.values() if not key.name.endswith("_token_id")]
+    (tmp_path / "v.gguf").write_bytes(gguf_bytes.File(keys).pack())
+    done = run(tmp_path / "v.gguf", "--tokenize", "-i", "ab")
+    assert done.code == 3 and "distinct names" in done.err, done
+    assert done.cpu_seconds < 0.5 * SLOWER, f"expected a refusal in 0.5 s of processor time\n{done}"
+
+
 @pytest.mark.parametrize("path", sorted(DATA_DIR.glob("ggml-vocab-*.gguf")) or [None], ids=lambda p: p and p.stem)
 def test_real_vocabularies_are_read(path, tmp_path):
     if path is None:
