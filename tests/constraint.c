@@ -16,7 +16,9 @@
 //
 // With TIMES=1 a line "times NANOSECONDS .." follows each file. With CHECK=1 each set is compared
 // with a matcher that reads each token of the vocabulary byte by byte; a difference ends the run
-// with exit status 1.
+// with exit status 1. With WALK=N no texts are read: N random tokens that are allowed are followed from
+// the start, again and again, and each set is compared for 16 random tokens, the one taken among them.
+// A line "walked N" ends the output of a constraint.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +38,7 @@ typedef struct {
     Constraint *constraint;
     MaskCache *masks;
     bool check, times;
-    unsigned long cuts;
+    unsigned long cuts, steps;
     uint64_t random;
 } Tool;
 
@@ -98,6 +100,67 @@ static void check_mask(const Tool *t, MatchState state, const uint64_t *mask)
             exit(1);
         }
     }
+}
+
+// Says whether bytes may follow in a state, reading one at a time.
+static bool may_follow(const Tool *t, MatchState state, const char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size && state != MATCH_FAILED; i++) {
+        state = constraint_next(t->constraint, state, bytes + i, 1);
+    }
+    return state != MATCH_FAILED;
+}
+
+// Compares a set with the matcher for some tokens. *taken is one that is allowed, if one was met;
+// false: they differ.
+static bool check_some(Tool *t, MatchState state, const uint64_t *mask, int *taken)
+{
+    *taken = -1;
+    for (size_t i = 0; i < 64 && (i < 16 || *taken < 0); i++) {
+        // From a random place of the set on, so that one of few tokens is found too.
+        size_t k = next_random(&t->random) % t->trie.all.n_tokens;
+        for (size_t n = 0; i >= 16 && n < t->trie.all.n_tokens; n++) {
+            const uint32_t id = t->trie.all.tokens[k];
+            if (mask[id / 64] >> id % 64 & 1) {
+                break;
+            }
+            k = (k + 1) % t->trie.all.n_tokens;
+        }
+        size_t size;
+        const uint32_t id = t->trie.all.tokens[k];
+        const char *bytes = tokenizer_piece(t->tokenizer, (int)id, &size);
+        const bool allowed = mask[id / 64] >> id % 64 & 1;
+        if (allowed != may_follow(t, state, bytes, size)) {
+            printf("token %u: in the set %d, byte by byte %d\n", id, allowed, !allowed);
+            return false;
+        }
+        *taken = allowed ? (int)id : *taken;
+    }
+    return true;
+}
+
+// Follows random tokens for `steps` steps; a text that is complete or long begins anew.
+static bool walk(Tool *t, unsigned long steps)
+{
+    MatchState state = constraint_start(t->constraint);
+    size_t n_tokens = 0;
+    for (unsigned long i = 0; i < steps; i++) {
+        const uint64_t *mask = mask_cache_get(t->masks,
+                                              &(MaskQuery){state, NEVER, .no_space = false});
+        int taken;
+        if (!mask || !check_some(t, state, mask, &taken)) {
+            printf("stopped after %lu\n", i);
+            return false;
+        }
+        size_t size = 0;
+        const char *bytes = taken < 0 ? "" : tokenizer_piece(t->tokenizer, taken, &size);
+        const bool ends = taken < 0 || ++n_tokens == 60;
+        state = ends ? constraint_start(t->constraint)
+                     : constraint_next(t->constraint, state, bytes, size);
+        n_tokens = ends ? 0 : n_tokens;
+    }
+    printf("walked %lu\n", steps);
+    return true;
 }
 
 // Feeds tokens; false, with a line, at the first one that is not allowed.
@@ -222,7 +285,10 @@ static bool run_job(Tool *t, char **args, int n, Error *err)
     bool ok = true;
     if (compile(t, args[0], args[1], err)) {
         ok = mask_cache_create(&t->masks, t->constraint, &t->trie, err);
-        for (int i = 2; ok && i < n; i++) {
+        if (ok && t->steps && !walk(t, t->steps)) {
+            exit(1);
+        }
+        for (int i = 2; ok && !t->steps && i < n; i++) {
             ok = feed_file(t, args[i], err);
         }
     } else {
@@ -258,10 +324,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: constraint VOCABULARY [KIND SPEC FILE...]\n");
         return ERROR_USAGE;
     }
-    const char *cuts = getenv("CUTS");
+    const char *cuts = getenv("CUTS"), *steps = getenv("WALK");
     Tool t = {.check = getenv("CHECK"),
               .times = getenv("TIMES"),
               .cuts = cuts ? strtoul(cuts, NULL, 10) : 1,
+              .steps = steps ? strtoul(steps, NULL, 10) : 0,
               .random = 88172645463325252u};
     Error err = {0};
     Mapping file = {0};

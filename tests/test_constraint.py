@@ -6,6 +6,8 @@ Texts go through build/tests/constraint, which feeds them token by token, as the
     MASKBENCH=1    all 1,100 schemas of the sample with Llama 3's vocabulary, and the time they take (default: every
                    tenth, with a vocabulary made here)
     STRINGS=N      as many random texts for each comparison (default 1500)
+    WALK=N         as many steps of random texts in all, at each of which sets of tokens are compared with a matcher that
+                   reads byte by byte (default 48000)
 """
 
 import functools
@@ -60,6 +62,8 @@ class Tool:
             elif line.startswith("compiled "):
                 self.compile_us.append(float(line.split()[1]))
                 answers.append([])
+            elif line.startswith(("walked ", "token ", "stopped ")):
+                answers[-1].append(line)
             elif line.startswith("times"):
                 self.mask_ns += map(int, line.split()[1:])
             else:
@@ -184,6 +188,14 @@ def test_sets_of_tokens_are_those_of_a_matcher_that_reads_byte_by_byte(tool, nam
     assert not any("byte by byte" in line for answer in answers for line in answer), answers
     fed = sum(line.split(" ", 1)[1] in ("accepted", "incomplete") for answer in answers for line in answer)
     assert fed >= 40, f"only {fed} texts were read to their end: {answers}"
+
+
+@pytest.mark.parametrize("name", ["made-llama3", "made-llama2", "made-smollm2"])
+def test_sets_along_random_texts_are_those_of_a_matcher_that_reads_byte_by_byte(tool, name):
+    steps = int(os.environ.get("WALK", "48000")) // (3 * len(CROSSING))
+    jobs = [(kind, json.dumps(s) if kind == "schema" else s, []) for kind, s, _ in CROSSING]
+    answers = tool(name, WALK=str(steps)).run(jobs, timeout=3600 * SLOWER)
+    assert answers == [[f"walked {steps}"]] * len(jobs)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
