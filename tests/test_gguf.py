@@ -309,7 +309,10 @@ def test_a_model_that_cannot_be_run_is_refused_by_name(tmp_path, named, architec
     assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"], "a refused conversion leaves no file"
 
 
-@pytest.mark.parametrize("kind", ["IQ1_S", "IQ2_XXS", "IQ3_S"])
+NOT_SUPPORTED = "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0 NVFP4"
+
+
+@pytest.mark.parametrize("kind", NOT_SUPPORTED.split())
 def test_a_type_that_is_not_supported_is_refused_by_name(tmp_path, kind):
     path = tmp_path / "m.gguf"
     sources.write_gguf(path, BLOCKS_OF_256, kind, random=True)
