@@ -65,7 +65,7 @@ static const FirstScales first_scales[N_WEIGHT_TYPES] = {
 // are too close.
 static float grid_distance(const float *x)
 {
-    float sorted[QUANT_BLOCK], low = x[0], high = x[0], distance = INFINITY;
+    float sorted[QUANT_BLOCK] = {0}, low = x[0], high = x[0], distance = INFINITY;
     for (size_t i = 1; i < QUANT_BLOCK; i++) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
