@@ -27,9 +27,10 @@ ARCHITECTURES = {
     "HunYuanDenseV1ForCausalLM": "hunyuan-dense",
 }
 EXPRESSED = (
-    "llama_biases", "llama_attention_bias", "qwen3", "qwen3_biases", "qwen3_moe", "qwen3_moe_tied", "smollm3", "granite_narrow", "granite4_narrow",
-    "gemma2_wide", "gemma3_wide", "olmo2", "olmo2_tied", "olmo3", "olmo3_parameters", "exaone4", "exaone4_window",
-    "ministral3", "hunyuan_plain", "hunyuan_alpha", "phi3_plain", "phi3_short", "phi3_long",
+    "llama_biases", "llama_attention_bias", "qwen3", "qwen3_biases", "qwen3_moe", "qwen3_moe_tied", "smollm3",
+    "smollm3_untied", "granite_narrow", "granite_untied", "granite4_narrow", "granite4_tied", "gemma2_wide", "gemma2_heads",
+    "gemma3_wide", "gemma3_heads", "olmo2", "olmo2_tied", "olmo3", "olmo3_parameters", "exaone4", "exaone4_window",
+    "ministral3", "ministral3_tied", "hunyuan_plain", "hunyuan_alpha", "phi3_plain", "phi3_short", "phi3_long",
 )  # fmt: skip
 ROTATES_NEIGHBOURS = ("llama", "smollm3", "granite", "minicpm", "mistral3")
 

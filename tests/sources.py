@@ -152,6 +152,19 @@ FAMILIES = {
     "mistral_layer_types": family("ministral", "MinistralForCausalLM", sliding_window=33, layer_types=[
         "sliding_attention", "full_attention", "full_attention", "sliding_attention"]),
     "qwen3_biases": family("qwen3", "Qwen3ForCausalLM", **TIED, attention_bias=True, num_key_value_heads=1),
+    "smollm3_untied": family("smollm3", "SmolLM3ForCausalLM", no_rope_layers=[1, 1, 1, 0], num_key_value_heads=1),
+    "granite_untied": family("granite", "GraniteForCausalLM", head_dim=8, num_key_value_heads=4, embedding_multiplier=3.0,
+                             residual_multiplier=0.5, attention_multiplier=0.25, logits_scaling=1.5),
+    "granite4_tied": family("granitemoehybrid", "GraniteMoeHybridForCausalLM", **{
+        **GRANITE4, "intermediate_size": 56, "mamba_n_groups": 1}, **TIED, embedding_multiplier=12.0,
+                            residual_multiplier=0.5, attention_multiplier=1.0, num_key_value_heads=4,
+                            position_embedding_type="rope"),
+    "gemma2_heads": family("gemma2", "Gemma2ForCausalLM", **GEMMA_WIDE, **TIED, attn_logit_softcapping=20.0,
+                           final_logit_softcapping=9.0, sliding_window=50, num_key_value_heads=1),
+    "gemma3_heads": family("gemma3_text", "Gemma3ForCausalLM", **GEMMA_WIDE, **TIED, num_hidden_layers=6, vocab_size=258,
+                           sliding_window=50, num_key_value_heads=4, rope_local_base_freq=300.0),
+    "ministral3_tied": family("ministral3", "Ministral3ForCausalLM", **TIED, num_key_value_heads=4, rope_parameters={
+        **YARN, "rope_theta": 300.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}),
 }
 N_FAMILY_TOKENS = 200
 FAMILY_ROWS, FAMILY_COLUMNS = slice(7, None, 8), slice(None, None, 5)  # the logits that are kept
