@@ -7,6 +7,7 @@ import copy
 import datetime
 import functools
 import json
+import re
 import struct
 import subprocess
 from dataclasses import dataclass, field
@@ -27,8 +28,12 @@ class Rendering:
     spans: list = field(default_factory=list, compare=False)  # (text, is it the template's)
 
     def same(self, other):
-        """The same text or refusal; of other errors only the kind counts."""
-        return self.kind == other.kind and (self.kind not in ("text", "refused") or self.text == other.text)
+        """The same text or refusal, whose message ends before a NUL and has ? for other control characters; of other errors
+        only the kind counts."""
+        if self.kind == "refused":
+            message = re.sub(r"[\x01-\x1f\x7f]", "?", other.text.split("\0")[0])
+            return other.kind == "refused" and self.text == message
+        return self.kind == other.kind and (self.kind != "text" or self.text == other.text)
 
 
 class Refused(jinja2.TemplateError):

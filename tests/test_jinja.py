@@ -2,10 +2,12 @@
 
     CHATS=1000        so many conversations for each template (default 100)
     PROGRAMS=10000    so many random programs (default 1000)
+    TEMPLATES=FOLDER  the templates FOLDER/*.jinja too
 """
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from conftest import DATA_DIR, SLOWER, TESTS
@@ -19,7 +21,8 @@ import jinja_oracle  # noqa: E402
 CHATS = int(os.environ.get("CHATS", "100"))
 PROGRAMS = int(os.environ.get("PROGRAMS", "1000"))
 OWN = sorted((TESTS / "templates").glob("*.jinja"))
-REAL = sorted((DATA_DIR / "templates").glob("*.jinja"))
+FOLDERS = [DATA_DIR / "templates", *map(Path, filter(None, [os.environ.get("TEMPLATES")]))]
+REAL = sorted(path for folder in FOLDERS for path in folder.glob("*.jinja"))
 ALL = [*OWN, *REAL]
 NAMES = [p.stem for p in ALL]
 
@@ -57,6 +60,33 @@ def test_random_programs_render_as_in_jinja2(part):
     seeds = range(part, PROGRAMS, 10)
     refused = compare([(jinja_programs.program(seed), jinja_programs.CONTEXT) for seed in seeds])
     assert refused < len(seeds) / 5, f"{refused} of {len(seeds)} programs are refused as not supported"
+
+
+CALLS = [
+    "{% macro m(a) %}<{{ a }}{{ caller() }}>{% endmacro %}{% call m(1) %}in {{ d }}{% endcall %}",
+    "{% macro m() %}{{ caller(1, 2) }}{% endmacro %}{% call(a, b='x') m() %}{{ a }}{{ b }}{% endcall %}",
+    "{% macro m() %}{{ caller is defined }}{% endmacro %}{{ m() }}{% call m() %}{% endcall %}",
+    "{% macro m() %}{{ caller() }}{% endmacro %}{{ m() }}",
+    "{% macro m() %}x{% endmacro %}{% call m() %}{% endcall %}",
+    "{% macro m(n) %}{% if n %}{% call m(n - 1) %}{{ n }}{% endcall %}{% endif %}({{ caller() }}){% endmacro %}"
+    "{% call m(2) %}top{% endcall %}",
+    "{% macro m() %}{% call o() %}{{ caller() }}{% endcall %}{% endmacro %}{% macro o() %}[{{ caller() }}]{% endmacro %}"
+    "{% call m() %}x{% endcall %}",
+    "{% set x = 1 %}{% macro m() %}{{ caller() }}{{ caller() }}{% endmacro %}{% call m() %}{{ x }}{% set x = 2 %}{% endcall %}{{ x }}",
+    "{% for i in [1, 2] %}{% call m() %}{{ i }}{% endcall %}{% endfor %}",
+    "{% macro m() %}{{ caller() }}{% endmacro %}{% for i in [1, 2] %}{% call m() %}{{ i }}{{ loop.index }}{% endcall %}{% endfor %}",
+    "{% call 1 %}{% endcall %}", "{% call range(2) %}{% endcall %}", "{{ caller }}{% set caller = 1 %}{{ caller }}",
+    "{% macro m(a, b=2, c=3) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(*[1]) }}{{ m(0, *[1, 5]) }}{{ m(*[1], c=9) }}"
+    "{{ m(*'xyz') }}{{ m(*{'k': 1}) }}{{ m(*[]) }}",
+    "{{ dict(*[1], 2) }}", "{{ range(*[1, 4]) | list }}", "{{ '{}{}'.format(*['a', 'b']) }}", "{% macro m(a) %}{% endmacro %}{{ m(*1) }}",
+    "{{ [5, [6, 7]].1.0 }}{{ (1, 2).0 }}{{ 'ab'.1 }}{{ [1].3 is defined }}{{ {0: 'x'}.0 }}{{ d.0 }}", "{{ [1].0.5 }}", "{{ 1.5.x }}",
+    "{{ 'it\\'s a-b (c [d {e <f ΑΣ ΣΑΣ-Σ ß ǆ x1y İI' | title }}{{ none | title }}{{ '  a' | title }}{{ '' | title }}{{ 'ABC dEf' | title }}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", CALLS)
+def test_calls_and_items_are_those_of_jinja2(source):
+    assert compare([(source, {"d": [3]})]) == 0
 
 
 # --- whose text is it?

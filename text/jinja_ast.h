@@ -28,6 +28,7 @@ typedef enum {
     N_FILTER,            // a: input, value: the name, builtin, b: arguments
     N_TEST,              // a: input, value: the name, builtin, b: arguments
     N_KEYWORD,           // an argument: value: its name, a
+    N_STAR,              // arguments: a: their list
     N_COLLECTED,         // what a block collected, as the input of its filter
     N_ATTRIBUTE_TARGET,  // a: N_NAME of a namespace, value: the attribute
     // Statements; each list is linked by `next`.
@@ -40,7 +41,8 @@ typedef enum {
     // Those with a scope of their own for the body.
     N_FOR,           // a: target, b: iterable, e: test or NULL, c: body, d: N_BLOCK or NULL: else
     N_SET_BLOCK,     // a: target, b: filter or NULL, c: body
-    N_MACRO,         // id, a: N_PARAM .., c: body
+    N_MACRO,         // id, a: N_PARAM .., c: body, d: N_PARAM of `caller` or NULL
+    N_CALL_BLOCK,    // a: N_PARAM .., b: N_CALL, c: body, d: as of N_MACRO
     N_PARAM,         // id, a: default or NULL
     N_FILTER_BLOCK,  // b: filter, c: body
     N_BLOCK,         // c: body; the template itself, {% generation %}

@@ -203,10 +203,15 @@ static bool eval_args(Jinja *j, JScope *s, const JNode *list, JArgs *args, JValu
     JList values = {space, 0, JINJA_MAX_PARAMS, 0};
     *args = (JArgs){0};
     for (const JNode *n = list; n && !j->failed; n = n->next) {
-        const JValue v = eval(j, s, n->kind == N_KEYWORD ? n->a : n);
+        const JValue v = eval(j, s, n->kind == N_KEYWORD || n->kind == N_STAR ? n->a : n);
         if (n->kind == N_KEYWORD) {
             args->named = args->named ? args->named : jinja_dict(j, 4);
             jinja_put(j, args->named, n->value, v);
+        } else if (n->kind == N_STAR) {
+            const JList *items = j->failed ? NULL : jinja_items(j, v);
+            for (size_t i = 0; !j->failed && i < items->n; i++) {
+                jinja_push(j, &values, items->items[i]);
+            }
         } else {
             jinja_push(j, &values, v);
         }
@@ -227,14 +232,26 @@ static JValue collect(Jinja *j, JScope *s, const JNode *body, Flow *flow)
     return text;
 }
 
+// Sets `caller` in the scope of a macro that takes it. Returns how many named arguments that uses.
+static size_t set_caller(Jinja *j, JScope *s, const JNode *caller, const JArgs *args)
+{
+    if (!caller) {
+        return 0;
+    }
+    const JValue *given = args->named ? jinja_find(j, args->named, caller->value) : NULL;
+    set_variable(j, s, caller->id, given ? *given : undefined(caller->value, J_MISSING));
+    return given != NULL;
+}
+
 static JValue call_macro(Jinja *j, const JMacro *m, const JArgs *args)
 {
     JScope *s = new_scope(j, m->scope);
-    size_t i = 0, used = 0;
+    size_t i = 0;
     if (!s) {
         return jinja_none();
     }
     begin_scope(j, s, m->node);
+    size_t used = set_caller(j, s, m->node->d, args);
     for (const JNode *p = m->node->a; p; p = p->next, i++) {
         JValue *named = args->named && i >= args->n ? jinja_find(j, args->named, p->value) : NULL;
         used += named != NULL;
@@ -275,7 +292,8 @@ static JValue call(Jinja *j, JValue callee, const JArgs *args)
     return v;
 }
 
-static JValue eval_call(Jinja *j, JScope *s, const JNode *n)
+// `caller`: the macro that a call block passes; NULL: none.
+static JValue eval_call(Jinja *j, JScope *s, const JNode *n, const JValue *caller)
 {
     JValue space[JINJA_MAX_PARAMS];
     JArgs args;
@@ -290,6 +308,10 @@ static JValue eval_call(Jinja *j, JScope *s, const JNode *n)
     }
     if (j->failed || !eval_args(j, s, n->b, &args, space)) {
         return jinja_none();
+    }
+    if (caller) {
+        args.named = args.named ? args.named : jinja_dict(j, 1);
+        jinja_put(j, args.named, jinja_literal(j, "caller"), *caller);
     }
     j->line = n->line;
     return method ? jinja_invoke(j, method, callee, &args) : call(j, callee, &args);
@@ -591,7 +613,7 @@ static JValue eval_node(Jinja *j, JScope *s, const JNode *n)
     case N_SLICE:
         return eval_slice(j, s, n);
     case N_CALL:
-        return eval_call(j, s, n);
+        return eval_call(j, s, n, NULL);
     case N_COLLECTED:
         return j->collected;
     default:
@@ -710,6 +732,17 @@ static void define_macro(Jinja *j, JScope *s, const JNode *n)
     }
 }
 
+static JValue run_call_block(Jinja *j, JScope *s, const JNode *n)
+{
+    JMacro *m = jinja_take(j, 1, sizeof *m);
+    if (!m) {
+        return jinja_none();
+    }
+    *m = (JMacro){n, s};
+    const JValue caller = {.kind = J_MACRO, .macro = m};
+    return eval_call(j, s, n->b, &caller);
+}
+
 static Flow run(Jinja *j, JScope *s, const JNode *n)
 {
     JValue v;
@@ -735,6 +768,10 @@ static Flow run(Jinja *j, JScope *s, const JNode *n)
         break;
     case N_MACRO:
         define_macro(j, s, n);
+        break;
+    case N_CALL_BLOCK:
+        v = run_call_block(j, s, n);
+        jinja_write(j, j->out, v, false);
         break;
     case N_BREAK:
         return FLOW_BREAK;

@@ -164,6 +164,40 @@ FILTER(float)
 // --------------------------------------------------------------------------------------------
 // Strings
 
+// Where the word ends that a text begins with: after white space and any of -({[<, which a run of
+// such characters is too.
+static size_t title_word_end(JValue s, size_t from)
+{
+    size_t at = from;
+    bool ended = false;
+    for (uint32_t c; at < s.size;) {
+        const size_t n = jinja_char(s, at, &c);
+        const bool ends = jinja_is_space(c) || (c < 0x80 && c && strchr("-({[<", (int)c));
+        if (ended && !ends) {
+            break;
+        }
+        ended = ends;
+        at += n;
+    }
+    return at;
+}
+
+FILTER(title)
+{
+    (void)a;
+    const JValue s = soft_str(j, v);
+    JText *out = jinja_text(j);
+    for (size_t at = 0, end; at < s.size && jinja_step(j, 1); at = end) {
+        uint32_t c;
+        const size_t first = at + jinja_char(s, at, &c);
+        end = title_word_end(s, at);
+        end = end > first ? end : first;
+        jinja_add_string(j, out, jinja_recase(j, jinja_slice(s, at, first - at), 'u'));
+        jinja_add_string(j, out, jinja_recase(j, jinja_slice(s, first, end - first), 'l'));
+    }
+    return jinja_string(out);
+}
+
 // upper, lower and capitalize.
 FILTER(recase) { return jinja_recase(j, soft_str(j, v), a->how); }
 
@@ -690,6 +724,7 @@ static const JBuiltin filters[] = {
     {"sort", filter_sort, "reverse case_sensitive attribute", 0, 0, false},
     {"string", filter_string, "", 0, 0, true},
     {"tojson", filter_tojson, "ensure_ascii indent separators sort_keys", 0, 0, true},
+    {"title", filter_title, "", 0, 0, false},
     {"trim", filter_trim, "chars", 0, 0, false},
     {"unique", filter_unique, "case_sensitive attribute", 0, 0, false},
     {"upper", filter_recase, "", 0, 'u', false},

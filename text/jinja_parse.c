@@ -46,7 +46,8 @@ typedef struct {
     bool has_ahead;
     JNode spare;                // stands for nodes after an error
     unsigned loops, breakable;  // for statements around, and those that break can leave
-    unsigned ifs, macros;       // if statements and macros around
+    unsigned ifs;               // if statements around
+    JNode *macro;               // the innermost macro or call block around; NULL: none
     const JNode *missing;       // a filter or test of this expression that there is not
     JList *names;               // of variables
 } Parser;
@@ -294,7 +295,8 @@ static size_t fraction_end(const Parser *p, size_t at)
 // A decimal number: other bases and underscores between digits are not supported.
 static JToken lex_number(Parser *p)
 {
-    const size_t whole = digits_end(p, p->at), end = fraction_end(p, whole);
+    const bool item = p->at && source_byte(p, p->at - 1) == '.';  // of a.0.1
+    const size_t whole = digits_end(p, p->at), end = item ? whole : fraction_end(p, whole);
     const size_t n = end - p->at;
     char digits[400] = "";
     uint32_t c = 0;
@@ -497,20 +499,21 @@ static void append(Parser *p, JNode ***tail, JNode *n)
     }
 }
 
-// f(a, c=1): the arguments, up to the closing bracket.
+// f(a, *b, c=1): the arguments, up to the closing bracket.
 static JNode *parse_arguments(Parser *p)
 {
     JNode *first = NULL, **tail = &first;
-    bool named = false;
+    bool last = false;  // none by position may follow
     expect_op(p, '(');
     while (!at_op(p, ')') && !p->j->failed) {
         const bool name = p->now.kind == T_NAME && look_ahead(p)->kind == T_OPERATOR &&
                           p->ahead.op == '=';
-        JNode *n = name ? named_node(p, N_KEYWORD) : NULL;
-        if (at_op(p, '*') || at_op(p, 'P') || (named && !name)) {
+        const bool star = at_op(p, '*');
+        JNode *n = name ? named_node(p, N_KEYWORD) : star ? new_node(p, N_STAR) : NULL;
+        if (at_op(p, 'P') || (last && !name)) {
             syntax(p, "arguments by position, then by name: no other is supported");
         }
-        named |= skip_if(p, name);
+        last |= skip_if(p, name || star);
         JNode *value = parse_expression(p, true);
         if (n) {
             n->a = value;
@@ -576,8 +579,7 @@ static JNode *parse_tuple(Parser *p, bool target, bool conditional, const char *
 static JNode *parse_name(Parser *p, bool target)
 {
     // Functions that Jinja2 has, and what it gives to macros.
-    static const char *const missing[] = {"cycler", "joiner",  "lipsum",
-                                          "caller", "varargs", "kwargs"};
+    static const char *const missing[] = {"cycler", "joiner", "lipsum", "varargs", "kwargs"};
     static const char *const constants[] = {"true", "True", "false", "False", "none", "None"};
     for (size_t i = 0; i < 6; i++) {
         if (at_name(p, constants[i])) {
@@ -588,12 +590,18 @@ static JNode *parse_name(Parser *p, bool target)
         }
     }
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
-        if ((i < 3 || p->macros) && at_name(p, missing[i])) {
+        if ((i < 3 || p->macro) && at_name(p, missing[i])) {
             p->j->line = p->now.line;
             jinja_fail(p->j, "'%s' is not supported", missing[i]);
         }
     }
+    const bool caller = p->macro && at_name(p, "caller");
     JNode *n = named_node(p, N_NAME);
+    if (caller && !p->macro->d) {  // a macro that mentions it takes it
+        p->macro->d = new_node(p, N_PARAM);
+        p->macro->d->value = n->value;
+        p->macro->d->id = n->id;
+    }
     if (target && skip_op(p, '.')) {
         n = node_of(p, N_ATTRIBUTE_TARGET, n, NULL);
         n->value = take_name(p);
@@ -662,6 +670,12 @@ static JNode *parse_item(Parser *p, JNode *owner)
 static JNode *parse_attribute(Parser *p, JNode *owner)
 {
     next_token(p);
+    if (p->now.kind == T_NUMBER && p->now.value.kind == J_INT) {  // a.0 is a[0]
+        JNode *item = node_of(p, N_ITEM, owner, new_node(p, N_CONST));
+        item->b->value = p->now.value;
+        next_token(p);
+        return item;
+    }
     JNode *n = node_of(p, N_ATTRIBUTE, owner, NULL);
     n->value = take_name(p);
     return n;
@@ -970,15 +984,36 @@ static JNode *parse_parameters(Parser *p)
     return first;
 }
 
+// A macro that contains one with a caller takes a caller, too.
+static void parse_macro_body(Parser *p, JNode *n, const char *end)
+{
+    JNode *const outer = p->macro;
+    p->macro = n;
+    n->c = parse_inner(p, end, true);
+    p->macro = outer;
+    if (outer && !outer->d) {
+        outer->d = n->d;
+    }
+}
+
 static void parse_macro(Parser *p, JNode *n)
 {
     n->value = take_name(p);
     n->id = p->j->failed ? 0 : number_of(p, n->value);
     n->a = parse_parameters(p);
-    p->macros++;
-    n->c = parse_inner(p, "endmacro", true);
-    p->macros--;
+    parse_macro_body(p, n, "endmacro");
 }
+
+static void parse_call_block(Parser *p, JNode *n)
+{
+    n->a = at_op(p, '(') ? parse_parameters(p) : NULL;
+    n->b = parse_expression(p, true);
+    if (n->b->kind != N_CALL) {
+        syntax(p, "a call");
+    }
+    parse_macro_body(p, n, "endcall");
+}
+
 static void parse_generation(Parser *p, JNode *n) { n->c = parse_inner(p, "endgeneration", true); }
 
 static void parse_filter_block(Parser *p, JNode *n)
@@ -1005,6 +1040,7 @@ static JNode *parse_statement(Parser *p)
         {"for", N_FOR, parse_for},
         {"set", N_SET, parse_set},
         {"macro", N_MACRO, parse_macro},
+        {"call", N_CALL_BLOCK, parse_call_block},
         {"filter", N_FILTER_BLOCK, parse_filter_block},
         {"break", N_BREAK, parse_jump},
         {"continue", N_CONTINUE, parse_jump},

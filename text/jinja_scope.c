@@ -67,7 +67,7 @@ static void visit(Scope *s, const JNode *n, bool sure)
             visit(s, n->a, sure);
             visit(s, n->c, false);
             visit(s, n->d, false);
-        } else if (n->kind == N_FOR || n->kind == N_FILTER_BLOCK) {
+        } else if (n->kind == N_FOR || n->kind == N_FILTER_BLOCK || n->kind == N_CALL_BLOCK) {
             visit(s, n->b, sure);
         } else if (n->kind < N_SET) {
             visit(s, n->a, sure);
@@ -114,10 +114,14 @@ static void open_scope(const Scope *outer, JNode *n, uint32_t loop)
         set_target(&s, n->a, false);
         s.seen[loop] = 1;
     }
-    for (const JNode *p = n->kind == N_MACRO ? n->a : NULL; p; p = p->next) {
+    const bool macro = n->kind == N_MACRO || n->kind == N_CALL_BLOCK;
+    if (macro && n->d) {
+        s.seen[n->d->id] = 1;
+    }
+    for (const JNode *p = macro ? n->a : NULL; p; p = p->next) {
         s.seen[p->id] = 1;
     }
-    for (const JNode *p = n->kind == N_MACRO ? n->a : NULL; p; p = p->next) {
+    for (const JNode *p = macro ? n->a : NULL; p; p = p->next) {
         visit(&s, p->a, true);
     }
     visit(&s, n->c, true);
