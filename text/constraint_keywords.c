@@ -340,6 +340,8 @@ static bool add_pattern(Schema *s, ObjectShape *shape, const NameClass *pattern)
 static bool read_patterns(Schema *s, const JsonValue *schema, NameClass **patterns, size_t *n)
 {
     const JsonValue *all = json_member(schema, "patternProperties");
+    *patterns = NULL;
+    *n = 0;
     if (all && all->kind != JSON_OBJECT) {
         return schema_malformed(s, all, "an object");
     }
