@@ -360,6 +360,8 @@ HOSTILE = [
     ("schema", {"type": "array", "minItems": 10**9, "maxItems": 10**9}, "[1, 2", "incomplete"),
     ("schema", strings("allOf", [f"x{i}y" for i in range(30)]), '""', "4194304 derivatives"),
     ("schema", strings("oneOf", ["customer", "maker", "operator", "admin", "designer"]), '"an admin"', True),
+    ("schema", {"items": strings("oneOf", ["customer.*", "maker[0-9]+", "operator", "admin", "de.*signer"])},
+     '["maker77", "an admin"]', True),
     ("schema", {"allOf": [{"anyOf": [{"properties": {f"p{k}": {"const": j}}, "required": [f"p{k}"]} for j in range(4)]}
                           for k in range(20)]}, "{}", "256 alternatives"),
     ("schema", {"allOf": [{"type": "integer", "multipleOf": m} for m in (9973, 9967, 9949)]}, "0", "expected at most"),

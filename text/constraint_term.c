@@ -985,12 +985,15 @@ uint32_t term_shortest(TermPool *p, Term t)
     if (!n.searched || n.exact != UNSEARCHED) {
         return has_failed(p) ? NEVER : n.searched ? n.exact : n.shortest;
     }
+    // The nodes may move while the parts are searched, so what is found is stored after that.
     if (n.kind == KIND_SEQ) {
         shortest_sequence(p, t);
     } else if (n.kind == KIND_OR) {
-        node_at(p, t)->exact = shortest_part(p, n);
+        const uint32_t length = shortest_part(p, n);
+        node_at(p, t)->exact = length;
     } else if (n.kind == KIND_REPEAT) {
-        node_at(p, t)->exact = multiply_length(term_shortest(p, n.a), n.b);
+        const uint32_t length = multiply_length(term_shortest(p, n.a), n.b);
+        node_at(p, t)->exact = length;
     } else {
         search_shortest(p, t);
     }
