@@ -98,7 +98,7 @@ struct Crew {
     // Of the first thread, which tells the pace.
     bool adapts;
     Pace pace;
-    double unit_start;
+    double unit_start;       // between jobs: when the last one ended
     double own;              // parts of the unit's steps that it has done, summed
     size_t n_steps;          // of the unit
     uint64_t own_slept;      // nanoseconds that it slept in the unit
@@ -342,6 +342,7 @@ static void run_job(Crew *crew, size_t threads, void (*work)(Team team, void *ar
     work((Team){0, crew->threads, crew}, arg);
     atomic_fetch_and(&crew->gate, ~GATE_OPEN);
     wait_until(crew, own, job_is_left);
+    crew->unit_start = crew->adapts ? now_seconds() : 0;
 }
 
 #ifdef _OPENMP
