@@ -24,11 +24,12 @@ extern const BlockGrid block_grids[N_WEIGHT_TYPES];
 // A scale and a minimum, both rounded to the nearest finite number in f16.
 BlockScale block_scale(WeightType type, float scale, float minimum);
 
-// Rounds to the nearest integer in low .. high, ties to even: adding 1.5 * 2^23 drops the fraction.
+// Rounds to the nearest integer in low .. high, ties to even: adding 1.5 * 2^23 drops the fraction. A
+// NaN becomes low.
 static inline float round_within(float x, float low, float high)
 {
-    x = x < low ? low : x;
-    x = x > high ? high : x;
+    x = x > low ? x : low;
+    x = x < high ? x : high;
     return (x + 12582912.0f) - 12582912.0f;
 }
 
