@@ -3,7 +3,7 @@
 //     constraint VOCABULARY KIND SPEC FILE...
 //     constraint VOCABULARY < lines           each line: KIND, SPEC and FILEs, with tabs between
 //
-// VOCABULARY is a file that holds the tokenizer section of a checkpoint, or a checkpoint with one.
+// VOCABULARY is a file that holds the tokenizer section of a checkpoint.
 // KIND is choice, regex or schema; SPEC is a file: of choices one a line, else the expression or
 // the schema. Each FILE holds a text. It is cut into tokens as the tokenizer does it, then at random
 // into others that spell the same bytes (CUTS=N times, default 1). Before each token the set of
