@@ -49,9 +49,9 @@ OPENMP := $(shell printf '\043include <omp.h>\nint main(void) { return omp_get_m
 # Yes if the compiler accepts these flags.
 accepts = $(shell echo 'int main(void) { return 0; }' | $(CC) -Werror $(1) -x c -E - >/dev/null 2>&1 && echo yes)
 
-# The flags that each kernel set needs. Where gcc moves the parts of a tile around, they no longer fit in the registers:
-# its scheduler moves all loads to the beginning, and its passes that reorder and delay additions keep every product of a
-# quantisation block until the end (on AVX2, 65 spills a block instead of 10: docs/performance.md).
+# The flags that each kernel set needs. If gcc reorders the code of a tile, its values no longer fit in the registers:
+# the scheduler moves all loads to the beginning, and the passes that reorder and delay additions keep every product of
+# a quantisation block until its end (on AVX2, 65 spills per block instead of 10: docs/performance.md).
 IN_ORDER := $(foreach flag,-fno-tree-reassoc -fno-tree-ter,$(if $(call accepts,$(flag)),$(flag)))
 AVX2 := -mavx2 -mfma -mf16c
 SET_avx2 := $(AVX2) $(IN_ORDER)
@@ -155,7 +155,7 @@ demo: $(RUN)
 	.venv/bin/pip install -q --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-# $(call pytest,RUN,BUILD): pytest on the executables of a build, in JOBS processes; each runs whole files.
+# $(call pytest,RUN,BUILD): runs pytest on the executables of a build, in JOBS processes that each take whole files.
 pytest = RUN=$(1) BUILD_DIR=$(2) .venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile
 
 T ?= tests

@@ -31,16 +31,18 @@
 //     published     1..      1..     sequences, and the prefix cache
 //     unused         0       1..     the LRU list, and the prefix cache
 //
-// The last page of a sequence that ends is published too, as far as it is filled, with no token
-// (UNFILLED) in the positions after that. No lookup finds it, so no sequence ever shares it. Like a
-// full page, it can be copied by a sequence that has its first tokens (cache_copy_prefix):
+// When a sequence ends, its last page is published too, though it is not full: the positions behind
+// its tokens are marked UNFILLED. No lookup finds it, so no sequence ever shares it. But like a
+// full page, it can be copied by a sequence that begins the page with the same tokens
+// (cache_copy_prefix):
 //
 //     page 2   [header, header, header, line 1 .. ]        published
-//     page 8   [header, header, header|                    a copy, of which three positions count
+//     page 8   [header, header, header|                    a copy, whose first three positions count
 //
-// Each page knows the child that was published last, and each child the one before it. These links
-// are not maintained when a page is evicted. Whoever follows them compares the parent's serial, and
-// gives up after a while, as a page that is published a second time may close a circle.
+// Each page knows its child that was published last, and each child the one published before it.
+// These links are not maintained when a page is evicted. So whoever follows them compares the
+// parent's serial, and stops after CHILDREN_SEARCHED pages, because a page that is published again
+// may close a cycle.
 //
 // A page that is written to must have one user and must not be published. As only full pages are
 // published, the only case that needs care is a sequence that was cut within a published page.
@@ -58,8 +60,8 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 
-// How many pages are compared to find one to copy: those of the last requests of a batch, but few
-// enough to take no time beside that of a token.
+// How many pages are compared to find one to copy: enough for the last requests of a batch, and few
+// enough that the time is negligible beside that of a token.
 #define CHILDREN_SEARCHED 64
 
 // --------------------------------------------------------------------------------------------
@@ -344,7 +346,7 @@ static size_t find_page(const Cache *cache, uint64_t parent, const int *tokens)
     return id;
 }
 
-// The serial of a page that is a parent; 0 for NO_PAGE, where a first page has its parent.
+// The serial of a parent; 0 for NO_PAGE, the parent of a first page.
 static uint64_t serial_of(const Cache *cache, size_t parent)
 {
     return parent == NO_PAGE ? 0 : cache->pages[parent].serial;
@@ -373,8 +375,8 @@ static size_t count_common(const int *a, const int *b, size_t n)
     return i;
 }
 
-// Of the newest children of a page (NO_PAGE: of the first pages) one that begins with the most of
-// these tokens, *common of them; NO_PAGE if none has the first.
+// Of the newest children of a page (NO_PAGE: of the first pages), the one that begins with the most
+// of these tokens; *common is their number. NO_PAGE if no child begins with the first token.
 static size_t find_similar(const Cache *cache, size_t parent, const int *tokens, size_t n,
                            size_t *common)
 {
@@ -385,7 +387,7 @@ static size_t find_similar(const Cache *cache, size_t parent, const int *tokens,
     for (size_t i = 0; i < CHILDREN_SEARCHED && id != NO_PAGE; i++) {
         const Page *page = &cache->pages[id];
         if (!page->serial || page->parent != serial) {
-            break;  // evicted, and those before it are older
+            break;  // evicted; the rest are older
         }
         const size_t count = count_common(page->tokens, tokens, n);
         if (count > *common) {
@@ -504,7 +506,7 @@ void cache_truncate(Cache *cache, size_t sequence, size_t length)
     }
 }
 
-// Takes a page and fills it like another. NO_PAGE on an error.
+// Takes a page and copies another into it. NO_PAGE on an error.
 static size_t copy_page(Cache *cache, size_t from, Error *err)
 {
     const size_t id = take_page(cache, err);
@@ -617,7 +619,7 @@ size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size
     return s->length;
 }
 
-// What the copy has in the positions after its length is finite, and masked until it is written to.
+// Positions of the copy behind its length hold finite numbers, and are masked until written.
 size_t cache_copy_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n)
 {
     CachedSequence *s = &cache->sequences[sequence];
@@ -632,7 +634,7 @@ size_t cache_copy_prefix(Cache *cache, size_t sequence, const int *tokens, size_
     if (from == NO_PAGE) {
         return length;
     }
-    use_page(cache, from);  // or the copy might take its memory
+    use_page(cache, from);  // or copy_page might evict it
     Error err;
     const size_t id = copy_page(cache, from, &err);
     release_page(cache, from);
@@ -644,7 +646,7 @@ size_t cache_copy_prefix(Cache *cache, size_t sequence, const int *tokens, size_
     return s->length;
 }
 
-// Adds a page to the ring of retired ones, and frees the one whose place it takes.
+// Adds a page to the ring of retired pages, and frees the page that it displaces.
 static void keep_retired(Cache *cache, size_t id)
 {
     RetiredPage *place = &cache->retired[cache->next_retired];
@@ -657,7 +659,7 @@ static void keep_retired(Cache *cache, size_t id)
     cache->next_retired = (cache->next_retired + 1) % RETIRED_PAGES;
 }
 
-// Publishes a page of which only some positions are filled, unless there is one with the same.
+// Publishes a page that is not full, unless one with the same tokens exists.
 static void retire_page(Cache *cache, size_t id, size_t parent, size_t filled)
 {
     int *tokens = cache->pages[id].tokens;

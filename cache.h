@@ -9,9 +9,9 @@
 //     sequence 1   [page 4]-[page 7]-[page 5]-[page 1
 //
 // A full page that no sequence uses any more stays in the prefix cache and enters the LRU list.
-// When no page is free and the cache may not grow, the least recently used one is evicted. Sequences
-// that begin with the same tokens up to somewhere within a page cannot share it, but one can begin
-// with a copy of it, which costs less than to run its tokens.
+// When no page is free and the cache may not grow, the least recently used one is evicted.
+// Sequences whose common tokens end within a page cannot share that page, but one can start with a
+// copy of it, which costs less than running its tokens.
 #ifndef CACHE_H
 #define CACHE_H
 
@@ -57,8 +57,8 @@ bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Er
 // Cuts a sequence to its first `length` positions.
 void cache_truncate(Cache *cache, size_t sequence, size_t length);
 
-// Empties a sequence of which every position has been run, and publishes its last page as far as it
-// is filled, for cache_copy_prefix. Only the last RETIRED_PAGES of such pages are kept.
+// Empties a sequence whose positions have all been run, and publishes its last page though it is
+// not full, for cache_copy_prefix. Only the last RETIRED_PAGES such pages are kept.
 void cache_retire(Cache *cache, size_t sequence);
 
 // --- What attention reads and writes
@@ -104,9 +104,9 @@ void cache_publish(Cache *cache, size_t sequence, size_t position);
 // of the last token holds that token back.
 size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n);
 
-// Extends a sequence that ends with a page to within its next page: by a copy of a published page
-// that begins with some of the tokens that the sequence will have, as many as there are in one of the
-// pages that were published last. Arguments and result as for cache_reuse_prefix, which goes before.
+// Extends a sequence whose last page is full by a part of a page: a copy of the published page that
+// begins with the most of the sequence's next tokens, among the pages published last. Arguments and
+// result as for cache_reuse_prefix, which is called first.
 size_t cache_copy_prefix(Cache *cache, size_t sequence, const int *tokens, size_t n);
 
 // Extends a sequence that ends with a page to `length` positions within its next page, by a copy of
@@ -124,10 +124,10 @@ bool cache_adopt(Cache *cache, const int *tokens, void *data, size_t n_pages, Er
 
 #define NO_PAGE SIZE_MAX
 
-// In place of a token: the position is not filled.
+// Stands for the token of a position that is not filled.
 #define UNFILLED (-1)
 
-// Pages of ended sequences that are kept though they are not full: a few for each request that runs.
+// Pages of ended sequences that are kept though not full: a few for each running request.
 #define RETIRED_PAGES 128
 
 // A page and its state; cache.c has a drawing of the states.
@@ -139,8 +139,8 @@ typedef struct {
     uint64_t parent;      // of a published page: the serial of the page before it, 0 for the first
     size_t next;          // in its list (free pages, or a bucket of the prefix cache), or NO_PAGE
     size_t older, newer;  // neighbours in the LRU list, or NO_PAGE
-    // The page published last that has this one as its parent, and the one that was that before this
-    // one: NO_PAGE, or perhaps a page that is something else by now.
+    // The child of this page that was published last, and the child of this page's parent that was
+    // published before it. NO_PAGE if there is none; the page may have been evicted since.
     size_t newest_child, older_sibling;
     int tokens[PAGE_POSITIONS];  // of its positions, as far as it is filled, then, if it is
                                  // published, UNFILLED
@@ -148,7 +148,7 @@ typedef struct {
 
 typedef struct {
     size_t id;
-    uint64_t serial;  // 0: none; not that of the page: it has been evicted since
+    uint64_t serial;  // 0: none; if the page's own differs, it has been evicted since
 } RetiredPage;
 
 typedef struct {

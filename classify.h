@@ -65,8 +65,8 @@ void choices_free(Choices *c);
 // Takes the logits (vocab_size) of the prompt's last token.
 void choices_begin(Choices *c, const float *logits);
 
-// Is told the logits of every row that counts; where the engine has no lanes of its own, in the order
-// of the choices sorted by their tokens, each row once.
+// Receives the logits of every row that counts. If the engine has no lanes of its own, each row
+// comes once, in the order of the choices sorted by their tokens.
 typedef struct {
     void (*see)(void *arg, const float *logits);  // NULL: nobody is told
     void *arg;

@@ -603,14 +603,15 @@ static bool is_guided(const Sequence *s)
     return s->match.guide && (!s->filter.texts || s->filter.phase == PHASE_ANSWER);
 }
 
-// Is there room for so many tokens, one of a thought, its closing text, and the shortest answer?
+// Is there room for `opening` tokens, one token of a thought, its closing text, and the shortest
+// answer?
 static bool has_room_to_think(const Sequence *s, size_t opening)
 {
     return tokens_left(s) > opening + s->close_tokens + s->match.shortest;
 }
 
-// Can the sequence think if it begins with these bytes of a token, from which the opening text would
-// be completed?
+// Can a thought begin with these bytes of a token, after which the rest of the opening text would
+// be forced?
 static bool can_open(const Sequence *s, const char *bytes, size_t size, bool *opens, Error *err)
 {
     const ThinkingTexts *t = s->filter.texts;
@@ -625,9 +626,9 @@ static bool can_open(const Sequence *s, const char *bytes, size_t size, bool *op
     return ok;
 }
 
-// Sets *instead to the text of the template that comes instead of a token which was drawn before the
-// answer; NULL: the token stays. By its first token a model decides whether it thinks. A thought may
-// not be left but through its closing text, which white space alone may follow in a token.
+// Sets *instead to the text of the template that replaces a token drawn before the answer; NULL:
+// the token stays. With its first token a model decides whether it thinks. A thought ends only with
+// its closing text, which nothing but white space may follow within a token.
 static bool text_instead(const Sequence *s, int token, const Buffer **instead, Error *err)
 {
     const ThinkingFilter *f = &s->filter;
@@ -647,7 +648,7 @@ static bool text_instead(const Sequence *s, int token, const Buffer **instead, E
     return true;
 }
 
-// Notes how probable a token was, if that is wanted. NULL: nothing came before it.
+// Records the log-probability of a token if requested. `logits` is NULL if no token came before it.
 static bool note_logprob(Sequence *s, int token, const float *logits, Error *err)
 {
     return !s->options->logprobs ||
@@ -664,8 +665,8 @@ static bool append_token(Sequence *s, int token, Error *err)
     return true;
 }
 
-// Appends a token that was not drawn. `logits` are those of the token before it, NULL if that has not
-// been run: then its row will tell how probable this one is (take_logits).
+// Appends a token that was not drawn. `logits` are those of the token before it, NULL if that has
+// not been run: then take_logits records the log-probability when it is.
 static bool append_forced(Sequence *s, int token, const float *logits, Error *err)
 {
     s->n_forced++;

@@ -114,8 +114,8 @@ typedef struct {
     Choices choices;  // of options->choices, if there are any; owned
     LogitsHook on_choices;
     uint64_t *allowed;  // (guide_words), owned: the tokens of one draw; NULL: no guide
-    // With a guide, of a model that thinks: the tokens of the text that closes a thought, and of the
-    // one before an answer that follows none.
+    // With a guide, for a model that thinks: the number of tokens of the text that closes a
+    // thought, and of the text before an answer without a thought.
     size_t close_tokens, answer_tokens;
     Lookup lookup;      // what it learns of proposed tokens
     Logprobs logprobs;  // of the tokens from first_logprob on, if the options say so; owned
@@ -162,12 +162,12 @@ size_t sequence_n_past(const Sequence *s);
 // be taken from pages that the cache has.
 bool sequence_scores_prompt(const Sequence *s);
 
-// Do all rows that come next want logits? They do in a prompt that is scored and, if log-probabilities
-// are wanted, behind every prompt: of tokens that were forced too.
+// Do all rows that come next want logits? They do in a prompt that is scored and, if
+// log-probabilities are requested, after every prompt, even for forced tokens.
 bool sequence_scores_rows(const Sequence *s);
 
 // Fills up to max rows with the tokens that have to be run next, and returns their number. The last
-// token of all wants logits, and so do those of rows that are scored.
+// row wants logits, and so do all rows that are scored.
 size_t sequence_fill_rows(const Sequence *s, Row *rows, size_t max);
 
 // The row of s->logprobs with which the answer begins: those before it are of a thought, of the
@@ -189,8 +189,8 @@ size_t sequence_propose(Sequence *s, const PassCost *cost, PassPlan *plan, Row *
 // if out of memory.
 bool sequence_accept(Sequence *s, const float *logits, Error *err);
 
-// Runs the last tokens of a finished sequence that were not drawn, forced ones and those of a choice,
-// to note how probable they were, if that is wanted. Errors: as forward.
+// If log-probabilities are requested, runs the last tokens of a finished sequence that were not
+// drawn (forced ones, and those of a choice) to record theirs. Errors: as forward.
 bool sequence_score_rest(Sequence *s, Engine *e, Error *err);
 
 // One sequence's part in a forward pass. The caller sets the sequence and its rows, which

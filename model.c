@@ -441,7 +441,7 @@ bool forward(const Model *m, Cache *cache, Scratch *s, Row *rows, size_t n_rows,
 // --------------------------------------------------------------------------------------------
 // Normalisation and projections
 
-// Rows of activations that begin so many values and so many quantisation blocks after the first.
+// Rows of activations that begin this many values and quantisation blocks after the first.
 static Activations activations_from(const Activations *a, size_t values, size_t blocks, size_t tile)
 {
     return (Activations){.stride = a->stride,

@@ -1,10 +1,10 @@
 // idle.c - whether the machine has processors without work. See idle.h.
 //
-// Linux says so in /proc/uptime, in hundredths of a second:
+// Linux shows this in /proc/uptime, in seconds with two decimals:
 //
-//     30049.10 11328.19       since the machine started; idle, of all processors
+//     30049.10 11328.19       since the machine started; idle time, summed over all processors
 //
-// A container may see the host's numbers: processors that it must not use then count too.
+// A container may see the host's numbers, which include processors that it must not use.
 #include "base/idle.h"
 
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include "base/buffer.h"
 #include "base/files.h"
 
-// More bytes than that file ever has.
+// The file is never longer.
 #define MAX_UPTIME_BYTES ((size_t)1 << 10)
 
 double idle_seconds(void)

@@ -53,7 +53,7 @@ void *alloc_zeroed(size_t count, size_t size);
 void *memory_map(size_t bytes);
 void memory_unmap(void *p, size_t bytes);
 
-// The bytes of memory that this machine has; SIZE_MAX if the system does not tell.
+// The memory of this machine in bytes; SIZE_MAX if the system does not tell.
 size_t memory_of_machine(void);
 
 #endif

@@ -9,13 +9,13 @@
 // The gain is how long the runs of the trial would usually have taken with the number before, divided
 // by how long they took. It is computed per kind, so it does not matter which kinds a trial meets.
 //
-// Fewer threads are tried when it is likely that they are faster: when threads sleep so much, waiting
-// for one that was put aside, that without it the others would do about as much. On an idle machine
-// that never happens, so nothing is tried. More threads are tried when processors have nothing to do.
+// Fewer threads are tried when it is likely that they are faster: when threads sleep so much,
+// waiting for one that was put aside, that without it the others would do about as much. On an idle
+// machine that never happens, so nothing is tried. More threads are tried when processors are idle.
 //
-// These are hints; only a trial decides. The interval between trials in a direction doubles with each
-// that was not kept, and begins anew when something has changed: when the same work suddenly takes
-// longer, or comes after a pause. A trial that goes badly is given up after 16 ms.
+// These are hints; only a trial decides. The interval between trials in a direction doubles with
+// each failed one, and is reset when something has changed: when the same work suddenly takes
+// longer, or resumes after a pause. A trial that goes badly is given up after 16 ms.
 #include "base/pace.h"
 
 #include <math.h>
@@ -31,12 +31,12 @@
 #define ALL_LATE       0.08   // but not if no thread has a processor for itself
 #define HOPELESS       0.8    // a gain with which a trial is given up
 #define GAIN           1.04   // the least gain with which a trial is kept
-#define NEWS           1.25   // times the usual time in a window: something has changed
-#define MEMORY         0.2    // seconds of a kind that count towards its usual time, about
-#define SPARE          0.3    // so many processors without work call for a trial of more threads
-#define SHORT_INTERVAL 0.05   // seconds between trials in a direction that has just paid
-#define LONG_INTERVAL  0.4    // in the other direction; and at most, if processors have no work
-#define MOST_INTERVAL  3.2    // at most
+#define NEWS           1.25   // times the usual time of a window: something has changed
+#define MEMORY         0.2    // about so many seconds of a kind count towards its usual time
+#define SPARE          0.3    // idle processors that call for a trial of more threads
+#define SHORT_INTERVAL 0.05   // seconds between trials in a direction that has just helped
+#define LONG_INTERVAL  0.4    // in the other direction; also the maximum while processors are idle
+#define MOST_INTERVAL  3.2    // the maximum otherwise
 
 static size_t kind_of(size_t rows)
 {
@@ -77,7 +77,7 @@ static double expected_gain(const Pace *p)
     return left / fmax(1 - p->slept / elapsed, 0.1);
 }
 
-// What has changed for the kinds that were met has changed for all.
+// A change seen in the kinds of the window is taken to hold for all kinds.
 static void scale_usual(Pace *p, double factor)
 {
     for (size_t i = 0; i < PACE_KINDS; i++) {
@@ -85,7 +85,7 @@ static void scale_usual(Pace *p, double factor)
     }
 }
 
-// The machine is so many times slower than before: all that was learned begins anew.
+// The machine is `slower` times as slow as before: the search starts afresh.
 static void hear_news(Pace *p, double slower)
 {
     scale_usual(p, slower);
@@ -169,7 +169,7 @@ static void end_run(Pace *p)
     }
 }
 
-// What processors had to do is only of interest while there could be more threads.
+// Idle processors only matter while more threads could be used.
 static void note_spare(Pace *p, double spare)
 {
     if (p->threads == p->most) {

@@ -12,7 +12,7 @@
 // Kinds of units: by their rows, exactly up to 32 and then by powers of two.
 #define PACE_KINDS 64
 
-// Sums over the last tenths of a second of one kind, older ones counting less and less.
+// Sums over the last few tenths of a second of one kind; older units count less and less.
 typedef struct {
     double seconds, rows;  // 0: none yet
 } PaceUsual;
@@ -23,7 +23,8 @@ typedef struct {
     size_t threads;  // to use now
     size_t before;   // in a trial: the number that was used before it; else 0
     int direction;   // of the last trial: 1 more threads, -1 fewer
-    // What each kind usually takes with so many threads; in a trial, with as many as before it.
+    // What each kind usually takes with this number of threads; in a trial, with the number before
+    // it.
     PaceUsual usual[PACE_KINDS];
     // The present run: units of one kind.
     size_t kind;
@@ -49,7 +50,7 @@ typedef struct {
     double slept;  // seconds that its threads slept, waiting for one another, all together
     double own;    // the part of the work that one thread did, 0 to 1
     double late;   // the part of the time in which even the luckiest thread lacked a processor
-    double spare;  // processors that lately had nothing to do; negative if that is unknown
+    double spare;  // processors that were idle lately; negative if unknown
 } PaceUnit;
 
 // Takes note of a unit. May change p->threads.

@@ -1,10 +1,10 @@
 // threads.c - a team of OpenMP threads, with our own way of sharing work and of waiting.
 //
 // CLAIMING. The units of a step are divided into equal shares, one per thread. A thread claims
-// pieces of its own share, from the front, always half of what is left (all of it if there are no
-// other shares); then it helps itself to the shares of the others, the next one first. So each
-// thread works on the same outputs each time, whose weights may still be in its cache, and is helped
-// when it is slow:
+// pieces of its own share from the front, each half of what is left (all of it if there are no
+// other shares). Then it claims pieces of the other shares, beginning with the next one. So each
+// thread works on the same outputs each time, whose weights may still be in its cache, and the
+// others help it when it is slow:
 //
 //     units       0  1  2  3  4  5  6  7  8  9 10 11 | 12 13 14 15 16 17 18 19 20 21 22 23
 //     share       of thread 0                        | of thread 1, which is slow or put aside
@@ -32,10 +32,10 @@
 //     wait:  asleep = 1;  look again, go on if the wait is over;  sleep while asleep is 1
 //     wake:  end the wait;  if asleep was 1: asleep = 0 and wake
 //
-// Either the sleeper's second look sees that the wait has ended, or the other one sees `asleep`: both
-// are sequentially consistent. tests/threads_model.py tries all interleavings. What is written before
-// such a look is exchanged, not stored: the code is as good, and emulators of aarch64 are known to let
-// a load overtake a store (qemu 7.2: 0.1 % of 300,000 tries).
+// Either the sleeper's second look sees that the wait has ended, or the other one sees `asleep`:
+// both are sequentially consistent. tests/threads_model.py tries all interleavings. A write before
+// such a look is an exchange and not a store, because emulators of aarch64 may let a load overtake
+// a store (qemu 7.2 did in 0.1 % of 300,000 tries); the exchange costs no more.
 //
 // HOW MANY threads are used may change with every step: a step has as many shares, and threads with
 // higher numbers leave the job and sleep until there are more.
@@ -62,12 +62,12 @@
 // Some tens of microseconds: longer than threads with a processor of their own wait for each other.
 #define SPINS 1000
 
-// Seconds between two looks at the processor time, which cost system calls, and at how long processors
-// had nothing to do, which the system counts in hundredths of a second.
+// Seconds between two readings of the processor time, which take system calls, and between two of
+// the idle time, which the system counts in hundredths of a second.
 #define USAGE_INTERVAL 0.01
 #define SPARE_INTERVAL 0.1
 
-// Seconds between two jobs that are a pause: what is measured begins anew.
+// Seconds between two jobs that count as a pause, after which measuring starts afresh.
 #define PAUSE 0.01
 
 // The parts of Crew.gate: the number of the job, whether it can be entered, who is in it.
@@ -311,7 +311,7 @@ bool team_claim(TeamStep *s)
 // --------------------------------------------------------------------------------------------
 // Jobs
 
-// A job begins. What it does until now belongs to no unit.
+// A job begins: the time since the last one belongs to no unit.
 static void begin_first_unit(Crew *crew)
 {
     const double now = crew->adapts ? now_seconds() : 0;

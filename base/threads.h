@@ -50,7 +50,7 @@ typedef struct {
 // Runs body(arg) on this thread and keeps threads - 1 others for the team_run calls in it, asleep
 // in between. Without it, each team_run starts and ends threads of its own. If the system provides
 // fewer threads, there are fewer. If `adapts`, team_adapt chooses how many of them are used. Inside
-// another team_host, whose threads are at hand, it only runs body(arg).
+// another team_host it only runs body(arg), on the threads of the outer one.
 void team_host(size_t threads, bool adapts, void (*body)(void *arg), void *arg);
 
 // Runs work(team, arg) on this thread and on up to threads - 1 others, and returns when all steps

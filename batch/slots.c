@@ -272,7 +272,8 @@ static void reuse_pages(Slots *s, size_t place)
     }
 }
 
-// Lets a slot whose next page nobody computes begin it with a copy of another that begins alike.
+// If nobody is computing a slot's next page, starts it as a copy of a page with the same first
+// tokens.
 static void copy_prefix(Slots *s, Slot *slot)
 {
     const Sequence *own = &slot->sequence;

@@ -190,7 +190,7 @@ bool answer_open(Answer *a, Engine *e, const Options *o, Output *out, Error *err
     // Rows of a pass that want logits.
     const size_t checked = n_choices ? CHOICE_ROWS : 1 + o->generate.lookup;
     e->n_lanes = n_choices < CHOICE_LANES ? n_choices : CHOICE_LANES;
-    // Several lanes would take turns, and run what the choices of two have in common twice.
+    // Several lanes would interleave their rows, and run a prefix common to two lanes twice.
     e->n_lanes = o->digest ? 0 : e->n_lanes;
     if (!engine_open_cache(e, 1, o->chunk > checked ? o->chunk : checked, checked, err)) {
         return false;

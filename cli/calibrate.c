@@ -29,10 +29,10 @@
 #include "formats/compensate.h"
 #include "formats/tensors.h"
 
-#define WINDOW        512    // tokens that see one another; also of a pass
+#define WINDOW        512    // tokens that see one another, and that run in one pass
 #define RANDOM_TOKENS 512    // without a text
 #define TEXT_TOKENS   16384  // of a text, at most
-#define FEW_TOKENS    1024   // fewer show less than they could
+#define FEW_TOKENS    1024   // with fewer, a note says that more would help
 #define MAX_TEXT      ((size_t)64 << 20)
 
 // What the matrices with the same input share.
@@ -208,8 +208,8 @@ static bool text_tokens(Calibration *c, const char *path, Error *err)
     if (ok && out->size < 2) {
         ok = error_set(err, ERROR_INPUT, "%s: has %zu tokens, expected a text", path, out->size);
     } else if (ok && out->size < FEW_TOKENS && !c->output->quiet) {
-        output_note("run: %s: has %zu tokens; up to %d are used, and more show more", path,
-                    out->size, TEXT_TOKENS);
+        output_note("run: %s: has only %zu tokens; up to %d would be used", path, out->size,
+                    TEXT_TOKENS);
     }
     buffer_free(&text);
     out->size = out->size < TEXT_TOKENS ? out->size : TEXT_TOKENS;

@@ -10,8 +10,8 @@
 // by that of the file. Error: what read_file says, or ERROR_INPUT if the file has a NUL.
 bool constraint_load(ConstraintSpec *spec, Buffer *file, Error *err);
 
-// Sets *err to why the constraint could not be compiled, and by whose fault: ERROR_USAGE unless it
-// is from a file, as constraint_load has read it. Returns false.
+// Sets *err to why the constraint could not be compiled, and returns false. ERROR_INPUT becomes
+// ERROR_USAGE unless the constraint is from a file, as read by constraint_load.
 bool constraint_refused(const ConstraintSpec *spec, const Buffer *file, const Error *why,
                         Error *err);
 

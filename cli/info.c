@@ -185,7 +185,7 @@ static void put_info_json(Buffer *out, const Facts *f, const Engine *e)
 //     label            text of the row, as many words as fit; the rest goes on in
 //                      the next line, up to a number of lines that is the row's own
 //
-// These numbers add up to 24, so the summary fits a screen, whatever a file's texts are.
+// These numbers add up to 24, so the summary fits a screen, however long the texts of a file are.
 
 #define SUMMARY_COLUMNS 80
 #define LABEL_COLUMNS   17

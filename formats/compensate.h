@@ -4,9 +4,9 @@
 
 #include "base/error.h"
 
-// Damps h (n, stride), the sum of x x^T over activations x: adds a tenth of the mean of its diagonal
-// to the diagonal. So columns that the text hardly shows, or shows together by chance, do not have to
-// make up for much.
+// Damps h (n, stride), the sum of x x^T over activations x: adds a tenth of the mean of its
+// diagonal to the diagonal. So columns that are rarely active in the text, or correlated only by
+// chance, do not have to compensate much.
 void damp_products(float *h, size_t n, size_t stride);
 
 // From h, damped, makes the upper triangular u (n, n) with u^T u = h^-1 (ErrorMeasure.compensation).

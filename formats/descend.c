@@ -1,12 +1,12 @@
 // descend.c - coordinate descent over the values of a quantised row. See descend.h.
 //
-// GPTQ rounds columns in order, and what it makes up for in later ones it cannot take back. So at the
-// end each column is looked at again, with all others as they are. With the gradient g = H e, half of
+// GPTQ rounds the columns in order and never revisits one. So at the end each column is optimised
+// again while all others stay as they are. With the gradient g = H e, half of
 // that of e^T H e, a change d of weight j
 //
 //     changes e^T H e by   d (2 g[j] + d H[j][j])      least at   d = -g[j] / H[j][j]
 //
-// so the best value is the one nearest to weight j less g[j] / H[j][j]; where it is another one,
+// so the best value is the one nearest to weight j - g[j] / H[j][j]. If that changes the value,
 // g += d H[j]. This sweeps over the columns until nothing changes. (QuantEase, arXiv:2309.01885,
 // quantises by such sweeps alone.)
 #include "formats/descend.h"
@@ -16,7 +16,7 @@
 #include "formats/pack.h"
 #include "formats/quant_block.h"
 
-#define SWEEPS 8  // at most: the last ones hardly find anything
+#define SWEEPS 8  // at most; later ones hardly change anything
 
 typedef struct {
     const ErrorProducts *products;
@@ -34,7 +34,7 @@ static void add_change(const Descent *d, size_t column, float change)
     }
 }
 
-// Adds what a block's errors contribute to the gradient.
+// Adds the contribution of a block's errors to the gradient.
 static void add_errors(const Descent *d, size_t begin, WeightType type, const uint8_t *block)
 {
     uint8_t values[QUANT_BLOCK];
@@ -44,7 +44,7 @@ static void add_errors(const Descent *d, size_t begin, WeightType type, const ui
     }
 }
 
-// Replaces the values of a block that are not the best ones. Returns how many.
+// Replaces values of a block by better ones. Returns how many changed.
 static size_t descend_block(const Descent *d, size_t begin, WeightType type, uint8_t *block)
 {
     uint8_t values[QUANT_BLOCK];

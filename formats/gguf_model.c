@@ -83,7 +83,7 @@ static const TensorName tensor_names[] = {
 
 #define MOST_GGUF_NAME 64
 
-// The name of a tensor of a native file without that of its block.
+// The name of a tensor of a native file without the prefix of its block.
 static const char *short_name(const char *name)
 {
     const char *part = name_in_block(name);

@@ -8,11 +8,11 @@
 //     ..                                                       all 16 rows
 //     row 15  | scale | ..                        |
 //
-// Before that, blocks that the kernels do not have become blocks of a format that they have:
+// Before that, blocks of formats without a kernel are converted to a format with one:
 //
-//     Q3_K     Q6_K    the scales and values are among those of Q6_K: exact
-//     MXFP4    Q5_0    powers of two times -12 .. 12: exact if f16 has the power
-//     IQ4_XS   IQ4_NL  scale times small scale, rounded to f16
+//     Q3_K     Q6_K    exact: its scales and values are a subset of Q6_K's
+//     MXFP4    Q5_0    a power of two times -12 .. 12: exact if f16 can hold the power
+//     IQ4_XS   IQ4_NL  the product of two scales becomes one, rounded to f16
 //     Q2_K     Q5_1    two scales and minimums in 32 columns become one of each: rounded
 //
 // A file is not trusted: any bytes are blocks of some values, and nothing here depends on them being
@@ -51,7 +51,7 @@ static bool store_f16(uint8_t *p, float x)
 // --------------------------------------------------------------------------------------------
 // Packing: a block of one row into its lane of an interleaved block
 //
-// The steps of a lane are 64 bytes apart and have 4 bytes of it each, which are moved as words.
+// A lane has 4 bytes in each step, moved as a word; steps are 64 bytes apart.
 
 #define STEP_BYTES         (4 * LANES)
 #define NIBBLE_STEPS_BYTES (4 * STEP_BYTES)  // of 32 columns
@@ -59,8 +59,8 @@ static bool store_f16(uint8_t *p, float x)
 
 typedef void PackFunction(const uint8_t *block, uint8_t *out, size_t lane);
 
-// The n numbers in f16 that a block begins with, each beside those of the other lanes. Returns where
-// the lane's steps begin.
+// Stores the n numbers in f16 that a block begins with, each beside those of the other lanes.
+// Returns where the lane's steps begin.
 static uint8_t *pack_scales(const uint8_t *block, size_t n, uint8_t *out, size_t lane)
 {
     for (size_t i = 0; i < n; i++) {
@@ -96,8 +96,8 @@ static void pack_q8_0(const uint8_t *block, uint8_t *out, size_t lane)
     }
 }
 
-// Bit 4 i + k, which belongs to a column of that number, becomes bit i of byte k: the bits of 8
-// steps behind one another.
+// Bit 4 i + k belongs to column 4 i + k and becomes bit i of byte k, so each byte has the bits of 8
+// successive steps.
 static uint32_t pack_fifth_bits(uint32_t bits)
 {
     uint32_t all = 0;
@@ -129,7 +129,7 @@ static void pack_q5_1(const uint8_t *block, uint8_t *out, size_t lane)
     pack_5_bits(block, 2, out, lane);
 }
 
-// 32 bytes of a superblock have 32 columns in their low nibbles and others in the high ones.
+// 32 bytes of a superblock have 32 columns in their low nibbles and 32 others in the high ones.
 static void pack_k_nibbles(const uint8_t *bytes, uint8_t *low_steps, uint8_t *high_steps)
 {
     for (size_t i = 0; i < 4; i++) {
@@ -202,9 +202,9 @@ static void pack_q6_k(const uint8_t *block, uint8_t *out, size_t lane)
 }
 
 // --------------------------------------------------------------------------------------------
-// Substitutes: blocks that the kernels do not have, as blocks of a format that they have
+// Substitutes: blocks of formats without a kernel, converted to a format with one
 
-// Writes the blocks of the other format that have the columns of a block; returns whether every
+// Converts a block to the blocks of the other format that hold its columns; returns whether every
 // weight keeps its value.
 typedef bool SubstituteFunction(const uint8_t *block, uint8_t *out);
 
@@ -278,7 +278,7 @@ static bool substitute_iq4_xs(const uint8_t *block, uint8_t *out)
 // The integer in 0 .. 31 nearest to x; a NaN becomes 0.
 static uint8_t nearest_5_bits(float x) { return x > 0 ? (uint8_t)rintf(fminf(x, 31)) : 0; }
 
-// Approximates QUANT_BLOCK values by a block of Q5_1; returns whether it has them all.
+// Approximates QUANT_BLOCK values by a block of Q5_1; returns whether it is exact.
 static bool store_q5_1(const float *x, uint8_t *out)
 {
     float min = x[0], max = x[0];

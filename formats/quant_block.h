@@ -5,15 +5,15 @@
 
 #include "ops.h"
 
-// The scale of a block, and with it the weights that its values stand for.
+// The scale of a block, which determines the weights that its values stand for.
 typedef struct {
     WeightType type;                    // q8, q4, q4m or q4t
     uint16_t half_scale, half_minimum;  // f16
     float scale, minimum, inverse;      // what they stand for, and 1 / scale, or 0
 } BlockScale;
 
-// The numbers that a scale multiplies: the integers from low to high or, unless NULL, the 16 of a
-// table, in ascending order.
+// The numbers that a scale multiplies: the 16 of a table, in ascending order, or if that is NULL
+// the integers from low to high.
 typedef struct {
     float low, high;
     const float *table;
@@ -56,7 +56,7 @@ static inline uint8_t block_round(const BlockScale *s, float x, float *weight)
 // The weight that a stored value stands for.
 float block_weight(const BlockScale *s, uint8_t value);
 
-// From and to the bytes of a block, with its QUANT_BLOCK values.
+// Converts a block and its QUANT_BLOCK values from and to bytes.
 BlockScale block_read(WeightType type, const uint8_t *block, uint8_t *values);
 void block_write(const BlockScale *s, const uint8_t *values, uint8_t *block);
 

@@ -34,7 +34,7 @@ typedef struct {
 } WeightBlock;
 
 #define GRID_STEPS    16  // scales that are tried because the weights lie on a grid
-#define COARSE_VALUES 80  // closer ones than this many between smallest and largest are no grid
+#define COARSE_VALUES 80  // a grid with more values from smallest to largest is not coarse
 
 // The scales that are tried first, given as the grid value that the largest weight maps to; for the
 // 4-bit types it may lie beyond the grid.
@@ -45,8 +45,8 @@ typedef struct {
 
 // q8: the choice matters if the weights lie on a coarse grid because they were once quantised to 4
 // bits: on SmolLM2, the perplexity over six texts rises by 0.39 % with 127 and 126, by 0.31 % with
-// these 16, by 0.33 % with 32 or 96 down to 80. Steps for such a grid are added to them. q4t: 0.8 to
-// 1.15 times both ends of the table.
+// these 16, by 0.33 % with 32 or 96 down to 80. Steps for such a grid are added to them. q4t: 0.8
+// to 1.15 times both ends of the table.
 static const FirstScales first_scales[N_WEIGHT_TYPES] = {
     [WEIGHT_Q8] = {16,
                    {127, 125.5f, 124, 122.5f, 121, 119.5f, 118, 116.5f, 115, 113.5f, 112, 110.5f,
@@ -61,9 +61,9 @@ static const FirstScales first_scales[N_WEIGHT_TYPES] = {
 // --------------------------------------------------------------------------------------------
 // Blocks
 
-// The smallest difference between values of a block, or 0 if they lie on no coarse grid. They do
-// where they were once quantised to a few values; of other weights ten or so already show that some
-// are too close.
+// The smallest difference between the values of a block, or 0 if they do not lie on a coarse grid.
+// They do if they were once quantised to a few values; among other weights, about ten are enough to
+// contain two that are too close.
 static float grid_distance(const float *x)
 {
     float sorted[QUANT_BLOCK] = {0}, low = x[0], high = x[0], distance = INFINITY;
@@ -80,7 +80,7 @@ static float grid_distance(const float *x)
         sorted[k] = x[i];
         const float below = k > 0 ? x[i] - sorted[k - 1] : 0;
         const float above = k < i ? sorted[k + 1] - x[i] : 0;
-        const float same = 1e-6f * fabsf(x[i]);  // but for rounding
+        const float same = 1e-6f * fabsf(x[i]);  // up to rounding
         if ((below > same && below < least) || (above > same && above < least)) {
             return 0;
         }
@@ -90,8 +90,8 @@ static float grid_distance(const float *x)
     return distance < INFINITY ? distance : 0;
 }
 
-// Scales of which the distance of the weights' own grid is a multiple leave all weights the same
-// error, which for some of these scales is next to nothing. Adds the steps for them to those of
+// If the distance of the weights' own grid is a multiple of a scale, all weights get the same
+// error, which is almost 0 for some of these scales. Adds the steps for such scales to those of
 // `first`.
 static void add_grid_steps(const float *x, float high, FirstScales *first)
 {

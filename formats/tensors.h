@@ -9,12 +9,12 @@
 // names and shapes; types and data are zeros. The caller frees the array. Error: ERROR_RUN.
 bool list_tensors(const Config *config, Tensor **tensors, size_t *n, Error *err);
 
-// Of the name of a tensor of a block what follows the block's, "mlp.router" of "blocks.3.mlp.router";
-// NULL of any other name.
+// The name of a block's tensor without the prefix of the block: "mlp.router" for
+// "blocks.3.mlp.router". NULL for any other name.
 const char *name_in_block(const char *name);
 
-// Is this the router of a block's experts? It keeps its type whatever the others are converted to: it
-// is small, and a small error in it chooses other experts.
+// Is this the router of a block's experts? It always keeps its type when others are converted: it
+// is small, and a small error in it selects other experts.
 bool is_router(const char *name);
 
 #endif

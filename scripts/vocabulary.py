@@ -81,7 +81,7 @@ DEEPSEEK_LLM_WORDS = [
     EAST_ASIAN,
 ]
 DEEPSEEK_CODER_WORDS = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", EAST_ASIAN]
-# The patterns of the passes -> the pre-tokenizer; without a pass for digits, and before one.
+# The patterns of the passes -> the pre-tokenizer: without a pass for digits, and with one after them.
 WORDS = {(GPT2_WORDS,): GPT2, (LLAMA3_WORDS,): LLAMA3, (CL100K_WORDS,): LLAMA3, (QWEN2_WORDS,): QWEN2,
          (QWEN35_WORDS,): QWEN35, (GPT4O_WORDS,): GPT4O, (TEKKEN_WORDS,): TEKKEN, tuple(DEEPSEEK_WORDS): DEEPSEEK}  # fmt: skip
 WORDS_AND_DIGITS = {tuple(DEEPSEEK_LLM_WORDS): DEEPSEEK_LLM, tuple(DEEPSEEK_CODER_WORDS): DEEPSEEK_CODER}

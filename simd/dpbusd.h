@@ -3,11 +3,11 @@
 //
 //     vi_set1(x)              x in all lanes of a VI
 //     vi_sub(a, b)            a - b
-//     vb_set1(byte)           the byte 4 times in all lanes of a VB
+//     vb_set1(byte)           the byte in all 4 bytes of each lane of a VB
 //     vi_dpbusd(sum, w, x)    sum + the products of 4 unsigned weights and the 4 signed activations
 //                             of a step, per lane, in 32 bits and without saturation
 //
-// The instruction takes bytes up to 255 as well as nibbles, and any start.
+// The instruction takes bytes up to 255 as well as nibbles, and any initial sum.
 #ifndef SIMD_DPBUSD_H
 #define SIMD_DPBUSD_H
 
@@ -28,8 +28,8 @@ static inline ByteSum byte_begin(int32_t start) { return vi_set1(start); }
 static inline ByteSum byte_add(ByteSum s, VB w, ActivationStep x) { return vi_dpbusd(s, w, x); }
 static inline V byte_end(ByteSum s) { return vi_to_float(s); }
 
-// Parts and their scales are multiplied as f32, which is faster than as integers and as exact: all
-// values are below 2^24.
+// Parts and their scales are multiplied as f32, which is faster than as integers and just as exact:
+// all values are below 2^24.
 typedef V VS;
 static inline VS vs_load(const int8_t *p) { return v_load_i8(p); }
 static inline VS vs_one(void) { return v_set1(1.0f); }
@@ -43,7 +43,7 @@ static inline ScaledSum scaled_add(ScaledSum s, VB w, ActivationStep x)
     s.part = vi_dpbusd(s.part, w, x);
     return s;
 }
-// The instruction wants unsigned weights: 32 times the activations is taken away again.
+// The instruction needs unsigned weights, so 32 times the activations is subtracted again.
 static inline ScaledSum scaled_add_6(ScaledSum s, VB w, ActivationStep x)
 {
     const VI offset = vi_dpbusd(vi_set1(0), vb_set1(32), x);

@@ -1,8 +1,8 @@
 // neon_scaled.h - sums of parts that have scales of their own, for neon.h and neon_dot.h, which define
 //
-//     Part                  the sum of a part; nibble_add adds to one
-//     part_begin()          its start, 0
-//     part_sums(part)       the sums of its lanes
+//     Part                  the sum of a part, to which nibble_add adds
+//     part_begin()          a sum of 0
+//     part_sums(part)       its sum in each lane
 #ifndef SIMD_NEON_SCALED_H
 #define SIMD_NEON_SCALED_H
 

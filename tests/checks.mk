@@ -67,14 +67,14 @@ ifeq ($(BUILD),build/fuzz)
 $(OBJ) $(FUZZERS:%=%.o): tests/fuzz/ignorelist.txt
 endif
 
-# A target takes only what it uses from the library of all objects: libFuzzer looks at every counter after each run.
-# Counters and a dictionary guide it. Traces of comparisons halve its speed; FUZZ_GUIDE= has them too.
+# A target links only the objects that it uses, because libFuzzer checks every counter after each run.
+# Counters and a dictionary guide it. Tracing comparisons halves its speed; FUZZ_GUIDE= turns it on.
 FUZZ_GUIDE ?= -fno-sanitize-coverage=trace-cmp,indirect-calls,stack-depth
 DICTIONARY = $$([ -e build/fuzz/dictionaries/$$target ] && echo -dict=build/fuzz/dictionaries/$$target)
 
-# Findings go to build/fuzz/findings. A small quarantine of freed memory stays in the processor's cache. Stack traces of
-# allocations (malloc_context_size), the energy of inputs (-entropic) and reading the corpus again would cost a third of
-# the time: replay a finding on the build of `make sanitize` to see where its memory came from.
+# Findings go to build/fuzz/findings. The quarantine of freed memory is small enough for the processor's cache. Stack
+# traces of allocations (malloc_context_size), -entropic and rereading the corpus would cost a third of the time: to see
+# where the memory of a finding came from, replay it on the build of `make sanitize`.
 ## fuzz: runs each target of tests/fuzz for SECONDS (60) by clang's libFuzzer; or FUZZ="one .." SECONDS=0 RUNS=N
 fuzz:
 	@$(MAKE) CC=clang BUILD=build/fuzz OPT="-O2 -g -DUNROLL=" OPENMP= FUZZ_DRIVER=-fsanitize=fuzzer \
@@ -137,8 +137,8 @@ test-riscv64: .venv/installed
 	    -k "test_ops or every_machine"
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Systems that we do not have: compiled and linked, but not run. Zig's compiler is clang with the headers and libraries of
-# many systems, in a package of PyPI. It brings no OpenMP, and it names processors where others name architectures.
+# Systems that we do not have: compiled and linked, but not run. Zig's compiler, from PyPI, is clang with the headers
+# and libraries of many systems. It lacks OpenMP, and its -mcpu takes processors, not architectures.
 
 .venv-zig/installed:
 	python3 -m venv .venv-zig

@@ -16,9 +16,9 @@
 //
 // With TIMES=1 a line "times NANOSECONDS .." follows each file. With CHECK=1 each set is compared
 // with a matcher that reads each token of the vocabulary byte by byte; a difference ends the run
-// with exit status 1. With WALK=N no texts are read: N random tokens that are allowed are followed from
-// the start, again and again, and each set is compared for 16 random tokens, the one taken among them.
-// A line "walked N" ends the output of a constraint.
+// with exit status 1. With WALK=N no texts are read: N random allowed tokens are followed, restarting
+// when a text ends, and each set is checked for 16 random tokens, including the one taken. A line
+// "walked N" ends the output of a constraint.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,13 +111,13 @@ static bool may_follow(const Tool *t, MatchState state, const char *bytes, size_
     return state != MATCH_FAILED;
 }
 
-// Compares a set with the matcher for some tokens. *taken is one that is allowed, if one was met;
-// false: they differ.
+// Compares a set with the matcher for some tokens. *taken is an allowed one, if any was found. Returns
+// false if they differ.
 static bool check_some(Tool *t, MatchState state, const uint64_t *mask, int *taken)
 {
     *taken = -1;
     for (size_t i = 0; i < 64 && (i < 16 || *taken < 0); i++) {
-        // From a random place of the set on, so that one of few tokens is found too.
+        // From a random place of the set, so that a rare allowed token is found too.
         size_t k = next_random(&t->random) % t->trie.all.n_tokens;
         for (size_t n = 0; i >= 16 && n < t->trie.all.n_tokens; n++) {
             const uint32_t id = t->trie.all.tokens[k];
@@ -139,7 +139,7 @@ static bool check_some(Tool *t, MatchState state, const uint64_t *mask, int *tak
     return true;
 }
 
-// Follows random tokens for `steps` steps; a text that is complete or long begins anew.
+// Follows random tokens for `steps` steps; a text that is complete or long is started again.
 static bool walk(Tool *t, unsigned long steps)
 {
     MatchState state = constraint_start(t->constraint);

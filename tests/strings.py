@@ -108,8 +108,8 @@ def natural_strings(seed, count):
     return [natural_string(rng) for _ in range(count)]
 
 
-# Of each kind that a rule for words tells apart, and of two where it matters: white space and letters that DeepSeek-LLM's
-# passes take for something else as well.
+# Characters of each class that a rule for words tells apart, and some that DeepSeek-LLM's passes count in two classes:
+# white space and letters.
 FEW = [" ", "\u3000", "\u2003", "\n", "\r", "a", "B", "s", "'", "é", "ế", "Ａ", "中", "の", "\u0301", "!", "/", "。",
        "\u2019", "$", "©", "\u200b", "1", "०"]  # fmt: skip
 

@@ -228,7 +228,7 @@ def test_a_text_that_cannot_be_used_or_shows_little_is_told(tmp_path):
         assert_refused(run(source, *options, text), 3, f"{text}: has {len(short)} tokens, expected a text")
     assert not out.exists()
     text.write_bytes(b"a b")
-    note = f"run: {text}: has 3 tokens; up to 16384 are used, and more show more\n"
+    note = f"run: {text}: has only 3 tokens; up to 16384 would be used\n"
     assert run(source, *options, text).ok().err == note
     assert run(source, *options, text, "-q").ok().err == ""
     assert native.Native(out).bytes("provenance").decode().splitlines()[-1] == "calibrated: yes"

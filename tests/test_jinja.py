@@ -176,7 +176,7 @@ def test_a_refusal_is_in_the_templates_words():
     assert (ours.kind, ours.text) == ("refused", "No way")
 
 
-# A text whose bytes have 60,000 origins in turn.
+# A text made of 60,000 runs with alternating origins.
 MARKS = "{% set n = namespace(x='') %}{% for i in range(30000) %}{% set n.x = n.x ~ messages[0] ~ 'b' %}{% endfor %}"
 HOSTILE = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",

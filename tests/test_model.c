@@ -453,7 +453,7 @@ TEST(test_a_copy_of_a_page_that_is_not_full_continues_with_the_same_bits)
     }
 }
 
-// The source is a page that is full, or was filled further than the copy, as far, or not so far.
+// The source is full, or has more tokens than the copy, as many, or fewer.
 TEST(test_a_sequence_that_begins_with_a_copy_of_a_page_goes_on_with_the_same_bits)
 {
     enum { COMMON = PAGE_POSITIONS + 9, N = 2 * PAGE_POSITIONS + 3 };
@@ -573,8 +573,8 @@ TEST(test_an_unused_page_that_is_reused_is_the_last_to_be_forgotten)
     cache_free(&cache);
 }
 
-// How much of a text the prefix cache has, and after that some page begins with: n positions of one
-// token, then n_other of another.
+// How many positions of a text the prefix cache has, with those that a copied page adds. The text is
+// n positions of one token, then n_other of another.
 static size_t length_copied(Cache *cache, int token, size_t n, int other, size_t n_other)
 {
     int tokens[CONTEXT];

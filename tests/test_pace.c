@@ -106,7 +106,7 @@ TEST(test_a_change_is_noticed_within_half_a_second)
     }
 }
 
-// The number of trials in so many seconds.
+// The number of trials within a number of seconds.
 static size_t count_trials(Machine *m, Pace *p, double seconds)
 {
     size_t n = 0;

@@ -116,7 +116,7 @@ TEST(test_errors_are_smaller_than_those_of_plain_rules)
     }
 }
 
-// A scale of q8 that suits the few values of the blocks leaves hardly any error.
+// With a scale of q8 that suits the few values of the blocks, hardly any error is left.
 TEST(test_weights_on_a_coarse_grid_are_met_by_q8)
 {
     double error = 0, plain = 0;
@@ -225,7 +225,7 @@ TEST(test_compensation_inverts_the_products_of_activations)
     CHECK(!compensation_create(h, N, STRIDE, 2, &err), "zeros were not refused");
 }
 
-// H, damped, of COLS columns that all depend on few numbers, as activations of a model do.
+// The damped H of COLS columns that depend on a few numbers, as the activations of a model do.
 static float *random_products(size_t stride)
 {
     enum { N = 20 };
@@ -251,8 +251,8 @@ static float *random_products(size_t stride)
     return h;
 }
 
-// e^T H e of a row in blocks. *alone: by how much the best change of a single value would lower it,
-// which is 0 at the end of a descent.
+// e^T H e of a row in blocks. *alone is how much the best change of a single value would lower it,
+// which is 0 after a descent.
 static double row_error(WeightType type, const uint8_t *blocks, const float *x, const float *h,
                         size_t stride, double *alone)
 {

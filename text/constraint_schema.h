@@ -38,12 +38,12 @@ const Norm *schema_norm(Schema *s, Expression e);
 size_t schema_count(const Schema *s);  // expressions are numbered below this
 
 // --------------------------------------------------------------------------------------------
-// For constraint_keywords.c, constraint_shape.c and constraint_grammar.c
+// For constraint_keywords.c, constraint_shape.c and constraint_grammar.c.
 
 Expression schema_expression(Schema *s, const JsonValue *v);  // of a subschema
 Expression schema_constant(Schema *s, const JsonValue *v);    // of the one value v of the schema
 
-bool schema_ref_is_alone(const Schema *s);  // nothing beside $ref counts (up to draft 7)
+bool schema_ref_is_alone(const Schema *s);  // ignore what is beside $ref (up to draft 7)
 const JsonValue *schema_target(const Schema *s, const JsonValue *ref);  // NULL: outside this text
 
 Expression expression_and(Schema *s, Expression a, Expression b);
@@ -61,8 +61,9 @@ TermPool *schema_pool(const Schema *s);
 void *schema_alloc(Schema *s, size_t count, size_t size);  // freed with the schema; NULL: failed
 bool schema_failed(const Schema *s);
 
-// Fails because of the keyword `at`, a member of a schema (NULL: none of them); the first failure
-// counts. schema_refuse: WHY is not supported; it returns NULL, the others false.
+// Fails because of the keyword `at`, a member of a schema (NULL: no particular one); the first
+// failure counts. schema_refuse says that `why` is not supported and returns NULL; the others
+// return false.
 bool schema_fail(Schema *s, const JsonValue *at, ErrorKind kind, const char *message);
 void *schema_refuse(Schema *s, const JsonValue *at, const char *why);
 bool schema_malformed(Schema *s, const JsonValue *at, const char *expected);

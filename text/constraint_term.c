@@ -49,7 +49,7 @@ typedef struct {
 
 #define TERM_UNKNOWN UINT32_MAX
 
-// When so many are kept (12 MB), more derivatives are computed anew.
+// When this many are kept (12 MB), further derivatives are computed each time.
 #define MAX_CLASSES ((size_t)1 << 18)
 
 typedef struct {
@@ -57,8 +57,8 @@ typedef struct {
     uint32_t first, n;  // calls[first .. first + n)
 } Front;
 
-// Bytes after which the same term follows. Large terms are made of few small ones, whose derivatives
-// are asked for again and again, so these are kept.
+// Bytes that lead to the same derivative. Large terms are made of a few small ones, whose
+// derivatives are needed again and again, so they are kept.
 typedef struct {
     ByteSet bytes;
     Term next;
@@ -85,7 +85,7 @@ struct TermPool {
     uint32_t *table;    // (places): term + 1 by hash; 0: empty
     size_t places;      // a power of two, at least twice the number of terms
     Rules meaning;
-    size_t n_derived;   // derivatives that were asked for
+    size_t n_derived;   // derivatives requested so far
     const char *bound;  // the bound that was reached; NULL: none
     size_t limit;       // its value
     bool lacks_memory;
@@ -714,7 +714,7 @@ static Term derive_anew(TermPool *p, Term t, unsigned byte, ByteSet *same)
     }
 }
 
-// The same, kept for terms that are made of others.
+// The same, with a memo for terms that are made of others.
 static Term derive(TermPool *p, Term t, unsigned byte, ByteSet *same)
 {
     const TermNode *n = term_node(p, t);
@@ -961,7 +961,7 @@ static bool is_open_sequence(const TermPool *p, Term t)
     return n->kind == KIND_SEQ && n->searched && n->exact == UNSEARCHED;
 }
 
-// The shortest string of a sequence, and of those that it ends with: there may be thousands.
+// The shortest string of a sequence, and of all its tails, of which there may be thousands.
 static void shortest_sequence(TermPool *p, Term t)
 {
     uint32_t total = 0;

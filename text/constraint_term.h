@@ -80,8 +80,8 @@ typedef struct {
 } Rules;
 
 // Bounds on the memory and time that a hostile expression can take. A term takes about 40 bytes, a
-// state with its 256 transitions 1 KiB. A state of many parts takes as many derivatives for each of
-// its transitions, about ten million a second.
+// state with its 256 transitions 1 KiB. Each transition of a state with n parts takes n
+// derivatives; about ten million are computed per second.
 #define TERM_MAX_TERMS       ((size_t)1 << 21)
 #define TERM_MAX_STATES      ((size_t)1 << 15)
 #define TERM_MAX_DERIVATIVES ((size_t)1 << 22)

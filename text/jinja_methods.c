@@ -132,7 +132,7 @@ JValue jinja_recase(Jinja *j, JValue s, int how)
     return jinja_string(t);
 }
 
-// Is a character one of these, or white space if they are no string?
+// Is a character one of these or, if they are not a string, white space?
 static bool is_one_of(Jinja *j, JValue set, uint32_t c)
 {
     uint32_t member;

@@ -290,8 +290,8 @@ size_t jinja_char(JValue s, size_t at, uint32_t *c)
     return n > 0 ? (size_t)n : 1;
 }
 
-// How many of the bytes from `at`, of the next `most`, are ASCII before one that is not; rounded down
-// to whole words.
+// How many of the `most` bytes from `at` are ASCII before the first that is not, rounded down to
+// whole words.
 static size_t ascii_words(JValue s, size_t at, size_t most)
 {
     const char *p = jinja_bytes(s) + at;
@@ -516,7 +516,7 @@ static JList *characters(Jinja *j, JValue s)
     return l;
 }
 
-// A list of n items that belong to another one, from one on; without any, `items` may be NULL.
+// A list of n items that belong to another list, beginning at `items`, which may be NULL if n is 0.
 static JList *borrow_items(Jinja *j, JValue *items, size_t from, size_t n)
 {
     JList *l = jinja_take(j, 1, sizeof *l);

@@ -243,7 +243,7 @@ const JBuiltin *jinja_method(Jinja *j, JValue self, JValue name, bool *forbidden
 JValue jinja_recase(Jinja *j, JValue s, int how);  // 'u'pper, 'l'ower, 't'itle, 'c'apitalize
 bool jinja_is_space(uint32_t code_point);
 int jinja_flags(uint32_t code_point);  // CASE_ flags of text/case_tables.h
-// Without the characters at its ends: those of a string, else white space.
+// Strips characters from its ends: those of a string if given, else white space.
 JValue jinja_strip(Jinja *j, JValue s, JValue characters, bool left, bool right);
 void jinja_run(Jinja *j, const struct JinjaTemplate *t);
 

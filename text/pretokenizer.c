@@ -21,9 +21,9 @@
 //               A[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*
 //               |\s*[\r\n]+|\s+(?!\S)|\s+
 //
-//     DeepSeek-LLM cuts the matches of [\r\n] out of the text, then of what that leaves those of \s?L+,
-//               then \s?P+, \s+$, [\u0800-\u9fa5\uac00-\ud7ff]+, and each digit, with L for letters of
-//               scripts with case, and P for the punctuation of ASCII and of Chinese
+//     DeepSeek-LLM cuts the matches of [\r\n] out of the text, then out of the rest those of \s?L+,
+//               \s?P+, \s+$, [\u0800-\u9fa5\uac00-\ud7ff]+, and each digit, where L are letters of
+//               scripts with case, and P is punctuation of ASCII and of Chinese
 //     DeepSeek-Coder has \p{L} and \p{P} for L and P, and lacks \s+$
 //
 // Every character belongs to exactly one class (text/unicode_tables.h). So a word is a run of some
@@ -354,16 +354,17 @@ static size_t deepseek_word(const char *text, size_t size)
 // --------------------------------------------------------------------------------------------
 // DeepSeek-LLM and DeepSeek-Coder
 //
-// A pass cuts every piece that those before it left, their matches included. In DeepSeek-LLM:
+// Each pass cuts every piece that the passes before it left, their matches included. In
+// DeepSeek-LLM:
 //
 //     text     1 = naïve中  +
 //     \s?L+    |1 =| naïve|中  +|
 //     \s?P+    |1| =| na|ï|ve|中 | +|       (P has the letters of ASCII too)
 //     \s+$     |1| =| na|ï|ve|中| | +|
 //
-// The passes for line ends, letters and punctuation cut a text into pieces; what the others cut
-// depends on nothing outside the piece. What follows a word has the same words in the text as it has
-// by itself, so no state is needed from one word to the next.
+// The passes for line ends, letters and punctuation cut a text into pieces; what the other passes
+// cut depends on nothing outside the piece. The text after a word is cut in the same way as if it
+// stood alone, so no state is needed from one word to the next.
 
 typedef enum {
     PIECE_SINGLE,       // a character by itself
@@ -379,7 +380,7 @@ typedef struct {
     bool llm;
 } Passes;
 
-// What DeepSeek-LLM's L and P make of a character. P is [!-/:-~] with the same characters in their
+// Classifies a character by DeepSeek-LLM's L and P. P is [!-/:-~] with the same characters in their
 // wide forms, quotation marks, and U+3000 to U+3002.
 static Piece llm_piece(uint32_t c)
 {
@@ -393,8 +394,8 @@ static Piece llm_piece(uint32_t c)
     return punctuation ? PIECE_PUNCTUATION : PIECE_REST;
 }
 
-// The piece that the character at a byte is in, unless it is the white space before another one. A
-// line end is one by itself; the end of the text counts as such.
+// The kind of piece that the character at a byte belongs to, but for white space that begins a
+// piece. A line end is a piece by itself; the end of the text counts as one.
 static Piece own_piece(const Passes *p, size_t at)
 {
     const Character c = character_at(p->text, at);

@@ -14,7 +14,7 @@ MAX_WORD = 64  # bytes; libFuzzer takes no longer words
 
 
 def strings(*files):
-    """The names that C files mention in quotes."""
+    """The names that C files contain in quotes."""
     text = "".join(path.read_text() for path in files)
     return {name.encode() for name in re.findall(r'"([A-Za-z_$][A-Za-z0-9_$-]*)"', text)}
 
@@ -31,7 +31,7 @@ def jinja():
 
 
 def text(name):
-    """A text as GGUF files have it."""
+    """A string as GGUF stores it."""
     return struct.pack("<Q", len(name.encode())) + name.encode()
 
 
@@ -94,7 +94,7 @@ DICTIONARIES = {
 
 
 def dictionary(words):
-    """The text of a dictionary: a word a line, in quotes, with bytes other than printable ASCII as \\xAB."""
+    """The text of a dictionary: one word per line, in quotes, with bytes other than printable ASCII as \\xAB."""
     plain = set(range(0x20, 0x7F)) - set(b'"\\')
     short = sorted(word for word in set(words) if len(word) <= MAX_WORD)
     lines = ("".join(chr(b) if b in plain else f"\\x{b:02x}" for b in word) for word in short)
