@@ -575,7 +575,7 @@ bool cache_append(Cache *cache, size_t sequence, int token, size_t *position, Er
 }
 
 // The page before page `index` of a sequence; NO_PAGE for the first.
-static size_t parent_of(const CachedSequence *s, size_t index)
+static size_t parent_page(const CachedSequence *s, size_t index)
 {
     return index ? s->ids[index - 1] : NO_PAGE;
 }
@@ -587,7 +587,7 @@ void cache_publish(Cache *cache, size_t sequence, size_t position)
     }
     CachedSequence *s = &cache->sequences[sequence];
     const size_t index = position / PAGE_POSITIONS, id = s->ids[index];
-    const size_t parent = parent_of(s, index);
+    const size_t parent = parent_page(s, index);
     const size_t same = find_page(cache, serial_of(cache, parent), cache->pages[id].tokens);
     if (same == NO_PAGE) {
         publish_page(cache, id, parent);
@@ -606,7 +606,7 @@ size_t cache_reuse_prefix(Cache *cache, size_t sequence, const int *tokens, size
     CachedSequence *s = &cache->sequences[sequence];
     n = n < cache->context ? n : cache->context;
     while (s->length % PAGE_POSITIONS == 0 && s->length + PAGE_POSITIONS <= n) {
-        const uint64_t parent = serial_of(cache, parent_of(s, s->n_pages));
+        const uint64_t parent = serial_of(cache, parent_page(s, s->n_pages));
         const size_t id = find_page(cache, parent, tokens + s->length);
         if (id == NO_PAGE) {
             break;
@@ -630,7 +630,7 @@ size_t cache_copy_prefix(Cache *cache, size_t sequence, const int *tokens, size_
         return length;
     }
     n = n - length < PAGE_POSITIONS ? n - length : PAGE_POSITIONS;
-    const size_t from = find_similar(cache, parent_of(s, s->n_pages), tokens + length, n, &common);
+    const size_t from = find_similar(cache, parent_page(s, s->n_pages), tokens + length, n, &common);
     if (from == NO_PAGE) {
         return length;
     }
@@ -678,7 +678,7 @@ void cache_retire(Cache *cache, size_t sequence)
     const size_t filled = s->length % PAGE_POSITIONS, last = s->n_pages ? s->n_pages - 1 : 0;
     // A sequence that was cut within a published page has nothing new.
     if (filled && !cache->pages[s->ids[last]].serial) {
-        retire_page(cache, s->ids[last], parent_of(s, last), filled);
+        retire_page(cache, s->ids[last], parent_page(s, last), filled);
     }
     cache_truncate(cache, sequence, 0);
 }

@@ -512,7 +512,7 @@ typedef struct {
     bool ok;
 } Loading;
 
-static void load_tensors(void *arg)
+static void repack_tensors(void *arg)
 {
     Loading *l = arg;
     const Checkpoint *c = l->c;
@@ -537,7 +537,7 @@ bool checkpoint_load(Checkpoint *c, size_t threads, const Progress *progress, Er
     }
     // One team for all tensors: between two teams, OpenMP's threads would spin.
     Loading l = {.c = c, .threads = threads, .progress = progress, .err = err};
-    team_host(threads, false, load_tensors, &l);
+    team_host(threads, false, repack_tensors, &l);
     if (l.ok) {
         progress_report(progress, c->memory_bytes, c->memory_bytes);
     }

@@ -753,7 +753,7 @@ def place(v, field, index):
 HOSTILE = [
     *[(k, "kind", 0, value, "kind") for k in SMALL for value in (2, 0xFFFFFFFF)],
     ("sentencepiece", "pre_tokenizer", 0, 1, "pre_tokenizer"),
-    *[("byte_level", "pre_tokenizer", 0, value, "pre_tokenizer") for value in (0, 9, 0xFFFFFFFF)],
+    *[("byte_level", "pre_tokenizer", 0, value, "pre_tokenizer") for value in (0, 11, 0xFFFFFFFF)],
     *[("sentencepiece", "flags", 0, value, "flags") for value in (4, 8, 16, 24, 64, 0x80000000)],
     ("sentencepiece", "flags", 0, 32, "section tokenizer has"),  # no scores
     *[("by_merges", "flags", 0, value, "n_merges") for value in (0, 1)],
