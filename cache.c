@@ -630,7 +630,8 @@ size_t cache_copy_prefix(Cache *cache, size_t sequence, const int *tokens, size_
         return length;
     }
     n = n - length < PAGE_POSITIONS ? n - length : PAGE_POSITIONS;
-    const size_t from = find_similar(cache, parent_page(s, s->n_pages), tokens + length, n, &common);
+    const size_t from = find_similar(cache, parent_page(s, s->n_pages), tokens + length, n,
+                                     &common);
     if (from == NO_PAGE) {
         return length;
     }
