@@ -267,7 +267,7 @@ static bool substitute_iq4_xs(const uint8_t *block, uint8_t *out)
     const unsigned high = load_16(block + 2);
     bool exact = true;
     for (size_t i = 0; i < SUPERBLOCK / QUANT_BLOCK; i++, out += 18) {
-        const unsigned low = block[4 + i / 2] >> i % 2 * 4 & 15u;
+        const unsigned low = (unsigned)block[4 + i / 2] >> i % 2 * 4 & 15u;
         const int small = (int)(low | (high >> 2 * i & 3) << 4) - 32;
         exact &= store_f16(out, scale * (float)small);
         memcpy(out + 2, block + 8 + 16 * i, 16);
