@@ -661,14 +661,12 @@ static Norm *apply_array(Schema *s, const JsonValue *schema, Norm *n)
         !read_items(s, schema, shape) || !read_contains(s, schema, shape)) {
         return NULL;
     }
-    shape->unique = unique && unique->kind == JSON_TRUE;
     const uint32_t most = shape->items == NOTHING && shape->n_prefix < shape->max
                               ? (uint32_t)shape->n_prefix
                               : shape->max;
-    if (shape->unique && most > 1) {
+    if (unique && unique->kind == JSON_TRUE && most > 1) {
         return schema_refuse(s, unique, "uniqueItems");
     }
-    shape->unique = false;
     const Norm *one = norm_of_array(s, shape);
     Norm *all = one ? norm_universe(s) : NULL;
     if (all) {

@@ -158,7 +158,7 @@ const ObjectShape *shape_with(Schema *s, const ObjectShape *shape, Property prop
 
 bool array_is_free(const ArrayShape *shape)
 {
-    bool free_of_conditions = shape->min == 0 && shape->max == REPEAT_FOREVER && !shape->unique &&
+    bool free_of_conditions = shape->min == 0 && shape->max == REPEAT_FOREVER &&
                               shape->items == ANYTHING && shape->contains == ANYTHING;
     for (size_t i = 0; i < shape->n_prefix; i++) {
         free_of_conditions = free_of_conditions && shape->prefix[i] == ANYTHING;
@@ -207,7 +207,6 @@ static const ArrayShape *array_and(Schema *s, const ArrayShape *a, const ArraySh
     out->items = expression_and(s, a->items, b->items);
     out->min = a->min > b->min ? a->min : b->min;
     out->max = a->max < b->max ? a->max : b->max;
-    out->unique = a->unique || b->unique;
     return out;
 }
 
@@ -510,8 +509,7 @@ static Norm *array_not(Schema *s, const ArrayShape *shape, const JsonValue *at)
         return NULL;
     }
     const bool odd = shape->min_contains != 1 || shape->max_contains != REPEAT_FOREVER;
-    if (shape->unique || (shape->contains != ANYTHING && odd) ||
-        (shape->items != ANYTHING && shape->n_prefix)) {
+    if ((shape->contains != ANYTHING && odd) || (shape->items != ANYTHING && shape->n_prefix)) {
         return schema_refuse(s, at, "the complement of this condition on arrays");
     }
     for (size_t i = 0; i < shape->n_prefix; i++) {

@@ -42,7 +42,6 @@ typedef struct {
     Expression
         contains;  // min_contains to max_contains items are this; ANYTHING: no such condition
     uint32_t min_contains, max_contains;
-    bool unique;
 } ArrayShape;
 
 enum { BOOL_FALSE = 1, BOOL_TRUE = 2 };
