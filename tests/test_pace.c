@@ -129,13 +129,20 @@ TEST(test_trials_become_rare_while_nothing_changes)
           first, second);
 }
 
-TEST(test_where_the_system_tells_nothing_more_threads_are_tried_often)
+// A machine that a neighbour has just left after some seconds, in which one thread was the fastest.
+static Machine left_by_a_neighbour(Pace *p, double seconds)
 {
     Machine m = {.processors = 2, .stall = 0.005, .every = 0.008};
-    Pace p = new_pace(2);
-    simulate(&m, &p, 5);
-    CHECK((p.before ? p.before : p.threads) == 1, "%zu threads", p.threads);
+    simulate(&m, p, seconds);
+    CHECK((p->before ? p->before : p->threads) == 1, "%zu threads", p->threads);
     m.every = 0;
+    return m;
+}
+
+TEST(test_where_the_system_tells_nothing_more_threads_are_tried_often)
+{
+    Pace p = new_pace(2);
+    Machine m = left_by_a_neighbour(&p, 5);
     for (const double end = m.clock + 0.6; m.clock < end;) {
         PaceUnit unit = run_unit(&m, p.threads, 1);
         unit.spare = -1;
@@ -146,11 +153,8 @@ TEST(test_where_the_system_tells_nothing_more_threads_are_tried_often)
 
 TEST(test_after_a_pause_a_short_request_finds_the_fastest_number)
 {
-    Machine m = {.processors = 2, .stall = 0.005, .every = 0.008};
     Pace p = new_pace(2);
-    simulate(&m, &p, 30);
-    CHECK((p.before ? p.before : p.threads) == 1, "%zu threads", p.threads);
-    m.every = 0;
+    Machine m = left_by_a_neighbour(&p, 30);
     pace_resume(&p);
     simulate(&m, &p, 0.15);
     CHECK(p.threads == 2 && !p.before, "0.15 s after the pause, %zu threads", p.threads);
