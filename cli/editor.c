@@ -551,7 +551,7 @@ static bool takes_terminal(int number)
 
 static void on_terminal_signal(int number)
 {
-    if (takes_terminal(number) || !takes_terminal(terminal_signal)) {
+    if (takes_terminal(number) || !takes_terminal((int)terminal_signal)) {
         terminal_signal = number;
     }
 }
@@ -664,7 +664,7 @@ static bool yield_terminal(Editor *e, const char *prompt, int number)
 // Handles a signal that came instead of a byte. False: the line ends.
 static bool handle_signal(Editor *e, const char *prompt)
 {
-    const int number = terminal_signal;
+    const int number = (int)terminal_signal;
     terminal_signal = 0;
     if (*e->interrupted) {
         return false;

@@ -158,7 +158,7 @@ static bool compile_format(TermPool *p, const char *name, Term *out, Error *err)
 // UTC, 23:59:60, so the offset follows from the time.
 static Term leap_offset(TermPool *p, int local)
 {
-    char east[8], west[8];
+    char east[16], west[16];
     const int ahead = (local + 1) % 1440, behind = (1440 - ahead) % 1440;
     snprintf(east, sizeof east, "+%02d:%02d", ahead / 60, ahead % 60);
     snprintf(west, sizeof west, "-%02d:%02d", behind / 60, behind % 60);
@@ -174,7 +174,7 @@ static Term leap_offset(TermPool *p, int local)
 static Term leap_second(TermPool *p)
 {
     Term hours[24], minutes[60];
-    char text[8];
+    char text[16];
     for (int h = 0; h < 24; h++) {
         for (int m = 0; m < 60; m++) {
             snprintf(text, sizeof text, "%02d", m);
