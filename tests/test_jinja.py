@@ -163,6 +163,7 @@ def test_a_byte_that_is_not_utf8_is_one_character(template, text):
     ("{{ [].append(1) }}", "line 1: access to 'append' of a list is not allowed"),
     ("{% block x %}{% endblock %}", "line 1: found 'block', expected a statement that is supported"),
     ("{{ 9223372036854775807 + 1 }}", "line 1: an integer does not fit 64 bits"),
+    ("{{ ' '.rfind(x)[::-1] }}", "line 1: an argument is a Undefined, expected a str"),
     ("{{ 1 < [] | first }}", "line 1: '' is undefined"),
     ("{{ 1 +\n}}", "line 2: found the end of a tag, expected an expression"),
 ])  # fmt: skip

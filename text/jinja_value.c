@@ -36,6 +36,9 @@ JValue jinja_fail(Jinja *j, const char *format, ...)
 
 JValue jinja_fail_undefined(Jinja *j, JValue u)
 {
+    if (j->failed) {  // what an expression gives after an error may be of any kind
+        return jinja_none();
+    }
     const int n = (int)(u.size < 200 ? u.size : 200);
     const char *name = u.text ? jinja_bytes(u) : "";
     if (u.owner == J_MISSING) {
