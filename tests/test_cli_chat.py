@@ -159,3 +159,12 @@ def test_without_a_template_and_bos_the_message_says_what_to_type(makes, chat, o
 
 def test_chat_on_a_model_without_a_template_says_so(makes):
     assert_refused(typed(makes(chat=False, add_bos=True), "--chat"), 3, "template", "--chat")
+
+
+def test_an_empty_message_is_refused(chatty, tmp_path):
+    """What stands before in a pipeline may have failed; an answer to nothing would hide that."""
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    for prompt in (["-i", ""], ["-f", empty], []):
+        assert_refused(run(chatty, "--chat", *prompt, "-n", 2, stdin=b""), 3, "the message is empty")
+    assert run(chatty, "--chat", "-i", "say", "-f", empty, "-n", 2, "--ignore-eos").ok().out
