@@ -175,7 +175,7 @@ static bool open_guide(Answer *a, Error *err)
     buffer_free(&file);
     const char *notes = ok ? guide_notes(a->guide) : NULL;
     if (notes && !o->quiet) {
-        output_note("run: --json-schema: ignored what is unknown: %s", notes);
+        output_note("run: --json-schema: ignored these keywords or formats: %s", notes);
     }
     return ok;
 }

@@ -73,8 +73,8 @@ static bool conclude(const Options *o, const BatchStats *s, Error *err)
 // See BatchSetup.
 static void note_unknown(uint64_t line, const char *notes)
 {
-    output_note("run: line %llu: schema: ignored what is unknown: %s", (unsigned long long)line,
-                notes);
+    output_note("run: line %llu: schema: ignored these keywords or formats: %s",
+                (unsigned long long)line, notes);
 }
 
 // The command line's constraint is checked before any request is read: it would fail all of them.

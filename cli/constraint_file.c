@@ -15,8 +15,10 @@ bool constraint_load(ConstraintSpec *spec, Buffer *file, Error *err)
         return true;
     }
     buffer_add_text(file, "");  // its data is not NULL, however little is read
-    if (!read_file(text, MAX_SCHEMA_BYTES, file, err)) {
-        return false;
+    Error why = {0};
+    if (!read_file(text, MAX_SCHEMA_BYTES, file, &why)) {
+        return error_set(err, why.kind, "--json-schema: %.800s (what begins with { is the schema)",
+                         why.message);
     }
     spec->name = text;
     spec->text = file->data;

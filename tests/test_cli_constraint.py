@@ -147,7 +147,7 @@ REFUSED = [
     (["--regex", "a", "--stop", "b"], 2, ["--stop", "not with a constraint"]),
     (["--json-object", "--ignore-eos"], 2, ["--ignore-eos", "not with a constraint"]),
     (["--json-object", "--score"], 2, ["--json-object", "not in this mode"]),
-    (["--json-schema", "missing.json"], 3, ["missing.json"]),
+    (["--json-schema", "missing.json"], 3, ["--json-schema", "missing.json", "begins with {"]),
     (["--json-schema", '{"uniqueItems": true}'], 2, ["--json-schema", "#/uniqueItems"]),
     (["--json-schema", "{"], 2, ["--json-schema", "byte 1"]),
     (["--json-schema", '{"type": "string", "enum": [1]}'], 2, ["no value is valid"]),

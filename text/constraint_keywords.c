@@ -770,7 +770,11 @@ static Norm *apply_ref(Schema *s, const JsonValue *schema, Norm *n)
     }
     const JsonValue *target = schema_target(s, v);
     if (!target) {
-        return schema_refuse(s, v, "a reference to a schema outside this text");
+        Error e;
+        error_set(&e, ERROR_INPUT, "refers to \"%.80s\", expected a subschema in this text",
+                  v->text);
+        schema_fail(s, v, e.kind, e.message);
+        return NULL;
     }
     const Norm *there = norm_at(s, target);
     return there ? norm_and(s, n, there) : NULL;

@@ -133,7 +133,11 @@ void *schema_refuse(Schema *s, const JsonValue *at, const char *why)
 bool schema_malformed(Schema *s, const JsonValue *at, const char *expected)
 {
     Error e;
-    error_set(&e, ERROR_INPUT, "found %s, expected %s", json_kind(at), expected);
+    if (at->kind == JSON_STRING) {
+        error_set(&e, ERROR_INPUT, "found \"%.80s\", expected %s", at->text, expected);
+    } else {
+        error_set(&e, ERROR_INPUT, "found %s, expected %s", json_kind(at), expected);
+    }
     return schema_fail(s, at, e.kind, e.message);
 }
 
