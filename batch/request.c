@@ -483,8 +483,11 @@ static bool find_prompt(Request *r, const JsonValue *prompt, const JsonValue *me
     }
     if (messages && !is_null(messages)) {
         set_prompt(r, NULL, 0, messages);
-        return (messages->kind == JSON_ARRAY && messages->count) ||
-               field_unexpected(err, "messages", messages, "a non-empty array");
+        if (messages->kind == JSON_ARRAY && !messages->count) {
+            return error_set(err, ERROR_INPUT, "messages is empty, expected at least one message");
+        }
+        return messages->kind == JSON_ARRAY ||
+               field_unexpected(err, "messages", messages, "an array");
     }
     return refuse_field(err, name, NULL, "");
 }

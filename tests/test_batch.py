@@ -296,7 +296,7 @@ BAD_LINES = {
     "no custom_id": ('{"url": "/v1/completions", "body": {"prompt": "a"}}', "custom_id"),
     "method": ('{"custom_id": "a", "method": "GET", "url": "/v1/completions", "body": {"prompt": "a"}}', "method"),
     "chat without a template": ('{"messages": [{"role": "user", "content": "a"}]}', "template"),
-    "no message": ('{"messages": []}', "messages is an array, expected a non-empty array"),
+    "no message": ('{"messages": []}', "messages is empty, expected at least one message"),
     "a number as a text": ('{"prompt": "a", "temperature": "0.5"}', 'temperature is "0.5", expected a number'),
     "deep": ("[" * 1000 + "]" * 1000, "deep"),
 }

@@ -76,7 +76,7 @@ def test_an_empty_prompt_is_a_prompt_but_not_beside_messages(chatty, tmp_path): 
 
 @pytest.mark.parametrize("line, message", [
     ('{"prompt": null}', "prompt (or messages) is missing"),
-    ('{"prompt": null, "messages": []}', "messages is an array, expected a non-empty array"),
+    ('{"prompt": null, "messages": []}', "messages is empty, expected at least one message"),
     ('{"prompt": []}', "prompt is an array, expected a string"),
     ('{"custom_id": null, "url": "/v1/completions", "body": {"prompt": "a"}}', "custom_id is null, expected a string"),
     ('{"custom_id": "a", "url": "/v1/completions", "body": {"prompt": null}}', "prompt is missing"),
