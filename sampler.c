@@ -133,11 +133,11 @@ static void penalise_presence(Sampler *s, const SamplerInput *in)
     }
 }
 
-// Do the logits decide as they are?
+// Do the logits of the allowed tokens decide as they are?
 static bool is_plain(const SamplerOptions *o, const SamplerInput *in)
 {
     return o->repeat_penalty == 1.0f && o->presence_penalty == 0.0f &&
-           o->frequency_penalty == 0.0f && !in->n_biases && !in->n_banned && !in->allowed;
+           o->frequency_penalty == 0.0f && !in->n_biases && !in->n_banned;
 }
 
 // A banned token gets the lowest logit that is finite, so that there is always something to draw.
@@ -156,9 +156,18 @@ static void adjust_logits(Sampler *s, const SamplerInput *in)
     for (size_t i = 0; i < in->n_banned; i++) {
         s->probabilities[in->banned[i]] = -FLT_MAX;
     }
-    for (size_t i = 0; in->allowed && i < s->vocab_size; i++) {
-        if (!(in->allowed[i / 64] >> i % 64 & 1)) {
-            s->probabilities[i] = -INFINITY;
+}
+
+// Gives the tokens that are not allowed a probability of 0, a word of 64 at a time: most words of a
+// set are empty or full.
+static void mask_logits(Sampler *s, const uint64_t *allowed)
+{
+    for (size_t begin = 0; begin < s->vocab_size; begin += 64) {
+        const uint64_t word = allowed[begin / 64];
+        const size_t left = s->vocab_size - begin, n = left < 64 ? left : 64;
+        float *p = s->probabilities + begin;
+        for (size_t i = 0; word != UINT64_MAX && i < n; i++) {
+            p[i] = word >> i & 1 ? p[i] : -INFINITY;
         }
     }
 }
@@ -183,6 +192,26 @@ static int argmax(const float *x, size_t n)
         }
     }
     return (int)best;
+}
+
+// The same among the allowed ones, of which there is at least one: a pass over the bits that are set.
+static int argmax_allowed(const float *x, const uint64_t *allowed, size_t n)
+{
+    size_t best = n;
+    for (size_t begin = 0; begin < n; begin += 64) {
+        size_t i = begin;
+        for (uint64_t word = allowed[begin / 64]; word; word >>= 1, i++) {
+            if (word & 1 && (best == n || x[i] > x[best])) {
+                best = i;
+            }
+        }
+    }
+    return (int)best;
+}
+
+static int most_probable(const float *x, const SamplerInput *in, size_t n)
+{
+    return in->allowed ? argmax_allowed(x, in->allowed, n) : argmax(x, n);
 }
 
 // Draws from all tokens with a probability of at least `least`, in the order of their ids.
@@ -275,12 +304,15 @@ int sampler_next(Sampler *s, const float *logits, const SamplerInput *in)
     const size_t padded = round_up(s->vocab_size, LANES);
     float *p = s->probabilities;
     if (is_plain(o, in) && o->temperature == 0.0f) {
-        return argmax(logits, s->vocab_size);
+        return most_probable(logits, in, s->vocab_size);
     }
     memcpy(p, logits, s->vocab_size * sizeof *p);
     adjust_logits(s, in);
     if (o->temperature == 0.0f) {
-        return argmax(p, s->vocab_size);
+        return most_probable(p, in, s->vocab_size);
+    }
+    if (in->allowed) {
+        mask_logits(s, in->allowed);
     }
     for (size_t i = s->vocab_size; i < padded; i++) {
         p[i] = -INFINITY;

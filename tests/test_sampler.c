@@ -288,6 +288,54 @@ TEST(test_the_nucleus_is_what_sorting_gives)
     sampler_free(&s);
 }
 
+// A set of tokens of a vocabulary that does not fill its last word, with empty and full words.
+enum { N_MASKED = 300 };
+
+static void make_set(int round, uint64_t set[5], uint64_t *random)
+{
+    for (int i = 0; i < N_MASKED; i++) {
+        *random = *random * 6364136223846793005u + 1442695040888963407u;
+        const int word = i / 64, which = (round + word) % 4;
+        const bool has = which == 0 ? false : which == 1 ? true : *random >> 62 == 0;
+        set[word] |= (uint64_t)has << i % 64;
+    }
+    set[4] |= (uint64_t)1 << 43;  // the last token
+}
+
+TEST(test_only_allowed_tokens_are_drawn_and_greedily_the_best_of_them)
+{
+    static float l[N_MASKED];
+    uint64_t random = 1;
+    for (int round = 0; round < 400; round++) {
+        const float temperature = round % 2 ? 0.7f : 0;
+        Sampler s = make(N_MASKED,
+                         (SamplerOptions){.temperature = temperature,
+                                          .top_p = round % 3 ? 0 : 0.9f,
+                                          .repeat_penalty = 1,
+                                          .presence_penalty = round % 5 ? 0 : 0.5f},
+                         7);
+        const int made[] = {0, 5, 299};
+        uint64_t set[5] = {0};
+        make_set(round, set, &random);
+        int best = -1;
+        float most = -INFINITY;
+        for (int i = 0; i < N_MASKED; i++) {
+            l[i] = (float)((i * 31 + round * 7) % 17) - 8;  // many are equal
+            const bool is_made = i == 0 || i == 5 || i == 299;
+            const float logit = l[i] - (is_made ? s.options.presence_penalty : 0);
+            if (set[i / 64] >> i % 64 & 1 && logit > most) {
+                best = i;
+                most = logit;
+            }
+        }
+        const SamplerInput in = {.tokens = made, .n_tokens = 3, .allowed = set};
+        const int id = sampler_next(&s, l, &in);
+        CHECK(set[id / 64] >> id % 64 & 1, "round %d: token %d is not allowed", round, id);
+        CHECK(temperature != 0 || id == best, "round %d: token %d, expected %d", round, id, best);
+        sampler_free(&s);
+    }
+}
+
 int main(int argc, char **argv)
 {
     return unit_main(
@@ -303,6 +351,7 @@ int main(int argc, char **argv)
             UNIT(test_the_generator_is_xorshift64star),
             UNIT(test_seed_zero_draws_different_numbers),
             UNIT(test_the_nucleus_is_what_sorting_gives),
+            UNIT(test_only_allowed_tokens_are_drawn_and_greedily_the_best_of_them),
             {0},
         });
 }
