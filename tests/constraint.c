@@ -4,10 +4,10 @@
 //     constraint VOCABULARY < lines           each line: KIND, SPEC and FILEs, with tabs between
 //
 // VOCABULARY is a file that holds the tokenizer section of a checkpoint.
-// KIND is choice, regex or schema; SPEC is a file: of choices one a line, else the expression or
-// the schema. Each FILE holds a text. It is cut into tokens as the tokenizer does it, then at random
-// into others that spell the same bytes (CUTS=N times, default 1). Before each token the set of
-// tokens that may come next is asked for and timed, in processor time. Lines on stdout, one per file:
+// KIND is regex or schema; SPEC is a file with the expression or the schema. Each FILE holds a text.
+// It is cut into tokens as the tokenizer does it, then at random into others that spell the same
+// bytes (CUTS=N times, default 1). Before each token the set of tokens that may come next is asked
+// for and timed, in processor time. Lines on stdout, one per file:
 //
 //     compiled MICROSECONDS [notes]     or: refused MICROSECONDS MESSAGE
 //     FILE accepted                     or: FILE refused at byte N (token ID)
@@ -64,22 +64,10 @@ static bool compile(Tool *t, const char *kind, const char *path, Error *err)
     if (!read_file(path, (size_t)1 << 26, &spec, err)) {
         return false;
     }
-    ConstraintText texts[CONSTRAINT_MAX_CHOICES + 1];
-    size_t n = 0;
+    const ConstraintText text = {spec.data ? spec.data : "", spec.size};
     const double start = used_seconds();
-    bool ok;
-    if (strcmp(kind, "choice") == 0) {
-        for (char *line = spec.data; line && *line && n <= CONSTRAINT_MAX_CHOICES;) {
-            const size_t size = strcspn(line, "\n");
-            texts[n++] = (ConstraintText){line, size};
-            line += size + (line[size] != 0);
-        }
-        ok = constraint_of_choices(&t->constraint, texts, n, err);
-    } else {
-        const ConstraintText text = {spec.data ? spec.data : "", spec.size};
-        ok = strcmp(kind, "regex") == 0 ? constraint_of_regex(&t->constraint, text, err)
-                                        : constraint_of_schema(&t->constraint, text, err);
-    }
+    const bool ok = strcmp(kind, "regex") == 0 ? constraint_of_regex(&t->constraint, text, err)
+                                               : constraint_of_schema(&t->constraint, text, err);
     const double seconds = used_seconds() - start;
     buffer_free(&spec);
     const char *notes = ok ? constraint_notes(t->constraint) : err->message;

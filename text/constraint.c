@@ -452,37 +452,6 @@ static bool finish(Constraint *c, Term root, Constraint **out, Error *err)
     return true;
 }
 
-bool constraint_of_choices(Constraint **out, const ConstraintText *choices, size_t n, Error *err)
-{
-    *out = NULL;
-    if (n == 0 || n > CONSTRAINT_MAX_CHOICES) {
-        return error_set(err, ERROR_INPUT, "%zu choices, expected 1 to %d", n,
-                         CONSTRAINT_MAX_CHOICES);
-    }
-    for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < i; k++) {
-            if (choices[i].size == choices[k].size &&
-                memcmp(choices[i].bytes, choices[k].bytes, choices[i].size) == 0) {
-                return error_set(err, ERROR_INPUT, "duplicate choice %.*s",
-                                 (int)(choices[i].size < 100 ? choices[i].size : 100),
-                                 choices[i].bytes);
-            }
-        }
-    }
-    Constraint *c = create(err);
-    Term *terms = c ? calloc(n, sizeof *terms) : NULL;
-    if (!terms) {
-        constraint_free(c);
-        return c ? error_memory(err, "choices", n * sizeof *terms) : false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        terms[i] = term_literal(c->pool, choices[i].bytes, choices[i].size);
-    }
-    const Term root = term_or(c->pool, terms, n);
-    free(terms);
-    return finish(c, root, out, err);
-}
-
 bool constraint_of_regex(Constraint **out, ConstraintText regex, Error *err)
 {
     *out = NULL;

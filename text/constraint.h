@@ -1,5 +1,5 @@
-// constraint.h - constraints on a text: one of several choices, a match of a regular expression, or
-// JSON valid against a schema; and what may come next in the text.
+// constraint.h - constraints on a text: a match of a regular expression, or JSON valid against a
+// schema; and what may come next in the text.
 //
 // A constraint is compiled once. A MatchState is a number for a position in it; equal states have
 // the same number, so that sets of tokens can be cached by state. States are created when they are
@@ -18,21 +18,17 @@ typedef uint32_t MatchState;
 #define MATCH_FAILED UINT32_MAX  // no text of the constraint begins this way
 #define NO_TEXT      UINT32_MAX  // the length if there is no text
 
-// Bounds: choices; the depth from which no optional objects and arrays are opened; states.
-#define CONSTRAINT_MAX_CHOICES 1024
-#define CONSTRAINT_MAX_DEPTH   500
-#define CONSTRAINT_MAX_STATES  ((size_t)1 << 20)
+// Bounds: the depth from which no optional objects and arrays are opened; states.
+#define CONSTRAINT_MAX_DEPTH  500
+#define CONSTRAINT_MAX_STATES ((size_t)1 << 20)
 
 typedef struct {
     const char *bytes;
     size_t size;
 } ConstraintText;
 
-// Errors of all three: ERROR_INPUT saying what is malformed, unsupported, impossible or too large;
+// Errors of both: ERROR_INPUT saying what is malformed, unsupported, impossible or too large;
 // ERROR_RUN if out of memory. *out is NULL on failure.
-
-// Exactly one of n different texts.
-bool constraint_of_choices(Constraint **out, const ConstraintText *choices, size_t n, Error *err);
 
 // A match of a regular expression from start to end (constraint_regex.h: RE2's syntax).
 bool constraint_of_regex(Constraint **out, ConstraintText regex, Error *err);

@@ -2,9 +2,9 @@
 //
 //     kind 1 | size 2 | specification | stream
 //
-// kind 0: choices, one a line; 1: a regular expression; 2: a schema. Each byte of the stream picks
-// one of the tokens that are allowed. The sets are compared with what the constraint says of each
-// token byte by byte. From where the stream ends the text is completed in as few bytes as promised.
+// An odd kind is a regular expression, an even one a schema. Each byte of the stream picks one of
+// the tokens that are allowed. The sets are compared with what the constraint says of each token
+// byte by byte. From where the stream ends the text is completed in as few bytes as promised.
 
 #include "base/error.h"
 #include "fuzz.h"
@@ -42,20 +42,8 @@ static const TokenTrie *vocabulary(void)
 
 static bool compile(Constraint **c, size_t kind, Input spec, Error *err)
 {
-    ConstraintText lines[16];
-    size_t n = 0;
-    if (kind % 3) {
-        const ConstraintText text = {(const char *)spec.data, spec.size};
-        return kind % 3 == 1 ? constraint_of_regex(c, text, err)
-                             : constraint_of_schema(c, text, err);
-    }
-    for (size_t i = 0; i < spec.size && n < 16; n++) {
-        const uint8_t *end = memchr(spec.data + i, '\n', spec.size - i);
-        const size_t size = end ? (size_t)(end - spec.data) - i : spec.size - i;
-        lines[n] = (ConstraintText){(const char *)spec.data + i, size};
-        i += size + 1;
-    }
-    return constraint_of_choices(c, lines, n, err);
+    const ConstraintText text = {(const char *)spec.data, spec.size};
+    return kind % 2 ? constraint_of_regex(c, text, err) : constraint_of_schema(c, text, err);
 }
 
 static bool has(const uint64_t *set, size_t id) { return set[id / 64] >> id % 64 & 1; }

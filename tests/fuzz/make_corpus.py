@@ -303,7 +303,7 @@ PROMPT_CACHES = [
 ]  # fmt: skip
 # kind, specification, stream: tests/fuzz/fuzz_constraint.c
 CONSTRAINTS = [
-    (0, "positive\nnegative\nneutral", b"\x70\x00"), (0, "a\na\n", b""), (0, "ab\nabab", b"ab"),
+    (1, "positive|negative|neutral", b"\x70\x00"), (1, "a|a|", b""), (1, "ab|abab", b"ab"),
     (1, "(a*)*b", b"\x61\x61"), (1, "[a-z]{2,5}(?i:X|yz)?\\d+", b"abc"), (1, "((((a{0,30}){0,30}){0,30}){0,30})", b"aa"),
     (1, "\\p{Lu}[^\\x00-\\x7f]|.{3}", b"\xc3\xa9"), (1, "^a$|^$", b""), (1, "(", b""), (1, "a{3,1}", b""),
     *[(2, json.dumps(schema), bytes(range(0, 256, 7))) for schema in (
