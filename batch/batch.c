@@ -641,6 +641,7 @@ bool batch_run(Engine *e, const BatchSetup *setup, BatchStats *stats, Error *err
     b->stats = stats;
     b->defaults = request_defaults(e, setup);
     b->guides.tokenizer = e->tokenizer;
+    b->guides.max_bytes = GUIDES_MAX_BYTES;
     b->first_started = SIZE_MAX;
     b->start = b->told = now_seconds();
     const bool opened = batch_open(b, err);

@@ -18,6 +18,31 @@ void guides_free(Guides *g)
     token_trie_free(&g->trie);
 }
 
+// The least recently used constraint that no request uses; NULL: all are in use. *bytes is what all
+// of them take.
+static KeptGuide *find_idle(Guides *g, size_t *bytes)
+{
+    KeptGuide *idle = NULL;
+    *bytes = 0;
+    for (size_t i = 0; i < GUIDES_KEPT; i++) {
+        KeptGuide *k = &g->kept[i];
+        if (k->guide) {
+            *bytes += guide_bytes(k->guide);
+            idle = !guide_is_shared(k->guide) && (!idle || k->asked < idle->asked) ? k : idle;
+        }
+    }
+    return idle;
+}
+
+// Constraints grow while requests use them, so this looks at all of them again.
+static void limit_bytes(Guides *g)
+{
+    size_t bytes;
+    for (KeptGuide *k; (k = find_idle(g, &bytes)) && bytes > g->max_bytes;) {
+        empty_place(k);
+    }
+}
+
 // The place of a constraint, or the one that it shall take.
 static KeptGuide *find_place(Guides *g, ConstraintKind kind, const Buffer *text)
 {
@@ -76,6 +101,7 @@ bool guides_find(Guides *g, const ConstraintSpec *spec, FoundGuide *out, Error *
     buffer_free(&text);
     k->asked = ++g->n_asked;
     out->guide = guide_share(k->guide);
+    limit_bytes(g);
     if (!k->guide) {
         const ErrorKind kind = k->failure.kind;
         error_set(err, kind, "%s: %.500s", spec->name, k->failure.message);

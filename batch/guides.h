@@ -9,6 +9,10 @@
 // How many different constraints are kept. A new one takes the place of the least recently used.
 enum { GUIDES_KEPT = 32 };
 
+// The most bytes that they take together, unless requests use them all: ten times what 32 ordinary
+// schemas take, and enough for a few of the largest ones.
+#define GUIDES_MAX_BYTES ((size_t)256 << 20)
+
 typedef struct {
     ConstraintKind kind;  // CONSTRAINT_NONE: the place is empty
     Buffer text;          // owned
@@ -17,11 +21,12 @@ typedef struct {
     uint64_t asked;       // when it was asked for last
 } KeptGuide;
 
-// Start from {0} with the tokenizer set.
+// Start from {0} with the tokenizer and max_bytes set.
 typedef struct {
     const Tokenizer *tokenizer;
     TokenTrie trie;  // owned: of the tokenizer, from the first constraint on
     KeptGuide kept[GUIDES_KEPT];
+    size_t max_bytes;  // GUIDES_MAX_BYTES
     uint64_t n_asked;
 } Guides;
 
@@ -31,7 +36,9 @@ typedef struct {
     bool is_new;   // it was compiled for this
 } FoundGuide;
 
-// The guide for what a request wants. Errors: ERROR_INPUT naming the field, and what is malformed or
+// The guide for what a request wants. Of the kept constraints that no request uses the least
+// recently used are then freed, until all take at most max_bytes; what is asked for again is
+// compiled anew. Errors: ERROR_INPUT naming the field, and what is malformed or
 // cannot be enforced; ERROR_RUN if out of memory.
 bool guides_find(Guides *g, const ConstraintSpec *spec, FoundGuide *out, Error *err);
 

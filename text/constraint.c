@@ -431,6 +431,16 @@ void constraint_free(Constraint *c)
     free(c);
 }
 
+size_t constraint_bytes(const Constraint *c)
+{
+    return sizeof *c + term_pool_bytes(c->pool) + (c->schema ? schema_bytes(c->schema) : 0) +
+           (c->grammar ? grammar_bytes(c->grammar) : 0) + c->stacks_capacity * sizeof *c->stacks +
+           c->stack_index.n_places * sizeof *c->stack_index.places +
+           c->states_capacity * sizeof *c->states +
+           c->state_index.n_places * sizeof *c->state_index.places +
+           c->threads_capacity * sizeof *c->threads;
+}
+
 // Enters the state in which no byte has been read, and hands the constraint out.
 static bool finish(Constraint *c, Term root, Constraint **out, Error *err)
 {

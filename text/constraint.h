@@ -38,6 +38,8 @@ bool constraint_of_schema(Constraint **out, ConstraintText schema, Error *err);
 
 void constraint_free(Constraint *c);
 
+size_t constraint_bytes(const Constraint *c);  // that it has allocated, nearly
+
 // The unknown keywords and formats of a schema, which are ignored: "a, b"; NULL: none.
 const char *constraint_notes(const Constraint *c);
 

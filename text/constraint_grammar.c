@@ -757,3 +757,10 @@ void grammar_free(Grammar *g)
     free(g->plans);
     free(g);
 }
+
+size_t grammar_bytes(const Grammar *g)
+{
+    return sizeof *g + g->capacity * sizeof *g->rules + g->places * sizeof *g->table +
+           g->n_values * (sizeof *g->shortest + sizeof *g->reached) +
+           g->plans_capacity * sizeof *g->plans;
+}

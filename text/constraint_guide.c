@@ -81,6 +81,18 @@ void guide_close(Guide *g)
     }
 }
 
+bool guide_is_shared(const Guide *g) { return g->users > 1; }
+
+size_t guide_bytes(Guide *g)
+{
+    lock_take(&g->lock);
+    const size_t bytes = sizeof *g + g->text.capacity +
+                         (g->constraint ? constraint_bytes(g->constraint) : 0) +
+                         (g->masks ? mask_cache_bytes(g->masks) : 0);
+    lock_release(&g->lock);
+    return bytes;
+}
+
 const TokenTrie *guide_trie(const Guide *g) { return g->trie; }
 size_t guide_words(const Guide *g) { return g->trie->n_words; }
 const char *guide_notes(const Guide *g) { return constraint_notes(g->constraint); }

@@ -33,8 +33,8 @@ typedef struct {
     Term head;
     uint64_t *inside;  // (n_words): tokens that stay within the head, or end with it; owned;
                        // NULL: the place is empty
-    Exit *exits;       // (n_exits), owned
-    size_t n_exits;
+    Exit *exits;       // (capacity), owned
+    size_t n_exits, capacity;
 } HeadMask;
 
 typedef struct {
@@ -60,30 +60,44 @@ struct MaskCache {
     bool plain_answer[8];
     size_t n_plain_known;
     PlainState plain_states[256];  // by hash
+    size_t bytes;                  // of all this, allocated
     bool lacks_memory;
 };
+
+static size_t set_bytes(const MaskCache *m) { return (m->trie->n_words + 1) * sizeof(uint64_t); }
+
+// Allocates an empty set. NULL: out of memory.
+static uint64_t *make_set(MaskCache *m)
+{
+    uint64_t *set = calloc(1, set_bytes(m));
+    m->bytes += set ? set_bytes(m) : 0;
+    m->lacks_memory = m->lacks_memory || !set;
+    return set;
+}
 
 bool mask_cache_create(MaskCache **out, Constraint *c, const TokenTrie *trie, Error *err)
 {
     *out = NULL;
     MaskCache *m = calloc(1, sizeof *m);
     if (m) {
-        m->tokens = calloc(trie->n_words + 1, sizeof *m->tokens);
+        *m = (MaskCache){.constraint = c, .trie = trie, .bytes = sizeof *m};
+        m->tokens = make_set(m);
     }
     if (!m || !m->tokens) {
         mask_cache_free(m);
         return error_memory(err, "the sets of tokens", sizeof *m + trie->n_words * 8);
     }
-    m->constraint = c;
-    m->trie = trie;
     CharRange plain[] = {{0x20, 0x21}, {0x23, 0x5b}, {0x5d, 0x10ffff}};
     m->plain_char = chars_term(constraint_pool(c), &(Chars){.ranges = plain, .n = 3}, SPELL_UTF8);
     *out = m;
     return true;
 }
 
-static void free_head(HeadMask *h)
+size_t mask_cache_bytes(const MaskCache *m) { return m->bytes; }
+
+static void free_head(MaskCache *m, HeadMask *h)
 {
+    m->bytes -= (h->inside ? set_bytes(m) : 0) + h->capacity * sizeof *h->exits;
     free(h->inside);
     free(h->exits);
     *h = (HeadMask){0};
@@ -95,7 +109,7 @@ void mask_cache_free(MaskCache *m)
         return;
     }
     for (size_t i = 0; i < MASK_MAX_HEADS; i++) {
-        free_head(&m->heads[i]);
+        free_head(m, &m->heads[i]);
     }
     for (size_t i = 0; i < MASK_MAX_STATES; i++) {
         free(m->states[i].tokens);
@@ -220,22 +234,22 @@ static uint32_t plain_most(MaskCache *m, Term state)
 typedef struct {
     MaskCache *masks;
     HeadMask *out;
-    size_t capacity;  // of out->exits
-    bool full;        // it began with all plain tokens, and takes away those that are not allowed
+    bool full;  // it began with all plain tokens, and takes away those that are not allowed
 } HeadWalk;
 
 static void add_exit(HeadWalk *w, Exit e)
 {
     HeadMask *h = w->out;
-    if (h->n_exits == w->capacity) {
-        const size_t grown = w->capacity ? 2 * w->capacity : 64;
+    if (h->n_exits == h->capacity) {
+        const size_t grown = h->capacity ? 2 * h->capacity : 64;
         Exit *exits = realloc(h->exits, grown * sizeof *exits);
         if (!exits) {
             w->masks->lacks_memory = true;
             return;
         }
+        w->masks->bytes += (grown - h->capacity) * sizeof *exits;
         h->exits = exits;
-        w->capacity = grown;
+        h->capacity = grown;
     }
     h->exits[h->n_exits++] = e;
 }
@@ -358,13 +372,14 @@ static const HeadMask *head_mask(MaskCache *m, Term head)
     if (h->inside && h->head == head) {
         return h;
     }
-    free_head(h);
+    free_head(m, h);
     h->head = head;
-    h->inside = calloc(trie->n_words + 1, sizeof *h->inside);
-    HeadWalk w = {m, h, 0, false};
+    h->inside = make_set(m);
+    HeadWalk w = {m, h, false};
     if (!h->inside) {
-        m->lacks_memory = true;
-    } else if (plain_most(m, head)) {
+        return NULL;
+    }
+    if (plain_most(m, head)) {
         token_trie_add_plain(trie, plain_most(m, head), h->inside);
         walk_others(&w, 0, (uint32_t)trie->others.n, head);
     } else {
@@ -375,7 +390,7 @@ static const HeadMask *head_mask(MaskCache *m, Term head)
         walk_all(&w);
     }
     if (m->lacks_memory) {
-        free_head(h);
+        free_head(m, h);
         return NULL;
     }
     return h;
@@ -444,11 +459,10 @@ const uint64_t *mask_cache_get(MaskCache *m, const MaskQuery *query)
         return s->tokens;
     }
     if (kept && !s->tokens) {
-        s->tokens = calloc(n_words + 1, sizeof *s->tokens);
+        s->tokens = make_set(m);
     }
     uint64_t *tokens = kept ? s->tokens : m->tokens;
     if (!tokens) {
-        m->lacks_memory = true;
         return NULL;
     }
     memset(tokens, 0, n_words * sizeof *tokens);

@@ -45,7 +45,8 @@ struct Schema {
     uint32_t *table;  // (places): index + 1 of expressions by hash
     size_t places;
     SchemaBlock *blocks;
-    size_t allocated;
+    size_t allocated;  // bytes that were handed out
+    size_t block_bytes;
     BasicTerms basics;
     unsigned depth;    // of norms that are being made
     unsigned probing;  // of these, made to see whether a property has a value
@@ -91,6 +92,7 @@ void *schema_alloc(Schema *s, size_t count, size_t size)
             error_memory(s->err, "a schema", bytes);
             return NULL;
         }
+        s->block_bytes += sizeof *b + room;
         b->used = 0;
         b->next = s->blocks;
         s->blocks = b;
@@ -99,6 +101,15 @@ void *schema_alloc(Schema *s, size_t count, size_t size)
     s->blocks->used += bytes;
     memset(p, 0, bytes);
     return p;
+}
+
+size_t schema_bytes(const Schema *s)
+{
+    return sizeof *s + s->block_bytes + s->capacity * sizeof *s->exprs +
+           s->places * sizeof *s->table + s->notes.capacity +
+           s->json.capacity * sizeof *s->json.values + s->json.text_capacity +
+           s->json.names_capacity * sizeof *s->json.names +
+           s->references.capacity * sizeof *s->references.resources;
 }
 
 bool schema_failed(const Schema *s)

@@ -27,6 +27,8 @@ typedef struct Schema Schema;
 bool schema_read(Schema **out, TermPool *pool, const char *text, size_t size, Error *err);
 void schema_free(Schema *s);
 
+size_t schema_bytes(const Schema *s);  // that it has allocated, nearly
+
 // The unknown keywords and formats met so far, "a, b"; NULL: none.
 const char *schema_notes(const Schema *s);
 

@@ -274,6 +274,17 @@ void term_pool_free(TermPool *p)
     free(p);
 }
 
+static size_t list_bytes(const List *list, size_t size) { return list->capacity * size; }
+
+size_t term_pool_bytes(const TermPool *p)
+{
+    return sizeof *p + p->places * sizeof *p->table + list_bytes(&p->nodes, sizeof(TermNode)) +
+           list_bytes(&p->row_of, sizeof(uint32_t)) + list_bytes(&p->children, sizeof(Term)) +
+           list_bytes(&p->sets, sizeof(ByteSet)) + list_bytes(&p->rows, 256 * sizeof(Term)) +
+           list_bytes(&p->classes, sizeof(ByteClass)) + list_bytes(&p->fronts, sizeof(Front)) +
+           list_bytes(&p->calls, sizeof(FrontCall)) + list_bytes(&p->rules, sizeof(Term));
+}
+
 void term_pool_set_rules(TermPool *p, Rules rules) { p->meaning = rules; }
 
 // --------------------------------------------------------------------------------------------
