@@ -85,9 +85,9 @@ static const Option option_table[] = {
     {0, "convert", "FILE", PATH, AT(output), .mode = MODE_CONVERT,
      .help = "write the model to FILE as a native checkpoint, which opens at once"},
     {0, "type", "TYPE", TYPE, AT(weight_type),
-     .help = "with --convert: the type of matrices: f32, f16, bf16, q8, q4, q4m, q4t"},
+     .help = "with --convert: type of matrices: f32, f16, bf16, q8, q4, q4m, q4t, q5, q5m"},
     {0, "head-type", "TYPE", TYPE, AT(head_type),
-     .help = "with --convert: of embedding and lm_head (with 4 bits: q8)"},
+     .help = "with --convert: of embedding and lm_head (with 4 or 5 bits: q8)"},
     {0, "calibrate", "FILE", PATH, AT(calibrate),
      .help = "with --type: a file of text that shows which weights matter"},
     {0, "set", "NAME=VALUE", SETTING, AT(set),
@@ -315,7 +315,7 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
     case PROMPT_FILE:
         return "a file name";
     case TYPE:
-        return "f32, f16, bf16, q8, q4, q4m or q4t";
+        return "f32, f16, bf16, q8, q4, q4m, q4t, q5 or q5m";
     case SETTING:
         return "NAME=VALUE of a sampling option, such as top_p=0.9, in its range";
     case REGEX:

@@ -67,14 +67,14 @@ static bool check_complete(const Checkpoint *c, Error *err)
     return ok;
 }
 
-// The types that the options choose: those with 4 bits leave embedding and lm_head in q8.
+// The types that the options choose: those with 4 or 5 bits leave embedding and lm_head in q8.
 static void read_types(Conversion *v, const Options *o)
 {
     const WeightType t = o->weight_type;
     v->type = t;
-    v->head_type = o->head_type != KEEP_TYPE                              ? o->head_type
-                   : t == WEIGHT_Q4 || t == WEIGHT_Q4M || t == WEIGHT_Q4T ? WEIGHT_Q8
-                                                                          : t;
+    v->head_type = o->head_type != KEEP_TYPE                     ? o->head_type
+                   : t != KEEP_TYPE && weight_types[t].quantized ? WEIGHT_Q8
+                                                                 : t;
 }
 
 // Are there matrices whose quantisation asks which columns matter?
@@ -99,7 +99,7 @@ static bool check_calibrates(const Checkpoint *c, const Options *o, Error *err)
     return !weight_types[o->weight_type].quantized
                ? error_set(err, ERROR_USAGE,
                            "--calibrate: weights are not quantised by --type %s, expected q8, q4, "
-                           "q4m or q4t",
+                           "q4m, q4t, q5 or q5m",
                            type)
                : error_set(err, ERROR_INPUT,
                            "%s: --calibrate: has no matrices that would be quantised to %s",

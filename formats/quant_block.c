@@ -9,10 +9,14 @@
 static const float q4t_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                     1,    13,   25,  38,  53,  69,  89,  113};
 
-const BlockGrid block_grids[N_WEIGHT_TYPES] = {[WEIGHT_Q8] = {-127, 127, NULL},
-                                               [WEIGHT_Q4] = {-8, 7, NULL},
-                                               [WEIGHT_Q4M] = {0, 15, NULL},
-                                               [WEIGHT_Q4T] = {0, 0, q4t_table}};
+const BlockGrid block_grids[N_WEIGHT_TYPES] = {
+    [WEIGHT_Q8] = {.low = -127, .high = 127, .bits = 8},
+    [WEIGHT_Q4] = {.low = -8, .high = 7, .bits = 4, .zero = 8},
+    [WEIGHT_Q4M] = {.low = 0, .high = 15, .bits = 4, .minimum = true},
+    [WEIGHT_Q4T] = {.table = q4t_table, .bits = 4},
+    [WEIGHT_Q5] = {.low = -16, .high = 15, .bits = 5, .zero = 16},
+    [WEIGHT_Q5M] = {.low = 0, .high = 31, .bits = 5, .minimum = true},
+};
 
 // The nearest finite number in f16.
 static uint16_t nearest_half(float x)
@@ -36,46 +40,66 @@ BlockScale block_scale(WeightType type, float scale, float minimum)
 
 float block_weight(const BlockScale *s, uint8_t value)
 {
-    const float *table = block_grids[s->type].table;
-    const int q = s->type == WEIGHT_Q8   ? (int8_t)value
-                  : s->type == WEIGHT_Q4 ? (int)value - 8
-                                         : (int)value;
-    return s->scale * (table ? table[value] : (float)q) + s->minimum;
+    const BlockGrid *g = &block_grids[s->type];
+    const int q = s->type == WEIGHT_Q8 ? (int8_t)value : (int)value - g->zero;
+    return s->scale * (g->table ? g->table[value] : (float)q) + s->minimum;
+}
+
+// The values of 4 bits, or of 5 bits if there is a word of fifth bits: bit i is that of value i.
+static void read_nibbles(const uint8_t *nibbles, uint32_t fifth_bits, uint8_t *values)
+{
+    for (size_t i = 0; i < QUANT_BLOCK; i++) {
+        const uint8_t pair = nibbles[i % (QUANT_BLOCK / 2)];
+        const uint8_t low = i < QUANT_BLOCK / 2 ? pair & 15 : pair >> 4;
+        values[i] = (uint8_t)(low | (fifth_bits >> i & 1) << 4);
+    }
 }
 
 BlockScale block_read(WeightType type, const uint8_t *block, uint8_t *values)
 {
+    const BlockGrid *g = &block_grids[type];
     uint16_t scale, minimum = 0;
+    uint32_t fifth_bits = 0;
     memcpy(&scale, block, sizeof scale);
     block += sizeof scale;
-    if (type == WEIGHT_Q4M) {
+    if (g->minimum) {
         memcpy(&minimum, block, sizeof minimum);
         block += sizeof minimum;
     }
-    if (type == WEIGHT_Q8) {
+    if (g->bits == 5) {
+        memcpy(&fifth_bits, block, sizeof fifth_bits);
+        block += sizeof fifth_bits;
+    }
+    if (g->bits == 8) {
         memcpy(values, block, QUANT_BLOCK);
     } else {
-        for (size_t i = 0; i < QUANT_BLOCK / 2; i++) {
-            values[i] = block[i] & 15;
-            values[i + QUANT_BLOCK / 2] = block[i] >> 4;
-        }
+        read_nibbles(block, fifth_bits, values);
     }
     return from_halves(type, scale, minimum);
 }
 
 void block_write(const BlockScale *s, const uint8_t *values, uint8_t *block)
 {
+    const BlockGrid *g = &block_grids[s->type];
     memcpy(block, &s->half_scale, sizeof s->half_scale);
     block += sizeof s->half_scale;
-    if (s->type == WEIGHT_Q4M) {
+    if (g->minimum) {
         memcpy(block, &s->half_minimum, sizeof s->half_minimum);
         block += sizeof s->half_minimum;
     }
-    if (s->type == WEIGHT_Q8) {
+    if (g->bits == 8) {
         memcpy(block, values, QUANT_BLOCK);
         return;
     }
+    if (g->bits == 5) {
+        uint32_t fifth_bits = 0;
+        for (size_t i = 0; i < QUANT_BLOCK; i++) {
+            fifth_bits |= (uint32_t)values[i] >> 4 << i;
+        }
+        memcpy(block, &fifth_bits, sizeof fifth_bits);
+        block += sizeof fifth_bits;
+    }
     for (size_t i = 0; i < QUANT_BLOCK / 2; i++) {
-        block[i] = (uint8_t)(values[i] | values[i + QUANT_BLOCK / 2] << 4);
+        block[i] = (uint8_t)((values[i] & 15) | (values[i + QUANT_BLOCK / 2] & 15) << 4);
     }
 }

@@ -7,7 +7,7 @@
 
 // The scale of a block, which determines the weights that its values stand for.
 typedef struct {
-    WeightType type;                    // q8, q4, q4m or q4t
+    WeightType type;                    // one that has a grid
     uint16_t half_scale, half_minimum;  // f16
     float scale, minimum, inverse;      // what they stand for, and 1 / scale, or 0
 } BlockScale;
@@ -17,8 +17,12 @@ typedef struct {
 typedef struct {
     float low, high;
     const float *table;
+    int bits;      // of a stored value: 4, 5 or 8
+    int zero;      // the stored form of the integer 0
+    bool minimum;  // is there one to add?
 } BlockGrid;
 
+// Of q8, q4, q4m, q4t, q5 and q5m.
 extern const BlockGrid block_grids[N_WEIGHT_TYPES];
 
 // A scale and a minimum, both rounded to the nearest finite number in f16.
@@ -49,8 +53,7 @@ static inline uint8_t block_round(const BlockScale *s, float x, float *weight)
     }
     const float q = round_within(y, g->low, g->high);
     *weight = s->scale * q + s->minimum;
-    // Q8_0 stores signed bytes, Q4_0 values plus 8.
-    return (uint8_t)((int)q + (s->type == WEIGHT_Q4 ? 8 : 0));
+    return (uint8_t)((int)q + g->zero);  // of q8, a signed byte
 }
 
 // The weight that a stored value stands for.

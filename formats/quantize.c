@@ -1,14 +1,14 @@
 // quantize.c - the scales and values of quantisation blocks, chosen to minimise the squared error.
 //
 // A block has 32 columns x with weights w (their importance), and stores a scale s and values q from
-// a grid: the integers of q8, q4 and q4m, or the table of q4t. For a given rounding q the best scale
+// a grid: the integers of most types, or the table of q4t. For a given rounding q the best scale
 // is known in closed form,
 //
 //     s = sum w x q / sum w q^2        error = sum w x^2 - (sum w x q)^2 / sum w q^2
 //
 // so the search only tries roundings: first those of a few scales around the one at which the
 // largest value just fits, with either sign if the grid is not symmetric, then that of the best
-// scale found (alternating least squares and rounding, as in k-means). For q4m, which adds a
+// scale found (alternating least squares and rounding, as in k-means). For q4m and q5m, which add a
 // minimum m, s and m come from the regression of x on q.
 //
 // With the products of activations, GPTQ compensates errors while it rounds, and a descent over the
@@ -36,8 +36,8 @@ typedef struct {
 #define GRID_STEPS    16  // scales that are tried because the weights lie on a grid
 #define COARSE_VALUES 80  // a grid with more values from smallest to largest is not coarse
 
-// The scales that are tried first, given as the grid value that the largest weight maps to; for the
-// 4-bit types it may lie beyond the grid.
+// The scales that are tried first, given as the grid value that the largest weight maps to; but for
+// q8 it may lie beyond the grid.
 typedef struct {
     size_t n_steps;
     float steps[16 + GRID_STEPS];
@@ -54,6 +54,8 @@ static const FirstScales first_scales[N_WEIGHT_TYPES] = {
     [WEIGHT_Q4] = {8, {-7.25f, -7.75f, -8.25f, -8.75f, 7.25f, 7.75f, 8.25f, 8.75f}},
     [WEIGHT_Q4M] = {6, {13.5f, 14, 14.5f, 15, 15.5f, 16}},
     [WEIGHT_Q4T] = {12, {-102, -110, -118, -127, -136, -146, 90, 98, 105, 113, 121, 130}},
+    [WEIGHT_Q5] = {8, {-14.5f, -15.25f, -16, -16.75f, 14.5f, 15.25f, 16, 16.75f}},
+    [WEIGHT_Q5M] = {6, {27, 28, 29, 30, 31, 32}},
 };
 
 #define REFITS 2  // roundings with the best scale found so far
@@ -122,7 +124,7 @@ static BlockScale choose_scale(WeightType type, const WeightBlock *b, bool thoro
                                 .n_steps = first.n_steps,
                                 .refits = REFITS,
                                 .step_refits = thorough ? REFITS : 0};
-    const FoundScale found = type == WEIGHT_Q4M ? find_line(&search) : find_scale(&search);
+    const FoundScale found = g->minimum ? find_line(&search) : find_scale(&search);
     return block_scale(type, found.scale, found.minimum);
 }
 
@@ -242,20 +244,20 @@ static size_t write_halves(WeightType type, const float *x, size_t cols, uint8_t
 
 bool quantize_has(WeightType type)
 {
-    static const bool has[N_WEIGHT_TYPES] = {
-        [WEIGHT_F32] = true, [WEIGHT_BF16] = true, [WEIGHT_F16] = true, [WEIGHT_Q8] = true,
-        [WEIGHT_Q4] = true,  [WEIGHT_Q4M] = true,  [WEIGHT_Q4T] = true};
-    return has[type];
+    return type == WEIGHT_F32 || type == WEIGHT_BF16 || type == WEIGHT_F16 ||
+           block_grids[type].bits > 0;
 }
 
 // With a scale of at most LARGEST_F16 in magnitude, of either sign, a grid reaches from its smaller end
-// on both sides. The minimum of q4m is in f16 too.
+// on both sides. The minimums of q4m and q5m are in f16 too.
 float quantize_most(WeightType type)
 {
     static const float most[N_WEIGHT_TYPES] = {
-        [WEIGHT_F32] = FLT_MAX,           [WEIGHT_BF16] = 0x1.fep127f,   [WEIGHT_F16] = LARGEST_F16,
-        [WEIGHT_Q8] = 127 * LARGEST_F16,  [WEIGHT_Q4] = 7 * LARGEST_F16, [WEIGHT_Q4M] = LARGEST_F16,
-        [WEIGHT_Q4T] = 113 * LARGEST_F16,
+        [WEIGHT_F32] = FLT_MAX,           [WEIGHT_BF16] = 0x1.fep127f,
+        [WEIGHT_F16] = LARGEST_F16,       [WEIGHT_Q8] = 127 * LARGEST_F16,
+        [WEIGHT_Q4] = 7 * LARGEST_F16,    [WEIGHT_Q4M] = LARGEST_F16,
+        [WEIGHT_Q4T] = 113 * LARGEST_F16, [WEIGHT_Q5] = 15 * LARGEST_F16,
+        [WEIGHT_Q5M] = LARGEST_F16,
     };
     return most[type];
 }

@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
     MISSING = error.name
 
 CONVERTER = "convert.py 2"
-TYPES = ("f32", "bf16", "f16", "q8", "q4", "q4m", "q4t")  # those of run --type
+TYPES = ("f32", "bf16", "f16", "q8", "q4", "q4m", "q4t", "q5", "q5m")  # those of run --type
 PROGRAM = Path(__file__).resolve().parent.parent / "run"
 
 
@@ -45,7 +45,7 @@ def parse_arguments():
     parser.add_argument("out", type=Path, metavar="OUT", help="the checkpoint to write")
     parser.add_argument("--type", choices=TYPES, help="weight type of the matrices; default: q8")
     parser.add_argument("--head-type", choices=TYPES,
-                        help="weight type of embedding and lm_head; default: that of --type, or q8 if that has 4 bits")  # fmt: skip
+                        help="weight type of embedding and lm_head; default: that of --type, or q8 if that has 4 or 5 bits")  # fmt: skip
     parser.add_argument("--calibrate", type=Path, metavar="FILE",
                         help="a text: it is run through the model to see which weights matter")  # fmt: skip
     parser.add_argument("--vocab-only", action="store_true", help="only the vocabulary, without weights, for --tokenize")

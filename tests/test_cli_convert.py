@@ -119,16 +119,17 @@ def test_a_file_of_rows_is_not_run(tmp_path, options):
 
 
 # The largest error of a quantised weight, relative to the largest magnitude among the 32 of its block.
-MOST = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8, "q8": 0.005, "q4": 0.2, "q4m": 0.15, "q4t": 0.2}
+MOST = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8, "q8": 0.005, "q4": 0.2, "q4m": 0.15, "q4t": 0.2, "q5": 0.13,
+        "q5m": 0.07}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", MOST)
-def test_type_quantises_the_matrices_of_the_blocks_and_4_bits_leave_the_head_in_q8(tmp_path, llama2c, kind):
+def test_type_quantises_the_matrices_of_the_blocks_and_4_and_5_bits_leave_the_head_in_q8(tmp_path, llama2c, kind):
     source, out = tmp_path / "f32.bin", tmp_path / "out.bin"
     run(*llama2c, "--convert", source).ok()
     run(source, "--convert", out, "--type", kind).ok()
     before, after = native.Native(source), native.Native(out)
-    head_kind = "q8" if kind.startswith("q4") else kind
+    head_kind = "q8" if kind.startswith(("q4", "q5")) else kind
     for name, section in before.sections.items():
         if section.kind != 2:
             continue
@@ -171,7 +172,7 @@ def test_a_calibrated_model_is_nearer_to_the_original(tmp_path, stories):
 
 
 MOST_HELD = {"bf16": 2.0**128 - 2.0**120, "f16": 65504.0, "q8": 65504.0 * 127, "q4": 65504.0 * 7, "q4m": 65504.0,
-             "q4t": 65504.0 * 113}  # fmt: skip
+             "q4t": 65504.0 * 113, "q5": 65504.0 * 15, "q5m": 65504.0}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", MOST_HELD)
@@ -199,7 +200,7 @@ def test_a_calibration_of_which_nothing_would_come_is_refused(tmp_path):
     source.write_bytes(native_models.tiny().pack())
     for kind in ("f32", "f16", "bf16"):
         done = run(source, "--convert", out, "--type", kind, "--calibrate", text)
-        assert_refused(done, 2, "--calibrate", f"not quantised by --type {kind}, expected q8, q4, q4m or q4t")
+        assert_refused(done, 2, "--calibrate", f"not quantised by --type {kind}, expected q8, q4, q4m, q4t, q5 or q5m")
     source.write_bytes(native_models.typed("q8"))
     done = run(source, "--convert", out, "--type", "q8", "--head-type", "q4", "--calibrate", text)
     assert_refused(done, 3, "m.bin: --calibrate: has no matrices that would be quantised to q8")
@@ -255,7 +256,7 @@ def test_calibration_needs_memory_for_one_block_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize("options, names", [
-    (["--type", "q5"], ["--type", "q5"]), (["--head-type", "x"], ["--head-type", "x"]),
+    (["--type", "q6"], ["--type", "q6"]), (["--head-type", "x"], ["--head-type", "x"]),
     (["--calibrate", "text"], ["--calibrate", "--type"]),
 ])  # fmt: skip
 def test_types_that_weights_are_not_quantised_to_are_refused(tmp_path, options, names):

@@ -23,7 +23,8 @@ import sources
 from terminal import on_terminal
 
 TOLERANCE = 1e-4  # of logits with a standard deviation of about 1.5
-GGUF_TYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "q8": "Q8_0", "q4": "Q4_0", "q4m": "Q4_1", "q4t": "IQ4_NL"}
+GGUF_TYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "q8": "Q8_0", "q4": "Q4_0", "q4m": "Q4_1", "q4t": "IQ4_NL",
+              "q5": "Q5_0", "q5m": "Q5_1"}  # fmt: skip
 TYPES = tuple(GGUF_TYPES)
 
 
@@ -122,14 +123,14 @@ def test_each_type_holds_the_weights(checkpoint, kind):
         if kind in ("f32", "f16", "bf16"):
             assert (seen == reference(expected, kind)).all()
         else:
-            steps = {"q8": 254, "q4": 15, "q4m": 15, "q4t": 15}[kind]
+            steps = {"q8": 254, "q4": 15, "q4m": 15, "q4t": 15, "q5": 31, "q5m": 31}[kind]
             off = np.abs(seen - expected).max() / (expected.max() - expected.min()) * steps
             assert off < 1.1, f"{name} is off by {off:.2f} steps"
 
 
-@pytest.mark.parametrize("kind, most", [("q8", 1.0), ("q4", 0.9), ("q4m", 0.9)])
+@pytest.mark.parametrize("kind, most", [("q8", 1.0), ("q4", 0.9), ("q4m", 0.9), ("q5", 0.9), ("q5m", 0.9)])
 def test_searched_scales_beat_those_of_the_maximum(tmp_path, kind, most):
-    """Mean squared error of normally distributed weights, relative to the plain rules of Q8_0, Q4_0 and Q4_1."""
+    """Mean squared error of normally distributed weights, relative to the package's plain rules."""
     config = {**sources.LLAMA, "hidden_size": 128, "vocab_size": 1024}
     rng = np.random.default_rng(3)
     tensors = {n: rng.standard_normal(w.shape, np.float32) for n, w in sources.weights(config).items()}
@@ -552,7 +553,7 @@ def test_calibration_and_types_are_those_of_the_program(tmp_path):
 
 
 def test_types_are_those_of_run_type():
-    words = re.search(r"--type .*?: the type of matrices: (.*)", run("--help").ok().out)[1]
+    words = re.search(r"--type .*?: type of matrices: (.*)", run("--help").ok().out)[1]
     assert sorted(words.split(", ")) == sorted(converter.TYPES)
 
 

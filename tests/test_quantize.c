@@ -65,8 +65,8 @@ static double squared_error(const float *x, const float *y, const float *importa
     return sum;
 }
 
-// The error with the scales of the plain rules: the largest value at the end of the grid; q4m:
-// smallest and largest at both ends.
+// The error with the scales of the plain rules: the largest value at the end of the grid; with a
+// minimum: smallest and largest at both ends.
 static double plain_error(WeightType type, const float *x, const float *importance)
 {
     float y[COLS];
@@ -78,11 +78,13 @@ static double plain_error(WeightType type, const float *x, const float *importan
             min = x[i] < min ? x[i] : min;
             max = x[i] > max ? x[i] : max;
         }
-        const bool line = type == WEIGHT_Q4M;
-        const double scale = line ? (max - min) / 15 : largest / (type == WEIGHT_Q8 ? 127 : -8);
+        const bool line = block_grids[type].minimum;
+        const double low = block_grids[type].low, high = block_grids[type].high;
+        const double at = type == WEIGHT_Q8 ? high : low;
+        const double scale = line ? (max - min) / high : largest / at;
         for (size_t i = begin; i < end; i++) {
             double q = rint((x[i] - (line ? min : 0)) / scale);
-            q = type == WEIGHT_Q4 ? fmin(q, 7) : q;
+            q = fmin(q, high);
             y[i] = (float)(q * scale + (line ? min : 0));
         }
     }
@@ -94,7 +96,8 @@ TEST(test_errors_are_smaller_than_those_of_plain_rules)
     static const struct {
         WeightType type;
         double most;  // of the plain rule's error; q4t: of q4's
-    } cases[] = {{WEIGHT_Q8, 1.0}, {WEIGHT_Q4, 0.9}, {WEIGHT_Q4M, 0.9}, {WEIGHT_Q4T, 0.9}};
+    } cases[] = {{WEIGHT_Q8, 1.0},  {WEIGHT_Q4, 0.9}, {WEIGHT_Q4M, 0.9},
+                 {WEIGHT_Q4T, 0.9}, {WEIGHT_Q5, 0.9}, {WEIGHT_Q5M, 0.9}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         const WeightType type = cases[c].type;
         for (int weighted = 0; weighted < 2; weighted++) {
@@ -141,7 +144,7 @@ TEST(test_values_that_a_type_has_are_kept)
             continue;
         }
         for (size_t i = 0; i < COLS; i++) {
-            const int end = type == WEIGHT_Q8 ? -127 : -8;
+            const int end = type == WEIGHT_Q8 ? -127 : type == WEIGHT_Q5 ? -16 : -8;
             x[i] = 0.125f * (float)(i % 5 ? (int)(i % 16) - 8 : end);
             x[i] = type == WEIGHT_Q4T ? (i % 3 ? 0.0625f : i % 2 ? -7.9375f : 4.3125f) : x[i];
         }
@@ -272,7 +275,7 @@ static double row_error(WeightType type, const uint8_t *blocks, const float *x, 
             gradient += h[i * stride + k] * e[k];
         }
         total += e[i] * gradient;
-        for (unsigned value = 0; value < (type == WEIGHT_Q8 ? 256 : 16); value++) {
+        for (unsigned value = 0; value < 1u << block_grids[type].bits; value++) {
             const double d = (double)block_weight(&s, (uint8_t)value) - x[i] - e[i];
             const double gain = -d * (2 * gradient + d * h[i * stride + i]);
             *alone = gain > *alone && !(type == WEIGHT_Q8 && value == 128) ? gain : *alone;
@@ -284,7 +287,8 @@ static double row_error(WeightType type, const uint8_t *blocks, const float *x, 
 TEST(test_descent_ends_where_no_value_can_be_bettered_alone)
 {
     enum { STRIDE = 208 };
-    static const WeightType types[] = {WEIGHT_Q8, WEIGHT_Q4, WEIGHT_Q4M, WEIGHT_Q4T};
+    static const WeightType types[] = {WEIGHT_Q8,  WEIGHT_Q4, WEIGHT_Q4M,
+                                       WEIGHT_Q4T, WEIGHT_Q5, WEIGHT_Q5M};
     float *h = random_products(STRIDE), x[COLS], copy[COLS], gradient[COLS];
     const ErrorProducts products = {h, STRIDE};
     Error err;
