@@ -6,8 +6,8 @@
 #include "base/memory.h"
 
 // The values of q4t.
-static const float q4t_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                    1,    13,   25,  38,  53,  69,  89,  113};
+static const float q4t_table[TABLE_VALUES] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                              1,    13,   25,  38,  53,  69,  89,  113};
 
 const BlockGrid block_grids[N_WEIGHT_TYPES] = {
     [WEIGHT_Q8] = {.low = -127, .high = 127, .bits = 8},
@@ -36,6 +36,29 @@ static BlockScale from_halves(WeightType type, uint16_t scale, uint16_t minimum)
 BlockScale block_scale(WeightType type, float scale, float minimum)
 {
     return from_halves(type, nearest_half(scale), nearest_half(minimum));
+}
+
+void block_round_all(const BlockScale *s, const float *x, size_t n, uint8_t *values)
+{
+    const BlockGrid *g = &block_grids[s->type];
+    float y[QUANT_BLOCK] = {0};
+    int stored[QUANT_BLOCK] = {0};
+    memcpy(y, x, n * sizeof *x);
+    for (size_t i = 0; i < QUANT_BLOCK; i++) {
+        y[i] = (y[i] - s->minimum) * s->inverse;
+    }
+    for (size_t k = 0; k + 1 < TABLE_VALUES && g->table; k++) {
+        const float middle = (g->table[k] + g->table[k + 1]) / 2;
+        for (size_t i = 0; i < QUANT_BLOCK; i++) {
+            stored[i] += !(y[i] < middle);
+        }
+    }
+    for (size_t i = 0; i < QUANT_BLOCK && !g->table; i++) {
+        stored[i] = (int)round_within(y[i], g->low, g->high) + g->zero;
+    }
+    for (size_t i = 0; i < QUANT_BLOCK; i++) {
+        values[i] = (uint8_t)stored[i];
+    }
 }
 
 float block_weight(const BlockScale *s, uint8_t value)

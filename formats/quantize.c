@@ -159,8 +159,8 @@ static void compensate(float *x, size_t cols, size_t begin, size_t end, const fl
     }
 }
 
-// Rounds the columns of a block in order. With a U, each error, divided by the diagonal, is
-// subtracted from the block's later columns at once, and from later blocks at the end.
+// Rounds the columns of a block in order. Each error, divided by the diagonal of U, is subtracted from
+// the block's later columns at once, and from later blocks at the end.
 static void round_columns(const BlockScale *s, float *x, size_t cols, size_t begin, const float *u,
                           uint8_t *values)
 {
@@ -168,9 +168,6 @@ static void round_columns(const BlockScale *s, float *x, size_t cols, size_t beg
     float error[QUANT_BLOCK], weight;
     for (size_t j = begin; j < end; j++) {
         values[j - begin] = block_round(s, x[j], &weight);
-        if (!u) {
-            continue;
-        }
         const float *row = u + j * cols;
         error[j - begin] = (x[j] - weight) / row[j];
         for (size_t k = j + 1; k < end; k++) {
@@ -180,9 +177,7 @@ static void round_columns(const BlockScale *s, float *x, size_t cols, size_t beg
     for (size_t j = end; j < begin + QUANT_BLOCK; j++) {
         values[j - begin] = block_round(s, 0, &weight);
     }
-    if (u) {
-        compensate(x, cols, begin, end, error, u);
-    }
+    compensate(x, cols, begin, end, error, u);
 }
 
 // The index of the first of n values that is above `most` in magnitude, or no number; n if there is
@@ -212,7 +207,11 @@ static size_t quantize_blocks(WeightType type, float *x, size_t cols, const Erro
         }
         fill_block(&b, x + begin, importance ? importance + begin : NULL, n);
         const BlockScale s = choose_scale(type, &b, measure->compensation);
-        round_columns(&s, x, cols, begin, measure->compensation, values);
+        if (measure->compensation) {
+            round_columns(&s, x, cols, begin, measure->compensation, values);
+        } else {
+            block_round_all(&s, x + begin, n, values);
+        }
         block_write(&s, values, out);
         out += row_format_of(type)->block_bytes;
     }
