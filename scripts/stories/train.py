@@ -6,7 +6,8 @@
 
 A row of a batch is one whole story from BOS to EOS, just as it will be generated: positions start at 0 and nothing
 precedes it. Rows of similar length are batched together. Padding comes after the end, where causal attention cannot
-see it, and does not count in the loss. Each story is seen once.
+see it, and does not count in the loss. Each story is seen once. Other sizes, batches and steps than the defaults give
+other models, such as the one that docs/quantising.md measures.
 """
 
 import argparse
@@ -35,21 +36,25 @@ WARM_UP = 0.03  # shares of all steps: the rate rises, stays constant, then fall
 COOL_DOWN = 0.45
 EVALUATE_EVERY = 100
 
-MODEL = LlamaConfig(
-    vocab_size=VOCAB_SIZE,
-    hidden_size=128,
-    intermediate_size=320,
-    num_hidden_layers=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=CONTEXT,
-    rms_norm_eps=1e-5,
-    tie_word_embeddings=True,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=None,
-    initializer_range=0.05,
-)
+HIDDEN_SIZE, INTERMEDIATE_SIZE = 128, 320
+
+
+def model_config(hidden_size, intermediate_size):
+    return LlamaConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=None,
+        initializer_range=0.05,
+    )
 
 
 def train_vocabulary(texts, folder):
@@ -90,13 +95,13 @@ def encode(vocabulary, texts):
     return rows
 
 
-def batches(rows, generator):
-    """Yields batches in random order: tensors (BATCH, longest) of tokens and of targets, -100 where there is none."""
+def batches(rows, batch, generator):
+    """Yields batches in random order: tensors (batch, longest) of tokens and of targets, -100 where there is none."""
     order = torch.randperm(len(rows), generator=generator).tolist()
-    pool = 64 * BATCH  # stories that are sorted by length
+    pool = 64 * batch  # stories that are sorted by length
     for start in range(0, len(order), pool):
         pooled = sorted(order[start : start + pool], key=lambda i: len(rows[i]))
-        groups = [pooled[i : i + BATCH] for i in range(0, len(pooled), BATCH)]
+        groups = [pooled[i : i + batch] for i in range(0, len(pooled), batch)]
         for g in torch.randperm(len(groups), generator=generator).tolist():
             yield to_tensors([rows[i] for i in groups[g]])
 
@@ -134,11 +139,12 @@ def optimizer_for(model):
     return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
 
 
-def train(model, rows, held_out, steps, folder):
+def train(model, rows, held_out, batch, folder):
+    steps = math.ceil(len(rows) / batch)
     optimizer = optimizer_for(model)
     generator = torch.Generator().manual_seed(SEED)
     curve, recent, began = [], [], time.monotonic()
-    progress = tqdm(batches(rows, generator), total=steps, unit="step", disable=None)
+    progress = tqdm(batches(rows, batch, generator), total=steps, unit="step", disable=None)
     for step, (tokens, targets) in enumerate(progress):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)
@@ -171,18 +177,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS, help=f"default {STEPS}; fewer for a trial")
+    parser.add_argument("--batch", type=int, default=BATCH, help="stories of a step; default %(default)s")
+    parser.add_argument("--hidden-size", type=int, default=HIDDEN_SIZE, help="default %(default)s")
+    parser.add_argument("--intermediate-size", type=int, default=INTERMEDIATE_SIZE, help="default %(default)s")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     logging.disable_progress_bar()
     torch.manual_seed(SEED)
     torch.set_num_threads(1)  # more are no faster on matrices this small, and one keeps the order of sums fixed
 
-    held_out, texts = split(args.steps * BATCH)
+    held_out, texts = split(args.steps * args.batch)
     vocabulary = train_vocabulary(texts[:VOCAB_STORIES], args.output)
     rows = encode(vocabulary, texts)
-    model = LlamaForCausalLM(MODEL)
+    model = LlamaForCausalLM(model_config(args.hidden_size, args.intermediate_size))
     print(f"{len(rows)} stories, {sum(map(len, rows))} tokens, {sum(p.numel() for p in model.parameters())} weights")
-    train(model, rows, encode(vocabulary, held_out), args.steps, args.output)
+    train(model, rows, encode(vocabulary, held_out), args.batch, args.output)
 
 
 if __name__ == "__main__":
