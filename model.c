@@ -978,8 +978,8 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     float *queries = s->thread_scratch + team.id * s->thread_stride;  // (TILE_QUERIES, head_dim)
     float *scores = queries + TILE_QUERIES * hd;               // (TILE_QUERIES, SPLIT_POSITIONS)
     float *partial = scores + TILE_QUERIES * SPLIT_POSITIONS;  // (TILE_QUERIES, result_stride)
-    float *results[TILE_QUERIES] = {0};
-    Visible visible[TILE_QUERIES] = {{0}};
+    float *results[TILE_QUERIES];
+    Visible visible[TILE_QUERIES];
     const size_t n_queries = load_queries(pass, layer, item, queries, visible, results);
     const size_t k_offset = cache_head_offset(cache, layer, item->kv_head);
     Attend a = {.n_queries = n_queries,
@@ -998,7 +998,8 @@ static void attend_item(Team team, const Pass *pass, size_t layer, const Item *i
     // Nothing is visible after the last query's position or before the first query's window. An
     // item with all splits skips those before the window; one with a single split leaves sum = 0.
     const size_t reached = last_row->position / SPLIT_POSITIONS + 1;
-    const size_t first = all_splits ? visible[0].begin / SPLIT_POSITIONS : item->split;
+    const size_t window = cache_visible(cache, layer, row->position).begin;
+    const size_t first = all_splits ? window / SPLIT_POSITIONS : item->split;
     const size_t end = all_splits || reached < item->split + 1 ? reached : item->split + 1;
     for (a.split = first; a.split < end; a.split++) {
         attend(&a);

@@ -1292,62 +1292,59 @@ typedef struct {
 } Seen;
 
 // Clips each query's positions to the split, and computes their union and their intersection.
-static Seen seen_in_split(const Attend *a)
+static void find_seen(Seen *s, const Attend *a)
 {
     const size_t split_begin = a->split * SPLIT_POSITIONS;
     const size_t split_end = split_begin + SPLIT_POSITIONS;
-    Seen s = {.any_begin = split_end,
-              .any_end = split_begin,
-              .all_begin = split_begin,
-              .all_end = split_end};
+    s->any_begin = s->all_end = split_end;
+    s->any_end = s->all_begin = split_begin;
     for (size_t t = 0; t < a->n_queries; t++) {
-        s.begin[t] = min_size(max_size(a->visible[t].begin, split_begin), split_end);
-        s.end[t] = max_size(min_size(a->visible[t].end, split_end), s.begin[t]);
-        s.all_begin = max_size(s.all_begin, s.begin[t]);
-        s.all_end = min_size(s.all_end, s.end[t]);
-        if (s.begin[t] < s.end[t]) {
-            s.any_begin = min_size(s.any_begin, s.begin[t]);
-            s.any_end = max_size(s.any_end, s.end[t]);
+        s->begin[t] = min_size(max_size(a->visible[t].begin, split_begin), split_end);
+        s->end[t] = max_size(min_size(a->visible[t].end, split_end), s->begin[t]);
+        s->all_begin = max_size(s->all_begin, s->begin[t]);
+        s->all_end = min_size(s->all_end, s->end[t]);
+        if (s->begin[t] < s->end[t]) {
+            s->any_begin = min_size(s->any_begin, s->begin[t]);
+            s->any_end = max_size(s->any_end, s->end[t]);
         }
     }
-    if (s.all_begin >= s.all_end) {
-        s.all_begin = s.all_end = split_begin;
+    if (s->all_begin >= s->all_end) {
+        s->all_begin = s->all_end = split_begin;
     }
-    return s;
 }
 
 // Bytes of one value of a key or value.
 INLINE size_t kv_bytes(const Attend *a) { return a->f16 ? sizeof(uint16_t) : sizeof(float); }
 
-// A product of n_rows rows and keys or values, tile by tile.
-static void kv_product(const Attend *a, size_t n_rows, Product p)
+// A product of n_rows rows and keys or values, tile by tile. Changes p->out and p->x: a copy of the
+// product, made in larger pieces than its fields were just stored in, would wait for them.
+static void kv_product(const Attend *a, size_t n_rows, Product *p)
 {
-    float *out = p.out;
-    const float *x = p.x;
+    // product_f32 is shared with matmul_panels. p->fetch is empty here, so nothing is prefetched.
+    ProductFunction *tile = a->f16 ? product_f16_keys : product_f32;
     for (size_t r = 0; r < n_rows; r += TILE_ROWS) {
-        const size_t n = min_size(n_rows - r, TILE_ROWS);
-        p.out = out + r * p.out_stride;
-        p.x = x + r * p.x_stride;
-        if (a->f16) {
-            product_f16_keys(n, &p);
-        } else {
-            // Shared with matmul_panels. p.fetch is empty here, so nothing is prefetched.
-            product_f32(n, &p);
-        }
+        tile(min_size(n_rows - r, TILE_ROWS), p);
+        p->out += TILE_ROWS * p->out_stride;
+        p->x += TILE_ROWS * p->x_stride;
     }
 }
 
 // Requests the keys or values of the next page, at `start` bytes in it, while the current one is
 // used. Pages may be anywhere in memory, so the hardware cannot predict the next one. (Decoding at
-// depth 2048, two threads, tokens/s: SmolLM2 150 to 190 without it, 229 with it.)
+// depth 2048, two threads, tokens/s: SmolLM2 150 to 190 without it, 229 with it.) Four lines at a
+// time, so up to three past the end.
 static void fetch_page(const Attend *a, size_t page, size_t last_page, size_t start, size_t dims)
 {
     if (page > last_page) {
         return;
     }
     const size_t bytes = PAGE_POSITIONS * dims * kv_bytes(a);
-    for (size_t line = 0; line < bytes; line += 64) {
-        __builtin_prefetch((const char *)a->pages[page] + start + line);
+    const uintptr_t next = (uintptr_t)a->pages[page] + start;
+    for (size_t lines = 0; lines < bytes; lines += 4 * 64) {
+        UNROLL
+        for (size_t i = 0; i < 4; i++) {
+            __builtin_prefetch((const void *)(next + lines + i * 64));
+        }
     }
 }
 
@@ -1359,7 +1356,6 @@ static void attend_scores(const Attend *a, size_t begin, size_t end)
     Product p = {.out_stride = SPLIT_POSITIONS,
                  .n_cols = a->head_dim,
                  .group_stride = a->head_dim * LANES,
-                 .x = a->q,
                  .x_stride = a->head_dim};
     for (size_t j = begin / LANES * LANES; j < end; j += p.n_groups * LANES) {
         const size_t page = j / PAGE_POSITIONS, offset = j % PAGE_POSITIONS;
@@ -1367,7 +1363,8 @@ static void attend_scores(const Attend *a, size_t begin, size_t end)
         p.n_groups = (min_size(end - j, PAGE_POSITIONS - offset) + LANES - 1) / LANES;
         p.w = (const char *)a->pages[page] + a->k_offset + offset * a->head_dim * kv_bytes(a);
         p.out = a->scores + (j - split_begin);
-        kv_product(a, a->n_queries, p);
+        p.x = a->q;
+        kv_product(a, a->n_queries, &p);
     }
 }
 
@@ -1411,10 +1408,12 @@ static void attend_weights(const Attend *a, size_t t, size_t begin, size_t end)
 // t, t + 1, .. t + n_queries - 1.
 static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t begin, size_t end)
 {
+    if (begin >= end) {
+        return;  // before and after what all queries see, usually
+    }
     const size_t groups = (a->head_dim + LANES - 1) / LANES;
     const float *weights = a->scores + t * SPLIT_POSITIONS;
-    Product p = {.out = a->out + t * a->out_stride,
-                 .out_stride = a->out_stride,
+    Product p = {.out_stride = a->out_stride,
                  .add = true,
                  .group_stride = PAGE_POSITIONS * LANES,
                  .n_groups = groups,
@@ -1424,8 +1423,9 @@ static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t be
         fetch_page(a, page + 1, (end - 1) / PAGE_POSITIONS, a->v_offset, groups * LANES);
         p.n_cols = min_size(end - j, PAGE_POSITIONS - offset);
         p.w = (const char *)a->pages[page] + a->v_offset + offset * LANES * kv_bytes(a);
+        p.out = a->out + t * a->out_stride;
         p.x = weights + (j - a->split * SPLIT_POSITIONS);
-        kv_product(a, n_queries, p);
+        kv_product(a, n_queries, &p);
     }
 }
 
@@ -1440,7 +1440,8 @@ static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t be
 //                 one [all queries] one
 static void kernel_attend(const Attend *a)
 {
-    const Seen seen = seen_in_split(a);
+    Seen seen;
+    find_seen(&seen, a);
     attend_scores(a, seen.any_begin, seen.any_end);
     for (size_t t = 0; t < a->n_queries; t++) {
         attend_weights(a, t, seen.begin[t], seen.end[t]);
