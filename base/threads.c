@@ -37,6 +37,13 @@
 // such a look is an exchange and not a store, because emulators of aarch64 may let a load overtake
 // a store (qemu 7.2 did in 0.1 % of 300,000 tries); the exchange costs no more.
 //
+// LENDING. Before a thread sleeps, it looks whether one that it may be waiting for was put aside in
+// favour of another process: one in the job, awake, whose processor time stands still. With that one
+// it changes places (lend.h), which takes some tens of microseconds; the end of the neighbour's time
+// slice may be milliseconds away. The thread that waits there now holds no piece, so nobody needs it.
+// That holds as long as the neighbours are few. Where it takes long until the thread runs again, the
+// number of moves is limited.
+//
 // HOW MANY threads are used may change with every step: a step has as many shares, and threads with
 // higher numbers leave the job and sleep until there are more.
 //
@@ -51,6 +58,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/idle.h"
+#include "base/lend.h"
 #include "base/memory.h"
 #include "base/pace.h"
 #include "base/quota.h"
@@ -70,6 +78,11 @@
 // Seconds between two jobs that count as a pause, after which measuring starts afresh.
 #define PAUSE 0.01
 
+// A thread that has lent its processor usually has another one after so many seconds, when its new
+// neighbour's time slice is over. If that took longer, it lends nothing for so many times as long.
+#define LONG_LEND  0.01
+#define LEND_PAUSE 50
+
 // The parts of Crew.gate: the number of the job, whether it can be entered, who is in it.
 #define GATE_JOB    ((uint64_t)1 << 32)
 #define GATE_OPEN   ((uint64_t)1 << 31)
@@ -79,18 +92,24 @@
 typedef struct {
     _Alignas(64) _Atomic uint64_t claimed;  // of its share: number of the step << 32 | units
     _Alignas(64) Futex asleep;              // 1: is about to sleep, or sleeps
+    atomic_bool inside;                     // a job, or is the first thread
+    _Atomic int thread;                     // see thread_number; 0 until it has begun
     // Read and written by the thread itself.
     _Alignas(64) uint32_t step;  // that it begins next, from 1 in each job
     uint32_t job;                // that it was in last
     uint32_t back_at;            // the step in which it returns to that job; UINT32_MAX: never
     bool left;                   // it has left the job before the end
+    double lends_from;           // time
     double left_at;              // when it did so because another one was late; else 0
 } Seat;
 
 struct Crew {
-    size_t size;        // threads
-    size_t processors;  // more threads than these are not woken
-    Seat *seats;        // (size)
+    size_t size;           // threads
+    size_t capacity;       // seats
+    size_t processors;     // more threads than these are not woken
+    Seat *seats;           // (capacity): of the threads, and more if the system did not provide all
+    ProcessorSet allowed;  // that the threads may use
+    bool lends;            // OMP_PROC_BIND does not bind them
     // The job, written while nobody is in it.
     void (*work)(Team team, void *arg);
     void *arg;
@@ -174,9 +193,40 @@ static void note_sleep(Crew *crew, size_t id, double start)
     }
 }
 
-static void wait_until(Crew *crew, Seat *seat, IsOver *is_over)
+// Does a thread lack a processor that this one may be waiting for? Spins meanwhile.
+static bool is_put_aside(const Crew *crew, const Seat *late, const Seat *own, IsOver *is_over)
 {
-    while (!spin(crew, seat, is_over)) {
+    const int thread = atomic_load_explicit(&late->thread, memory_order_relaxed);
+    if (late == own || !thread || !atomic_load_explicit(&late->inside, memory_order_relaxed) ||
+        atomic_load_explicit(&late->asleep, memory_order_relaxed)) {
+        return false;
+    }
+    const double before = thread_seconds(thread);
+    return !spin(crew, own, is_over) && thread_seconds(thread) == before;
+}
+
+// Before it sleeps, a thread lends its processor to one that was put aside. It comes back when it has
+// another one.
+static void lend(const Crew *crew, Seat *own, IsOver *is_over)
+{
+    const double start = now_seconds();
+    if (!crew->lends || start < own->lends_from) {
+        return;
+    }
+    for (size_t i = 0; i < crew->capacity && !is_over(crew, own); i++) {
+        if (is_put_aside(crew, &crew->seats[i], own, is_over) &&
+            lend_processor(crew->seats[i].thread, &crew->allowed)) {
+            const double end = now_seconds();
+            own->lends_from = end - start > LONG_LEND ? end + LEND_PAUSE * (end - start) : 0;
+            return;
+        }
+    }
+}
+
+static void sleep_until(Crew *crew, Seat *seat, IsOver *is_over)
+{
+    do {
+        lend(crew, seat, is_over);
         atomic_fetch_add(&crew->sleepers, 1);
         atomic_exchange(&seat->asleep, 1);
         if (!is_over(crew, seat)) {
@@ -184,6 +234,13 @@ static void wait_until(Crew *crew, Seat *seat, IsOver *is_over)
         }
         atomic_store(&seat->asleep, 0);
         atomic_fetch_sub(&crew->sleepers, 1);
+    } while (!spin(crew, seat, is_over));
+}
+
+static void wait_until(Crew *crew, Seat *seat, IsOver *is_over)
+{
+    if (!spin(crew, seat, is_over)) {
+        sleep_until(crew, seat, is_over);
     }
 }
 
@@ -276,7 +333,7 @@ static void end_step(const TeamStep *s)
     } else if (!spin(crew, own, step_is_over)) {
         const double start = crew->adapts ? now_seconds() : 0;
         if (s->team.id == 0) {
-            wait_until(crew, own, step_is_over);
+            sleep_until(crew, own, step_is_over);
             note_sleep(crew, 0, start);
         } else {
             own->left = true;
@@ -360,6 +417,7 @@ static void join_job(Crew *crew, size_t id)
 {
     Seat *own = &crew->seats[id];
     const uint64_t gate = atomic_fetch_add(&crew->gate, 1);
+    atomic_store_explicit(&own->inside, true, memory_order_relaxed);
     if (gate & GATE_OPEN) {
         if (own->left_at > 0 && own->job == (uint32_t)(gate / GATE_JOB)) {
             note_sleep(crew, id, own->left_at);
@@ -373,6 +431,7 @@ static void join_job(Crew *crew, size_t id)
             crew->work((Team){id, crew->threads, crew}, crew->arg);
         }
     }
+    atomic_store_explicit(&own->inside, false, memory_order_relaxed);
     if (((atomic_fetch_sub(&crew->gate, 1) - 1) & (GATE_OPEN | GATE_INSIDE)) == 0) {
         wake(&crew->seats[0]);
     }
@@ -398,10 +457,17 @@ static void with_crew(size_t threads, void (*body)(Crew *crew, void *arg), void 
     Crew *crew = threads > 1 ? alloc_zeroed(1, sizeof *crew) : NULL;
     Seat *seats = crew ? alloc_zeroed(threads, sizeof *seats) : NULL;
     if (seats) {
-        *crew = (Crew){.size = threads, .processors = (size_t)omp_get_num_procs(), .seats = seats};
+        *crew = (Crew){.size = threads,
+                       .capacity = threads,
+                       .processors = (size_t)omp_get_num_procs(),
+                       .seats = seats,
+                       .allowed = thread_processors(),
+                       .lends = omp_get_proc_bind() == omp_proc_bind_false};
+        seats[0].inside = true;
 #pragma omp parallel num_threads((int)threads)
         {
             const size_t id = (size_t)omp_get_thread_num();
+            atomic_store(&seats[id].thread, thread_number());
             if (id > 0) {
                 serve(crew, id);
             } else {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/idle.h"
 #include "base/memory.h"
 #include "tests/unit.h"
@@ -118,6 +119,43 @@ TEST(test_a_thread_alone_takes_a_step_in_one_piece)
     CHECK(s.pieces == steps, "%zu pieces, expected %zu", (size_t)s.pieces, steps);
 }
 
+// Units that only one thread does quickly: the others sleep with a piece in their hands.
+static void add_up_slowly(Team team, void *arg)
+{
+    Sums *s = arg;
+    for (size_t n = 1; n <= STEPS; n++) {
+        TeamStep step = team_step(team, s->units[n]);
+        while (team_claim(&step)) {
+            const uint64_t sum = sum_before(s, n - 1);
+            for (size_t i = step.begin; i < step.end; i++) {
+                s->values[n][i] += sum + i;
+            }
+            if (team.id > 0) {
+                nanosleep(&(struct timespec){0, 300000}, NULL);
+            }
+        }
+        team_adapt(team, 1 + n / 40 % 2);
+    }
+}
+
+// Until fewer threads have been tried. Where other processes hold up the first thread too, they may
+// never be.
+static void run_adapting_jobs(void *arg)
+{
+    Sums *s = arg;
+    for (const double start = now_seconds(); team_mean() == 4 && now_seconds() - start < 2;) {
+        reset(s);
+        team_run(4, add_up_slowly, s);
+        check_sums(s, "a team that adapts");
+    }
+}
+
+TEST(test_a_team_adapts_while_it_runs)
+{
+    static Sums s;
+    team_host(4, true, run_adapting_jobs, &s);
+}
+
 static double processor_seconds(void)
 {
     struct timespec t;
@@ -178,6 +216,7 @@ int main(int argc, char **argv)
                                   UNIT(test_a_hosted_team_runs_one_job_after_another),
                                   UNIT(test_a_host_in_a_host_lends_its_threads),
                                   UNIT(test_a_thread_alone_takes_a_step_in_one_piece),
+                                  UNIT(test_a_team_adapts_while_it_runs),
                                   UNIT(test_idle_processors_are_counted),
                                   UNIT(test_nobody_spins_while_one_thread_works_alone),
                                   {0}});

@@ -224,12 +224,17 @@ class Model:
         yield put(s, i, pc="spin", then=None, old=None, piece=None)
 
 
+pool = {}  # equal parts of states are kept once: millions of states share some tens of thousands of threads
+
+
 def at(items, i, value):
-    return items[:i] + (value,) + items[i + 1 :]
+    changed = items[:i] + (value,) + items[i + 1 :]
+    return pool.setdefault(changed, changed)
 
 
 def put(s, i, **changes):
-    return s._replace(threads=at(s.threads, i, s.threads[i]._replace(**changes)))
+    changed = s.threads[i]._replace(**changes)
+    return s._replace(threads=at(s.threads, i, pool.setdefault(changed, changed)))
 
 
 def explore(model):

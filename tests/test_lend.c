@@ -1,0 +1,125 @@
+// test_lend.c - a thread that was put aside is moved to the processor of one that waits.
+#include "base/lend.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "tests/unit.h"
+
+static void compute_for(double seconds)
+{
+    for (const double end = now_seconds() + seconds; now_seconds() < end;) {
+    }
+}
+
+static void sleep_for(double seconds)
+{
+    nanosleep(&(struct timespec){0, (long)(seconds * 1e9)}, NULL);
+}
+
+TEST(test_the_time_of_a_thread_stands_still_while_it_sleeps)
+{
+    const int self = thread_number();
+    if (!self) {
+        CHECK(thread_seconds(self) < 0, "%g s of no thread", thread_seconds(self));
+        return;
+    }
+    const double start = thread_seconds(self);
+    sleep_for(0.1);
+    const double slept = thread_seconds(self);
+    compute_for(0.1);
+    const double computed = thread_seconds(self);
+    CHECK(slept - start < 0.02, "%g s of processor time in 0.1 s asleep", slept - start);
+    CHECK(computed > slept, "no processor time in 0.1 s of work");
+    CHECK(thread_seconds(1 << 25) < 0, "%g s of a thread that does not exist",
+          thread_seconds(1 << 25));
+}
+
+#ifdef _OPENMP
+// Two threads: one lends, the other one, which computes or sleeps meanwhile, borrows.
+typedef struct {
+    bool sleeps;
+    _Atomic int borrower;
+    atomic_bool done;
+    ProcessorSet allowed;
+    bool lent;
+    ProcessorSet lender_after, borrower_after;
+} Loan;
+
+static bool same(const ProcessorSet *a, const ProcessorSet *b)
+{
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+static void borrow(Loan *l)
+{
+    atomic_store(&l->borrower, thread_number());
+    while (!atomic_load(&l->done)) {
+        l->sleeps ? sleep_for(0.3) : compute_for(0.0001);
+    }
+    l->borrower_after = thread_processors();
+}
+
+static void lend(Loan *l)
+{
+    while (!atomic_load(&l->borrower)) {
+        sleep_for(0.001);
+    }
+    sleep_for(0.02);
+    l->lent = lend_processor(atomic_load(&l->borrower), &l->allowed);
+    l->lender_after = thread_processors();
+    atomic_store(&l->done, true);
+}
+
+static void run_loan(Loan *l)
+{
+#pragma omp parallel sections num_threads(2)
+    {
+#pragma omp section
+        borrow(l);
+#pragma omp section
+        lend(l);
+    }
+}
+
+TEST(test_who_has_lent_and_borrowed_may_use_all_processors_again)
+{
+    const ProcessorSet allowed = thread_processors();
+    Loan l = {.allowed = allowed};
+    if (!thread_number()) {
+        return;
+    }
+    run_loan(&l);
+    CHECK(l.lent, "nothing was lent");
+    CHECK(same(&l.lender_after, &allowed), "the lender may use other processors");
+    CHECK(same(&l.borrower_after, &allowed), "the borrower may use other processors");
+}
+
+TEST(test_who_sleeps_or_is_bound_is_not_moved)
+{
+    const ProcessorSet allowed = thread_processors();
+    ProcessorSet more = allowed;
+    more.words[sizeof more.words / sizeof *more.words - 1] ^= 1;
+    Loan asleep = {.sleeps = true, .allowed = allowed}, bound = {.allowed = more};
+    if (!thread_number()) {
+        return;
+    }
+    run_loan(&asleep);
+    run_loan(&bound);
+    CHECK(!asleep.lent, "a thread that slept was moved");
+    CHECK(!bound.lent, "a thread was moved though the lender may use other processors");
+    CHECK(same(&bound.borrower_after, &allowed), "the borrower may use other processors");
+}
+#endif
+
+int main(int argc, char **argv)
+{
+    return unit_main(argc, argv,
+                     (UnitTest[]){UNIT(test_the_time_of_a_thread_stands_still_while_it_sleeps),
+#ifdef _OPENMP
+                                  UNIT(test_who_has_lent_and_borrowed_may_use_all_processors_again),
+                                  UNIT(test_who_sleeps_or_is_bound_is_not_moved),
+#endif
+                                  {0}});
+}
