@@ -83,6 +83,9 @@
 #define LONG_LEND  0.01
 #define LEND_PAUSE 50
 
+// A thread that is about to sleep looks at so many others at most: each look takes a system call.
+#define MOST_LOOKS 16
+
 // The parts of Crew.gate: the number of the job, whether it can be entered, who is in it.
 #define GATE_JOB    ((uint64_t)1 << 32)
 #define GATE_OPEN   ((uint64_t)1 << 31)
@@ -193,16 +196,38 @@ static void note_sleep(Crew *crew, size_t id, double start)
     }
 }
 
-// Does a thread lack a processor that this one may be waiting for? Spins meanwhile.
-static bool is_put_aside(const Crew *crew, const Seat *late, const Seat *own, IsOver *is_over)
+// Is a thread awake and in the job? Then the wait of another one may be for it.
+static bool is_at_work(const Seat *seat)
 {
-    const int thread = atomic_load_explicit(&late->thread, memory_order_relaxed);
-    if (late == own || !thread || !atomic_load_explicit(&late->inside, memory_order_relaxed) ||
-        atomic_load_explicit(&late->asleep, memory_order_relaxed)) {
-        return false;
+    return atomic_load_explicit(&seat->thread, memory_order_relaxed) &&
+           atomic_load_explicit(&seat->inside, memory_order_relaxed) &&
+           !atomic_load_explicit(&seat->asleep, memory_order_relaxed);
+}
+
+// One at work whose processor time stands still while this one spins, of those with the next higher
+// numbers; NULL: none.
+static const Seat *find_put_aside(const Crew *crew, const Seat *own, IsOver *is_over)
+{
+    const size_t id = (size_t)(own - crew->seats);
+    const Seat *seats[MOST_LOOKS];
+    double seconds[MOST_LOOKS];
+    size_t n = 0;
+    for (size_t i = 1; i < crew->capacity && n < MOST_LOOKS; i++) {
+        seats[n] = &crew->seats[(id + i) % crew->capacity];
+        if (is_at_work(seats[n])) {
+            seconds[n] = thread_seconds(seats[n]->thread);
+            n++;
+        }
     }
-    const double before = thread_seconds(thread);
-    return !spin(crew, own, is_over) && thread_seconds(thread) == before;
+    if (n == 0 || spin(crew, own, is_over)) {
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (is_at_work(seats[i]) && thread_seconds(seats[i]->thread) == seconds[i]) {
+            return seats[i];
+        }
+    }
+    return NULL;
 }
 
 // Before it sleeps, a thread lends its processor to one that was put aside. It comes back when it has
@@ -213,13 +238,10 @@ static void lend(const Crew *crew, Seat *own, IsOver *is_over)
     if (!crew->lends || start < own->lends_from) {
         return;
     }
-    for (size_t i = 0; i < crew->capacity && !is_over(crew, own); i++) {
-        if (is_put_aside(crew, &crew->seats[i], own, is_over) &&
-            lend_processor(crew->seats[i].thread, &crew->allowed)) {
-            const double end = now_seconds();
-            own->lends_from = end - start > LONG_LEND ? end + LEND_PAUSE * (end - start) : 0;
-            return;
-        }
+    const Seat *late = find_put_aside(crew, own, is_over);
+    if (late && lend_processor(late->thread, &crew->allowed)) {
+        const double end = now_seconds();
+        own->lends_from = end - start > LONG_LEND ? end + LEND_PAUSE * (end - start) : 0;
     }
 }
 
