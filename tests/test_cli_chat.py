@@ -168,3 +168,11 @@ def test_an_empty_message_is_refused(chatty, tmp_path):
     for prompt in (["-i", ""], ["-f", empty], []):
         assert_refused(run(chatty, "--chat", *prompt, "-n", 2, stdin=b""), 3, "the message is empty")
     assert run(chatty, "--chat", "-i", "say", "-f", empty, "-n", 2, "--ignore-eos").ok().out
+
+
+def test_after_a_last_answer_comes_another_one(chatty, tmp_path):
+    """As in OpenAI's API: the answer is not continued, and a file that /save wrote is a request as it is."""
+    history = [*USER, {"role": "assistant", "content": "cd"}]
+    first, second = answers(chatty, [{"messages": m, "max_tokens": 3} for m in (USER, history)], tmp_path)
+    assert usage(second)["prompt_tokens"] > usage(first)["prompt_tokens"]
+    assert usage(second)["completion_tokens"] == 3
