@@ -300,7 +300,7 @@ static const char *expected_value(const Option *o, double min, char buffer[80])
     case DATE:
         return "a date, YYYY-MM-DD";
     case VARIABLE:
-        return "NAME=JSON";
+        return "NAME=JSON, such as detail=2 or tone=\"dry\"";
     case THINK:
         snprintf(buffer, 80, "on, off or a whole number from %.0f to %.0f", min, o->max);
         return buffer;

@@ -135,7 +135,8 @@ static bool check_cache_header(const PromptCache *p, const Cache *cache, const C
                   {"page_bytes", h->page_bytes, expected.page_bytes}};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (fields[i].found != fields[i].expected) {
-            return error_set(err, ERROR_INPUT, "%s: is damaged: %s is %llu, expected %llu", p->path,
+            return error_set(err, ERROR_INPUT,
+                             "%s: is damaged: %s is %llu, expected %llu" DELETE_IT, p->path,
                              fields[i].name, (unsigned long long)fields[i].found,
                              (unsigned long long)fields[i].expected);
         }
@@ -159,15 +160,15 @@ static bool check_file(const PromptCache *p, const Cache *cache, CacheFileHeader
     }
     if (!file_layout(cache, h->n_pages, pages, &end) || end != p->file.size) {
         return error_set(err, ERROR_INPUT,
-                         "%s: is damaged: has %zu bytes, not those of n_pages, %u", p->path,
-                         p->file.size, (unsigned)h->n_pages);
+                         "%s: is damaged: has %zu bytes, not those of n_pages, %u" DELETE_IT,
+                         p->path, p->file.size, (unsigned)h->n_pages);
     }
     Crc32 tables;
     crc32_init(&tables);
     const uint32_t crc = crc32_update(&tables, 0, p->file.data + CRC_FROM, p->file.size - CRC_FROM);
     if (crc != h->crc) {
-        return error_set(err, ERROR_INPUT, "%s: is damaged: crc is %08x, expected %08x", p->path,
-                         (unsigned)h->crc, (unsigned)crc);
+        return error_set(err, ERROR_INPUT, "%s: is damaged: crc is %08x, expected %08x" DELETE_IT,
+                         p->path, (unsigned)h->crc, (unsigned)crc);
     }
     return true;
 }

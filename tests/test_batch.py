@@ -801,7 +801,7 @@ def test_a_prompt_cache_of_another_model_or_type_or_version_is_refused_in_words(
     cache.write_bytes(data[:8] + b"\2" + data[9:])
     assert_refused(long.generate(*prompt, "--prompt-cache", cache), 3, "version 2, expected 1", what_to_do)
     cache.write_bytes(data[:40] + b"\7" + data[41:])
-    assert_refused(long.generate(*prompt, "--prompt-cache", cache), 3, "is damaged: n_layers is 7, expected 2")
+    assert_refused(long.generate(*prompt, "--prompt-cache", cache), 3, "is damaged: n_layers is 7, expected 2; delete it")
 
 
 def test_statistics_tell_what_became_of_a_prompt_cache_that_does_not_fit(long, tmp_path):
