@@ -85,7 +85,7 @@ static const Option option_table[] = {
     {0, "convert", "FILE", PATH, AT(output), .mode = MODE_CONVERT,
      .help = "write the model to FILE as a native checkpoint, which opens at once"},
     {0, "type", "TYPE", TYPE, AT(weight_type),
-     .help = "with --convert: type of matrices: f32, f16, bf16, q8, q4, q4m, q4t, q5, q5m"},
+     .help = "with --convert: of matrices: f32, f16, bf16, q8, q4, q4m, q4t, q5, q5m"},
     {0, "head-type", "TYPE", TYPE, AT(head_type),
      .help = "with --convert: of embedding and lm_head (with 4 or 5 bits: q8)"},
     {0, "calibrate", "FILE", PATH, AT(calibrate),

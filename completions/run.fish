@@ -7,7 +7,7 @@ complete -c run -l bench -d 'measure the model\'s speed beside this machine\'s l
 complete -c run -l info -d 'print what the checkpoint contains and how much memory it needs'
 complete -c run -l tensors -d 'with --info: list the tensors'
 complete -c run -l convert -r -d 'write the model to FILE as a native checkpoint, which opens at once'
-complete -c run -l type -x -d 'with --convert: type of matrices: f32, f16, bf16, q8, q4, q4m, q4t, q5, q5m'
+complete -c run -l type -x -d 'with --convert: of matrices: f32, f16, bf16, q8, q4, q4m, q4t, q5, q5m'
 complete -c run -l head-type -x -d 'with --convert: of embedding and lm_head (with 4 or 5 bits: q8)'
 complete -c run -l calibrate -r -d 'with --type: a file of text that shows which weights matter'
 complete -c run -l set -x -d 'with --convert: a sampling value that FILE recommends; repeatable'

@@ -553,7 +553,7 @@ def test_calibration_and_types_are_those_of_the_program(tmp_path):
 
 
 def test_types_are_those_of_run_type():
-    words = re.search(r"--type .*?: type of matrices: (.*)", run("--help").ok().out)[1]
+    words = re.search(r"--type .*?: of matrices: (.*)", run("--help").ok().out)[1]
     assert sorted(words.split(", ")) == sorted(converter.TYPES)
 
 
