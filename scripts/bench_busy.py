@@ -8,14 +8,16 @@ A neighbour is a process that only computes, pinned to a processor, in the same 
 
     idle    none                                   nice    one per processor, at nice 19
     one     on the last processor                  half    on the last processor, every second half millisecond
-    all     one per processor
+    all     one per processor                      free    in a session of its own, bound to no processor
+    quota   none, but ./run is in a cgroup whose quota is one processor (needs the right to make one)
 
 Single tokens, a prompt of about 600 tokens and a batch of 16 sequences run with the default number of threads, with one
-and with one per processor, in turn. A figure is the median of --rounds runs in which the rest of the machine took less
+and with one per processor, in turn; with --sum also with one thread bound to each processor, whose speeds are summed. A figure is the median of --rounds runs in which the rest of the machine took less
 than --others of a processor; other runs are repeated, up to --tries times. Linux only.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSORS = sorted(os.sched_getaffinity(0))
@@ -43,23 +46,35 @@ LOADS = {  # name: (program, processors, nice)
     "all": (COMPUTE, PROCESSORS, 0),
     "nice": (COMPUTE, PROCESSORS, 19),
     "half": (COMPUTE_HALF, PROCESSORS[-1:], 0),
+    "free": (COMPUTE, [None], 0),
+    "quota": (None, [], 0),
 }
+CGROUPS = (("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "100000"), ("/sys/fs/cgroup", "cpu.max", "100000 100000"))
+
+
+class Setting(NamedTuple):
+    threads: int  # 0: the default
+    processor: int | None = None  # to which they are bound
 
 
 class Neighbours:
     """The processes of a load, while a `with` block runs."""
 
-    def __init__(self, load):
+    def __init__(self, load, settling=0.2):
         self.program, self.processors, self.nice = LOADS[load]
+        self.settling = settling  # seconds after their start
 
     def __enter__(self):
         self.running = [subprocess.Popen([sys.executable, "-c", self.program], preexec_fn=lambda p=p: self.place(p))
                         for p in self.processors]  # fmt: skip
-        time.sleep(0.2)
+        time.sleep(self.settling)
         return self
 
     def place(self, processor):
-        os.sched_setaffinity(0, {processor})
+        if processor is None:
+            os.setsid()
+        else:
+            os.sched_setaffinity(0, {processor})
         os.nice(self.nice)
 
     def __exit__(self, *_):
@@ -71,6 +86,22 @@ class Neighbours:
         """Processor time that they have used."""
         fields = [Path(f"/proc/{p.pid}/stat").read_text().rsplit(")", 1)[1].split() for p in self.running]
         return sum(int(f[11]) + int(f[12]) for f in fields) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def quota(load):
+    """A cgroup that may use one processor, for the load of that name; else None."""
+    if load != "quota":
+        yield None
+        return
+    root, file, value = next(c for c in CGROUPS if Path(c[0], "cgroup.procs").exists())
+    group = Path(root, f"bench_busy.{os.getpid()}")
+    group.mkdir()
+    try:
+        (group / file).write_text(value)
+        yield group
+    finally:
+        group.rmdir()
 
 
 def busy_seconds():
@@ -96,40 +127,56 @@ def command(args, kind, folder):
     return [*base, "--batch", str(requests), "--parallel", "16", "-n", "48"], lambda _, seconds: 16 * 48 / seconds
 
 
-def measure(args, kind, threads, neighbours, folder):
+def measure(args, kind, setting, neighbours, group, folder):
     """A speed in tokens per second, and how many processors were taken by what is neither ours nor a neighbour."""
     words, speed = command(args, kind, folder)
-    threads = ["-j", str(threads)] if threads else []
+    threads = ["-j", str(setting.threads)] if setting.threads else []
+
+    def place():
+        if group:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+        if setting.processor is not None:
+            os.sched_setaffinity(0, {setting.processor})
+
     start, busy, ours = time.monotonic(), busy_seconds(), own_seconds() + neighbours.seconds()
-    done = subprocess.run([*words, *threads], check=True, capture_output=True)
+    done = subprocess.run([*words, *threads], check=True, capture_output=True, preexec_fn=place)
     seconds = time.monotonic() - start
     others = busy_seconds() - busy - (own_seconds() + neighbours.seconds() - ours)
     return speed(done.stdout, seconds), others / seconds
 
 
+def medians(args, kind, load, settings, folder):
+    """The median speed of each setting; None if the machine was too busy."""
+    found, tries = {s: [] for s in settings}, 0
+    while tries < args.tries and min(map(len, found.values())) < args.rounds:
+        tries += 1
+        with Neighbours(load) as neighbours, quota(load) as group:
+            for setting in settings:
+                speed, others = measure(args, kind, setting, neighbours, group, folder)
+                if others < args.others:
+                    found[setting].append(speed)
+    return [statistics.median(v) for v in found.values()] if all(found.values()) else None
+
+
 def speeds(args, folder):
-    """{(kind, load): {threads: speed}}, printed row by row."""
-    settings = [0, 1, len(PROCESSORS)]
-    print("| | | default | " + " | ".join(f"`-j {n}`" for n in settings[1:]) + " | default / best | default / idle |")
-    print("|---" * (len(settings) + 4) + "|")
+    """Prints the speeds, row by row."""
+    settings = [Setting(0), Setting(1), Setting(len(PROCESSORS))]
+    settings += [Setting(1, p) for p in PROCESSORS] if args.sum else []
+    heads = ["", "", "default", "`-j 1`", f"`-j {len(PROCESSORS)}`", "default / best", "default / idle"]
+    heads += ["default / sum"] if args.sum else []
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for kind in args.kinds.split(","):
         idle = None
         for load in args.loads.split(","):
-            found, tries = {n: [] for n in settings}, 0
-            while tries < args.tries and min(map(len, found.values())) < args.rounds:
-                tries += 1
-                with Neighbours(load) as neighbours:
-                    for n in settings:
-                        speed, others = measure(args, kind, n, neighbours, folder)
-                        if others < args.others:
-                            found[n].append(speed)
-            if not all(found.values()):
+            found = medians(args, kind, load, settings, folder)
+            if not found:
                 print(f"| {kind} | {load} | the machine is too busy with other work |", flush=True)
                 continue
-            default, *fixed = (statistics.median(found[n]) for n in settings)
+            default, *fixed = found[:3]
             idle = default if load == "idle" else idle
             cells = [f"{v:.0f}" for v in (default, *fixed)] + [f"{default / max(fixed):.2f}"]
-            print(f"| {kind} | {load} | {' | '.join(cells)} | {f'{default / idle:.0%}' if idle else ''} |", flush=True)
+            cells += [f"{default / idle:.0%}" if idle else ""] + ([f"{default / sum(found[3:]):.2f}"] if args.sum else [])
+            print(f"| {kind} | {load} | {' | '.join(cells)} |", flush=True)
 
 
 def token_times(args, threads, plan):
@@ -144,7 +191,7 @@ def token_times(args, threads, plan):
             plan.pop(0)
             if neighbour:
                 neighbour.__exit__()
-            neighbour = None if neighbour else Neighbours("one").__enter__()
+            neighbour = None if neighbour else Neighbours("one", 0).__enter__()
         if process.stdout.read():
             times.append(now)
         time.sleep(0.0005)
@@ -160,16 +207,17 @@ def rate(times, begin, end):
 
 
 def changes(args):
-    """A neighbour comes and goes: after how long does the speed stay within 7 % of what it is at last?"""
+    """A neighbour comes and goes: when is the speed within 7 % of what it is at last, and how much work is lost until then?"""
     plan = [1.5 + i * args.phase for i in range(4)]
     times = token_times(args, 0, plan)
     for i, (begin, end) in enumerate(zip(plan, plan[1:], strict=False)):
         final = rate(times, end - 1, end)
-        bins = [begin + 0.3 + 0.05 * k for k in range(int((end - begin - 0.55) / 0.05))]
-        late = [t for t in bins if rate(times, t, t + 0.25) < 0.93 * final]
+        bins = [begin + 0.05 * k for k in range(int((end - begin - 0.25) / 0.05))]
+        found = next((t for t in bins if rate(times, t, t + 0.25) >= 0.93 * final), end)
+        lost = (end - begin) * (1 - rate(times, begin, end) / final)
         text = ", ".join(f"{rate(times, begin + 0.25 * k, begin + 0.25 * (k + 1)):.0f}" for k in range(6))
         print(f"a neighbour {'goes' if i % 2 else 'comes'}: {text} ... {final:.0f} tokens/s; "
-              f"found after {max(late, default=begin + 0.05) + 0.25 - begin:.2f} s at most")  # fmt: skip
+              f"found after {found - begin:.2f} s, {lost:.2f} s of work lost")  # fmt: skip
 
 
 def main():
@@ -180,6 +228,7 @@ def main():
     parser.add_argument("--phase", type=float, default=2, metavar="SECONDS", help="between changes")
     parser.add_argument("--kinds", default="token,prompt,batch")
     parser.add_argument("--loads", default=",".join(LOADS))
+    parser.add_argument("--sum", action="store_true", help="also one thread on each processor, whose speeds are summed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tries", type=int, default=9)
     parser.add_argument("--others", type=float, default=0.1)

@@ -66,8 +66,14 @@ static void lend(Loan *l)
     while (!atomic_load(&l->borrower)) {
         sleep_for(0.001);
     }
-    sleep_for(0.02);
-    l->lent = lend_processor(atomic_load(&l->borrower), &l->allowed);
+    // Until it is asleep, which it is most of the time.
+    for (size_t tries = 0; tries < 100; tries++) {
+        sleep_for(0.01);
+        l->lent = lend_processor(atomic_load(&l->borrower), &l->allowed);
+        if (!l->sleeps || !l->lent) {
+            break;
+        }
+    }
     l->lender_after = thread_processors();
     atomic_store(&l->done, true);
 }
