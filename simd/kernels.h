@@ -1323,9 +1323,11 @@ static void kv_product(const Attend *a, size_t n_rows, Product *p)
     // product_f32 is shared with matmul_panels. p->fetch is empty here, so nothing is prefetched.
     ProductFunction *tile = a->f16 ? product_f16_keys : product_f32;
     for (size_t r = 0; r < n_rows; r += TILE_ROWS) {
+        if (r > 0) {
+            p->out += TILE_ROWS * p->out_stride;
+            p->x += TILE_ROWS * p->x_stride;
+        }
         tile(min_size(n_rows - r, TILE_ROWS), p);
-        p->out += TILE_ROWS * p->out_stride;
-        p->x += TILE_ROWS * p->x_stride;
     }
 }
 
