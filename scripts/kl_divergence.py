@@ -48,15 +48,16 @@ def main():
     parser.add_argument("--run", type=Path, default=ROOT / "run")
     parser.add_argument("--logits", type=Path, default=ROOT / "build" / "tests" / "logits")
     args = parser.parse_args()
-    tokens = tokens_of(args.run, args.original, args.text.read_bytes()[: args.bytes])
+    run, logits = args.run.resolve(), args.logits.resolve()  # a Path drops the ./ of a program in this folder
+    tokens = tokens_of(run, args.original, args.text.read_bytes()[: args.bytes])
     if len(tokens) < WINDOW:
         sys.exit(f"{args.text}: {len(tokens)} tokens, expected at least {WINDOW}")
     divergences = {model: [] for model in args.models}
     for begin in range(0, len(tokens) - WINDOW + 1, WINDOW):
         window = tokens[begin : begin + WINDOW]
-        original = log_probabilities(args.logits, args.original, window, args.threads)
+        original = log_probabilities(logits, args.original, window, args.threads)
         for model in args.models:
-            quantised = log_probabilities(args.logits, model, window, args.threads)
+            quantised = log_probabilities(logits, model, window, args.threads)
             divergences[model] += (np.exp(original) * (original - quantised)).sum(axis=1).tolist()
     for model, values in divergences.items():
         print(f"{Path(model).stat().st_size / 1e6:8.2f} MB  {np.mean(values):.5f} nats  {model}")
