@@ -133,7 +133,7 @@ static void penalise_presence(Sampler *s, const SamplerInput *in)
     }
 }
 
-// Do the logits of the allowed tokens decide as they are?
+// Are the logits of the allowed tokens used unchanged?
 static bool is_plain(const SamplerOptions *o, const SamplerInput *in)
 {
     return o->repeat_penalty == 1.0f && o->presence_penalty == 0.0f &&
@@ -158,8 +158,8 @@ static void adjust_logits(Sampler *s, const SamplerInput *in)
     }
 }
 
-// Gives the tokens that are not allowed a probability of 0, a word of 64 at a time: most words of a
-// set are empty or full.
+// Gives the tokens that are not allowed a probability of 0. Skips words of 64 allowed tokens: most
+// words of a set are empty or full.
 static void mask_logits(Sampler *s, const uint64_t *allowed)
 {
     for (size_t begin = 0; begin < s->vocab_size; begin += 64) {
@@ -194,7 +194,7 @@ static int argmax(const float *x, size_t n)
     return (int)best;
 }
 
-// The same among the allowed ones, of which there is at least one: a pass over the bits that are set.
+// argmax among the allowed tokens, of which there is at least one. Passes over the bits that are set.
 static int argmax_allowed(const float *x, const uint64_t *allowed, size_t n)
 {
     size_t best = n;

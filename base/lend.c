@@ -1,8 +1,8 @@
-// lend.c - moving threads between processors. See lend.h.
+// lend.c - moves threads between processors. See lend.h.
 //
-// Linux puts a thread on a processor if that is the only one that it may use. Where a thread waits is
-// in /proc/self/task/NUMBER/stat, as its 39th field; the third is its state, and the second
-// may contain anything:
+// To move a thread, we restrict its affinity and then restore it. The processor in
+// whose queue a thread waits is the 39th field of /proc/self/task/NUMBER/stat. The third field is the
+// thread's state; the second, its name, may contain spaces and parentheses:
 //
 //     4711 (run) R 4700 4711 ... 17 0 1 0 ...
 //                |                    39: processor 1
@@ -25,15 +25,15 @@
 
 #define WORD_BITS (sizeof(unsigned long) * CHAR_BIT)
 
-// The file is never longer.
+// More than such a file can have.
 #define MAX_STAT_BYTES ((size_t)1 << 12)
 
 enum { STATE_FIELD = 3, PROCESSOR_FIELD = 39 };
 
 int thread_number(void) { return (int)syscall(SYS_gettid); }
 
-// The system's number for the clock of a thread: ~number * 8, and in the lower three bits 2 for the
-// time in which it ran, and 4 for a thread, not a process.
+// The id that Linux gives to the processor-time clock of a thread: ~number * 8, plus 2 for the time
+// for which it ran, plus 4 for a thread rather than a process.
 static clockid_t clock_of(int number) { return -8 * number - 8 + 2 + 4; }
 
 double thread_seconds(int number)
@@ -52,7 +52,7 @@ ProcessorSet thread_processors(void)
     return set;
 }
 
-// Of thread 0: this one.
+// Thread 0 is the calling thread.
 static bool set_processors(int number, const ProcessorSet *set)
 {
     return syscall(SYS_sched_setaffinity, number, sizeof *set, set) == 0;
@@ -77,7 +77,7 @@ static ProcessorSet without(ProcessorSet set, unsigned processor)
     return set;
 }
 
-// The processor that a thread waits for, from its line; -1 if it sleeps.
+// The processor that a thread runs on or waits for, according to its line in stat; -1 if it sleeps.
 static int awaited_processor(const char *line)
 {
     const char *field = strrchr(line, ')');
@@ -114,14 +114,14 @@ bool lend_processor(int number, const ProcessorSet *allowed)
         return false;
     }
     const ProcessorSet here = only(processor);
-    // If both are here, this one leaves.
+    // If both are on the same processor, this thread moves to any other.
     const ProcessorSet there = (unsigned)from == processor ? without(*allowed, processor)
                                                            : only((unsigned)from);
     if (!set_processors(number, &here)) {
         return false;
     }
     set_processors(number, allowed);
-    // This may take as long as the other one would have had to wait.
+    // This thread may now have to wait as long as the other one would have.
     set_processors(0, &there);
     set_processors(0, allowed);
     return true;

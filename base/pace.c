@@ -10,7 +10,7 @@
 // by how long they took. It is computed per kind, so it does not matter which kinds a trial meets.
 //
 // Fewer threads are tried when it is likely that they are faster: when threads sleep so much,
-// waiting for one that was put aside, that without it the others would do about as much. On an idle
+// waiting for one that was preempted, that without it the others would do about as much. On an idle
 // machine that never happens, so nothing is tried. More threads are tried when processors are idle.
 //
 // These are hints; only a trial decides. The interval between trials in a direction doubles with
@@ -145,7 +145,7 @@ static void end_window(Pace *p)
 }
 
 // Adds the finished run to the window or trial. Units are measured in runs, since one alone may seem
-// to take no time: a thread that was put aside finds that the others have done the work.
+// to take no time: a thread that was preempted finds that the others have done the work.
 static void end_run(Pace *p)
 {
     PaceUsual *usual = &p->usual[p->kind];
@@ -155,7 +155,7 @@ static void end_run(Pace *p)
         p->seconds += p->run_seconds;
     }
     if (!p->before) {
-        // Sums, and not a mean of runs: one in which a thread was put aside has fewer rows.
+        // Sums, and not a mean of runs: one in which a thread was preempted has fewer rows.
         const double memory = fmin(MEMORY, (p->clock - p->news_at) / 2),
                      kept = memory / (memory + p->run_seconds);
         usual->seconds = kept * usual->seconds + p->run_seconds;

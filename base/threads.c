@@ -7,7 +7,7 @@
 // others help it when it is slow:
 //
 //     units       0  1  2  3  4  5  6  7  8  9 10 11 | 12 13 14 15 16 17 18 19 20 21 22 23
-//     share       of thread 0                        | of thread 1, which is slow or put aside
+//     share       of thread 0                        | of thread 1, which is slow or preempted
 //     claimed by  0  0  0  0  0  0  0  0  0  0  0  0 |  1  1  1  1  1  1  0  0  0  0  0  0
 //     pieces      1                 2        3     4 |  1                 5        6     7
 //
@@ -21,7 +21,7 @@
 // the step cannot end without it; one that holds none is not needed:
 //
 //     thread 0   claims . . . . done += 14 . . . . . . . . . . . . . . . sees step 2, claims
-//     thread 1   put aside . . . . . . . . . . . . finds step 1 over, looks for the present one
+//     thread 1   preempted . . . . . . . . . . . . finds step 1 over, looks for the present one
 //     thread 2   claims . . . . . . . . done += 10, that is all: now = 2, claims
 //
 // WAITING. A thread that finds nothing to claim spins for a few dozen microseconds, longer than it
@@ -37,12 +37,12 @@
 // such a look is an exchange and not a store, because emulators of aarch64 may let a load overtake
 // a store (qemu 7.2 did in 0.1 % of 300,000 tries); the exchange costs no more.
 //
-// LENDING. Before a thread sleeps, it looks whether one that it may be waiting for was put aside in
-// favour of another process: one in the job, awake, whose processor time stands still. With that one
-// it changes places (lend.h), which takes some tens of microseconds; the end of the neighbour's time
-// slice may be milliseconds away. The thread that waits there now holds no piece, so nobody needs it.
-// That holds as long as the neighbours are few. Where it takes long until the thread runs again, the
-// number of moves is limited.
+// LENDING. Before a thread sleeps, it looks for one that it may be waiting for and that another
+// process has preempted: one that is in the job and awake, but whose processor time stands still. It
+// changes places with that one (lend.h). This takes some tens of microseconds, while the neighbour's
+// time slice may go on for milliseconds. The thread that now waits there holds no piece, so nobody
+// needs it. This works as long as there are few neighbours: a thread that has to wait long before it
+// runs again lends more rarely.
 //
 // HOW MANY threads are used may change with every step: a step has as many shares, and threads with
 // higher numbers leave the job and sleep until there are more.
@@ -78,12 +78,12 @@
 // Seconds between two jobs that count as a pause, after which measuring starts afresh.
 #define PAUSE 0.01
 
-// A thread that has lent its processor usually has another one after so many seconds, when its new
-// neighbour's time slice is over. If that took longer, it lends nothing for so many times as long.
+// A thread that has lent its processor usually gets another one within LONG_LEND seconds, when its new
+// neighbour's time slice ends. If that took longer, it lends nothing for LEND_PAUSE times as long.
 #define LONG_LEND  0.01
 #define LEND_PAUSE 50
 
-// A thread that is about to sleep looks at so many others at most: each look takes a system call.
+// The most threads that one that is about to sleep looks at: each look takes a system call.
 #define MOST_LOOKS 16
 
 // The parts of Crew.gate: the number of the job, whether it can be entered, who is in it.
@@ -95,24 +95,24 @@
 typedef struct {
     _Alignas(64) _Atomic uint64_t claimed;  // of its share: number of the step << 32 | units
     _Alignas(64) Futex asleep;              // 1: is about to sleep, or sleeps
-    atomic_bool inside;                     // a job, or is the first thread
-    _Atomic int thread;                     // see thread_number; 0 until it has begun
+    atomic_bool inside;                     // it is in the job, or the first thread
+    _Atomic int thread;                     // its thread_number; 0 until it has started
     // Read and written by the thread itself.
     _Alignas(64) uint32_t step;  // that it begins next, from 1 in each job
     uint32_t job;                // that it was in last
     uint32_t back_at;            // the step in which it returns to that job; UINT32_MAX: never
     bool left;                   // it has left the job before the end
-    double lends_from;           // time
+    double lends_from;           // when it may lend its processor again
     double left_at;              // when it did so because another one was late; else 0
 } Seat;
 
 struct Crew {
     size_t size;           // threads
-    size_t capacity;       // seats
+    size_t capacity;       // of seats
     size_t processors;     // more threads than these are not woken
-    Seat *seats;           // (capacity): of the threads, and more if the system did not provide all
+    Seat *seats;           // (capacity); some stay empty if the system provides fewer threads
     ProcessorSet allowed;  // that the threads may use
-    bool lends;            // OMP_PROC_BIND does not bind them
+    bool lends;            // false if OMP_PROC_BIND binds them
     // The job, written while nobody is in it.
     void (*work)(Team team, void *arg);
     void *arg;
@@ -196,7 +196,7 @@ static void note_sleep(Crew *crew, size_t id, double start)
     }
 }
 
-// Is a thread awake and in the job? Then the wait of another one may be for it.
+// Is a thread awake and in the job? Then another one may be waiting for it.
 static bool is_at_work(const Seat *seat)
 {
     return atomic_load_explicit(&seat->thread, memory_order_relaxed) &&
@@ -204,9 +204,9 @@ static bool is_at_work(const Seat *seat)
            !atomic_load_explicit(&seat->asleep, memory_order_relaxed);
 }
 
-// One at work whose processor time stands still while this one spins, of those with the next higher
-// numbers; NULL: none.
-static const Seat *find_put_aside(const Crew *crew, const Seat *own, IsOver *is_over)
+// A thread at work whose processor time stands still while this one spins; NULL: none. Looks at those
+// with the next higher numbers.
+static const Seat *find_preempted(const Crew *crew, const Seat *own, IsOver *is_over)
 {
     const size_t id = (size_t)(own - crew->seats);
     const Seat *seats[MOST_LOOKS];
@@ -230,15 +230,15 @@ static const Seat *find_put_aside(const Crew *crew, const Seat *own, IsOver *is_
     return NULL;
 }
 
-// Before it sleeps, a thread lends its processor to one that was put aside. It comes back when it has
-// another one.
+// Lends the processor of a thread that is about to sleep to one that was preempted. Returns when the
+// thread has a processor again.
 static void lend(const Crew *crew, Seat *own, IsOver *is_over)
 {
     const double start = now_seconds();
     if (!crew->lends || start < own->lends_from) {
         return;
     }
-    const Seat *late = find_put_aside(crew, own, is_over);
+    const Seat *late = find_preempted(crew, own, is_over);
     if (late && lend_processor(late->thread, &crew->allowed)) {
         const double end = now_seconds();
         own->lends_from = end - start > LONG_LEND ? end + LEND_PAUSE * (end - start) : 0;

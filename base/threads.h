@@ -14,7 +14,7 @@
 //         ..
 //     }
 //
-// Nobody waits for a thread that has claimed nothing. One that the system put aside, or that was
+// Nobody waits for a thread that has claimed nothing. One that the system preempted, or that was
 // asleep, finds when it returns that steps are over, claims nothing in them and so catches up. Hence
 // the rule of this house: what other threads write is read and written only while holding a piece,
 // between a team_claim that returned true and the next one. Outside, `arg` and what nobody changes

@@ -18,8 +18,8 @@ void guides_free(Guides *g)
     token_trie_free(&g->trie);
 }
 
-// The least recently used constraint that no request uses; NULL: all are in use. *bytes is what all
-// of them take.
+// The least recently used constraint among those that no request uses; NULL: all are in use. *bytes is
+// the size of all constraints.
 static KeptGuide *find_idle(Guides *g, size_t *bytes)
 {
     KeptGuide *idle = NULL;
@@ -34,7 +34,7 @@ static KeptGuide *find_idle(Guides *g, size_t *bytes)
     return idle;
 }
 
-// Constraints grow while requests use them, so this looks at all of them again.
+// Constraints grow while requests use them, so all are measured again.
 static void limit_bytes(Guides *g)
 {
     size_t bytes;

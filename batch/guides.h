@@ -9,8 +9,8 @@
 // How many different constraints are kept. A new one takes the place of the least recently used.
 enum { GUIDES_KEPT = 32 };
 
-// The most bytes that they take together, unless requests use them all: ten times what 32 ordinary
-// schemas take, and enough for a few of the largest ones.
+// If the kept constraints take more bytes together, those that no request uses are freed. Ten times
+// what 32 ordinary schemas take, and enough for a few of the largest ones.
 #define GUIDES_MAX_BYTES ((size_t)256 << 20)
 
 typedef struct {
@@ -36,10 +36,10 @@ typedef struct {
     bool is_new;   // it was compiled for this
 } FoundGuide;
 
-// The guide for what a request wants. Of the kept constraints that no request uses the least
-// recently used are then freed, until all take at most max_bytes; what is asked for again is
-// compiled anew. Errors: ERROR_INPUT naming the field, and what is malformed or
-// cannot be enforced; ERROR_RUN if out of memory.
+// The guide for what a request wants. Then frees the least recently used constraints among those that
+// no request uses, until all take at most max_bytes; a freed one is compiled again when it is next
+// asked for. Errors: ERROR_INPUT naming the field, and what is malformed or cannot be enforced;
+// ERROR_RUN if out of memory.
 bool guides_find(Guides *g, const ConstraintSpec *spec, FoundGuide *out, Error *err);
 
 // Guides that are still in use live on, but the trie that they need does not.

@@ -159,9 +159,10 @@ static bool check_file(const PromptCache *p, const Cache *cache, CacheFileHeader
         return false;
     }
     if (!file_layout(cache, h->n_pages, pages, &end) || end != p->file.size) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: is damaged: has %zu bytes, not those of n_pages, %u" DELETE_IT,
-                         p->path, p->file.size, (unsigned)h->n_pages);
+        return error_set(
+            err, ERROR_INPUT,
+            "%s: is damaged: has %zu bytes, which does not match n_pages, %u" DELETE_IT, p->path,
+            p->file.size, (unsigned)h->n_pages);
     }
     Crc32 tables;
     crc32_init(&tables);

@@ -17,7 +17,8 @@ bool constraint_load(ConstraintSpec *spec, Buffer *file, Error *err)
     buffer_add_text(file, "");  // its data is not NULL, however little is read
     Error why = {0};
     if (!read_file(text, MAX_SCHEMA_BYTES, file, &why)) {
-        return error_set(err, why.kind, "--json-schema: %.800s (what begins with { is the schema)",
+        return error_set(err, why.kind,
+                         "--json-schema: %.800s (a value that begins with { is the schema itself)",
                          why.message);
     }
     spec->name = text;

@@ -67,7 +67,7 @@ static bool check_complete(const Checkpoint *c, Error *err)
     return ok;
 }
 
-// The types that the options choose: those with 4 or 5 bits leave embedding and lm_head in q8.
+// The types that the options choose. With 4 or 5 bits, embedding and lm_head are q8 by default.
 static void read_types(Conversion *v, const Options *o)
 {
     const WeightType t = o->weight_type;

@@ -129,7 +129,7 @@ static bool encode_for_chat(const Engine *e, const Options *o, const PromptText 
         return false;
     }
     if (!prompt->text.size) {
-        return error_set(err, ERROR_INPUT, "the message is empty, expected a text");
+        return error_set(err, ERROR_INPUT, "the message is empty, expected text");
     }
     FilesPrompt chat = {e, o, prompt};
     ShortenedPrompt shortened = {.encode = encode_files, .arg = &chat};

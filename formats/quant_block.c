@@ -68,7 +68,7 @@ float block_weight(const BlockScale *s, uint8_t value)
     return s->scale * (g->table ? g->table[value] : (float)q) + s->minimum;
 }
 
-// The values of 4 bits, or of 5 bits if there is a word of fifth bits: bit i is that of value i.
+// Unpacks values of 4 bits, or of 5: then bit i of fifth_bits is the highest one of value i.
 static void read_nibbles(const uint8_t *nibbles, uint32_t fifth_bits, uint8_t *values)
 {
     for (size_t i = 0; i < QUANT_BLOCK; i++) {

@@ -7,24 +7,24 @@
 
 // The scale of a block, which determines the weights that its values stand for.
 typedef struct {
-    WeightType type;                    // one that has a grid
+    WeightType type;                    // a type with a grid: see block_grids
     uint16_t half_scale, half_minimum;  // f16
     float scale, minimum, inverse;      // what they stand for, and 1 / scale, or 0
 } BlockScale;
 
-#define TABLE_VALUES 16  // of the table of a grid
+#define TABLE_VALUES 16  // in the table of a grid
 
-// The numbers that a scale multiplies: those of a table, in ascending order, or if that is NULL the
-// integers from low to high.
+// The numbers that a scale multiplies: those of a table, in ascending order, or, if `table` is NULL,
+// the integers from low to high.
 typedef struct {
     float low, high;
     const float *table;
-    int bits;      // of a stored value: 4, 5 or 8
+    int bits;      // per stored value: 4, 5 or 8
     int zero;      // the stored form of the integer 0
-    bool minimum;  // is there one to add?
+    bool minimum;  // does a block also have a minimum, which is added?
 } BlockGrid;
 
-// Of q8, q4, q4m, q4t, q5 and q5m.
+// Filled in for q8, q4, q4m, q4t, q5 and q5m; bits is 0 for other types.
 extern const BlockGrid block_grids[N_WEIGHT_TYPES];
 
 // A scale and a minimum, both rounded to the nearest finite number in f16.
@@ -39,8 +39,8 @@ static inline float round_within(float x, float low, float high)
     return (x + 12582912.0f) - 12582912.0f;
 }
 
-// The index of the value of a table nearest to y: how many of the midpoints between its values y has
-// reached. Faster than a search, whose branches nothing could predict.
+// The index of the table's value nearest to y: the number of midpoints between values that y has
+// reached. Faster than a binary search, whose branches are unpredictable.
 static inline uint8_t table_index(const float *table, float y)
 {
     int reached = 0;
@@ -62,11 +62,11 @@ static inline uint8_t block_round(const BlockScale *s, float x, float *weight)
     }
     const float q = round_within(y, g->low, g->high);
     *weight = s->scale * q + s->minimum;
-    return (uint8_t)((int)q + g->zero);  // of q8, a signed byte
+    return (uint8_t)((int)q + g->zero);  // for q8, a signed byte
 }
 
-// The stored forms of the values nearest to n columns at x, then of those nearest to 0, which pad the
-// block: block_round for all at once.
+// block_round for a whole block: stores the forms of the values nearest to the n columns at x, padded
+// with that of the value nearest to 0.
 void block_round_all(const BlockScale *s, const float *x, size_t n, uint8_t *values);
 
 // The weight that a stored value stands for.

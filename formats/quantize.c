@@ -1,7 +1,7 @@
 // quantize.c - the scales and values of quantisation blocks, chosen to minimise the squared error.
 //
 // A block has 32 columns x with weights w (their importance), and stores a scale s and values q from
-// a grid: the integers of most types, or the table of q4t. For a given rounding q the best scale
+// a grid: integers, or for q4t the values of a table. For a given rounding q the best scale
 // is known in closed form,
 //
 //     s = sum w x q / sum w q^2        error = sum w x^2 - (sum w x q)^2 / sum w q^2
@@ -36,8 +36,8 @@ typedef struct {
 #define GRID_STEPS    16  // scales that are tried because the weights lie on a grid
 #define COARSE_VALUES 80  // a grid with more values from smallest to largest is not coarse
 
-// The scales that are tried first, given as the grid value that the largest weight maps to; but for
-// q8 it may lie beyond the grid.
+// The scales that are tried first, given as the grid value that the largest weight maps to. Except for
+// q8, it may lie beyond the grid.
 typedef struct {
     size_t n_steps;
     float steps[16 + GRID_STEPS];

@@ -5,8 +5,8 @@
 #include "formats/descend.h"
 #include "formats/pack.h"
 
-// Can weights be converted to this type? True for f32, f16, bf16, q8, q4, q4m, q4t, q5
-// and q5m. The K-quants are only carried over from files that have them.
+// Can weights be converted to this type? True for f32, f16, bf16, q8, q4, q4m, q4t, q5 and q5m.
+// K-quants are only carried over from files that have them.
 bool quantize_has(WeightType type);
 
 // In place of a type to quantise to: keep the matrix's own.

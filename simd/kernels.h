@@ -1316,8 +1316,8 @@ static void find_seen(Seen *s, const Attend *a)
 // Bytes of one value of a key or value.
 INLINE size_t kv_bytes(const Attend *a) { return a->f16 ? sizeof(uint16_t) : sizeof(float); }
 
-// A product of n_rows rows and keys or values, tile by tile. Changes p->out and p->x: a copy of the
-// product, made in larger pieces than its fields were just stored in, would wait for them.
+// A product of n_rows rows and keys or values, tile by tile. Changes p->out and p->x rather than those
+// of a copy: copying loads several fields at once, which would have to wait for their separate stores.
 static void kv_product(const Attend *a, size_t n_rows, Product *p)
 {
     // product_f32 is shared with matmul_panels. p->fetch is empty here, so nothing is prefetched.
@@ -1333,8 +1333,8 @@ static void kv_product(const Attend *a, size_t n_rows, Product *p)
 
 // Requests the keys or values of the next page, at `start` bytes in it, while the current one is
 // used. Pages may be anywhere in memory, so the hardware cannot predict the next one. (Decoding at
-// depth 2048, two threads, tokens/s: SmolLM2 150 to 190 without it, 229 with it.) Four lines at a
-// time, so up to three past the end.
+// depth 2048, two threads, tokens/s: SmolLM2 150 to 190 without it, 229 with it.) Requests
+// four lines at a time, up to three of them past the end.
 static void fetch_page(const Attend *a, size_t page, size_t last_page, size_t start, size_t dims)
 {
     if (page > last_page) {
@@ -1411,7 +1411,7 @@ static void attend_weights(const Attend *a, size_t t, size_t begin, size_t end)
 static void attend_values(const Attend *a, size_t t, size_t n_queries, size_t begin, size_t end)
 {
     if (begin >= end) {
-        return;  // before and after what all queries see, usually
+        return;  // usual for the parts before and after what all queries see
     }
     const size_t groups = (a->head_dim + LANES - 1) / LANES;
     const float *weights = a->scores + t * SPLIT_POSITIONS;

@@ -7,7 +7,7 @@
 // KIND is regex or schema; SPEC is a file with the expression or the schema. Each FILE holds a text.
 // It is cut into tokens as the tokenizer does it, then at random into others that spell the same
 // bytes (CUTS=N times, default 1). Before each token the set of tokens that may come next is asked
-// for and timed, in processor time. Lines on stdout, one per file:
+// for and timed, in processor time. Prints one line per file:
 //
 //     compiled MICROSECONDS [notes]     or: refused MICROSECONDS MESSAGE
 //     FILE accepted                     or: FILE refused at byte N (token ID)

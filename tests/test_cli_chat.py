@@ -162,7 +162,7 @@ def test_chat_on_a_model_without_a_template_says_so(makes):
 
 
 def test_an_empty_message_is_refused(chatty, tmp_path):
-    """What stands before in a pipeline may have failed; an answer to nothing would hide that."""
+    """The command before it in a pipeline may have failed; an answer to nothing would hide that."""
     empty = tmp_path / "empty.txt"
     empty.touch()
     for prompt in (["-i", ""], ["-f", empty], []):
@@ -171,7 +171,7 @@ def test_an_empty_message_is_refused(chatty, tmp_path):
 
 
 def test_after_a_last_answer_comes_another_one(chatty, tmp_path):
-    """As in OpenAI's API: the answer is not continued, and a file that /save wrote is a request as it is."""
+    """As in OpenAI's API: the last answer is not continued, and what /save wrote is a valid request as it is."""
     history = [*USER, {"role": "assistant", "content": "cd"}]
     first, second = answers(chatty, [{"messages": m, "max_tokens": 3} for m in (USER, history)], tmp_path)
     assert usage(second)["prompt_tokens"] > usage(first)["prompt_tokens"]

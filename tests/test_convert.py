@@ -130,7 +130,7 @@ def test_each_type_holds_the_weights(checkpoint, kind):
 
 @pytest.mark.parametrize("kind, most", [("q8", 1.0), ("q4", 0.9), ("q4m", 0.9), ("q5", 0.9), ("q5m", 0.9)])
 def test_searched_scales_beat_those_of_the_maximum(tmp_path, kind, most):
-    """Mean squared error of normally distributed weights, relative to the package's plain rules."""
+    """Mean squared error of normally distributed weights, relative to the plain rules of the package gguf."""
     config = {**sources.LLAMA, "hidden_size": 128, "vocab_size": 1024}
     rng = np.random.default_rng(3)
     tensors = {n: rng.standard_normal(w.shape, np.float32) for n, w in sources.weights(config).items()}
@@ -553,7 +553,7 @@ def test_calibration_and_types_are_those_of_the_program(tmp_path):
 
 
 def test_types_are_those_of_run_type():
-    words = re.search(r"--type .*?: of matrices: (.*)", run("--help").ok().out)[1]
+    words = re.search(r"--type .*?: matrix type: (.*)", run("--help").ok().out)[1]
     assert sorted(words.split(", ")) == sorted(converter.TYPES)
 
 

@@ -1,4 +1,4 @@
-// The constraints of a batch: compiled once, and freed when they take too many bytes and no request
+// The constraints of a batch are compiled once, and freed if they take too many bytes and no request
 // uses them.
 #include "batch/guides.h"
 #include "unit.h"
@@ -18,7 +18,7 @@ static void open_guides(Guides *g, size_t max_bytes)
     CHECK(token_trie_create(&g->trie, texts, N_TOKENS, &err), "%s", err.message);
 }
 
-// Asks for the expression of a number: some bytes, each followed by one of eight letters.
+// Asks for the expression with a number: so many letters a and one more, one of a to h, perhaps a b.
 static Guide *find(Guides *g, size_t number, bool *is_new)
 {
     char regex[16];
@@ -51,7 +51,7 @@ static size_t bytes_of_one(void)
     return bytes;
 }
 
-// Reads the text of a number's expression, with the sets of tokens on the way.
+// Reads a text of the expression with a number, and checks the sets of tokens on the way.
 static void read_text(Guide *guide, size_t number)
 {
     Match m = {0};
@@ -71,7 +71,7 @@ TEST(test_those_in_no_use_take_at_most_so_many_bytes)
 {
     Guides g;
     bool is_new;
-    const size_t most = 10 * bytes_of_one();  // before a text is read
+    const size_t most = 10 * bytes_of_one();  // of one that has read nothing
     open_guides(&g, most);
     for (size_t i = 0; i < 2000; i++) {
         Guide *guide = find(&g, i % 40, &is_new);

@@ -1,4 +1,4 @@
-// test_lend.c - a thread that was put aside is moved to the processor of one that waits.
+// test_lend.c - a preempted thread moves to the processor of one that waits.
 #include "base/lend.h"
 
 #include <stdatomic.h>
@@ -37,7 +37,7 @@ TEST(test_the_time_of_a_thread_stands_still_while_it_sleeps)
 }
 
 #ifdef _OPENMP
-// Two threads: one lends, the other one, which computes or sleeps meanwhile, borrows.
+// Two threads: one lends its processor; the other one computes or sleeps meanwhile, and borrows it.
 typedef struct {
     bool sleeps;
     _Atomic int borrower;

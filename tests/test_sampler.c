@@ -288,7 +288,7 @@ TEST(test_the_nucleus_is_what_sorting_gives)
     sampler_free(&s);
 }
 
-// A set of tokens of a vocabulary that does not fill its last word, with empty and full words.
+// A set of tokens with empty and full words. The vocabulary does not fill its last word.
 enum { N_MASKED = 300 };
 
 static void make_set(int round, uint64_t set[5], uint64_t *random)

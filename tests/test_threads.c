@@ -119,7 +119,7 @@ TEST(test_a_thread_alone_takes_a_step_in_one_piece)
     CHECK(s.pieces == steps, "%zu pieces, expected %zu", (size_t)s.pieces, steps);
 }
 
-// Units that only one thread does quickly: the others sleep with a piece in their hands.
+// Units that only the first thread does quickly: the others sleep while they hold a piece.
 static void add_up_slowly(Team team, void *arg)
 {
     Sums *s = arg;
@@ -138,8 +138,8 @@ static void add_up_slowly(Team team, void *arg)
     }
 }
 
-// Until fewer threads have been tried. Where other processes hold up the first thread too, they may
-// never be.
+// Runs until fewer threads have been tried, for at most 2 s: if other processes hold up the first
+// thread too, this may never happen.
 static void run_adapting_jobs(void *arg)
 {
     Sums *s = arg;

@@ -224,7 +224,7 @@ class Model:
         yield put(s, i, pc="spin", then=None, old=None, piece=None)
 
 
-pool = {}  # equal parts of states are kept once: millions of states share some tens of thousands of threads
+pool = {}  # keeps equal parts of states once: millions of states share some tens of thousands of threads
 
 
 def at(items, i, value):

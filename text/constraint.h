@@ -18,7 +18,7 @@ typedef uint32_t MatchState;
 #define MATCH_FAILED UINT32_MAX  // no text of the constraint begins this way
 #define NO_TEXT      UINT32_MAX  // the length if there is no text
 
-// Bounds: the depth from which no optional objects and arrays are opened; states.
+// Bounds: the depth from which no optional objects and arrays are opened; the number of states.
 #define CONSTRAINT_MAX_DEPTH  500
 #define CONSTRAINT_MAX_STATES ((size_t)1 << 20)
 
@@ -38,7 +38,7 @@ bool constraint_of_schema(Constraint **out, ConstraintText schema, Error *err);
 
 void constraint_free(Constraint *c);
 
-size_t constraint_bytes(const Constraint *c);  // that it has allocated, nearly
+size_t constraint_bytes(const Constraint *c);  // allocated, approximately
 
 // The unknown keywords and formats of a schema, which are ignored: "a, b"; NULL: none.
 const char *constraint_notes(const Constraint *c);

@@ -19,6 +19,6 @@ typedef struct Grammar Grammar;
 bool grammar_create(Grammar **out, Schema *s, Term *root, Error *err);
 void grammar_free(Grammar *g);
 
-size_t grammar_bytes(const Grammar *g);  // that it has allocated
+size_t grammar_bytes(const Grammar *g);  // allocated
 
 #endif

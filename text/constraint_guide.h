@@ -37,9 +37,9 @@ bool guide_open(Guide **out, ConstraintKind kind, ConstraintText text, const Tok
 // Users are counted by one thread; the last one to close a guide frees it. NULL is no guide.
 Guide *guide_share(Guide *g);
 void guide_close(Guide *g);
-bool guide_is_shared(const Guide *g);  // has it several users?
+bool guide_is_shared(const Guide *g);  // does it have several users?
 
-size_t guide_bytes(Guide *g);  // that it has allocated, nearly
+size_t guide_bytes(Guide *g);  // allocated, approximately
 
 const TokenTrie *guide_trie(const Guide *g);
 size_t guide_words(const Guide *g);       // of 64 bits, of a set of tokens

@@ -60,7 +60,7 @@ struct MaskCache {
     bool plain_answer[8];
     size_t n_plain_known;
     PlainState plain_states[256];  // by hash
-    size_t bytes;                  // of all this, allocated
+    size_t bytes;                  // allocated for all of this
     bool lacks_memory;
 };
 
@@ -234,7 +234,7 @@ static uint32_t plain_most(MaskCache *m, Term state)
 typedef struct {
     MaskCache *masks;
     HeadMask *out;
-    bool full;  // it began with all plain tokens, and takes away those that are not allowed
+    bool full;  // it began with all plain tokens, and removes those that are not allowed
 } HeadWalk;
 
 static void add_exit(HeadWalk *w, Exit e)

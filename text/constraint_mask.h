@@ -15,7 +15,7 @@ enum { MASK_MAX_STATES = 512, MASK_MAX_HEADS = 1024 };
 bool mask_cache_create(MaskCache **out, Constraint *c, const TokenTrie *trie, Error *err);
 void mask_cache_free(MaskCache *m);
 
-size_t mask_cache_bytes(const MaskCache *m);  // that it has allocated
+size_t mask_cache_bytes(const MaskCache *m);  // allocated
 
 // The tokens after which the text can still become one of the constraint, in at most `most` bytes
 // (NEVER: any number): bit id % 64 of word id / 64 (trie->n_words). `no_space`: a space that the

@@ -45,8 +45,8 @@ struct Schema {
     uint32_t *table;  // (places): index + 1 of expressions by hash
     size_t places;
     SchemaBlock *blocks;
-    size_t allocated;  // bytes that were handed out
-    size_t block_bytes;
+    size_t allocated;    // bytes handed out by schema_alloc
+    size_t block_bytes;  // of all blocks, with their headers
     BasicTerms basics;
     unsigned depth;    // of norms that are being made
     unsigned probing;  // of these, made to see whether a property has a value

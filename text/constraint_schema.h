@@ -27,7 +27,7 @@ typedef struct Schema Schema;
 bool schema_read(Schema **out, TermPool *pool, const char *text, size_t size, Error *err);
 void schema_free(Schema *s);
 
-size_t schema_bytes(const Schema *s);  // that it has allocated, nearly
+size_t schema_bytes(const Schema *s);  // allocated, approximately
 
 // The unknown keywords and formats met so far, "a, b"; NULL: none.
 const char *schema_notes(const Schema *s);

@@ -95,7 +95,7 @@ void term_pool_set_rules(TermPool *p, Rules rules);
 // TERM_NONE. Errors: ERROR_INPUT naming the bound, ERROR_RUN.
 bool term_pool_check(const TermPool *p, Error *err);
 
-size_t term_pool_bytes(const TermPool *p);  // that it has allocated
+size_t term_pool_bytes(const TermPool *p);  // allocated
 
 // --------------------------------------------------------------------------------------------
 // Making terms

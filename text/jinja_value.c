@@ -36,7 +36,7 @@ JValue jinja_fail(Jinja *j, const char *format, ...)
 
 JValue jinja_fail_undefined(Jinja *j, JValue u)
 {
-    if (j->failed) {  // what an expression gives after an error may be of any kind
+    if (j->failed) {  // after an error, a value may be of any kind
         return jinja_none();
     }
     const int n = (int)(u.size < 200 ? u.size : 200);

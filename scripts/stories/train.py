@@ -6,8 +6,8 @@
 
 A row of a batch is one whole story from BOS to EOS, just as it will be generated: positions start at 0 and nothing
 precedes it. Rows of similar length are batched together. Padding comes after the end, where causal attention cannot
-see it, and does not count in the loss. Each story is seen once. Other sizes, batches and steps than the defaults give
-other models, such as the one that docs/quantising.md measures.
+see it, and does not count in the loss. Each story is seen once. The options give other models, such as the one that
+docs/quantising.md measures.
 """
 
 import argparse
@@ -177,7 +177,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS, help=f"default {STEPS}; fewer for a trial")
-    parser.add_argument("--batch", type=int, default=BATCH, help="stories of a step; default %(default)s")
+    parser.add_argument("--batch", type=int, default=BATCH, help="stories per step; default %(default)s")
     parser.add_argument("--hidden-size", type=int, default=HIDDEN_SIZE, help="default %(default)s")
     parser.add_argument("--intermediate-size", type=int, default=INTERMEDIATE_SIZE, help="default %(default)s")
     args = parser.parse_args()

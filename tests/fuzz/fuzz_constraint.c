@@ -2,9 +2,9 @@
 //
 //     kind 1 | size 2 | specification | stream
 //
-// An odd kind is a regular expression, an even one a schema. Each byte of the stream picks one of
-// the tokens that are allowed. The sets are compared with what the constraint says of each token
-// byte by byte. From where the stream ends the text is completed in as few bytes as promised.
+// An odd kind is a regular expression, an even one a schema. Each byte of the stream picks one of the
+// allowed tokens. The sets are compared with what the constraint says about each token byte by byte.
+// Where the stream ends, the text is completed in as few bytes as promised.
 
 #include "base/error.h"
 #include "fuzz.h"

@@ -49,9 +49,9 @@ static bool has_metaspace(Input text)
     return false;
 }
 
-// Must decoding give the text again? SentencePiece's unknown token loses the bytes it stands for, and
-// its U+2581 is read as the space that it writes. A prefix that is put only where there is no space
-// cannot be told from that space.
+// Must decoding give the same text? SentencePiece's unknown token loses the bytes that it stands for,
+// and a U+2581 in the text is decoded as a space. A prefix that is added only if the text does not
+// begin with a space cannot be told from that space.
 static bool decodes_exactly(const uint8_t *section, Input text)
 {
     if (get_u32(section + 8) & PREFIX_NEW) {
