@@ -9,11 +9,12 @@ A neighbour is a process that only computes, pinned to a processor, in the same 
     idle    none                                   nice    one per processor, at nice 19
     one     on the last processor                  half    on the last processor, every second half millisecond
     all     one per processor                      free    in a session of its own, bound to no processor
-    quota   none, but ./run is in a cgroup whose quota is one processor (needs the right to make one)
+    quota   none, but ./run is in a cgroup with a quota of one processor (needs permission to create one)
 
-Single tokens, a prompt of about 600 tokens and a batch of 16 sequences run with the default number of threads, with one
-and with one per processor, in turn; with --sum also with one thread bound to each processor, whose speeds are summed. A figure is the median of --rounds runs in which the rest of the machine took less
-than --others of a processor; other runs are repeated, up to --tries times. Linux only.
+Single tokens, a prompt of about 600 tokens and a batch of 16 sequences run with the default number of threads, with
+one and with one per processor, in turn; with --sum also with one thread bound to each processor, and the sum of these
+speeds. A figure is the median of --rounds runs in which the rest of the machine took less than --others of a
+processor; other runs are repeated, up to --tries times. Linux only.
 """
 
 import argparse

@@ -66,7 +66,7 @@ static void lend(Loan *l)
     while (!atomic_load(&l->borrower)) {
         sleep_for(0.001);
     }
-    // Until it is asleep, which it is most of the time.
+    // A borrower that sleeps may be awake for a moment: try again until it is asleep.
     for (size_t tries = 0; tries < 100; tries++) {
         sleep_for(0.01);
         l->lent = lend_processor(atomic_load(&l->borrower), &l->allowed);
