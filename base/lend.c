@@ -45,14 +45,16 @@ double thread_seconds(int number)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-ProcessorSet thread_processors(void)
+// Thread 0 is the calling thread.
+static ProcessorSet get_processors(int number)
 {
     ProcessorSet set = {{0}};
-    syscall(SYS_sched_getaffinity, 0, sizeof set, &set);
+    syscall(SYS_sched_getaffinity, number, sizeof set, &set);
     return set;
 }
 
-// Thread 0 is the calling thread.
+ProcessorSet thread_processors(void) { return get_processors(0); }
+
 static bool set_processors(int number, const ProcessorSet *set)
 {
     return syscall(SYS_sched_setaffinity, number, sizeof *set, set) == 0;
@@ -106,11 +108,12 @@ static int find_processor(int number)
 
 bool lend_processor(int number, const ProcessorSet *allowed)
 {
-    const ProcessorSet now = thread_processors();
+    const ProcessorSet own = get_processors(0), other = get_processors(number);
     const int from = find_processor(number);
     unsigned processor = 0;
     if (from < 0 || from >= MOST_PROCESSORS || syscall(SYS_getcpu, &processor, NULL, NULL) != 0 ||
-        !contains(&now, processor) || memcmp(&now, allowed, sizeof now) != 0) {
+        !contains(allowed, processor) || memcmp(&own, allowed, sizeof own) != 0 ||
+        memcmp(&other, allowed, sizeof other) != 0) {
         return false;
     }
     const ProcessorSet here = only(processor);

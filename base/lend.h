@@ -33,8 +33,8 @@ ProcessorSet thread_processors(void);
 // Moves a preempted thread to the calling thread's processor, and the calling thread to the processor
 // that the other one waited for. It may have to wait there itself, and returns only after that. Both
 // may use all `allowed` processors afterwards. Returns false and does nothing if the other thread
-// sleeps, if the caller's processors are not the `allowed` ones (something else has bound it), or if
-// the system refuses.
+// sleeps, if either may use other processors than the `allowed` ones (because it was bound, as by
+// taskset, or its cpuset changed), or if the system refuses.
 bool lend_processor(int number, const ProcessorSet *allowed);
 
 #endif

@@ -3,6 +3,10 @@
 
 #include <stdatomic.h>
 #include <time.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "base/clock.h"
 #include "tests/unit.h"
@@ -37,9 +41,30 @@ TEST(test_the_time_of_a_thread_stands_still_while_it_sleeps)
 }
 
 #ifdef _OPENMP
+static void set_processors(const ProcessorSet *set)
+{
+#if defined(__linux__)
+    syscall(SYS_sched_setaffinity, 0, sizeof *set, set);
+#else
+    (void)set;
+#endif
+}
+
+static ProcessorSet first_of(const ProcessorSet *set)
+{
+    ProcessorSet first = {{0}};
+    size_t i = 0;
+    while (!set->words[i]) {
+        i++;
+    }
+    first.words[i] = set->words[i] & (~set->words[i] + 1);
+    return first;
+}
+
 // Two threads: one lends its processor; the other one computes or sleeps meanwhile, and borrows it.
 typedef struct {
     bool sleeps;
+    bool is_bound;  // the borrower, to the first processor
     _Atomic int borrower;
     atomic_bool done;
     ProcessorSet allowed;
@@ -54,11 +79,17 @@ static bool same(const ProcessorSet *a, const ProcessorSet *b)
 
 static void borrow(Loan *l)
 {
+    const ProcessorSet before = thread_processors();
+    if (l->is_bound) {
+        const ProcessorSet first = first_of(&before);
+        set_processors(&first);
+    }
     atomic_store(&l->borrower, thread_number());
     while (!atomic_load(&l->done)) {
         l->sleeps ? sleep_for(0.3) : compute_for(0.0001);
     }
     l->borrower_after = thread_processors();
+    set_processors(&before);
 }
 
 static void lend(Loan *l)
@@ -117,6 +148,21 @@ TEST(test_who_sleeps_or_is_bound_is_not_moved)
     CHECK(!bound.lent, "a thread was moved though the lender may use other processors");
     CHECK(same(&bound.borrower_after, &allowed), "the borrower may use other processors");
 }
+
+TEST(test_whom_somebody_has_bound_stays_bound)
+{
+    if (!thread_number()) {
+        return;
+    }
+    const ProcessorSet allowed = thread_processors(), first = first_of(&allowed);
+    Loan l = {.is_bound = true, .allowed = allowed};
+    if (same(&first, &allowed)) {
+        return;  // there is one processor only
+    }
+    run_loan(&l);
+    CHECK(!l.lent, "a thread was moved though it was bound");
+    CHECK(same(&l.borrower_after, &first), "the borrower may use other processors");
+}
 #endif
 
 int main(int argc, char **argv)
@@ -126,6 +172,7 @@ int main(int argc, char **argv)
 #ifdef _OPENMP
                                   UNIT(test_who_has_lent_and_borrowed_may_use_all_processors_again),
                                   UNIT(test_who_sleeps_or_is_bound_is_not_moved),
+                                  UNIT(test_whom_somebody_has_bound_stays_bound),
 #endif
                                   {0}});
 }
