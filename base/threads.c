@@ -223,7 +223,8 @@ static const Seat *find_preempted(const Crew *crew, const Seat *own, IsOver *is_
         return NULL;
     }
     for (size_t i = 0; i < n; i++) {
-        if (is_at_work(seats[i]) && thread_seconds(seats[i]->thread) == seconds[i]) {
+        if (seconds[i] >= 0 && is_at_work(seats[i]) &&
+            thread_seconds(seats[i]->thread) == seconds[i]) {
             return seats[i];
         }
     }
