@@ -18,6 +18,12 @@ void guides_free(Guides *g)
     token_trie_free(&g->trie);
 }
 
+// What a place takes: a text that cannot be enforced takes memory too.
+static size_t place_bytes(const KeptGuide *k)
+{
+    return k->text.capacity + (k->guide ? guide_bytes(k->guide) : 0);
+}
+
 // The least recently used constraint among those that no request uses; NULL: all are in use. *bytes is
 // the size of all constraints.
 static KeptGuide *find_idle(Guides *g, size_t *bytes)
@@ -26,10 +32,9 @@ static KeptGuide *find_idle(Guides *g, size_t *bytes)
     *bytes = 0;
     for (size_t i = 0; i < GUIDES_KEPT; i++) {
         KeptGuide *k = &g->kept[i];
-        if (k->guide) {
-            *bytes += guide_bytes(k->guide);
-            idle = !guide_is_shared(k->guide) && (!idle || k->asked < idle->asked) ? k : idle;
-        }
+        const bool is_idle = k->kind && !(k->guide && guide_is_shared(k->guide));
+        *bytes += place_bytes(k);
+        idle = is_idle && (!idle || k->asked < idle->asked) ? k : idle;
     }
     return idle;
 }
@@ -101,7 +106,6 @@ bool guides_find(Guides *g, const ConstraintSpec *spec, FoundGuide *out, Error *
     buffer_free(&text);
     k->asked = ++g->n_asked;
     out->guide = guide_share(k->guide);
-    limit_bytes(g);
     if (!k->guide) {
         const ErrorKind kind = k->failure.kind;
         error_set(err, kind, "%s: %.500s", spec->name, k->failure.message);
@@ -109,5 +113,6 @@ bool guides_find(Guides *g, const ConstraintSpec *spec, FoundGuide *out, Error *
             empty_place(k);
         }
     }
+    limit_bytes(g);
     return out->guide;
 }

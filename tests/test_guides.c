@@ -35,6 +35,7 @@ static size_t kept_bytes(const Guides *g)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < GUIDES_KEPT; i++) {
+        bytes += g->kept[i].text.capacity;
         bytes += g->kept[i].guide ? guide_bytes(g->kept[i].guide) : 0;
     }
     return bytes;
@@ -113,10 +114,45 @@ TEST(test_those_in_use_stay)
     guides_free(&g);
 }
 
+TEST(test_texts_that_fail_are_among_the_bytes)
+{
+    static char regex[50000];  // more than an expression may have
+    Guides g;
+    FoundGuide found;
+    open_guides(&g, 3 * sizeof regex);
+    memset(regex, 'a', sizeof regex - 1);
+    for (size_t i = 0; i < GUIDES_KEPT; i++) {
+        const ConstraintSpec spec = {.kind = CONSTRAINT_REGEX, .name = "regex", .text = regex};
+        Error err = {0};
+        regex[i] = 'b';
+        CHECK(!guides_find(&g, &spec, &found, &err) && found.is_new, "constraint %zu", i);
+        CHECK(err.kind == ERROR_INPUT && strncmp(err.message, "regex: ", 7) == 0, "%s",
+              err.message);
+        CHECK(kept_bytes(&g) <= g.max_bytes, "%zu bytes after %zu constraints", kept_bytes(&g),
+              i + 1);
+    }
+    guides_free(&g);
+}
+
+TEST(test_a_text_that_fails_and_takes_more_than_all_may_is_not_kept)
+{
+    Guides g;
+    FoundGuide found;
+    Error err = {0};
+    const ConstraintSpec spec = {.kind = CONSTRAINT_REGEX, .name = "regex", .text = "(a"};
+    open_guides(&g, 0);
+    CHECK(!guides_find(&g, &spec, &found, &err) && err.kind == ERROR_INPUT, "%s", err.message);
+    CHECK(kept_bytes(&g) == 0, "%zu bytes, expected none", kept_bytes(&g));
+    guides_free(&g);
+}
+
 int main(int argc, char **argv)
 {
-    return unit_main(argc, argv,
-                     (UnitTest[]){UNIT(test_those_in_no_use_take_at_most_so_many_bytes),
-                                  UNIT(test_those_in_use_stay),
-                                  {0}});
+    return unit_main(
+        argc, argv,
+        (UnitTest[]){UNIT(test_those_in_no_use_take_at_most_so_many_bytes),
+                     UNIT(test_those_in_use_stay),
+                     UNIT(test_texts_that_fail_are_among_the_bytes),
+                     UNIT(test_a_text_that_fails_and_takes_more_than_all_may_is_not_kept),
+                     {0}});
 }
