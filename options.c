@@ -746,7 +746,7 @@ static bool find_model(Options *o, Error *err)
         o->engine.model = named;
     }
     if (o->engine.model && !*o->engine.model) {
-        return error_set(err, ERROR_USAGE, "MODEL: is empty, expected a file name");
+        return error_set(err, ERROR_INPUT, "MODEL: is empty, expected a file name");
     }
     // An installed program is not run beside the model that the sources include.
     const char *hint = access("models/stories.bin", R_OK) == 0

@@ -128,9 +128,6 @@ static bool encode_for_chat(const Engine *e, const Options *o, const PromptText 
     if (!prompt_check_system(e, o, err)) {
         return false;
     }
-    if (!prompt->text.size) {
-        return error_set(err, ERROR_INPUT, "the message is empty, expected text");
-    }
     FilesPrompt chat = {e, o, prompt};
     ShortenedPrompt shortened = {.encode = encode_files, .arg = &chat};
     for (size_t i = 0; i < prompt->n_files; i++) {

@@ -16,7 +16,7 @@ bool prompt_is_typed(const Options *o);
 // Reads the prompt - from options, files or standard input - into *out, which is empty before. With
 // --truncate-prompt, it is shortened to fit the engine's context, if that has one. Errors:
 // ERROR_USAGE if no prompt was given and the model needs one; ERROR_INPUT if it cannot be read or
-// encoded, or is an empty message of a chat; ERROR_RUN if out of memory.
+// encoded; ERROR_RUN if out of memory.
 bool prompt_read(const Engine *e, const Options *o, Prompt *out, Error *err);
 
 // Can the template write the system message of the command line, if there is one? Error:

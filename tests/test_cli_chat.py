@@ -161,15 +161,6 @@ def test_chat_on_a_model_without_a_template_says_so(makes):
     assert_refused(typed(makes(chat=False, add_bos=True), "--chat"), 3, "template", "--chat")
 
 
-def test_an_empty_message_is_refused(chatty, tmp_path):
-    """The command before it in a pipeline may have failed; an answer to nothing would hide that."""
-    empty = tmp_path / "empty.txt"
-    empty.touch()
-    for prompt in (["-i", ""], ["-f", empty], []):
-        assert_refused(run(chatty, "--chat", *prompt, "-n", 2, stdin=b""), 3, "the message is empty")
-    assert run(chatty, "--chat", "-i", "say", "-f", empty, "-n", 2, "--ignore-eos").ok().out
-
-
 def test_after_a_last_answer_comes_another_one(chatty, tmp_path):
     """As in OpenAI's API: the last answer is not continued, and what /save wrote is a valid request as it is."""
     history = [*USER, {"role": "assistant", "content": "cd"}]
