@@ -112,7 +112,7 @@ struct Crew {
     size_t processors;     // more threads than these are not woken
     Seat *seats;           // (capacity); some stay empty if the system provides fewer threads
     ProcessorSet allowed;  // that the threads may use
-    bool lends;            // false if OMP_PROC_BIND binds them
+    bool lends;            // false if OMP_PROC_BIND binds them, or there is nothing to lend
     // The job, written while nobody is in it.
     void (*work)(Team team, void *arg);
     void *arg;
@@ -485,7 +485,8 @@ static void with_crew(size_t threads, void (*body)(Crew *crew, void *arg), void 
                        .processors = (size_t)omp_get_num_procs(),
                        .seats = seats,
                        .allowed = thread_processors(),
-                       .lends = omp_get_proc_bind() == omp_proc_bind_false};
+                       .lends = omp_get_num_procs() > 1 && thread_number() != 0 &&
+                                omp_get_proc_bind() == omp_proc_bind_false};
         seats[0].inside = true;
 #pragma omp parallel num_threads((int)threads)
         {
