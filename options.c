@@ -745,9 +745,6 @@ static bool find_model(Options *o, Error *err)
     if (!o->engine.model && named && *named) {
         o->engine.model = named;
     }
-    if (o->engine.model && !*o->engine.model) {
-        return error_set(err, ERROR_INPUT, "MODEL: is empty, expected a file name");
-    }
     // An installed program is not run beside the model that the sources include.
     const char *hint = access("models/stories.bin", R_OK) == 0
                            ? "to try the included model, use ./run models/stories.bin or make demo "

@@ -104,7 +104,6 @@ def test_a_prompt_in_the_place_of_the_model_gets_a_hint():
 def test_no_model_exits_2():
     assert_refused(run(), 2, "MODEL", "RUN_MODEL")
     assert_refused(run("-i", "a", env={"RUN_MODEL": ""}), 2, "MODEL")
-    assert_refused(run("", "-i", "a"), 3, "MODEL: is empty")
 
 
 MODES = [("-i", "a", "-n", "3", *GREEDY), ("--tokenize", "-i", "a"), ("--score", "-i", "the rain"), ("--info",),
