@@ -60,7 +60,7 @@ static bool read_pattern(Schema *s, const JsonValue *at, const char *text, size_
     if (regex_compile(schema_pool(s), &options, text, size, out, &err)) {
         return true;
     }
-    return schema_fail(s, at, err.kind, err.message);
+    return schema_fail(s, at, err.kind, "%s", err.message);
 }
 
 static Norm *apply_pattern(Schema *s, const JsonValue *schema, Norm *n)
@@ -770,10 +770,8 @@ static Norm *apply_ref(Schema *s, const JsonValue *schema, Norm *n)
     }
     const JsonValue *target = schema_target(s, v);
     if (!target) {
-        Error e;
-        error_set(&e, ERROR_INPUT, "refers to \"%.80s\", expected a subschema in this text",
-                  v->text);
-        schema_fail(s, v, e.kind, e.message);
+        schema_fail(s, v, ERROR_INPUT, "refers to \"%.80s\", expected a subschema in this text",
+                    v->text);
         return NULL;
     }
     const Norm *there = norm_at(s, target);

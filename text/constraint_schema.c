@@ -6,6 +6,8 @@
 // is generated.
 #include "text/constraint_schema.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,11 +120,16 @@ bool schema_failed(const Schema *s)
     return s->failed || !term_pool_check(s->pool, &ignored);
 }
 
-bool schema_fail(Schema *s, const JsonValue *at, ErrorKind kind, const char *message)
+bool schema_fail(Schema *s, const JsonValue *at, ErrorKind kind, const char *format, ...)
 {
     if (s->failed) {
         return false;
     }
+    char message[sizeof s->err->message];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
     s->failed = true;
     Buffer path = {0};
     if (at) {
@@ -135,21 +142,15 @@ bool schema_fail(Schema *s, const JsonValue *at, ErrorKind kind, const char *mes
 
 void *schema_refuse(Schema *s, const JsonValue *at, const char *why)
 {
-    Error e;
-    error_set(&e, ERROR_INPUT, "%s is not supported", why);
-    schema_fail(s, at, e.kind, e.message);
+    schema_fail(s, at, ERROR_INPUT, "%s is not supported", why);
     return NULL;
 }
 
 bool schema_malformed(Schema *s, const JsonValue *at, const char *expected)
 {
-    Error e;
-    if (at->kind == JSON_STRING) {
-        error_set(&e, ERROR_INPUT, "found \"%.80s\", expected %s", at->text, expected);
-    } else {
-        error_set(&e, ERROR_INPUT, "found %s, expected %s", json_kind(at), expected);
-    }
-    return schema_fail(s, at, e.kind, e.message);
+    return at->kind == JSON_STRING
+               ? schema_fail(s, at, ERROR_INPUT, "found \"%.80s\", expected %s", at->text, expected)
+               : schema_fail(s, at, ERROR_INPUT, "found %s, expected %s", json_kind(at), expected);
 }
 
 void schema_note(Schema *s, const char *name, size_t size)

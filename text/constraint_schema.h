@@ -66,7 +66,8 @@ bool schema_failed(const Schema *s);
 // Fails because of the keyword `at`, a member of a schema (NULL: no particular one); the first
 // failure counts. schema_refuse says that `why` is not supported and returns NULL; the others
 // return false.
-bool schema_fail(Schema *s, const JsonValue *at, ErrorKind kind, const char *message);
+bool schema_fail(Schema *s, const JsonValue *at, ErrorKind kind, const char *format, ...)
+    PRINTF_LIKE(4, 5);
 void *schema_refuse(Schema *s, const JsonValue *at, const char *why);
 bool schema_malformed(Schema *s, const JsonValue *at, const char *expected);
 
