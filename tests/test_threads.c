@@ -31,16 +31,21 @@ static uint64_t sum_before(const Sums *s, size_t step)
     return sum;
 }
 
+static void add_piece(Sums *s, size_t step, const TeamStep *piece)
+{
+    const uint64_t sum = sum_before(s, step - 1);
+    for (size_t i = piece->begin; i < piece->end; i++) {
+        s->values[step][i] += sum + i;
+    }
+}
+
 static void add_up(Team team, void *arg)
 {
     Sums *s = arg;
     for (size_t n = 1; n <= STEPS; n++) {
         TeamStep step = team_step(team, s->units[n]);
         while (team_claim(&step)) {
-            const uint64_t sum = sum_before(s, n - 1);
-            for (size_t i = step.begin; i < step.end; i++) {
-                s->values[n][i] += sum + i;
-            }
+            add_piece(s, n, &step);
             atomic_fetch_add(&s->pieces, 1);
         }
     }
@@ -126,10 +131,7 @@ static void add_up_slowly(Team team, void *arg)
     for (size_t n = 1; n <= STEPS; n++) {
         TeamStep step = team_step(team, s->units[n]);
         while (team_claim(&step)) {
-            const uint64_t sum = sum_before(s, n - 1);
-            for (size_t i = step.begin; i < step.end; i++) {
-                s->values[n][i] += sum + i;
-            }
+            add_piece(s, n, &step);
             if (team.id > 0) {
                 nanosleep(&(struct timespec){0, 300000}, NULL);
             }
