@@ -18,10 +18,12 @@
 
 // 32 registers: 12 rows by 2 groups are 24 sums; the rest hold 2 vectors of weights and an
 // activation. Quantised: 12 rows have 12 f32 sums and 12 integer sums of the block; with one step
-// of weights, scales and activations that is 28, and two steps would not fit.
+// of weights, scales and activations that is 28, and two steps would not fit. A row's integer sum
+// is freed as soon as its last step is added.
 #define TILE_ROWS           12
 #define TILE_ROWS_QUANTIZED 12
 #define STEPS_HELD          1
+#define ENDS_ROW_BY_ROW     1
 
 // Groups of 16 outputs that a tile of so many rows has: at most 24 sums. One row alone has 4, as
 // many as a multiply-add takes cycles; it waits for memory anyway.
