@@ -367,20 +367,20 @@ static void lm_head(Team team, const Pass *pass)
     while (team_claim(&step)) {
         const Units units = {step.begin, step.end};
         const size_t begin = units.begin * QUANT_BLOCK, end = units.end * QUANT_BLOCK;
-        bool finite = true;
+        int not_finite = 0;
         matmul(&m->lm_head, normed_rows(team, pass, &h),
                (OutputRows){s->logits, s->vocab_stride, n}, units);
         for (size_t r = 0; r < n; r++) {
             float *logits = s->logits + r * s->vocab_stride + begin;
             scale_values(logits, end - begin, scale_factor(m->config.logit_scale));
             for (size_t i = 0; i < end - begin; i++) {
-                finite &= fabsf(logits[i]) <= FLT_MAX;
+                not_finite |= !(fabsf(logits[i]) <= FLT_MAX);
             }
             if (m->config.logit_cap != 0) {
                 soft_cap(logits, end - begin, (float)m->config.logit_cap);
             }
         }
-        if (!finite && s->bad_step[team.id] > n_layers + 1) {
+        if (not_finite && s->bad_step[team.id] > n_layers + 1) {
             s->bad_step[team.id] = n_layers + 1;
         }
     }

@@ -183,12 +183,25 @@ static float draw_coin(Sampler *s, bool again)
 // --------------------------------------------------------------------------------------------
 // Drawing
 
+// Is one of n values at least as large as `least`? The loop has no branch, so that compilers make
+// vectors of it: what looks for few of many values asks this of 64 at a time before it looks at each.
+static bool any_at_least(const float *x, size_t n, float least)
+{
+    int any = 0;
+    for (size_t i = 0; i < n; i++) {
+        any |= x[i] >= least;
+    }
+    return any;
+}
+
 static int argmax(const float *x, size_t n)
 {
     size_t best = 0;
-    for (size_t i = 1; i < n; i++) {
-        if (x[i] > x[best]) {
-            best = i;
+    for (size_t begin = 0, end; begin < n; begin = end) {
+        end = begin + 64 < n ? begin + 64 : n;
+        const bool worth = any_at_least(x + begin, end - begin, x[best]);
+        for (size_t i = begin; worth && i < end; i++) {
+            best = x[i] > x[best] ? i : best;
         }
     }
     return (int)best;
@@ -246,10 +259,15 @@ static size_t make_candidates(Sampler *s, size_t k, bool nucleus)
     const float cutoff = nucleus && k >= s->vocab_size && s->vocab_size > 1
                              ? (1.0f - top_p) / (float)(s->vocab_size - 1)
                              : 0;
+    const float *p = s->probabilities;
     size_t n = 0;
-    for (size_t i = 0; i < s->vocab_size; i++) {
-        if (s->probabilities[i] >= cutoff) {
-            heap[n++] = (Candidate){s->probabilities[i], (int)i};
+    for (size_t begin = 0, end; begin < s->vocab_size; begin = end) {
+        end = begin + 64 < s->vocab_size ? begin + 64 : s->vocab_size;
+        const bool worth = any_at_least(p + begin, end - begin, cutoff);
+        for (size_t i = begin; worth && i < end; i++) {
+            if (p[i] >= cutoff) {
+                heap[n++] = (Candidate){p[i], (int)i};
+            }
         }
     }
     make_heap(heap, n);

@@ -110,6 +110,31 @@ TEST(test_greedy_takes_the_lowest_of_equal_ids)
     sampler_free(&s);
 }
 
+// The values are compared 64 at a time: the best one in every place of vocabularies that end within,
+// at and behind such a block, alone and with an equal one behind it.
+TEST(test_greedy_finds_the_best_wherever_it_is)
+{
+    enum { MOST = 193 };
+    const size_t sizes[] = {1, 63, 64, 65, 128, MOST};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        Sampler s = make(sizes[k], (SamplerOptions){.repeat_penalty = 1}, 1);
+        for (size_t best = 0; best < sizes[k]; best++) {
+            float x[MOST];
+            for (size_t i = 0; i < sizes[k]; i++) {  // rising or falling, both below 0
+                x[i] = -1.0f - (float)(best % 2 ? i : MOST - i);
+            }
+            x[best] = 0;
+            int id = draw(&s, x);
+            CHECK(id == (int)best, "id %d of %zu, expected %zu", id, sizes[k], best);
+            x[sizes[k] - 1] = 0;
+            id = draw(&s, x);
+            CHECK(id == (int)best, "id %d of %zu with an equal one, expected %zu", id, sizes[k],
+                  best);
+        }
+        sampler_free(&s);
+    }
+}
+
 TEST(test_the_penalty_weakens_recent_tokens_once)
 {
     const float two[2] = {2.0f, 1.5f}, negative[2] = {-1.0f, -1.5f};
@@ -344,6 +369,7 @@ int main(int argc, char **argv)
             UNIT(test_each_filter_keeps_what_it_should),
             UNIT(test_temperature_flattens_and_sharpens),
             UNIT(test_greedy_takes_the_lowest_of_equal_ids),
+            UNIT(test_greedy_finds_the_best_wherever_it_is),
             UNIT(test_the_penalty_weakens_recent_tokens_once),
             UNIT(test_presence_counts_once_and_frequency_each_time_among_the_new_tokens),
             UNIT(test_biases_come_before_the_penalties),
