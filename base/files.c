@@ -181,6 +181,19 @@ bool write_all(int fd, const char *name, const void *data, size_t size, Error *e
     return true;
 }
 
+bool expand_home(const char *path, Buffer *out, Error *err)
+{
+    const bool at_home = path[0] == '~' && (path[1] == '/' || path[1] == '\0');
+    const char *home = at_home ? getenv("HOME") : "";
+    if (!home || (at_home && !*home)) {
+        return error_set(err, ERROR_INPUT, "%s: HOME is %s, expected the folder that ~ stands for",
+                         path, home ? "empty" : "not set");
+    }
+    buffer_add_text(out, home);
+    buffer_add_text(out, path + at_home);
+    return buffer_check(out, err);
+}
+
 // --------------------------------------------------------------------------------------------
 // Files that are written
 

@@ -35,6 +35,11 @@ bool read_all(int fd, const char *name, size_t limit, Buffer *out, Error *err);
 // The same for a file, a pipe or a terminal, given by its path.
 bool read_file(const char *path, size_t limit, Buffer *out, Error *err);
 
+// Appends to *out a file name that the program itself read, from which no shell has replaced a leading
+// "~": "~/" begins at the folder in HOME, the rest is unchanged. Errors: ERROR_INPUT if HOME is not set;
+// ERROR_RUN if out of memory.
+bool expand_home(const char *path, Buffer *out, Error *err);
+
 // Writes all bytes to a descriptor; `name` is for messages. Errors: ERROR_RUN.
 bool write_all(int fd, const char *name, const void *data, size_t size, Error *err);
 

@@ -146,14 +146,16 @@ static bool save(Talk *t, const char *text, Error *err)
     if (!*text) {
         return error_set(err, ERROR_INPUT, "/save: expected a file name");
     }
-    Buffer json = {0};
-    dialogue_write(&t->dialogue, &json);
+    Buffer path = {0}, json = {0};
     Error why;
-    const bool ok = output_save(t->options, &t->engine->checkpoint, text, &json, &why);
-    buffer_free(&json);
+    dialogue_write(&t->dialogue, &json);
+    const bool ok = expand_home(text, &path, &why) &&
+                    output_save(t->options, &t->engine->checkpoint, path.data, &json, &why);
     if (ok) {
-        output_note("(saved to %s)", text);
+        output_note("(saved to %s)", path.data);
     }
+    buffer_free(&path);
+    buffer_free(&json);
     // ERROR_INPUT whatever the reason, so that the conversation goes on.
     return ok || error_set(err, ERROR_INPUT, "/save: %s", why.message);
 }

@@ -60,7 +60,7 @@ class Terminal:
     `expect` waits for a pattern in what the program wrote since the last match. `screen` is the screen as a terminal
     shows it. The terminal controls the program: Ctrl-C is SIGINT while the program leaves that to the terminal."""
 
-    def __init__(self, *args, columns=80, rows=24, term="xterm", controls=True, ignored=(), **popen):
+    def __init__(self, *args, columns=80, rows=24, term="xterm", controls=True, ignored=(), env=None, **popen):
         self.ours, theirs = pty.openpty()
         self.resize(columns, rows)
         self.settings = termios.tcgetattr(self.ours)
@@ -78,7 +78,7 @@ class Terminal:
             for number in {signal.SIGHUP, signal.SIGQUIT} - set(ignored):  # a background job's tests ignore them
                 signal.signal(number, signal.SIG_DFL)
 
-        self.process = start(*args, env={"TERM": term}, preexec_fn=settle, **given)
+        self.process = start(*args, env={"TERM": term} | (env or {}), preexec_fn=settle, **given)
         os.close(theirs)
         self.display = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.display)

@@ -511,6 +511,22 @@ def test_save_writes_a_request_with_all_messages_or_leaves_the_file(chatty, tmp_
         assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
 
 
+def test_save_finds_the_home_folder_as_a_shell_does(short, tmp_path):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir(), here.mkdir()
+    with converse(short, "-n", 1, env={"HOME": str(home)}, cwd=here) as t:
+        assert f"saved to {home}/s.json" in t.say("/save ~/s.json")
+        assert "/save: " in t.say("/save ~") and str(home) in "".join(t.screen), t  # a folder
+        for plain in ("a~", "./~", "~~"):
+            assert f"saved to {plain}" in t.say(f"/save {plain}")
+    assert [p.name for p in home.iterdir()] == ["s.json"] and sorted(os.listdir(here)) == ["a~", "~", "~~"]
+
+
+def test_save_says_that_there_is_no_home_folder(short):
+    with converse(short, "-n", 1, env={"HOME": ""}) as t:
+        assert "/save: ~/s.json: HOME is empty" in t.say("/save ~/s.json")
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # What the model is shown
 
