@@ -168,6 +168,19 @@ int results_open_retried(const Results *r)
     return r->retry_path ? open(r->retry_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
 }
 
+// Adds to the error of a write that failed what stays on disk, and how to go on. Returns false.
+static bool tell_what_stays(const Results *r, Error *err)
+{
+    const Error why = *err;
+    if (r->retry_path && r->old_fd >= 0) {
+        return error_set(err, why.kind, "%s; %s is as it was, --resume --retry continues it",
+                         why.message, r->name);
+    }
+    return r->regular &&
+           error_set(err, why.kind, "%s; the results so far are kept, --resume continues it",
+                     why.message);
+}
+
 // Copies the results that are kept to the start of the second file.
 static bool copy_kept(Results *r, Error *err)
 {
@@ -181,7 +194,7 @@ static bool copy_kept(Results *r, Error *err)
                              n < 0 ? strerror(errno) : "the file became shorter");
         }
         if (!write_all(r->fd, r->retry_path, bytes, (size_t)n, err)) {
-            return false;
+            return tell_what_stays(r, err);
         }
         at += (size_t)n;
     }
@@ -251,8 +264,11 @@ void results_deliver(Results *r, size_t number, Buffer *line, uint64_t failed_li
 static bool sync_output(Results *r, Error *err)
 {
     r->synced = now_seconds();
-    return !r->regular || fsync(r->fd) == 0 ||
-           error_set(err, ERROR_RUN, "%s: cannot be written: %s", r->name, strerror(errno));
+    if (!r->regular || fsync(r->fd) == 0) {
+        return true;
+    }
+    error_set(err, ERROR_RUN, "%s: cannot be written: %s", r->name, strerror(errno));
+    return tell_what_stays(r, err);
 }
 
 bool results_write(Results *r, Error *err)
@@ -273,7 +289,7 @@ bool results_write(Results *r, Error *err)
     // After a write that failed halfway no other may follow, or a result would begin mid-line.
     if (r->joined.size && !write_all(r->fd, r->name, r->joined.data, r->joined.size, err)) {
         r->torn = true;
-        return false;
+        return tell_what_stays(r, err);
     }
     if (r->first >= r->replace_at && !replace_output(r, err)) {
         return false;

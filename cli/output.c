@@ -31,6 +31,7 @@ bool output_prepare(void (*end)(int status))
 {
     watched.end = end;
     signal(SIGPIPE, SIG_DFL);  // the parent may have ignored it
+    signal(SIGXFSZ, SIG_IGN);
     for (int fd = 0; fd <= 2; fd++) {
         // In the wrong direction: a read or write still fails, as on the closed descriptor.
         if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) {

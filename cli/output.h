@@ -29,8 +29,9 @@ typedef struct {
 
 // To be called before anything else. Opens those of the descriptors 0 to 2 that are closed, so that
 // no file of ours is taken for one of them; false if that fails. Gives SIGPIPE its default action,
-// so that the program ends, like any filter, when its reader has gone. `end` is _exit: the signal
-// handlers end the program with it.
+// so that the program ends, like any filter, when its reader has gone. Ignores SIGXFSZ: a write beyond
+// the limit of a file's size (ulimit -f) then fails with EFBIG, and is reported as on a full disk. `end`
+// is _exit: the signal handlers end the program with it.
 bool output_prepare(void (*end)(int status));
 
 // Sets what is shown while the program runs: statistics, progress.

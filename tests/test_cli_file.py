@@ -200,7 +200,6 @@ def test_output_file_that_cannot_be_written_whole_leaves_the_older_one(tiny, tmp
     (tmp_path / "out.txt").write_text("older")
 
     def no_file_beyond_64_kilobytes():  # less would stop OpenMP's own files
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 
     options = ("--tokenize", "-f", "-", "-o", tmp_path / "out.txt")

@@ -527,6 +527,15 @@ def test_save_says_that_there_is_no_home_folder(short):
         assert "/save: ~/s.json: HOME is empty" in t.say("/save ~/s.json")
 
 
+def test_save_goes_on_after_a_file_that_reached_the_size_limit(short, tmp_path):
+    with converse(short, "-n", 1, cwd=tmp_path) as t:
+        resource.prlimit(t.process.pid, resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+        assert "/save: s: cannot be written: File too large" in t.say("/save s")
+        assert list(tmp_path.iterdir()) == []
+        resource.prlimit(t.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert saved(t, tmp_path / "s") == []
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # What the model is shown
 

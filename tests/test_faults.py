@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ADDRESS_SANITIZED, EXECUTABLE, SANITIZED, TESTS, TIMEOUT, assert_refused, execute, finish, run, start
+from conftest import ADDRESS_SANITIZED, EXECUTABLE, SANITIZED, TESTS, TIMEOUT, assert_refused, execute, finish, not_under_tsan, run, start
 
 import gguf_bytes
 import native_models
@@ -268,6 +268,46 @@ def test_a_signal_ends_a_conversion_at_once_and_leaves_the_older_file(mode, numb
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Limits of the process.
+
+
+WRITERS = {
+    "text": ("-f", "PROMPT", "-n", "1", "-t", "0", "-o", "OUT"),
+    "tokens": ("-f", "PROMPT", "--tokenize", "--json", "-o", "OUT"),
+    "convert": ("--convert", "OUT"),
+    "prompt cache": ("-f", "PROMPT", "-n", "1", "--prompt-cache", "OUT"),
+}
+
+
+@not_under_tsan
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_that_reaches_the_size_limit_is_an_error_and_leaves_what_was_there(tmp_path, writer):
+    model, prompt, folder = tmp_path / "m.bin", tmp_path / "prompt", tmp_path / "out"
+    model.write_bytes(native_models.tiny(context_length=4096).pack())
+    prompt.write_bytes(b"ab" * 1000)
+    folder.mkdir()
+    out = folder / "file"
+    options = [{"OUT": out, "PROMPT": prompt}.get(a, a) for a in WRITERS[writer]]
+    run(model, *options).ok()
+    whole = out.read_bytes()
+    for limit in (0, 1, 1000, len(whole) - 1):
+        out.unlink(missing_ok=True)
+        older = [] if writer == "prompt cache" else [b"older"]  # the older cache would be used
+        for content in older:
+            out.write_bytes(content)
+        done = limited(resource.RLIMIT_FSIZE, limit, model, *options, "-j", "1", "-q")
+        assert done.code == 1 and done.err == f"run: {out}: cannot be written: File too large\n", done
+        assert [p.read_bytes() for p in folder.iterdir()] == older, f"limit {limit}\n{done}"
+    out.unlink(missing_ok=True)
+    limited(resource.RLIMIT_FSIZE, len(whole), model, *options, "-j", "1").ok()
+    assert out.read_bytes() == whole
+
+
+@not_under_tsan
+def test_standard_output_that_reaches_the_size_limit_is_an_error(tmp_path):
+    with (tmp_path / "out").open("wb") as file:
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # noqa: E731
+        done = run("--help", stdout=file, preexec_fn=limit)
+    assert_refused(done, 1, "standard output: cannot be written: File too large")
 
 
 def limited(what, limit, *args):
