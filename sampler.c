@@ -183,8 +183,7 @@ static float draw_coin(Sampler *s, bool again)
 // --------------------------------------------------------------------------------------------
 // Drawing
 
-// Is one of n values at least as large as `least`? The loop has no branch, so that compilers make
-// vectors of it: what looks for few of many values asks this of 64 at a time before it looks at each.
+// Is one of n values at least `least`? There is no branch in the loop: compilers make vectors of it.
 static bool any_at_least(const float *x, size_t n, float least)
 {
     int any = 0;
@@ -194,15 +193,27 @@ static bool any_at_least(const float *x, size_t n, float least)
     return any;
 }
 
+// The index, i or later, of the next of n values that is at least `least`; n if none is. Skips 64 at
+// a time, unless the first one is: then there are many.
+static size_t find_at_least(const float *x, size_t i, size_t n, float least)
+{
+    if (i < n && x[i] >= least) {
+        return i;
+    }
+    while (i + 64 <= n && !any_at_least(x + i, 64, least)) {
+        i += 64;
+    }
+    while (i < n && !(x[i] >= least)) {
+        i++;
+    }
+    return i;
+}
+
 static int argmax(const float *x, size_t n)
 {
     size_t best = 0;
-    for (size_t begin = 0, end; begin < n; begin = end) {
-        end = begin + 64 < n ? begin + 64 : n;
-        const bool worth = any_at_least(x + begin, end - begin, x[best]);
-        for (size_t i = begin; worth && i < end; i++) {
-            best = x[i] > x[best] ? i : best;
-        }
+    for (size_t i = 1; (i = find_at_least(x, i, n, x[best])) < n; i++) {
+        best = x[i] > x[best] ? i : best;
     }
     return (int)best;
 }
@@ -261,14 +272,8 @@ static size_t make_candidates(Sampler *s, size_t k, bool nucleus)
                              : 0;
     const float *p = s->probabilities;
     size_t n = 0;
-    for (size_t begin = 0, end; begin < s->vocab_size; begin = end) {
-        end = begin + 64 < s->vocab_size ? begin + 64 : s->vocab_size;
-        const bool worth = any_at_least(p + begin, end - begin, cutoff);
-        for (size_t i = begin; worth && i < end; i++) {
-            if (p[i] >= cutoff) {
-                heap[n++] = (Candidate){p[i], (int)i};
-            }
-        }
+    for (size_t i = 0; (i = find_at_least(p, i, s->vocab_size, cutoff)) < s->vocab_size; i++) {
+        heap[n++] = (Candidate){p[i], (int)i};
     }
     make_heap(heap, n);
     return n;
