@@ -183,14 +183,17 @@ bool write_all(int fd, const char *name, const void *data, size_t size, Error *e
 
 bool expand_home(const char *path, Buffer *out, Error *err)
 {
-    const bool at_home = path[0] == '~' && (path[1] == '/' || path[1] == '\0');
-    const char *home = at_home ? getenv("HOME") : "";
-    if (!home || (at_home && !*home)) {
-        return error_set(err, ERROR_INPUT, "%s: HOME is %s, expected the folder that ~ stands for",
-                         path, home ? "empty" : "not set");
+    if (path[0] == '~' && (path[1] == '/' || path[1] == '\0')) {
+        const char *home = getenv("HOME");
+        if (!home || !*home) {
+            return error_set(err, ERROR_INPUT,
+                             "%s: HOME is %s, expected the folder that ~ stands for", path,
+                             home ? "empty" : "not set");
+        }
+        buffer_add_text(out, home);
+        path++;
     }
-    buffer_add_text(out, home);
-    buffer_add_text(out, path + at_home);
+    buffer_add_text(out, path);
     return buffer_check(out, err);
 }
 
