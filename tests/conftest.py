@@ -143,6 +143,16 @@ def run(*args, **options):
     return execute([EXECUTABLE, *args], **options)
 
 
+def limited(what, limit, *args, **options):
+    """A run with a limit of the process, one of resource.RLIMIT_*. One thread: OpenMP's runtime ends the process itself if it
+    cannot start the threads it needs."""
+
+    def set_limit():
+        resource.setrlimit(what, (limit, limit))
+
+    return run(*args, env={"OMP_NUM_THREADS": "1"}, preexec_fn=set_limit, **options)
+
+
 def start(*args, env=None, program=EXECUTABLE, **popen):
     """Starts the executable (or another program) and returns its Popen; stdout and stderr are pipes unless `popen` says otherwise."""
     # Unbuffered: bytes that a buffer reads ahead are lost to communicate(), which reads the pipe itself.

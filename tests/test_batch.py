@@ -31,6 +31,7 @@ from conftest import (
     environment,
     execute,
     finish,
+    limited,
     not_under_tsan,
     run,
     start,
@@ -655,10 +656,9 @@ def test_a_full_device_is_an_error_of_exit_1(tiny, tmp_path):
 @not_under_tsan
 def test_a_full_disk_is_an_error_of_exit_1(tiny, tmp_path):
     path = write_lines(tmp_path / "q", requests_of(3))
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))  # noqa: E731
     out = tmp_path / "r"
     want = results_bytes(tiny, path, tmp_path / "want")
-    done = run(*tiny, "-b", path, "-o", out, preexec_fn=limit)
+    done = limited(resource.RLIMIT_FSIZE, 700, *tiny, "-b", path, "-o", out)
     assert len(want) > 700
     assert_refused(done, 1, f"{out}: cannot be written: ", "; the results so far are kept, --resume continues it")
     assert results_bytes(tiny, path, out, "--resume") == want

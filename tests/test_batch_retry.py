@@ -9,7 +9,7 @@ import stat
 import time
 
 import pytest
-from conftest import assert_refused, finish, not_under_tsan, run, start
+from conftest import assert_refused, finish, limited, not_under_tsan, run, start
 from test_batch import KILLS, batch, long, requests_of, results_bytes, statistics, write_lines  # noqa: F401
 from test_faults import faults  # noqa: F401
 
@@ -266,8 +266,7 @@ def test_retry_needs_resume(tiny, tmp_path):
 def test_a_retry_that_reaches_the_size_limit_leaves_the_results_and_can_go_on(tiny, tmp_path):
     case = Case(tiny, tmp_path, 6, {2: "{"}).correct()
     most = len(case.want) - 1
-    done = run(*tiny, "-b", case.requests, "-o", case.results, *RETRY,
-               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)))  # fmt: skip
+    done = limited(resource.RLIMIT_FSIZE, most, *tiny, "-b", case.requests, "-o", case.results, *RETRY)
     assert_refused(done, 1, "cannot be written: File too large",
                    f"; {case.results} is as it was, --resume --retry continues it")  # fmt: skip
     assert case.results.read_bytes() == case.had

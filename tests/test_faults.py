@@ -12,7 +12,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ADDRESS_SANITIZED, EXECUTABLE, SANITIZED, TESTS, TIMEOUT, assert_refused, execute, finish, not_under_tsan, run, start
+from conftest import (
+    ADDRESS_SANITIZED,
+    EXECUTABLE,
+    SANITIZED,
+    TESTS,
+    TIMEOUT,
+    assert_refused,
+    execute,
+    finish,
+    limited,
+    not_under_tsan,
+    run,
+    start,
+)
 
 import gguf_bytes
 import native_models
@@ -305,21 +318,12 @@ def test_a_file_that_reaches_the_size_limit_is_an_error_and_leaves_what_was_ther
 @not_under_tsan
 def test_standard_output_that_reaches_the_size_limit_is_an_error(tmp_path):
     with (tmp_path / "out").open("wb") as file:
-        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # noqa: E731
-        done = run("--help", stdout=file, preexec_fn=limit)
+        done = limited(resource.RLIMIT_FSIZE, 100, "--help", stdout=file)
     assert_refused(done, 1, "standard output: cannot be written: File too large")
 
 
-def limited(what, limit, *args):
-    def set_limit():
-        resource.setrlimit(what, (limit, limit))
-
-    return run(*args, env={"OMP_NUM_THREADS": "1"}, preexec_fn=set_limit)
-
-
 def test_any_limit_of_the_address_space_is_an_error_or_enough(tmp_path):
-    """From too little to load the C library up to enough. One thread: OpenMP's runtime ends the process itself if it
-    cannot start the threads it needs."""
+    """From too little to load the C library up to enough."""
     if SANITIZED:
         pytest.skip("the sanitizer reserves terabytes")
     model = native_models.write_slow(tmp_path / "big.bin")
